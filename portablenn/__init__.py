@@ -1,0 +1,53 @@
+"""Neural networks written once against the Array API standard."""
+
+from . import activations, callbacks, initializers, losses, optimizers, schedules
+from .arrays import array_namespace, stop_gradient
+from .backend import Backend, BackendError, get_backend, use_backend, xp
+from .history import History
+from .layers import BatchNorm, Dense, Dropout
+from .network import Network, mlp
+from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
+from .program.derivative import NotDifferentiableError
+from .program.ir import ArrayType, Program
+from .program.trace import NotTraceableError, RecordedValueError, trace
+from .transforms import compile, grad, program_cache, value_and_grad
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "ArrayType",
+    "Backend",
+    "BackendError",
+    "BatchNorm",
+    "Dense",
+    "Dropout",
+    "History",
+    "Network",
+    "NotDifferentiableError",
+    "NotTraceableError",
+    "Program",
+    "RMSprop",
+    "RecordedValueError",
+    "activations",
+    "array_namespace",
+    "callbacks",
+    "compile",
+    "get_backend",
+    "grad",
+    "initializers",
+    "losses",
+    "mlp",
+    "optimizers",
+    "program_cache",
+    "schedules",
+    "stop_gradient",
+    "trace",
+    "use_backend",
+    "value_and_grad",
+    "xp",
+]

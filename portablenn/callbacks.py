@@ -1,0 +1,95 @@
+"""Callbacks: what is told how training goes, after each epoch.
+
+Requires rich for `ProgressBar` alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+class Callback:
+    """Does nothing; override what you need.
+
+    Examples
+    --------
+    >>> class Stop(Callback):
+    ...     def on_epoch_end(self, network, epoch, logs):
+    ...         return logs["loss"] < 0.1  # True ends the training
+    """
+
+    def on_train_begin(self, network: Network, epochs: int) -> None:
+        """Before the first epoch."""
+
+    def on_epoch_end(self, network: Network, epoch: int, logs: dict[str, float]) -> bool | None:
+        """After epoch ``epoch``, from 1, with its entry of the history; True ends the training."""
+        return None
+
+    def on_train_end(self, network: Network) -> None:
+        """After the last epoch, also when an error or Ctrl-C ended it."""
+
+
+def described(logs: dict[str, float]) -> str:
+    """One line of figures: "loss 0.1234  val_accuracy 0.9150"."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+
+
+class Progress(Callback):
+    """A line an epoch, or every ``every`` epochs; what ``verbose=True`` means."""
+
+    def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
+        self.every = every
+        self.file = file
+        self.epochs = 0
+        self.start = 0.0
+
+    def on_train_begin(self, network: Network, epochs: int) -> None:
+        """Start the clock."""
+        self.epochs, self.start = epochs, time.perf_counter()
+
+    def on_epoch_end(self, network: Network, epoch: int, logs: dict[str, float]) -> None:
+        """Write the line."""
+        if epoch % self.every == 0 or epoch == self.epochs:
+            seconds = time.perf_counter() - self.start
+            print(f"epoch {epoch}/{self.epochs}  {described(logs)}  {seconds:.1f} s", file=self.file or sys.stdout)
+
+
+class ProgressBar(Callback):
+    """A live bar with the figures of the last epoch; plain lines where the output is no terminal. Requires rich."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.task: Any = None
+        self.lines: Progress | None = None
+
+    def on_train_begin(self, network: Network, epochs: int) -> None:
+        """Show the bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeElapsedColumn
+
+        console = Console()
+        if not console.is_terminal:
+            self.lines = Progress(every=max(1, epochs // 10))
+            self.lines.on_train_begin(network, epochs)
+            return
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[figures]}"))
+        self.bar = Bar(TextColumn("epoch"), *columns, console=console)
+        self.task = self.bar.add_task("training", total=epochs, figures="")
+        self.bar.start()
+
+    def on_epoch_end(self, network: Network, epoch: int, logs: dict[str, float]) -> None:
+        """Move it on."""
+        if self.lines is not None:
+            self.lines.on_epoch_end(network, epoch, logs)
+        else:
+            self.bar.update(self.task, completed=epoch, figures=described(logs))
+
+    def on_train_end(self, network: Network) -> None:
+        """Leave it standing."""
+        if self.bar is not None:
+            self.bar.stop()

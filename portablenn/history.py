@@ -1,0 +1,32 @@
+"""The record of a training: one number an epoch for each figure.
+
+Requires matplotlib for `History.plot` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class History(dict[str, list[float]]):
+    """A dict of lists, such as {"loss": […], "val_loss": […]}, one entry an epoch.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> history.add({"loss": 0.5})
+    >>> history
+    {'loss': [0.5]}
+    """
+
+    def add(self, logs: Mapping[str, float]) -> None:
+        """One epoch's figures."""
+        for name, value in logs.items():
+            self.setdefault(name, []).append(value)
+
+    def plot(self, ax: Any = None) -> Any:
+        """The curves; on ``ax``, or axes of their own, which are returned. Requires matplotlib."""
+        from .plots import loss_curves
+
+        return loss_curves(self, ax)

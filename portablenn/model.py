@@ -1,0 +1,185 @@
+"""The mathematics of a network: forward pass, objective, and one training step, as pure functions of arrays.
+
+Requires nothing of any library, and knows nothing of backends: what it does is recorded and compiled elsewhere. Models
+are compared by value, so that networks of the same make share their compiled programs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .arrays import array_namespace
+from .layout import Layout
+from .losses import Loss
+from .optimizers import Optimizer
+from .program.ir import Array
+from .random import Stream
+from .transforms import value_and_grad
+
+
+class State(NamedTuple):
+    """What a step changes: the parameter vector, the optimizer's vectors, and the layers' statistics, all (length,)."""
+
+    theta: Array
+    slots: tuple[Array, ...]
+    statistics: Array
+
+
+class Batches(NamedTuple):
+    """What a step reads.
+
+    Attributes
+    ----------
+    x : array
+        (rows, inputs), any real dtype; converted batch by batch.
+    y : array
+        (rows,) class numbers, or (rows, outputs).
+    weights : array or None
+        (rows,).
+    order : array or None
+        (steps, batch) row numbers: step i takes row i of it. None: every step takes all rows as they lie.
+    keys : array or None
+        (layers, 2), int32: what layers draw from.
+    first_step : array
+        int32, (): the number of the first step.
+    """
+
+    x: Array
+    y: Array
+    weights: Array | None
+    order: Array | None
+    keys: Array | None
+    first_step: Array
+
+
+@dataclass(frozen=True)
+class Model:
+    """Layers and their names, where parameters and statistics lie in their vectors, the loss, the optimizer, the dtype."""
+
+    layers: tuple[tuple[str, Any], ...]
+    parameters: Layout
+    statistics: Layout
+    loss: Loss
+    optimizer: Optimizer
+    dtype: str
+
+    def forward(
+        self,
+        theta: Array,
+        statistics: Array,
+        x: Array,
+        training: bool = False,
+        keys: Array | None = None,
+        step: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """Raw outputs, (rows, outputs), and the statistics after this batch."""
+        return self._forward(self.parameters.split(theta, xp=array_namespace(theta)), statistics, x, training, keys, step)
+
+    def _forward(
+        self, params: dict[str, Array], statistics: Array, x: Array, training: bool, keys: Array | None, step: Array | None
+    ) -> tuple[Array, Array]:
+        xp = array_namespace(x, statistics)
+        x = xp.astype(x, getattr(xp, self.dtype))
+        updated = self.statistics.split(statistics, xp=xp)
+        for number, (name, layer) in enumerate(self.layers):
+            prefix = f"{name}."
+            own = {key[len(prefix) :]: value for key, value in params.items() if key.startswith(prefix)}
+            own |= self.statistics.split(statistics, prefix, xp)
+            facts: dict[str, Any] = {"training": training, "random": None}
+            if training and keys is not None and step is not None:
+                facts["random"] = Stream(xp.reshape(keys[number : number + 1, :], (2,)), step)
+            if training and hasattr(layer, "update_statistics"):
+                new = layer.update_statistics(xp, own, x)
+                updated |= {prefix + key: value for key, value in new.items()}
+            x = layer.apply(xp, own, x, **{f: facts[f] for f in accepted(layer) if f in facts})
+        return x, self.statistics.join(xp, updated, statistics)
+
+    def objective(
+        self, theta: Array, statistics: Array, batch: Batches, step: Array, kernels: Array | None
+    ) -> tuple[tuple[Array, Array], Array]:
+        """The loss of a training batch with the new statistics, and the loss's gradient, a vector."""
+        xp = array_namespace(theta)
+
+        def loss_of(params: dict[str, Array]) -> tuple[Array, Array]:
+            outputs, updated = self._forward(params, statistics, batch.x, True, batch.keys, step)
+            return self.loss(outputs, self.as_targets(batch.y), batch.weights), updated
+
+        both, gradients = value_and_grad(loss_of, has_aux=True)(self.parameters.split(theta, xp=xp))
+        return both, self.parameters.join(xp, gradients, theta)
+
+    def penalized_objective(
+        self, theta: Array, statistics: Array, batch: Batches, kernels: Array | None
+    ) -> tuple[Array, Array, Array]:
+        """Loss with penalties, its gradient, and the new statistics: what an optimizer of full batches minimises."""
+        xp = array_namespace(theta)
+        (loss, updated), gradient = self.objective(theta, statistics, batch, batch.first_step, kernels)
+        if self.optimizer.penalizes:
+            loss = loss + self.optimizer.penalty(xp, theta, kernels)
+            gradient = self.optimizer.penalized(xp, gradient, theta, kernels)
+        return loss, gradient, updated
+
+    def step(self, iteration: Array, state: State, batches: Batches, kernels: Array | None) -> tuple[State, Array]:
+        """One training step: state and batch to state, and the loss of the batch before it.
+
+        ``iteration`` is an int32 array of shape (), from 0: the number of the step in this run.
+        """
+        xp = array_namespace(state.theta)
+        number = batches.first_step + iteration
+        batch = self.batch(xp, iteration, batches)
+        (loss, statistics), gradient = self.objective(state.theta, state.statistics, batch, number, kernels)
+        step = xp.astype(number, getattr(xp, self.dtype))
+        theta, slots = self.optimizer.update(xp, state.theta, gradient, state.slots, step, kernels)
+        return State(theta, slots, statistics), loss
+
+    def batch(self, xp: Any, iteration: Array, batches: Batches) -> Batches:
+        """The rows of one step."""
+        if batches.order is None:
+            return batches
+        rows = xp.take(batches.order, xp.reshape(iteration, (1,)), axis=0)
+        rows = xp.reshape(rows, (batches.order.shape[1],))
+        x, y = (xp.take(a, rows, axis=0) for a in (batches.x, batches.y))
+        weights = None if batches.weights is None else xp.take(batches.weights, rows, axis=0)
+        return batches._replace(x=x, y=y, weights=weights, order=None)
+
+    def as_targets(self, y: Array) -> Array:
+        """Targets of several columns in the model's dtype; class numbers as they are."""
+        xp = array_namespace(y)
+        return y if y.ndim == 1 else xp.astype(y, getattr(xp, self.dtype))
+
+    def evaluated(
+        self, theta: Array, statistics: Array, x: Array, y: Array, weights: Array | None
+    ) -> tuple[Array, Array]:
+        """The loss of some rows, and how many of their classes (weighted) are predicted right."""
+        xp = array_namespace(theta, x)
+        outputs, _ = self.forward(theta, statistics, x)
+        loss = self.loss(outputs, self.as_targets(y), weights)
+        if self.loss.targets != "classes":
+            return loss, xp.zeros_like(loss)
+        right = self.right(xp, outputs, y)
+        return loss, xp.sum(right if weights is None else right * weights)
+
+    def right(self, xp: Any, outputs: Array, y: Array) -> Array:
+        """1 for each row whose class is predicted right (a share for rows of several labels), else 0; (rows,)."""
+        if outputs.shape[1] == 1:
+            hit = xp.reshape(outputs > 0.0, (-1,)) == (xp.reshape(y, (-1,)) > 0)
+        elif y.ndim == 1:
+            hit = xp.argmax(outputs, axis=1) == xp.astype(y, xp.argmax(outputs, axis=1).dtype)
+        elif self.loss.exclusive:
+            hit = xp.argmax(outputs, axis=1) == xp.argmax(y, axis=1)
+        else:
+            return xp.mean(xp.astype((outputs > 0.0) == (y > 0), outputs.dtype), axis=1)
+        return xp.astype(hit, outputs.dtype)
+
+    def classes(self, outputs: Array) -> Array:
+        """The number of the likeliest class of each row, (rows,)."""
+        xp = array_namespace(outputs)
+        if outputs.shape[1] == 1:
+            return xp.astype(xp.reshape(outputs > 0.0, (-1,)), xp.int32)
+        return xp.argmax(outputs, axis=1)
+
+
+def accepted(layer: Any) -> tuple[str, ...]:
+    """The names of what ``layer.apply`` takes besides (xp, params, x)."""
+    return tuple(inspect.signature(layer.apply).parameters)[3:]

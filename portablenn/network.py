@@ -1,0 +1,616 @@
+"""Network: layers, one parameter vector, and what people do with them: fit, predict, evaluate, look inside.
+
+Requires a backend. The mathematics is in `model`, the loop in `training`, the checks in `checks`; here they meet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import activations, checks, initializers, lbfgs, losses, optimizers, random
+from .arrays import array_namespace, device_of, is_array, to_numpy
+from .backend import Backend, get_backend
+from .callbacks import Callback, Progress
+from .history import History
+from .layers import Dense
+from .layout import Layout
+from .model import Batches, Model, State
+from .program.ir import Array, ArrayType, DType
+from .program.trace import dtype_name, trace
+from .training import Data, Plan, compiled, in_chunks, train
+
+CHUNK = 8192
+"""Rows that are predicted or evaluated at once."""
+
+
+class Network:
+    """A feed-forward network.
+
+    Parameters
+    ----------
+    layers
+        `Dense`, `Dropout`, `BatchNorm`, or layers of your own (see `layers`).
+    inputs
+        Columns of X.
+    loss
+        A name, a loss object, or a function of (predictions, targets); see `losses`.
+    optimizer
+        A name or an object; see `optimizers`.
+    backend
+        What the network runs on: "auto" for where the data are, or what `get_backend` takes; a named one wins over the
+        data, which are then moved when ``fit`` begins.
+    dtype
+        "float32" or "float64".
+    seed
+        Decides the first weights, the batches and the dropout masks: the same to the bit on every backend.
+
+    Attributes
+    ----------
+    backend : Backend
+        Where the network is now.
+    history : History
+        Of the last ``fit``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> X = np.asarray([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+    >>> y = np.asarray([0, 1, 1, 0])
+    >>> net = pnn.Network([pnn.Dense(8, "tanh"), pnn.Dense(1)], inputs=2, loss="sigmoid_cross_entropy",
+    ...                   optimizer=pnn.Adam(0.05))
+    >>> history = net.fit(X, y, epochs=300)
+    >>> net.predict(X).tolist()
+    [0, 1, 1, 0]
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Any],
+        inputs: int,
+        loss: str | losses.Loss | Callable[[Array, Array], Array] = "squared_error",
+        optimizer: str | optimizers.Optimizer = "adam",
+        backend: Any = "auto",
+        dtype: Any = "float32",
+        seed: int = 0,
+    ) -> None:
+        self.inputs = checks.whole(inputs, "inputs", 1)
+        self.dtype = checks.float_dtype(dtype)
+        self.seed = seed
+        self.layers = tuple(_checked_layers(layers))
+        self.backend = get_backend(backend)
+        self._settled = not (isinstance(backend, str) and backend == "auto")
+        named = tuple(zip(_names(self.layers), self.layers, strict=True))
+        params, statistics, self._widths = _initial(named, self.inputs, seed, self.dtype)
+        self.model = Model(
+            named,
+            Layout.of(params),
+            Layout.of(statistics),
+            losses.get(loss),
+            optimizers.get(optimizer),
+            self.dtype,
+        )
+        if self.model.loss.exclusive and self.outputs == 1:
+            raise ValueError(
+                f"the loss {checks.loss_name(self.model.loss)} compares two outputs or more and the last layer has one: give "
+                'it an output for each class, or use loss="sigmoid_cross_entropy"'
+            )
+        zeros = np.zeros(self.model.parameters.size)
+        self.state = self._placed(
+            State(_vector(params), tuple(zeros for _ in self.model.optimizer.slots), _vector(statistics))
+        )
+        self.steps = 0
+        self.epochs = 0
+        self.labels: tuple[int, int] = (0, 1)
+        self.history = History()
+
+    # What it is
+
+    @property
+    def outputs(self) -> int:
+        """Columns of the raw output."""
+        return self._widths[-1]
+
+    @property
+    def loss(self) -> losses.Loss:
+        """The loss."""
+        return self.model.loss
+
+    @property
+    def optimizer(self) -> optimizers.Optimizer:
+        """The optimizer."""
+        return self.model.optimizer
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Every parameter by name, such as "dense_1.kernel", (inputs, units): views of one vector where there are views."""
+        return self.model.parameters.split(self.state.theta, xp=self.backend.xp)
+
+    @property
+    def statistics(self) -> dict[str, Array]:
+        """What layers learnt of the data without a gradient, such as "batch_norm_1.mean", by name."""
+        return self.model.statistics.split(self.state.statistics, xp=self.backend.xp)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers training changes."""
+        return self.model.parameters.size
+
+    def set_parameters(self, values: Mapping[str, Any]) -> None:
+        """Set parameters, or statistics, by name; those not named stay.
+
+        Raises
+        ------
+        ValueError
+            For unknown names, other shapes, NaN or infinity; then nothing is changed.
+        """
+        shapes = self.model.parameters.shapes | self.model.statistics.shapes
+        new: dict[str, Array] = {}
+        for name, value in values.items():
+            if name not in shapes:
+                raise ValueError(f"no parameter is called {name!r}: there are {', '.join(shapes)}")
+            array = checks.as_array(value, name)
+            if tuple(array.shape) != shapes[name]:
+                raise ValueError(f"{name} has shape {shapes[name]}, found {tuple(array.shape)}")
+            checks.finite(array, name)
+            new[name] = self.backend.asarray(array, self.dtype)
+        xp, state = self.backend.xp, self.state
+        self.state = state._replace(
+            theta=self.model.parameters.join(xp, self.parameters | new, state.theta),
+            statistics=self.model.statistics.join(xp, self.statistics | new, state.statistics),
+        )
+
+    def summary(self) -> str:
+        """A table: each layer, the shape of its output, and its parameters.
+
+        Examples
+        --------
+        >>> import portablenn as pnn
+        >>> print(pnn.mlp([784, 16, 16, 10]).summary())
+        layer     output         parameters
+        -----------------------------------
+        input     (rows, 784)
+        dense_1   (rows, 16)         12,560
+        dense_2   (rows, 16)            272
+        dense_3   (rows, 10)            170
+        -----------------------------------
+        total                        13,002
+        """
+        rows = [("layer", "output", "parameters"), ("input", f"(rows, {self.inputs})", "")]
+        counts: Counter[str] = Counter()
+        for name, shape in self.model.parameters.pieces:
+            counts[name.rpartition(".")[0]] += int(np.prod(shape))
+        for (name, _), width in zip(self.model.layers, self._widths, strict=True):
+            rows.append((name, f"(rows, {width})", f"{counts[name]:,}" if counts[name] else ""))
+        rows.append(("total", "", f"{self.parameter_count:,}"))
+        wide = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [f"{a:{wide[0]}}   {b:{wide[1]}}   {c:>{wide[2]}}".rstrip() for a, b, c in rows]
+        rule = "-" * (sum(wide) + 6)
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+    def __repr__(self) -> str:
+        sizes = "-".join(map(str, (self.inputs, *self._widths)))
+        return f"<Network {sizes}, {self.parameter_count:,} parameters, {self.dtype}, {self.backend}>"
+
+    # Training
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int | None = 32,
+        order: str = "shuffle",
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: bool = False,
+    ) -> History:
+        """Train; called again, go on from here.
+
+        Parameters
+        ----------
+        X
+            (rows, inputs), finite real numbers of any dtype and any library.
+        y
+            (rows,) or (rows, outputs), of the same library as X: class numbers from 0 or rows of 0 and 1 for losses of
+            classes, values for the others.
+        epochs
+            How often to go through the rows.
+        batch_size
+            Rows a step; None for all of them.
+        order
+            "shuffle" (a new permutation each epoch), "sequential", or "random" (each batch drawn with replacement).
+        validation_data
+            (X, y) or (X, y, weights) to be evaluated after each epoch.
+        validation_split
+            Else this share of the rows, chosen by the seed, is set apart for that.
+        sample_weight
+            (rows,), at least 0.
+        class_weight
+            {label: weight} or "balanced"; times the sample weights.
+        callbacks
+            See `callbacks`.
+        verbose
+            Write a line an epoch.
+
+        Returns
+        -------
+        History
+            "loss" of each epoch (the mean over its batches, taken before each step), and of the validation rows
+            "val_loss" and, for losses of classes, "val_accuracy".
+
+        Raises
+        ------
+        TypeError, ValueError
+            For wrong input; the network is then as it was.
+        """
+        epochs = checks.whole(epochs, "epochs", 0)
+        if order not in ("shuffle", "sequential", "random"):
+            raise ValueError(f'order is "shuffle", "sequential" or "random", found {order!r}')
+        if batch_size is not None:
+            batch_size = checks.whole(batch_size, "batch_size", 1)
+        if not (isinstance(validation_split, (int, float)) and 0 <= validation_split < 1):
+            raise ValueError(f"validation_split is at least 0 and below 1, found {validation_split!r}")
+        if validation_split and validation_data is not None:
+            raise ValueError("validation_data and validation_split are two ways to say the same: give one")
+        full_batch = isinstance(self.optimizer, optimizers.LBFGS)
+        x, target, weights, labels = self._checked(X, y, sample_weight, class_weight)
+        held_out = None
+        if validation_data is not None:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise ValueError("validation_data is (X, y) or (X, y, weights)")
+            vx, vy, *rest = validation_data
+            held_out = self._checked(vx, vy, rest[0] if rest else None, None, "validation_data")[:3]
+        backend = self._home(x)
+        data = self._data(backend, x, target, weights)
+        rows: np.ndarray | None = None
+        if validation_split:
+            rows, apart = self._split(x.shape[0], validation_split)
+            held_out = _taken(backend, data, apart)
+            if full_batch or batch_size is None:
+                data, rows = Data(*_taken(backend, data, rows)), None
+        validation = None if held_out is None else self._data(backend, *held_out)
+        self._move(backend)
+        self.labels = labels or self.labels
+        count = data.x.shape[0] if rows is None else len(rows)
+        plan = Plan(rows, count, count if batch_size is None or full_batch else min(batch_size, count), order)
+        speakers = [*callbacks, *([Progress()] if verbose else [])]
+        run = self._minimized if full_batch else self._stepped
+        self.history = History()
+        return self._run(run(data, plan, epochs, bool(speakers) or validation is not None), validation, speakers, epochs)
+
+    def _run(
+        self,
+        epochs_run: Iterator[list[float]],
+        validation: Data | None,
+        callbacks: Sequence[Callback],
+        epochs: int,
+    ) -> History:
+        """Write the history and tell the callbacks."""
+        epoch = 0
+        for callback in callbacks:
+            callback.on_train_begin(self, epochs)
+        try:
+            for losses_ in epochs_run:
+                logs: dict[str, float] = {}
+                for loss in losses_:
+                    epoch += 1
+                    logs = {"loss": loss}
+                    if validation is not None:
+                        logs |= {f"val_{k}": v for k, v in self._evaluated(validation).items()}
+                    self.history.add(logs)
+                if any([callback.on_epoch_end(self, epoch, logs) for callback in callbacks]):
+                    break
+        finally:
+            for callback in callbacks:
+                callback.on_train_end(self)
+        return self.history
+
+    def _stepped(self, data: Data, plan: Plan, epochs: int, every_epoch: bool) -> Iterator[list[float]]:
+        runs = train(
+            self.model,
+            self.backend,
+            self.state,
+            data,
+            plan,
+            epochs=epochs,
+            first_epoch=self.epochs,
+            first_step=self.steps,
+            seed=self.seed,
+            keys=self._keys(),
+            kernels=self._kernels(),
+            every_epoch=every_epoch,
+        )
+        for state, losses_ in runs:
+            self.state = state
+            self.epochs += len(losses_)
+            self.steps += len(losses_) * plan.steps
+            yield losses_
+
+    def _minimized(self, data: Data, plan: Plan, epochs: int, every_epoch: bool) -> Iterator[list[float]]:
+        """L-BFGS: an iteration is an epoch."""
+        optimizer, backend, model = self.optimizer, self.backend, self.model
+        assert isinstance(optimizer, optimizers.LBFGS)
+        first = backend.asarray(np.asarray(self.steps, dtype=np.int32), "int32")
+        batches = Batches(data.x, data.y, data.weights, None, self._keys(), first)
+        kernels = self._kernels()
+        evaluate = compiled(model, backend, model.penalized_objective, *self.state[::2], batches, kernels)
+
+        def objective(theta: Array) -> tuple[float, Array]:
+            loss, gradient, _ = evaluate(theta, self.state.statistics, batches, kernels)
+            return float(loss), gradient
+
+        iterations = lbfgs.minimize(
+            backend.xp,
+            objective,
+            self.state.theta,
+            memory=optimizer.memory,
+            tolerance=optimizer.tolerance,
+            iterations=epochs,
+            evaluations=optimizer.max_evaluations,
+            first_step=float(optimizer.learning_rate),  # type: ignore[arg-type]
+        )
+        for theta, loss in iterations:
+            statistics = self.state.statistics
+            if self.model.statistics.pieces:
+                statistics = evaluate(theta, statistics, batches, kernels)[2]
+            self.state = State(theta, (), statistics)
+            self.epochs += 1
+            self.steps += 1
+            yield [loss]
+
+    # Prediction
+
+    def forward(self, X: Any) -> Array:
+        """Raw outputs (logits for losses of classes), (rows, outputs), in the library and on the device of X."""
+        return self._back(self._raw(X), X)
+
+    def predict(self, X: Any) -> Array:
+        """Labels, (rows,), for losses of classes; else values, (rows, outputs), or (rows,) for one output."""
+        raw = self._raw(X)
+        xp = array_namespace(raw)
+        if self.loss.targets == "classes":
+            classes = self.model.classes(raw)
+            if self.outputs == 1 and self.labels == (-1, 1):
+                classes = classes * 2 - 1
+            return self._back(classes, X)
+        values = raw if self.loss.link is None else self.loss.link(raw)
+        return self._back(xp.reshape(values, (-1,)) if self.outputs == 1 else values, X)
+
+    def predict_proba(self, X: Any) -> Array:
+        """The probability of each class, (rows, classes); two columns for a network with one output.
+
+        Raises
+        ------
+        TypeError
+            If the loss has no probabilities.
+        """
+        loss = self.loss
+        if loss.targets != "classes" or loss.link is None:
+            raise TypeError(
+                f"predict_proba is for losses with probabilities and this network has {checks.loss_name(loss)}: use "
+                '"sigmoid_cross_entropy" or "softmax_cross_entropy", or net.predict'
+            )
+        probability = loss.link(self._raw(X))
+        if self.outputs == 1:
+            xp = array_namespace(probability)
+            probability = xp.concat([1.0 - probability, probability], axis=1)
+        return self._back(probability, X)
+
+    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """The loss, and for losses of classes the accuracy: {"loss": …, "accuracy": …}."""
+        x, target, weights, _ = self._checked(X, y, sample_weight, None)
+        return self._evaluated(self._data(self.backend, x, target, weights))
+
+    def _raw(self, X: Any) -> Array:
+        x = self.backend.asarray(checks.inputs(X, self.inputs))
+        parts = []
+        for rows in in_chunks(x.shape[0], CHUNK):
+            part = x[rows, :]
+            run = compiled(self.model, self.backend, self.model.forward, self.state.theta, self.state.statistics, part)
+            parts.append(run(self.state.theta, self.state.statistics, part)[0])
+        return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
+
+    def _evaluated(self, data: Data) -> dict[str, float]:
+        sums = []
+        for rows in in_chunks(data.x.shape[0], CHUNK):
+            weights = None if data.weights is None else data.weights[rows]
+            part = (data.x[rows, :], data.y[rows, ...], weights)
+            run = compiled(self.model, self.backend, self.model.evaluated, *self.state[::2], *part)
+            sums.append((rows.stop - rows.start, weights, *run(*self.state[::2], *part)))
+        sizes = np.asarray([float(self.backend.xp.sum(w)) if w is not None else float(n) for n, w, *_ in sums])
+        means = np.asarray([float(loss) for _, _, loss, _ in sums])
+        mean = self.loss.reduction == "mean"
+        results = {"loss": float((means * sizes).sum() / sizes.sum()) if mean else float(means.sum())}
+        if self.loss.targets == "classes":
+            results["accuracy"] = float(sum(float(right) for *_, right in sums) / sizes.sum())
+        return results
+
+    # Between the caller's arrays and the network's
+
+    def _checked(
+        self, X: Any, y: Any, sample_weight: Any, class_weight: Any, where: str = ""
+    ) -> tuple[Array, Array, Array | None, tuple[int, int] | None]:
+        """What was handed in, checked, still where it was; class weights have become weights of rows."""
+        prefix = f"{where} " if where else ""
+        x = checks.inputs(X, self.inputs, f"{prefix}X")
+        given = {"y": y} if sample_weight is None else {"y": y, "sample_weight": sample_weight}
+        checks.one_library(x, given)
+        rows = x.shape[0]
+        target, labels = checks.targets(y, rows, self.outputs, self.loss, f"{prefix}y")
+        weights = None if sample_weight is None else checks.weights(sample_weight, rows, f"{prefix}sample_weight")
+        if class_weight is not None:
+            if self.loss.targets != "classes" or target.ndim != 1:
+                raise ValueError("class_weight is for losses of classes with one label a row: use sample_weight")
+            count = max(self.outputs, 2)
+            table = checks.class_weights(class_weight, target, count, labels)
+            by_class = table[to_numpy(target).astype(np.int64)]
+            weights = by_class if weights is None else by_class * to_numpy(weights)
+        return x, target, weights, labels
+
+    def _home(self, x: Array) -> Backend:
+        """Where to train: where the network was told to be, else where the data are."""
+        return self.backend if self._settled or isinstance(x, np.ndarray) else get_backend(x)
+
+    def _data(self, backend: Backend, x: Array, y: Array, weights: Array | None) -> Data:
+        moved = None if weights is None else backend.asarray(weights, self.dtype)
+        return Data(backend.asarray(x), backend.asarray(y), moved)
+
+    def _split(self, rows: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """The rows to train on and the rows set apart, in order; the same at each call of fit."""
+        apart = max(1, round(rows * share))
+        if apart >= rows:
+            raise ValueError(f"validation_split={share} of {rows} rows leaves none to train on")
+        permuted = random.permutations(random.new_key(self.seed, random.SPLIT), 0, 1, rows)[0]
+        return np.sort(permuted[apart:]), np.sort(permuted[:apart])
+
+    def _placed(self, state: State, backend: Backend | None = None) -> State:
+        """The state on a backend, in the network's dtype."""
+        home = backend or self.backend
+        move = lambda vector: home.asarray(to_numpy(vector), self.dtype)  # noqa: E731
+        return State(move(state.theta), tuple(map(move, state.slots)), move(state.statistics))
+
+    def _move(self, backend: Backend) -> None:
+        if backend != self.backend:
+            self.state = self._placed(self.state, backend)
+            self.backend = backend
+
+    def _keys(self) -> Array | None:
+        """What layers that draw random numbers draw from, (layers, 2); None if none does."""
+        if not any("random" in _accepted(layer) for layer in self.layers):
+            return None
+        keys = [random.new_key(self.seed, random.MASKS, i) for i in range(len(self.layers))]
+        return self.backend.asarray(np.stack(keys), "int32")
+
+    def _kernels(self) -> Array | None:
+        """Ones where the parameter vector holds kernels, which penalties are for; None if there are no penalties."""
+        if not self.optimizer.penalizes:
+            return None
+        pieces = [
+            np.full(int(np.prod(shape)), float(name.endswith(".kernel"))) for name, shape in self.model.parameters.pieces
+        ]
+        return self.backend.asarray(np.concatenate(pieces), self.dtype)
+
+    def _back(self, array: Array, like: Any) -> Array:
+        """A result in the library and on the device of ``like``; NumPy for what is no array."""
+        if not is_array(like) or isinstance(like, np.ndarray):
+            return to_numpy(array)
+        if array_namespace(like) is array_namespace(array) and device_of(like) == device_of(array):
+            return array
+        return get_backend(like).asarray(array)
+
+
+def mlp(
+    sizes: Sequence[int],
+    activation: str | activations.Activation = "relu",
+    output_activation: str | activations.Activation | None = None,
+    use_bias: bool = True,
+    kernel_init: Any = None,
+    **network: Any,
+) -> Network:
+    """A network of dense layers.
+
+    Parameters
+    ----------
+    sizes
+        Inputs, hidden layers, outputs.
+    activation, output_activation
+        Of the hidden layers, and of the last one.
+    use_bias
+        Whether layers have a bias.
+    kernel_init
+        An initializer for all kernels; None for He's with relu and its kin, Glorot's else, uniform.
+    **network
+        What `Network` takes.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> pnn.mlp([784, 16, 16, 10], loss="softmax_cross_entropy", optimizer=pnn.SGD(0.1)).parameter_count
+    13002
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"sizes are inputs, hidden layers if any, and outputs, found {list(sizes)}")
+    rectified = activation in ("relu", "leaky_relu", "elu", "gelu", "silu")
+    init = kernel_init if kernel_init is not None else "he_uniform" if rectified else "glorot_uniform"
+    hidden = [Dense(units, activation, use_bias, init) for units in sizes[1:-1]]
+    last = Dense(sizes[-1], output_activation, use_bias, kernel_init if kernel_init is not None else "glorot_uniform")
+    return Network([*hidden, last], inputs=sizes[0], **network)
+
+
+def _accepted(layer: Any) -> tuple[str, ...]:
+    from .model import accepted
+
+    return accepted(layer)
+
+
+def _checked_layers(layers: Sequence[Any]) -> Iterator[Any]:
+    if not isinstance(layers, (list, tuple)) or not layers:
+        raise ValueError(f"layers is a list of at least one layer, found {layers!r}")
+    for layer in layers:
+        if not (hasattr(layer, "init") and hasattr(layer, "apply")) or isinstance(layer, type):
+            raise TypeError(f"a layer has init(key, inputs) and apply(xp, params, x), found {layer!r}")
+        yield layer
+
+
+def _names(layers: Sequence[Any]) -> list[str]:
+    """dense_1, dense_2, batch_norm_1, …: counted for each kind."""
+    counts: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+        counts[kind] += 1
+        names.append(f"{kind}_{counts[kind]}")
+    return names
+
+
+def _initial(
+    layers: Sequence[tuple[str, Any]], inputs: int, seed: int, dtype: DType
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[int]]:
+    """First parameters and statistics by full name, on the host, and each layer's outputs, found by recording it."""
+    params: dict[str, np.ndarray] = {}
+    statistics: dict[str, np.ndarray] = {}
+    widths: list[int] = []
+    for number, (name, layer) in enumerate(layers):
+        width = widths[-1] if widths else inputs
+        own = layer.init(random.new_key(seed, random.WEIGHTS, number), width)
+        kept = layer.init_statistics(width) if hasattr(layer, "init_statistics") else {}
+        params |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in own.items()}
+        statistics |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in kept.items()}
+        widths.append(_width(name, layer, {**own, **kept}, width, dtype))
+    return params, statistics, widths
+
+
+def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype: DType) -> int:
+    def applied(x: Array, *values: Array) -> Array:
+        return layer.apply(array_namespace(x), dict(zip(params, values, strict=True)), x)
+
+    types = [ArrayType(tuple(np.shape(value)), dtype) for value in params.values()]
+    output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type
+    if len(output.shape) != 2 or output.shape[0] != 3:
+        raise ValueError(f"{name} makes {output} of 3 rows: a layer returns one row for each row, in two dimensions")
+    if dtype_name(output.dtype) != dtype:
+        raise TypeError(f"{name} returns {output.dtype} in a network of {dtype}: a layer keeps the dtype")
+    return output.shape[1]
+
+
+def _vector(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *(a.reshape(-1) for a in arrays.values())])
+
+
+def _taken(backend: Backend, data: Data, rows: np.ndarray) -> tuple[Array, Array, Array | None]:
+    xp = backend.xp
+    index = backend.asarray(rows, dtype_name(xp.arange(1).dtype))
+    weights = None if data.weights is None else xp.take(data.weights, index, axis=0)
+    return xp.take(data.x, index, axis=0), xp.take(data.y, index, axis=0), weights
+
+
+__all__ = ["Network", "initializers", "mlp"]

@@ -1,0 +1,286 @@
+"""Optimizers, in order of increasing complexity: the parameter vector in, the parameter vector out.
+
+Requires nothing of any library: each is its formula, of vectors. ``step`` is an array of shape () in the vectors' dtype,
+from 0, and stays on the device, as do the learning rate and the bias corrections, so that one compiled step serves every
+``step``.
+
+All of them take ``l1`` and ``l2`` (added to the gradient: of l1 ‖W‖₁ + ½ l2 ‖W‖²), ``weight_decay`` (decoupled: the
+weights shrink by rate · weight_decay · W; Loshchilov & Hutter 2019), all three on kernels alone, not on biases; and
+``clip_norm`` (Pascanu, Mikolov & Bengio 2013) and ``clip_value``, which bound the gradient first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .program.ir import Array
+from .schedules import Schedule, rate
+
+Slots = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What all have in common; `direction` is each one's own.
+
+    Attributes
+    ----------
+    learning_rate
+        A number, or a function of the step.
+    """
+
+    learning_rate: float | Schedule = 0.01
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+    slots = ()
+    """The names of the vectors that it remembers from step to step; all start as zeros."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not callable(self.learning_rate) and not self.learning_rate >= 0:
+            raise ValueError(f"learning_rate is a number of at least 0 or a schedule, found {self.learning_rate!r}")
+        for name in ("l1", "l2", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is a number of at least 0, found {getattr(self, name)!r}")
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} is a positive number or None, found {getattr(self, name)!r}")
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether kernels are treated differently from biases."""
+        return bool(self.l1 or self.l2 or self.weight_decay)
+
+    def update(
+        self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
+    ) -> tuple[Array, Slots]:
+        """One step.
+
+        Parameters
+        ----------
+        xp
+            The namespace.
+        theta, gradient
+            Vectors of one length: the parameters, and the loss's gradient by them.
+        slots
+            The vectors remembered, one a name in `slots`.
+        step
+            The number of the step, from 0; shape ().
+        kernels
+            A vector of ones for kernels and zeros for the rest; None for all ones.
+
+        Returns
+        -------
+        theta, slots
+            After the step.
+        """
+        gradient = self.bounded(xp, self.penalized(xp, gradient, theta, kernels))
+        learning_rate = rate(self.learning_rate, step)
+        direction, slots = self.direction(xp, gradient, slots, step, learning_rate)
+        if self.weight_decay:
+            theta = theta - self.weight_decay * learning_rate * _on(kernels, theta)
+        return theta + direction, slots
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """What to add to the parameters, and the new slots."""
+        raise NotImplementedError
+
+    def penalized(self, xp: Any, gradient: Array, theta: Array, kernels: Array | None) -> Array:
+        """The gradient of the loss and the l1 and l2 penalties."""
+        if self.l2:
+            gradient = gradient + self.l2 * _on(kernels, theta)
+        if self.l1:
+            gradient = gradient + self.l1 * xp.sign(_on(kernels, theta))
+        return gradient
+
+    def penalty(self, xp: Any, theta: Array, kernels: Array | None) -> Array:
+        """The l1 and l2 penalties themselves; shape ()."""
+        weights = _on(kernels, theta)
+        return self.l1 * xp.sum(xp.abs(weights)) + 0.5 * self.l2 * xp.sum(weights * weights)
+
+    def bounded(self, xp: Any, gradient: Array) -> Array:
+        """The gradient, clipped."""
+        if self.clip_value is not None:
+            gradient = xp.clip(gradient, -self.clip_value, self.clip_value)
+        if self.clip_norm is not None:
+            norm = xp.sqrt(xp.sum(gradient * gradient))
+            gradient = gradient * (self.clip_norm / xp.maximum(norm, self.clip_norm))
+        return gradient
+
+
+def _on(kernels: Array | None, theta: Array) -> Array:
+    return theta if kernels is None else theta * kernels
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, θ ← θ - η g; with momentum v ← μ v - η g, θ ← θ + v (Polyak 1964).
+
+    With ``nesterov``, θ ← θ + μ v - η g after the update of v (Sutskever et al. 2013).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta, g = np.asarray([1.0]), np.asarray([0.5])
+    >>> SGD(0.1).update(np, theta, g, (), np.asarray(0.0))[0].tolist()
+    [0.95]
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        _fraction("momentum", self.momentum)
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The velocity, if there is momentum."""
+        return ("velocity",) if self.momentum else ()
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """See `Optimizer.direction`."""
+        downhill = -learning_rate * gradient
+        if not self.momentum:
+            return downhill, ()
+        velocity = self.momentum * slots[0] + downhill
+        return (self.momentum * velocity + downhill if self.nesterov else velocity), (velocity,)
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """s ← s + g², θ ← θ - η g / (√s + ε) (Duchi, Hazan & Singer 2011)."""
+
+    epsilon: float = 1e-8
+    slots = ("squares",)
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """See `Optimizer.direction`."""
+        squares = slots[0] + gradient * gradient
+        return -learning_rate * gradient / (xp.sqrt(squares) + self.epsilon), (squares,)
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """s ← ρ s + (1 - ρ) g², θ ← θ - η g / (√s + ε) (Tieleman & Hinton 2012)."""
+
+    learning_rate: float | Schedule = 0.001
+    decay: float = 0.9
+    epsilon: float = 1e-8
+    slots = ("squares",)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        _fraction("decay", self.decay)
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """See `Optimizer.direction`."""
+        squares = self.decay * slots[0] + (1.0 - self.decay) * (gradient * gradient)
+        return -learning_rate * gradient / (xp.sqrt(squares) + self.epsilon), (squares,)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, algorithm 1): m and s are running means of g and g², both corrected for their start at 0.
+
+    θ ← θ - η m̂ / (√ŝ + ε) with m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ), t from 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta, g, zero = np.asarray([1.0]), np.asarray([0.5]), np.zeros(1)
+    >>> Adam(0.1).update(np, theta, g, (zero, zero), np.asarray(0.0))[0].round(6).tolist()
+    [0.9]
+    """
+
+    learning_rate: float | Schedule = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    slots = ("mean", "squares")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        _fraction("beta_1", self.beta_1)
+        _fraction("beta_2", self.beta_2)
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """The corrections are of shape (), so they are drawn together there: one pass over the vectors fewer."""
+        mean = self.beta_1 * slots[0] + (1.0 - self.beta_1) * gradient
+        squares = self.beta_2 * slots[1] + (1.0 - self.beta_2) * (gradient * gradient)
+        t = step + 1.0
+        root = xp.sqrt(1.0 - xp.pow(self.beta_2, t))
+        scale = -learning_rate * root / (1.0 - xp.pow(self.beta_1, t))
+        return scale * (mean / (xp.sqrt(squares) + self.epsilon * root)), (mean, squares)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """Limited-memory BFGS for full batches (Liu & Nocedal 1989), with a line search for the strong Wolfe conditions.
+
+    ``fit`` runs it until ``epochs`` iterations are done, or no element of the gradient is above ``tolerance``. The
+    search for a step's length decides on the host; see `lbfgs`.
+    """
+
+    learning_rate: float | Schedule = 1.0
+    memory: int = 10
+    tolerance: float = 1e-6
+    max_evaluations: int = 25
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        if self.weight_decay or self.clip_norm or self.clip_value or callable(self.learning_rate):
+            raise ValueError("LBFGS minimises the loss itself: weight_decay, clipping and schedules do not go with it; l1 and l2 do")
+        if self.memory < 1:
+            raise ValueError(f"memory is a positive number of steps, found {self.memory!r}")
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    kind.__name__.lower(): kind for kind in (SGD, Adagrad, RMSprop, Adam, AdamW, LBFGS)
+}
+
+
+def get(optimizer: str | Optimizer) -> Optimizer:
+    """The optimizer that a name stands for, with its defaults; an optimizer stands for itself.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message lists the known ones.
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if isinstance(optimizer, str) and optimizer.lower() in OPTIMIZERS:
+        return OPTIMIZERS[optimizer.lower()]()
+    raise ValueError(f"unknown optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}, or an object such as Adam(1e-3)")
+
+
+def _fraction(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} is at least 0 and below 1, found {value!r}")

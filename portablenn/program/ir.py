@@ -1,0 +1,205 @@
+"""What a Program is: a straight line of operations, each a function of the Array API standard.
+
+Requires nothing. Every other file of this folder makes Programs, changes them or runs them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+Array = Any
+"""An array of any library that follows the standard."""
+
+
+class DType(str):
+    """A dtype by its name in the standard; the same in every library: ``DType("float32")``."""
+
+    __slots__ = ()
+
+    @property
+    def kind(self) -> str:
+        """One of "bool", "signed", "unsigned", "real floating", "complex floating"."""
+        for prefix, kind in _KINDS:
+            if self.startswith(prefix):
+                return kind
+        raise TypeError(f"{self!s} is no dtype of the Array API standard")
+
+    @property
+    def is_integer(self) -> bool:
+        return self.kind in ("signed", "unsigned")
+
+    @property
+    def is_floating(self) -> bool:
+        return self.kind.endswith("floating")
+
+
+_KINDS = (
+    ("bool", "bool"),
+    ("int", "signed"),
+    ("uint", "unsigned"),
+    ("float", "real floating"),
+    ("bfloat", "real floating"),
+    ("complex", "complex floating"),
+)
+
+
+@dataclass(frozen=True)
+class ArrayType:
+    """What is known of an array before it has a value: its shape and its dtype."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+class Variable:
+    """A value of a program: written once, by its input, its constant or its operation. Equal to itself only."""
+
+    __slots__ = ("type",)
+
+    def __init__(self, type: ArrayType) -> None:
+        self.type = type
+
+    def __repr__(self) -> str:
+        return f"Variable({self.type})"
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One call of a function of the standard.
+
+    ``arguments`` are the positional ones: variables, Python scalars and static facts (shapes, dtypes, slices).
+    ``parameters`` are the keyword ones, all static. ``concat`` and ``stack`` have the arrays of their list as
+    arguments; ``getitem`` is ``x[key]`` with one slice of positive step an axis.
+    """
+
+    name: str
+    arguments: tuple[Any, ...]
+    parameters: dict[str, Any]
+    result: Variable
+
+    @property
+    def reads(self) -> tuple[Variable, ...]:
+        return tuple(argument for argument in self.arguments if isinstance(argument, Variable))
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for operations that compute the same thing; 1, 1.0 and True stay apart."""
+        statics = (*self.arguments, *itertools.chain.from_iterable(sorted(self.parameters.items())))
+        return (self.name, len(self.arguments), *map(_hashable, statics))
+
+
+def _hashable(fact: Any) -> Any:
+    if isinstance(fact, slice):
+        return (fact.start, fact.stop, fact.step)
+    if isinstance(fact, (tuple, list)):
+        return tuple(map(_hashable, fact))
+    if isinstance(fact, (bool, int, float, complex)):
+        return (type(fact), repr(fact))
+    return fact
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Inputs, the arrays that were met on the way (constants), operations in order, outputs.
+
+    An output may be an input, a constant, or stand there twice. ``print(program)`` shows it a line an operation,
+    ``program.to_dot()`` as a graph for Graphviz.
+    """
+
+    inputs: tuple[Variable, ...]
+    operations: tuple[Operation, ...]
+    outputs: tuple[Variable, ...]
+    constants: dict[Variable, Array] = field(default_factory=dict)
+    name: str = "program"
+
+    @cached_property
+    def last_uses(self) -> tuple[tuple[Variable, ...], ...]:
+        """For each operation the variables that nobody reads after it, so that their memory can be given back."""
+        kept = {*self.outputs, *self.inputs, *self.constants}
+        seen = set(kept)
+        ends: list[tuple[Variable, ...]] = []
+        for operation in reversed(self.operations):
+            last = tuple(dict.fromkeys(v for v in (*operation.reads, operation.result) if v not in seen))
+            seen.update(last)
+            ends.append(last)
+        return tuple(reversed(ends))
+
+    @cached_property
+    def names(self) -> dict[Variable, str]:
+        """A short name for every variable, as the printed program shows it."""
+        fresh = _short_names()
+        variables = [*self.inputs, *self.constants, *(operation.result for operation in self.operations)]
+        return {variable: next(fresh) for variable in dict.fromkeys(variables)}
+
+    def __str__(self) -> str:
+        names = self.names
+        inputs = ", ".join(f"{names[v]}: {v.type}" for v in self.inputs)
+        lines = [f"{self.name}({inputs}):"]
+        lines += [f"    {names[v]}: {v.type} = constant" for v in self.constants]
+        lines += [f"    {names[o.result]}: {o.result.type} = {self.show(o)}" for o in self.operations]
+        lines += [f"    return {', '.join(names[v] for v in self.outputs)}"]
+        return "\n".join(lines)
+
+    def show(self, operation: Operation) -> str:
+        """One operation as a call, with this program's names."""
+        shown = [self.names[a] if isinstance(a, Variable) else _show(a) for a in operation.arguments]
+        shown += [f"{name}={_show(value)}" for name, value in operation.parameters.items()]
+        return f"{operation.name}({', '.join(shown)})"
+
+    def to_dot(self) -> str:
+        """The program as Graphviz DOT text: arrays are arrows, operations are boxes.
+
+        Examples
+        --------
+        >>> import portablenn as pnn
+        >>> program = pnn.trace(lambda x: x * x + 1.0, pnn.ArrayType((3,), "float32"))
+        >>> print(program.to_dot().splitlines()[0])
+        digraph program {
+        """
+        number = {variable: f"v{i}" for i, variable in enumerate(self.names)}
+        lines = ["digraph program {", '    node [shape=box, fontname="monospace"];']
+        for variable in self.inputs:
+            lines.append(f'    {number[variable]} [label="{self.names[variable]}: {variable.type}", shape=ellipse];')
+        for variable in self.constants:
+            lines.append(f'    {number[variable]} [label="constant {variable.type}", shape=ellipse, style=dashed];')
+        for operation in self.operations:
+            facts = [_show(a) for a in operation.arguments if not isinstance(a, Variable)]
+            facts += [f"{name}={_show(value)}" for name, value in operation.parameters.items()]
+            label = f"{operation.name}({', '.join(facts)})" if facts else operation.name
+            lines.append(f'    {number[operation.result]} [label="{label}\\n{operation.result.type}"];')
+            lines += [f"    {number[v]} -> {number[operation.result]};" for v in operation.reads]
+        for i, variable in enumerate(self.outputs):
+            lines.append(f'    out{i} [label="output {i}", shape=ellipse];')
+            lines.append(f"    {number[variable]} -> out{i};")
+        return "\n".join([*lines, "}"])
+
+
+def _short_names() -> Iterator[str]:
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    for length in itertools.count(1):
+        for letters in itertools.product(alphabet, repeat=length):
+            yield "".join(letters)
+
+
+def _show(fact: Any) -> str:
+    if isinstance(fact, slice):
+        step = "" if fact.step in (None, 1) else f":{fact.step}"
+        return f"{fact.start}:{fact.stop}{step}"
+    if isinstance(fact, tuple):
+        inner = ", ".join(map(_show, fact))
+        return f"({inner},)" if len(fact) == 1 else f"({inner})"
+    return str(fact)

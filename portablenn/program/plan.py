@@ -1,0 +1,406 @@
+"""The plan: a Program as one straight-line Python function of NumPy calls that allocate nothing.
+
+Requires NumPy. Every value gets its memory beforehand: memory is reused as soon as nobody reads it any more, results of
+elementwise operations overwrite an argument that is read for the last time, pieces of a concatenation are computed
+where the whole will lie, and reshapes, transposes and slices cost nothing, for they are views made once. The calls,
+with their arrays and functions bound, are then the lines of one generated function.
+
+`plan` serves a function that is called once in a while; `plan_loop` runs a step many times in one call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from .interpret import execute
+from .ir import Array, ArrayType, Operation, Program, Variable
+from .numpy_calls import CALLS, UFUNCS, VIEWS, Code, Operand, can_write
+from .simplify import drop_dead
+
+
+def plan(program: Program) -> Callable[..., tuple[Array, ...]]:
+    """A callable with the meaning of ``program`` on NumPy arrays; its results are the caller's own.
+
+    Calls from several threads at once get memory of their own.
+    """
+    contracted = _contracted(program)
+    return _Pool(lambda: _Planner(contracted, carried=None).call())
+
+
+def plan_loop(program: Program, carried: int) -> Callable[..., tuple[Array, ...]]:
+    """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times without leaving the function.
+
+    Parameters
+    ----------
+    program
+        The step: inputs are the number of the iteration (int32, from 0), then ``carried`` arrays that it hands on, then
+        data that stay the same; outputs are the carried arrays, then what is to be collected of each step.
+    carried
+        How many arrays are carried.
+
+    Returns
+    -------
+    callable
+        Returns the carried arrays after the last step, then the collected ones with ``count`` rows each.
+    """
+    contracted = _contracted(program)
+    return _Pool(lambda: _Planner(contracted, carried).loop())
+
+
+def _contracted(program: Program) -> Program:
+    """With a dot product for the sum of all squares, or of all products, of two arrays: one call in place of two."""
+    made_by = {operation.result: operation for operation in program.operations}
+    uses = Counter(v for operation in program.operations for v in operation.reads) + Counter(program.outputs)
+    operations = []
+    for operation in program.operations:
+        product = made_by.get(operation.reads[0]) if operation.name == "sum" else None
+        if product is not None and operation.result.type.shape == () and uses[product.result] == 1:
+            factors = product.reads * 2 if product.name == "square" else product.reads
+            fits = product.name in ("square", "multiply") and product.result.type.dtype.kind == "real floating"
+            if fits and len(factors) == 2 and all(f.type == product.result.type for f in factors):
+                flat = [Variable(ArrayType((f.type.size,), f.type.dtype)) for f in dict.fromkeys(factors)]
+                for factor, line in zip(dict.fromkeys(factors), flat, strict=True):
+                    operations.append(Operation("reshape", (factor, line.type.shape), {}, line))
+                operation = Operation("vecdot", (flat[0], flat[-1]), {"axis": -1}, operation.result)
+        operations.append(operation)
+    return drop_dead(Program(program.inputs, tuple(operations), program.outputs, program.constants, program.name))
+
+
+class _Pool:
+    """Functions with memory of their own, one a thread that is inside."""
+
+    def __init__(self, build: Callable[[], Callable[..., tuple[Array, ...]]]) -> None:
+        self._build = build
+        self._idle: list[Callable[..., tuple[Array, ...]]] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, *arguments: Any) -> tuple[Array, ...]:
+        with self._lock:
+            function = self._idle.pop() if self._idle else None
+        function = function or self._build()
+        try:
+            return function(*arguments)
+        finally:
+            with self._lock:
+                self._idle.append(function)
+
+    @property
+    def source(self) -> str:
+        """The generated Python text."""
+        with self._lock:
+            function = self._idle[-1] if self._idle else None
+        return str((function or self._build()).source)  # type: ignore[attr-defined]
+
+
+class _Storage:
+    """One piece of memory. ``pending`` counts the reads still to come of all values that lie in it."""
+
+    def __init__(self, memory: np.ndarray, pinned: bool = False) -> None:
+        self.memory = memory
+        self.pending = 0
+        self.pinned = pinned
+        self.looks: dict[ArrayType, np.ndarray] = {}
+
+    def look(self, type: ArrayType) -> np.ndarray:
+        """The first bytes as an array of ``type``: one object for each type, for NumPy is twice as fast in place
+        when argument and ``out`` are the same object."""
+        if self.memory.dtype == type.dtype and self.memory.shape == type.shape:
+            return self.memory
+        if type not in self.looks:
+            size = type.size * np.dtype(type.dtype).itemsize
+            flat = self.memory.reshape(-1).view(np.uint8)
+            self.looks[type] = flat[:size].view(type.dtype).reshape(type.shape)
+        return self.looks[type]
+
+
+class _Planner:
+    def __init__(self, program: Program, carried: int | None) -> None:
+        self.program = program
+        self.looping = carried is not None
+        self.carry = program.inputs[1 : 1 + (carried or 0)] if self.looping else ()
+        self.carry_out = program.outputs[: len(self.carry)]
+        self.iteration = program.inputs[0] if self.looping else None
+        self.code = Code()
+        self.operands: dict[Variable, Operand] = {}
+        self.storages: dict[Variable, _Storage] = {}
+        self.free: list[np.ndarray] = []
+        self.uses = Counter(v for operation in program.operations for v in operation.reads)
+        self.outputs = set(program.outputs)
+        self.targets = dict(zip(self.carry_out, self.carry, strict=True))
+        self.places: dict[Variable, tuple[Operation, int]] = {}
+        self.varying: set[Variable] = set()
+        self.parameters: list[str] = []
+
+    # The two kinds of function
+
+    def call(self) -> Callable[..., tuple[Array, ...]]:
+        """Straight through, once; results leave the plan's memory."""
+        self._take_inputs()
+        self._find_places()
+        for operation in self.program.operations:
+            self._compute(operation)
+        results = ", ".join(self._leaving(v) for v in self.program.outputs)
+        return self._function([*self.code.lines, f"return ({results}{',' * bool(results)})"])
+
+    def loop(self) -> Callable[..., tuple[Array, ...]]:
+        """What varies from step to step inside a ``for``; the rest before it."""
+        self._take_inputs()
+        self._find_places()
+        self._find_varying()
+        code = self.code
+        for operation in self.program.operations:
+            if not self._varies(operation):
+                self._compute(operation)
+        before, code.lines = code.lines, []
+        for operation in self.program.operations:
+            if self._varies(operation):
+                self._compute(operation)
+        collected = self.program.outputs[len(self.carry) :]
+        for i, variable in enumerate(collected):
+            empty = f"{code.bind(np.empty)}((count, *{variable.type.shape}), {code.bind(np.dtype(variable.type.dtype))})"
+            before.append(f"y{i} = {empty}")
+            code.lines.append(f"y{i}[i] = {self._text(variable)}")
+        self._hand_on()
+        if self.iteration in self.uses:
+            counter = self._text(self.iteration)
+            before.append(f"{counter}[...] = 0")
+            code.call(np.add, counter, code.bind(np.asarray(1, dtype=np.int32)), counter)
+        body = [f"    {line}" for line in code.lines] or ["    pass"]
+        results = [f"{self._text(v)}.copy()" for v in self.carry] + [f"y{i}" for i in range(len(collected))]
+        lines = [*before, "for i in range(count):", *body, f"return ({', '.join(results)}{',' * bool(results)})"]
+        return self._function(lines)
+
+    def _function(self, lines: list[str]) -> Callable[..., tuple[Array, ...]]:
+        function: Callable[..., tuple[Array, ...]] = self.code.function(
+            self.program.name if self.program.name.isidentifier() else "program", ", ".join(self.parameters), lines
+        )
+        return function
+
+    # Where values lie
+
+    def _take_inputs(self) -> None:
+        """Carried arrays are copied into memory of the plan; the other inputs are used where they are."""
+        if self.looping:
+            self.parameters.append("count")
+        for variable, array in self.program.constants.items():
+            self.operands[variable] = Operand(variable.type, np.asarray(array))
+        for i, variable in enumerate(self.program.inputs):
+            if variable is self.iteration or variable in self.carry:
+                memory = np.zeros(variable.type.shape, dtype=variable.type.dtype)
+                self.operands[variable] = Operand(variable.type, memory)
+                self.storages[variable] = storage = _Storage(memory, pinned=variable is self.iteration)
+                storage.pending = self.uses[variable] + (variable in self.outputs)
+            else:
+                self.operands[variable] = Operand(variable.type, name=f"x{i}")
+            if variable is not self.iteration:
+                self.parameters.append(f"x{i}")
+            if variable in self.carry:
+                self.code.call(np.copyto, self._text(variable), f"x{i}")
+
+    def _find_places(self) -> None:
+        """The results that can be computed where a later concatenation wants them."""
+        made_by = {operation.result: operation for operation in self.program.operations}
+        for operation in self.program.operations:
+            axis = operation.parameters.get("axis")
+            if operation.name != "concat" or any(n != 1 for n in operation.result.type.shape[:axis]):
+                continue
+            start = 0
+            for piece in operation.reads:
+                source = made_by.get(piece)
+                if source is not None and source.name == "reshape":
+                    source = made_by.get(source.reads[0])
+                if source is not None and source.name not in VIEWS and source.name != "concat" and can_write(source):
+                    same = source.result.type.dtype == operation.result.type.dtype
+                    if same and source.result not in self.places and source.result not in self.targets:
+                        self.places[source.result] = (operation, start)
+                start += piece.type.shape[axis]
+
+    def _find_varying(self) -> None:
+        self.varying = {*self.carry, self.iteration}  # type: ignore[arg-type]
+        for operation in self.program.operations:
+            if any(v in self.varying for v in operation.reads):
+                self.varying.add(operation.result)
+        for operation in self.program.operations:  # what the loop reads must outlive each of its rounds
+            if operation.result in self.varying:
+                self.outputs.update(v for v in operation.reads if v not in self.varying)
+                if operation.name == "concat":
+                    for variable in [v for v, (home, _) in self.places.items() if home is operation]:
+                        if variable not in self.varying:
+                            del self.places[variable]
+
+    def _varies(self, operation: Operation) -> bool:
+        return operation.result in self.varying
+
+    def _compute(self, operation: Operation) -> None:
+        """Find memory for one operation and write the call that fills it."""
+        arguments = [self.operands[a] if isinstance(a, Variable) else a for a in operation.arguments]
+        known = all(a.array is not None for a in arguments if isinstance(a, Operand))
+        if known and not any(v in self.storages for v in operation.reads):
+            self._precompute(operation, arguments)
+        elif operation.name in VIEWS and self._look(operation, arguments):
+            pass
+        elif can_write(operation):
+            out = self._memory_for(operation, arguments)
+            self.operands[operation.result] = out
+            CALLS[operation.name](self.code, operation, arguments, out)
+        else:
+            self._call_interpreter(operation, arguments)
+        for variable in operation.reads:
+            self._read(variable)
+
+    def _precompute(self, operation: Operation, arguments: list[Any]) -> None:
+        """Of constants only: computed now, for good."""
+        values = [a.array if isinstance(a, Operand) else a for a in arguments]
+        self.operands[operation.result] = Operand(operation.result.type, np.asarray(execute(xp, operation, values)))
+
+    def _look(self, operation: Operation, arguments: list[Any]) -> bool:
+        """A view, if one exists: made now for memory of the plan, at each call for an input."""
+        source = operation.reads[0]
+        array = arguments[0].array
+        if array is None:
+            self._call_interpreter(operation, arguments)
+            return True
+        if operation.name == "reshape":
+            try:
+                view = np.reshape(array, operation.arguments[1], copy=False)
+            except ValueError:  # its elements do not lie in order
+                return False
+        else:
+            view = execute(xp, operation, [array, *arguments[1:]])
+        self.operands[operation.result] = Operand(operation.result.type, view)
+        if source in self.storages:
+            self._settle(operation.result, self.storages[source])
+        return True
+
+    def _call_interpreter(self, operation: Operation, arguments: list[Any]) -> None:
+        """NumPy makes the array: for inputs' views, and for operations that have no ``out``."""
+        name = f"v{len(self.operands)}"
+        texts = [a.text(self.code) if isinstance(a, Operand) else self.code.bind(a) for a in arguments]
+        call = f"{self.code.bind(execute)}({self.code.bind(xp)}, {self.code.bind(operation)}, [{', '.join(texts)}])"
+        self.code.lines.append(f"{name} = {call}")
+        self.operands[operation.result] = Operand(operation.result.type, name=name)
+
+    def _memory_for(self, operation: Operation, arguments: list[Any]) -> Operand:
+        result = operation.result
+        if result in self.places:
+            concat, start = self.places[result]
+            storage = self._settle(concat.result, None)
+            flat = self.operands[concat.result].array.reshape(-1)  # type: ignore[union-attr]
+            ahead = start * int(np.prod(concat.result.type.shape[concat.parameters["axis"] + 1 :]))
+            memory = flat[ahead : ahead + result.type.size].reshape(result.type.shape)
+            self._settle(result, storage)
+            return Operand(result.type, memory)
+        if result in self.operands:  # a concatenation whose pieces asked for memory before
+            return self.operands[result]
+        storage = self._settle(result, self._overwritten(operation) or self._dead_target(operation))
+        return Operand(result.type, storage.look(result.type))
+
+    def _overwritten(self, operation: Operation) -> _Storage | None:
+        """The memory of an argument that this elementwise operation reads last; best where a carried result belongs."""
+        if operation.name not in UFUNCS:
+            return None
+        candidates = []
+        for variable in operation.reads:
+            storage = self.storages.get(variable)
+            if storage is None or storage.pinned or variable.type != operation.result.type:
+                continue
+            array = self.operands[variable].array
+            together = [v for v in operation.reads if self.storages.get(v) is storage]
+            alike = all(_same_look(self.operands[v].array, array) for v in together)
+            if storage.pending == len(together) and alike and _covers(array, storage.memory):
+                candidates.append(storage)
+        target = self.targets.get(operation.result)
+        wanted = self.storages[target] if target is not None else None
+        return wanted if wanted in candidates else next(iter(candidates), None)
+
+    def _dead_target(self, operation: Operation) -> _Storage | None:
+        """The memory where a carried result belongs, if nobody reads what lies there any more."""
+        target = self.targets.get(operation.result)
+        if target is None or target.type != operation.result.type:
+            return None
+        storage = self.storages[target]
+        return storage if storage.pending == 0 else None
+
+    def _settle(self, variable: Variable, storage: _Storage | None) -> _Storage:
+        """Let ``variable`` lie in ``storage``, or in memory that is free, or new."""
+        if variable in self.storages:
+            return self.storages[variable]
+        if storage is None:
+            storage = _Storage(self._allocate(variable.type))
+            self.operands[variable] = Operand(variable.type, storage.look(variable.type))
+        self.storages[variable] = storage
+        storage.pending += self.uses[variable] + (variable in self.outputs)
+        return storage
+
+    def _allocate(self, type: ArrayType) -> np.ndarray:
+        """The smallest free memory that is large enough, but not wastefully so; else new memory."""
+        size = type.size * np.dtype(type.dtype).itemsize
+        fitting = [m for m in self.free if size <= m.nbytes <= 4 * size]
+        if not fitting:
+            return np.empty(size, dtype=np.uint8)
+        chosen = min(reversed(fitting), key=lambda m: m.nbytes)
+        self.free = [m for m in self.free if m is not chosen]
+        return chosen
+
+    def _read(self, variable: Variable) -> None:
+        storage = self.storages.get(variable)
+        if storage is None:
+            return
+        storage.pending -= 1
+        if storage.pending == 0 and not storage.pinned and not any(storage is self.storages[c] for c in self.carry):
+            self.free.append(storage.memory)
+
+    # How values leave
+
+    def _text(self, variable: Variable) -> str:
+        return self.operands[variable].text(self.code)
+
+    def _leaving(self, variable: Variable) -> str:
+        """A result as an array that the caller may keep: a copy, unless NumPy just made it for this call."""
+        return f"{self.code.bind(np.array)}({self._text(variable)})"
+
+    def _hand_on(self) -> None:
+        """Carried results to where the next step reads them; by way of spare memory if they lie in each other's place."""
+        homes = [self._text(v) for v in self.carry]
+        moves = [
+            (home, result)
+            for home, result, variable in zip(homes, self.carry_out, self.carry, strict=True)
+            if result is not variable and not self._lies_in(result, variable)
+        ]
+        waiting = []
+        for home, result in moves:
+            text = self._text(result)
+            storage = self.storages.get(result)
+            if storage is not None and any(storage is self.storages[c] for c in self.carry):
+                spare = self.code.bind(np.empty(result.type.shape, dtype=result.type.dtype))
+                self.code.call(np.copyto, spare, text)
+                text = spare
+            waiting.append((home, text))
+        for home, text in waiting:
+            self.code.call(np.copyto, home, text)
+
+    def _lies_in(self, result: Variable, variable: Variable) -> bool:
+        """Whether ``result`` is the whole memory of the carried ``variable``."""
+        array, home = self.operands[result].array, self.operands[variable].array
+        return array is not None and _same_look(array, home) and self.storages.get(result) is self.storages[variable]
+
+
+def _same_look(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    if a is None or b is None:
+        return False
+    where = [x.__array_interface__["data"][0] for x in (a, b)]
+    return where[0] == where[1] and a.shape == b.shape and a.strides == b.strides
+
+
+def _covers(array: np.ndarray | None, memory: np.ndarray) -> bool:
+    """Whether ``array`` starts where ``memory`` does and lies in order, so that a new array there looks the same."""
+    if array is None or not array.flags.c_contiguous:
+        return False
+    return bool(array.__array_interface__["data"][0] == memory.__array_interface__["data"][0])
+

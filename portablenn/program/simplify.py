@@ -1,0 +1,370 @@
+"""Simplification: the same values by fewer operations.
+
+Requires nothing of any library. One pass from the first operation to the last records a program anew and leaves out
+what it can: operations that were done before, that change nothing (``x * 1``, a reshape to the same shape), or that
+follow another of their kind (a reshape of a reshape, ``(x * 2) * 3``); arrays filled with one number become that
+number. A second pass, from the last to the first, drops what no output needs. Values agree with the unsimplified
+program's to rounding: ``x * 2 * 3`` becomes ``x * 6`` (which may spare an overflow on the way), ``x + 0`` becomes ``x``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from .interpret import execute
+from .ir import ArrayType, Operation, Program, Variable
+from .trace import Recorded, Trace, broadcast_shape, recording
+
+
+def simplify(program: Program) -> Program:
+    """A program with the same inputs, outputs and meaning, and fewer operations.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> program = pnn.trace(lambda x: (x * 2.0) * 3.0 + x * 2.0 * 3.0, pnn.ArrayType((), "float64"))
+    >>> print(simplify(program))
+    lambda(a: float64[]):
+        b: float64[] = multiply(a, 6.0)
+        c: float64[] = add(b, b)
+        return c
+    """
+    before = len(program.operations) + 1
+    while len(program.operations) < before:  # one rewriting can make room for another
+        before = len(program.operations)
+        program = drop_dead(_rewritten(drop_dead(program)))
+    return program
+
+
+def drop_dead(program: Program) -> Program:
+    """Without the operations and constants that no output needs."""
+    needed = set(program.outputs)
+    kept = []
+    for operation in reversed(program.operations):
+        if operation.result in needed:
+            kept.append(operation)
+            needed.update(operation.reads)
+    constants = {v: array for v, array in program.constants.items() if v in needed}
+    return Program(program.inputs, tuple(reversed(kept)), program.outputs, constants, program.name)
+
+
+def _rewritten(program: Program) -> Program:
+    uses = Counter(v for operation in program.operations for v in operation.reads) + Counter(program.outputs)
+    with recording() as trace:
+        rewriter = _Rewriter(trace)
+        values: dict[Variable, Recorded] = {v: trace.input(v.type) for v in program.inputs}
+        inputs = [values[v].variable for v in program.inputs]
+        values |= {v: trace.lift(constant) for v, constant in program.constants.items()}
+        for operation in program.operations:
+            arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
+            result = rewriter.simplest(operation, arguments)
+            values[operation.result] = result
+            rewriter.note_use(result.variable, uses[operation.result])
+        return trace.program(inputs, [values[v].variable for v in program.outputs], program.name)
+
+
+class _Rewriter:
+    """What is known so far of the variables of the program that is being written."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.xp = trace.namespace
+        self.made_by: dict[Variable, Operation] = {}
+        self.done: dict[Any, Recorded] = {}
+        self.uses: Counter[Variable] = Counter()
+
+    def simplest(self, operation: Operation, arguments: list[Any]) -> Recorded:
+        """The value of ``operation``, by an operation that was done before if there is one."""
+        rewrite = REWRITES.get(operation.name)
+        result = rewrite(self, *arguments, **operation.parameters) if rewrite else None
+        if result is None:
+            result = self.emit(operation.name, arguments, operation.parameters)
+        if result.variable.type == operation.result.type:
+            return result
+        return self.emit("broadcast_to", [self.xp.astype(result, operation.result.type.dtype), operation.result.type.shape])
+
+    def emit(self, name: str, arguments: list[Any], parameters: dict[str, Any] | None = None) -> Recorded:
+        """Record an operation, unless it stands there already."""
+        inner = tuple(a.variable if isinstance(a, Recorded) else a for a in arguments)
+        asked = Operation(name, inner, parameters or {}, _NOWHERE)
+        if asked.key not in self.done:
+            count = len(self.trace.operations)
+            self.done[asked.key] = execute(self.xp, asked, list(arguments))
+            self.made_by.update((o.result, o) for o in self.trace.operations[count:])
+        return self.done[asked.key]
+
+    def simplest_of(self, name: str, *arguments: Any) -> Recorded:
+        """A new operation, itself simplified."""
+        rewrite = REWRITES.get(name)
+        result = rewrite(self, *arguments) if rewrite else None
+        return self.emit(name, list(arguments)) if result is None else result
+
+    def arguments(self, operation: Operation) -> list[Any]:
+        return [self.array(a) if isinstance(a, Variable) else a for a in operation.arguments]
+
+    def note_use(self, variable: Variable, count: int) -> None:
+        self.uses[variable] += count
+
+    def used_once(self, x: Any) -> bool:
+        return isinstance(x, Recorded) and self.uses[x.variable] == 1
+
+    def origin(self, x: Any, name: str) -> Operation | None:
+        """The operation that made ``x``, if it is of this name."""
+        made = self.made_by.get(x.variable) if isinstance(x, Recorded) else None
+        return made if made is not None and made.name == name else None
+
+    def array(self, variable: Variable) -> Recorded:
+        return Recorded(self.trace, variable)
+
+    def uniform(self, x: Any) -> Any:
+        """The one number that fills ``x``, or None."""
+        if not isinstance(x, Recorded):
+            return x
+        made = self.made_by.get(x.variable)
+        while made is not None and made.name in ("broadcast_to", "reshape", "permute_dims", "getitem", "flip"):
+            made = self.made_by.get(made.arguments[0])
+        if made is None or made.name != "full":
+            return None
+        return _as_dtype(made.arguments[1], x.dtype)
+
+    def repeated(self, x: Any) -> Any:
+        """What ``x`` is before a broadcast that the next elementwise operation does by itself."""
+        made = self.origin(x, "broadcast_to")
+        return self.array(made.arguments[0]) if made else x
+
+
+_NOWHERE = Variable(ArrayType((), None))  # type: ignore[arg-type]
+
+
+def _as_dtype(number: Any, dtype: Any) -> Any:
+    if dtype == "bool":
+        return bool(number)
+    return int(number) if dtype.is_integer else (float(number) if dtype.kind == "real floating" else number)
+
+
+def _elementwise(name: str, special: Callable[..., Recorded | None] | None = None) -> Callable[..., Recorded | None]:
+    """Numbers instead of filled arrays, and no broadcast that the operation does by itself; then the special cases."""
+
+    def rewrite(self: _Rewriter, *arguments: Any) -> Recorded | None:
+        arrays = [a for a in arguments if isinstance(a, Recorded)]
+        shape = broadcast_shape(name, [a.shape for a in arrays])
+        folded = _folded(self, name, arguments)
+        if folded is not None:
+            return self.emit("full", [shape, folded], {"dtype": arrays[0].dtype})
+        plain = list(arguments)
+        for i, a in enumerate(arguments):
+            others = [b for j, b in enumerate(plain) if j != i and isinstance(b, Recorded)]
+            number = self.uniform(a) if isinstance(a, Recorded) and a.dtype != "bool" else None
+            if number is not None and others and all(b.dtype == a.dtype or b.dtype == "bool" for b in others):
+                if any(b.dtype == a.dtype for b in others) and broadcast_shape(name, [b.shape for b in others]) == shape:
+                    plain[i] = number
+                    continue
+            thin = self.repeated(a)
+            if thin is not a and others and broadcast_shape(name, [thin.shape, *(b.shape for b in others)]) == shape:
+                plain[i] = thin
+        result = special(self, *plain) if special else None
+        return result if result is not None else self.emit(name, plain)
+
+    return rewrite
+
+
+def _folded(self: _Rewriter, name: str, arguments: tuple[Any, ...]) -> Any:
+    """The number that fills the result, where every argument is filled with one."""
+    numbers = [self.uniform(a) for a in arguments]
+    floats = all(a.dtype.kind == "real floating" for a in arguments if isinstance(a, Recorded))
+    if name not in FOLDS or not floats or any(n is None for n in numbers):
+        return None
+    number = FOLDS[name](*numbers)
+    return number if number == 0 or 1e-30 < math.fabs(number) < 1e30 else None
+
+
+def _full_size(self: _Rewriter, x: Any, *others: Any) -> bool:
+    """Whether an operation on ``x`` and ``others`` has the type of ``x``."""
+    arrays = [a for a in (x, *others) if isinstance(a, Recorded)]
+    return (
+        isinstance(x, Recorded)
+        and broadcast_shape("", [a.shape for a in arrays]) == x.shape
+        and all(a.dtype == x.dtype for a in arrays)
+    )
+
+
+def _add(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+    for x, y in ((a, b), (b, a)):
+        if isinstance(x, Recorded) and self.uniform(y) == 0 and _full_size(self, x, y):
+            return x
+        opposite = self.origin(y, "negative")
+        if opposite and isinstance(x, Recorded):
+            return self.emit("subtract", [x, self.array(opposite.arguments[0])])
+    return None
+
+
+def _subtract(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+    if self.uniform(b) == 0 and _full_size(self, a, b):
+        return a  # type: ignore[no-any-return]
+    if isinstance(a, (int, float)) and a == 0:
+        return self.simplest_of("negative", b)
+    opposite = self.origin(b, "negative")
+    return self.emit("add", [a, self.array(opposite.arguments[0])]) if opposite else None
+
+
+def _multiply(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+    for x, y in ((a, b), (b, a)):
+        if not isinstance(x, Recorded):
+            continue
+        number = self.uniform(y)
+        if number is None:
+            continue
+        if number == 1 and _full_size(self, x, y):
+            return x
+        if isinstance(y, Recorded) or x.dtype.kind != "real floating":
+            continue
+        if number == -1:
+            return self.simplest_of("negative", x)
+        inner = self.origin(x, "multiply")
+        for p, q in ((0, 1), (1, 0)):
+            if inner and isinstance(inner.arguments[p], float | int) and _finite_product(inner.arguments[p], number):
+                return self.simplest_of("multiply", self.array(inner.arguments[q]), inner.arguments[p] * number)
+        opposite = self.origin(x, "negative")
+        if opposite:
+            return self.simplest_of("multiply", self.array(opposite.arguments[0]), -number)
+    if isinstance(a, Recorded) and isinstance(b, Recorded) and a.dtype.kind == "real floating":
+        sunk = _sink_scale(self, a, b)
+        return sunk if sunk is not None else _sink_scale(self, b, a)
+    return None
+
+
+def _sink_scale(self: _Rewriter, x: Any, y: Any) -> Recorded | None:
+    """(x · 2) · y is (x · y) · 2, so that numbers meet at the end of a chain and become one."""
+    if not (isinstance(y, Recorded) and self.used_once(x) and _full_size(self, x, y)):
+        return None
+    scaled = self.origin(x, "multiply")
+    if scaled:
+        for p, q in ((0, 1), (1, 0)):
+            if isinstance(scaled.arguments[p], float | int) and isinstance(scaled.arguments[q], Variable):
+                product = self.simplest_of("multiply", self.array(scaled.arguments[q]), y)
+                return self.simplest_of("multiply", product, scaled.arguments[p])
+    opposite = self.origin(x, "negative")
+    if opposite:
+        return self.simplest_of("negative", self.simplest_of("multiply", self.array(opposite.arguments[0]), y))
+    return None
+
+
+def _divide(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+    return a if self.uniform(b) == 1 and _full_size(self, a, b) else None
+
+
+def _pow(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+    if isinstance(a, Recorded) and isinstance(b, (int, float)) and not isinstance(b, bool):
+        if b == 1:
+            return a
+        if b == 2:
+            return self.emit("square", [a])
+    return None
+
+
+def _negative(self: _Rewriter, x: Recorded) -> Recorded | None:
+    twice = self.origin(x, "negative")
+    if twice:
+        return self.array(twice.arguments[0])
+    difference = self.origin(x, "subtract")
+    return self.emit("subtract", self.arguments(difference)[::-1]) if difference else None
+
+
+def _finite_product(a: float, b: float) -> bool:
+    """Whether a·b may stand for both: neither lost to overflow nor to underflow, whatever the dtype."""
+    return a * b == 0 or 1e-30 < math.fabs(a * b) < 1e30
+
+
+def _reshape(self: _Rewriter, x: Recorded, shape: tuple[int, ...]) -> Recorded | None:
+    if x.shape == shape:
+        return x
+    inner = self.origin(x, "reshape")
+    if inner:
+        return self.simplest_of("reshape", self.array(inner.arguments[0]), shape)
+    number = self.uniform(x)
+    return self.emit("full", [shape, number], {"dtype": x.dtype}) if number is not None else None
+
+
+def _permute(self: _Rewriter, x: Recorded, axes: tuple[int, ...]) -> Recorded | None:
+    inner = self.origin(x, "permute_dims")
+    if inner:
+        first = inner.arguments[1]
+        axes = tuple(first[a] for a in axes)
+        x = self.array(inner.arguments[0])
+    return x if axes == tuple(range(x.ndim)) else self.emit("permute_dims", [x, axes])
+
+
+def _broadcast(self: _Rewriter, x: Recorded, shape: tuple[int, ...]) -> Recorded | None:
+    if x.shape == shape:
+        return x
+    inner = self.origin(x, "broadcast_to")
+    if inner:
+        return self.simplest_of("broadcast_to", self.array(inner.arguments[0]), shape)
+    number = self.uniform(x)
+    return self.emit("full", [shape, number], {"dtype": x.dtype}) if number is not None else None
+
+
+def _astype(self: _Rewriter, x: Recorded, dtype: Any) -> Recorded | None:
+    number = self.uniform(x)
+    if number is not None and x.dtype != "bool" and math.isfinite(number):
+        return self.emit("full", [x.shape, _as_dtype(number, dtype)], {"dtype": dtype})
+    return None
+
+
+def _sum(self: _Rewriter, x: Recorded, *, axis: tuple[int, ...], keepdims: bool) -> Recorded | None:
+    """A sum along axes of length 1 only is a reshape."""
+    if x.dtype.is_floating and all(x.shape[a] == 1 for a in axis):
+        shape = tuple(1 if a in axis else n for a, n in enumerate(x.shape) if keepdims or a not in axis)
+        return self.simplest_of("reshape", x, shape)
+    return None
+
+
+def _getitem(self: _Rewriter, x: Recorded, key: tuple[slice, ...]) -> Recorded | None:
+    """A slice of a concatenation that lies in one piece is a slice of that piece."""
+    if all(k.start == 0 and k.step == 1 and k.stop == n for k, n in zip(key, x.shape, strict=True)):
+        return x
+    joined = self.origin(x, "concat")
+    if joined is None:
+        return None
+    axis, start = joined.parameters["axis"], 0
+    for piece in joined.reads:
+        end = start + piece.type.shape[axis]
+        if start <= key[axis].start and key[axis].stop <= end:
+            part = slice(key[axis].start - start, key[axis].stop - start, key[axis].step)
+            return self.simplest_of("getitem", self.array(piece), (*key[:axis], part, *key[axis + 1 :]))
+        start = end
+    return None
+
+
+FOLDS: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": lambda a, b: a / b if b else math.nan,
+}
+
+REWRITES: dict[str, Callable[..., Recorded | None]] = {
+    name: _elementwise(name)
+    for name in (
+        "maximum minimum atan2 hypot logaddexp copysign greater greater_equal less less_equal equal not_equal where"
+    ).split()
+}
+REWRITES |= {
+    "add": _elementwise("add", _add),
+    "subtract": _elementwise("subtract", _subtract),
+    "multiply": _elementwise("multiply", _multiply),
+    "divide": _elementwise("divide", _divide),
+    "pow": _elementwise("pow", _pow),
+    "negative": _negative,
+    "positive": lambda self, x: x,  # marked what derivatives pass by; they are taken before
+    "reshape": _reshape,
+    "permute_dims": _permute,
+    "broadcast_to": _broadcast,
+    "astype": _astype,
+    "sum": _sum,
+    "getitem": _getitem,
+}
