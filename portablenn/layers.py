@@ -9,7 +9,7 @@ training updates but no gradient reaches has ``init_statistics(inputs)`` and ``u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,8 +47,8 @@ class Dense:
     units: int
     activation: str | activations.Activation | None = None
     use_bias: bool = True
-    kernel_init: Any = "glorot_uniform"
-    bias_init: Any = "zeros"
+    kernel_init: Any = field(default="glorot_uniform", compare=False)  # layers are equal that compute the same
+    bias_init: Any = field(default="zeros", compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

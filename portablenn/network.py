@@ -300,6 +300,9 @@ class Network:
             callback.on_train_begin(self, epochs)
         try:
             for losses_ in epochs_run:
+                if not callbacks and validation is None:
+                    self.history.setdefault("loss", []).extend(losses_)
+                    continue
                 logs: dict[str, float] = {}
                 for loss in losses_:
                     epoch += 1

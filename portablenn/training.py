@@ -19,7 +19,7 @@ from .model import Batches, Model, State
 from .program.ir import Array, ArrayType, DType
 from .program.simplify import simplify
 from .program.trace import dtype_name, trace
-from .transforms import program_cache
+from .transforms import hashable, program_cache
 from .trees import LEAF, flatten, unflatten
 
 ROWS_A_CALL = 1 << 20
@@ -35,7 +35,7 @@ def compiled(model: Model, backend: Backend, function: Callable[..., Any], *argu
     """
     leaves, structure = flatten(arguments)
     types = tuple(None if leaf is None else array_type(leaf) for leaf in leaves)
-    key = (function.__name__, model, structure, types, backend)
+    key = (function.__name__, hashable(model), structure, types, backend)
 
     def build() -> Any:
         results: list[Any] = []
@@ -64,7 +64,7 @@ def compiled_steps(model: Model, backend: Backend, state: State, batches: Batche
     data, data_structure = flatten((batches, kernels))
     types = tuple(None if leaf is None else array_type(leaf) for leaf in data)
     carry_types = tuple(map(array_type, carry))
-    key = ("steps", model, carry_types, types, backend)
+    key = ("steps", hashable(model), carry_types, types, backend)
 
     def build() -> Callable[..., tuple[Array, ...]]:
         def flat(iteration: Array, *arrays: Array) -> list[Array]:

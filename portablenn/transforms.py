@@ -206,7 +206,7 @@ class _Arguments:
     @property
     def statics(self) -> tuple[Any, ...]:
         held = set(self.places)
-        return tuple((i, type(leaf), _key(leaf)) for i, leaf in enumerate(self.leaves) if i not in held)
+        return tuple((i, type(leaf), hashable(leaf)) for i, leaf in enumerate(self.leaves) if i not in held)
 
     def with_arrays(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         leaves = list(self.leaves)
@@ -244,7 +244,8 @@ class _Identity:
         return isinstance(other, _Identity) and self.value is other.value
 
 
-def _key(value: Any) -> Hashable:
+def hashable(value: Any) -> Hashable:
+    """``value``, or where it cannot be hashed, something that stands for this very object."""
     try:
         hash(value)
     except TypeError:
@@ -279,7 +280,7 @@ class _Transform:
             return self.result(interpret(xp, program, *arguments.arrays), structure, arguments)
         backend = _backend_of(arguments.arrays)
         types = tuple(map(array_type, arguments.arrays))
-        key = (type(self), _key(self.fun), self.facts, arguments.structure, arguments.statics, types, backend)
+        key = (type(self), hashable(self.fun), self.facts, arguments.structure, arguments.statics, types, backend)
         try:
             run, structure = program_cache.get(key, lambda: self._build(arguments, backend))
         except _OuterArraysError as outer:

@@ -10,6 +10,7 @@ with their arrays and functions bound, are then the lines of one generated funct
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -178,7 +179,7 @@ class _Planner:
 
     def _function(self, lines: list[str]) -> Callable[..., tuple[Array, ...]]:
         function: Callable[..., tuple[Array, ...]] = self.code.function(
-            self.program.name if self.program.name.isidentifier() else "program", ", ".join(self.parameters), lines
+            re.sub(r"\W", "_", f"{self.program.name}_plan"), ", ".join(self.parameters), lines
         )
         return function
 
@@ -226,6 +227,7 @@ class _Planner:
         for operation in self.program.operations:
             if any(v in self.varying for v in operation.reads):
                 self.varying.add(operation.result)
+        self.targets = {result: home for result, home in self.targets.items() if result in self.varying}
         for operation in self.program.operations:  # what the loop reads must outlive each of its rounds
             if operation.result in self.varying:
                 self.outputs.update(v for v in operation.reads if v not in self.varying)

@@ -718,7 +718,8 @@ class RecordingNamespace:
 
     def flip(self, x: Any, /, *, axis: Any = None) -> Recorded:
         x = self._lift(x)
-        return self._record("flip", (x,), _type(x), axis=_axes(axis, x.ndim))
+        axes = _axes(axis, x.ndim)
+        return self._record("flip", (x,), _type(x), axis=axes) if axes else x
 
     def roll(self, x: Any, /, shift: Any, *, axis: Any = None) -> Recorded:
         if axis is None:

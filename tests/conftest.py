@@ -1,0 +1,73 @@
+"""The libraries that every portable test runs on, and how arrays of them are made and read."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+from portablenn.arrays import to_numpy
+
+
+@dataclass(frozen=True)
+class Library:
+    """One library on one device; ``name`` as `pnn.get_backend` takes it."""
+
+    name: str
+
+    @property
+    def backend(self) -> pnn.Backend:
+        return pnn.get_backend(self.name)
+
+    @property
+    def xp(self) -> Any:
+        return self.backend.xp
+
+    def array(self, values: Any, dtype: str | None = None) -> Any:
+        return self.backend.asarray(np.asarray(values, dtype=dtype))
+
+    @staticmethod
+    def numpy(array: Any) -> np.ndarray:
+        return to_numpy(array)
+
+
+LIBRARIES = ("numpy", "array_api_strict", "array_api_strict:device1", "torch", "jax")
+REQUIRED = [name for name in os.environ.get("PORTABLENN_REQUIRE", "").split(",") if name]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Array libraries in their strictest manner: 64-bit JAX, so that float64 is float64."""
+    if importlib.util.find_spec("jax"):
+        os.environ.setdefault("JAX_ENABLE_X64", "1")
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def _library(name: str) -> Library:
+    package = name.partition(":")[0]
+    if importlib.util.find_spec(package) is None:
+        if package in REQUIRED:
+            pytest.fail(f"{package} is required by PORTABLENN_REQUIRE and not installed")
+        pytest.skip(f"{package} is not installed")
+    return Library(name)
+
+
+@pytest.fixture(params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> Library:
+    """Each library in turn; those that are not installed are skipped, unless PORTABLENN_REQUIRE names them."""
+    return _library(request.param)
+
+
+@pytest.fixture(params=LIBRARIES[1:])
+def other_library(request: pytest.FixtureRequest) -> Library:
+    """Each library but NumPy, the oracle."""
+    return _library(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache() -> None:
+    pnn.program_cache.clear()
