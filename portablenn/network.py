@@ -212,6 +212,7 @@ class Network:
         class_weight: Any = None,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
+        steps_per_epoch: int | None = None,
     ) -> History:
         """Train; called again, go on from here.
 
@@ -240,6 +241,8 @@ class Network:
             See `callbacks`.
         verbose
             Write a line an epoch.
+        steps_per_epoch
+            With order "random", how many batches make an epoch; None for as many as it takes for all rows.
 
         Returns
         -------
@@ -261,6 +264,10 @@ class Network:
             raise ValueError(f"validation_split is at least 0 and below 1, found {validation_split!r}")
         if validation_split and validation_data is not None:
             raise ValueError("validation_data and validation_split are two ways to say the same: give one")
+        if steps_per_epoch is not None:
+            steps_per_epoch = checks.whole(steps_per_epoch, "steps_per_epoch", 1)
+            if order != "random":
+                raise ValueError(f'steps_per_epoch goes with order="random": with {order!r} an epoch is all rows')
         full_batch = isinstance(self.optimizer, optimizers.LBFGS)
         x, target, weights, labels = self._checked(X, y, sample_weight, class_weight)
         held_out = None
@@ -281,7 +288,8 @@ class Network:
         self._move(backend)
         self.labels = labels or self.labels
         count = data.x.shape[0] if rows is None else len(rows)
-        plan = Plan(rows, count, count if batch_size is None or full_batch else min(batch_size, count), order)
+        batch = count if batch_size is None or full_batch else min(batch_size, count)
+        plan = Plan(rows, count, batch, order, batch * steps_per_epoch if steps_per_epoch else count)
         speakers = [*callbacks, *([Progress()] if verbose else [])]
         run = self._minimized if full_batch else self._stepped
         self.history = History()

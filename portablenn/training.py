@@ -102,12 +102,15 @@ class Plan:
         Rows a step.
     order
         "shuffle", "sequential" or "random".
+    epoch
+        Rows an epoch: ``count``, unless rows are drawn with replacement.
     """
 
     rows: np.ndarray | None
     count: int
     batch: int
     order: str
+    epoch: int
 
     @property
     def whole(self) -> bool:
@@ -117,14 +120,14 @@ class Plan:
     @property
     def steps(self) -> int:
         """Steps an epoch."""
-        return -(-self.count // self.batch)
+        return -(-self.epoch // self.batch)
 
     def orders(self, key: np.ndarray, first: int, epochs: int) -> np.ndarray:
-        """The rows' numbers in the order of some epochs, (epochs, count), int64."""
+        """The rows' numbers in the order of some epochs, (epochs, rows of an epoch), int64."""
         if self.order == "shuffle":
             order = random.permutations(key, first, epochs, self.count)
         elif self.order == "random":
-            order = random.draws(key, first, epochs, self.count, self.count)
+            order = random.draws(key, first, epochs, self.epoch, self.count)
         else:
             order = np.broadcast_to(np.arange(self.count), (epochs, self.count))
         return order if self.rows is None else self.rows[order]
@@ -161,7 +164,7 @@ def train(
     order_key = random.new_key(seed, random.ORDER)
     done = 0
     while done < epochs:
-        together = 1 if every_epoch else max(1, min(epochs - done, ROWS_A_CALL // plan.count))
+        together = 1 if every_epoch else max(1, min(epochs - done, ROWS_A_CALL // plan.epoch))
         losses = []
         for order, count in _calls(plan, order_key, first_epoch + done, together):
             batches = Batches(
@@ -186,8 +189,8 @@ def _calls(plan: Plan, key: np.ndarray, first: int, epochs: int) -> Iterator[tup
         yield None, epochs
         return
     order = plan.orders(key, first, epochs)
-    batch = min(plan.batch, plan.count)
-    full, rest = divmod(plan.count, batch)
+    batch = min(plan.batch, plan.epoch)
+    full, rest = divmod(plan.epoch, batch)
     if rest == 0:
         yield order.reshape(epochs * full, batch), epochs * full
         return
@@ -208,7 +211,7 @@ def _epoch_losses(
     values = np.concatenate([backend.to_numpy(some).astype(np.float64) for some, _ in losses])
     sizes = np.concatenate([np.full(some.shape[0], rows) for some, rows in losses])
     if model.loss.reduction == "mean":
-        values = values * sizes / plan.count
+        values = values * sizes / plan.epoch
     return [float(v) for v in values.reshape(epochs, -1).sum(axis=1)]
 
 

@@ -1,0 +1,23 @@
+"""``portablenn`` and ``python -m portablenn``: the command line, or what to install for it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit status 1."""
+    try:
+        from .cli import app
+    except ImportError as error:
+        print(f'portablenn: {error}. The command line needs: pip install "portablenn[cli]"', file=sys.stderr)
+        raise SystemExit(1) from None
+    try:
+        app()
+    except (ImportError, OSError, ValueError, TypeError, RuntimeError) as error:
+        print(f"portablenn: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

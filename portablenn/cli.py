@@ -1,0 +1,66 @@
+"""The command line: ``portablenn demo NAME``.
+
+Requires typer and rich (the extra "cli").
+"""
+
+from __future__ import annotations
+
+import runpy
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Neural networks on any array library, from the command line."
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep ``demo`` a command of its own while it is the only one."""
+
+
+class Demo(str, Enum):
+    """The examples that can be run."""
+
+    digits = "digits"
+    first_network = "first-network"
+    perceptron = "perceptron"
+    three_layers = "three-layers"
+    threshold_neuron = "threshold-neuron"
+    xor = "xor"
+
+
+@app.command()
+def demo(
+    name: Annotated[Demo, typer.Argument(help="Which one.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
+    data: Annotated[
+        Path | None, typer.Option(envvar="PORTABLENN_DATA", help="digits: folder of MNIST's IDX files.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="digits: how long to train.")] = 30,
+    activation: Annotated[str, typer.Option(help="digits: relu or sigmoid.")] = "relu",
+    seed: Annotated[int, typer.Option(min=0, help="digits: decides weights and batches.")] = 0,
+    backend: Annotated[str, typer.Option(help="digits: what to train on, such as numpy or torch:cuda.")] = "auto",
+) -> None:
+    """Run an example: it prints what it learns and saves its pictures.
+
+    Examples: "portablenn demo digits --data mnist/ --epochs 30", "portablenn demo xor --out pictures/".
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if name is Demo.digits:
+        example("digits")(out=out, data=data, epochs=epochs, activation=activation, seed=seed, backend=backend)
+    else:
+        example(name.value)(out=out)
+
+
+def example(name: str) -> Any:
+    """The ``main`` of a script in examples/, which lies in the installed package or beside it in a checkout."""
+    file = f"{name.replace('-', '_')}.py"
+    package = Path(__file__).resolve().parent
+    for folder in (package / "examples", package.parent / "examples"):
+        if (folder / file).is_file():
+            return runpy.run_path(str(folder / file))["main"]
+    raise FileNotFoundError(f"the example {file} is neither in {package / 'examples'} nor in {package.parent / 'examples'}")

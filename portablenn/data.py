@@ -1,0 +1,116 @@
+"""Data: the IDX files of MNIST, and scikit-learn's digits in their place.
+
+Requires nothing but NumPy to read IDX; scikit-learn for its bundled digits.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_BYTES = 1 << 32
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """An array from an IDX file, gzip-compressed or not (the format of http://yann.lecun.com/exdb/mnist).
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or shorter or longer than its header says.
+    """
+    path = Path(path)
+    compressed = path.read_bytes()[:2] == b"\x1f\x8b"
+    with gzip.open(path) if compressed else path.open("rb") as file:
+        head = file.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
+            raise ValueError(f"{path} is no IDX file: it starts with {head!r}")
+        dtype, rank = np.dtype(_DTYPES[head[2]]), head[3]
+        lengths = file.read(4 * rank)
+        if len(lengths) < 4 * rank:
+            raise ValueError(f"{path} ends within its header")
+        shape = struct.unpack(f">{rank}I", lengths)
+        size = dtype.itemsize
+        for length in shape:
+            size *= length
+        if size > _MOST_BYTES:
+            raise ValueError(f"{path} claims to hold {size} bytes: refused above {_MOST_BYTES}")
+        data = file.read(size + 1)
+    if len(data) != size:
+        raise ValueError(f"{path} holds {'more' if len(data) > size else 'fewer'} bytes than the {size} of its header")
+    return np.frombuffer(data, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images of digits.
+
+    Attributes
+    ----------
+    images
+        (rows, 28, 28), uint8, 0 for paper.
+    labels
+        (rows,), int64, 0 to 9.
+    source
+        Where they are from, for people.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    source: str
+
+
+def digits(folder: str | Path | None = None) -> Digits:
+    """MNIST images from the IDX files of ``folder``; without one, scikit-learn's 8×8 digits scaled to 28×28.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not hold a file of images and one of labels.
+    """
+    if folder is None:
+        return _bundled_digits()
+    folder = Path(folder)
+    images, labels = (sorted(folder.glob(f"*{kind}*ubyte*")) for kind in ("images-idx3", "labels-idx1"))
+    if not images or len(images) != len(labels):
+        raise FileNotFoundError(
+            f"{folder} holds {len(images)} files like 'train-images-idx3-ubyte.gz' and {len(labels)} like "
+            "'train-labels-idx1-ubyte.gz': expected one of each, or a pair for each part"
+        )
+    all_images = np.concatenate([read_idx(path) for path in images])
+    all_labels = np.concatenate([read_idx(path) for path in labels]).astype(np.int64)
+    if len(all_images) != len(all_labels) or all_images.shape[1:] != (28, 28):
+        raise ValueError(f"{folder}: {all_images.shape} images and {all_labels.shape} labels do not belong together")
+    return Digits(all_images, all_labels, f"{len(all_labels):,} MNIST images from {folder}")
+
+
+def _bundled_digits() -> Digits:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            'without a folder of MNIST files the digits of scikit-learn are used: pip install "portablenn[sklearn]"'
+        ) from error
+    bunch: Any = load_digits()
+    return Digits(
+        _scaled(bunch.images * (255.0 / 16.0), 28).astype(np.uint8),
+        bunch.target.astype(np.int64),
+        f"{len(bunch.target):,} images of scikit-learn's 8×8 digits, scaled to 28×28 (no folder of MNIST files was given)",
+    )
+
+
+def _scaled(images: np.ndarray, size: int) -> np.ndarray:
+    """Bilinear interpolation along both axes, as one matrix from each side."""
+    old = images.shape[-1]
+    places = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    left = np.minimum(places.astype(int), old - 2)
+    weights = np.zeros((size, old))
+    weights[np.arange(size), left] = 1 - (places - left)
+    weights[np.arange(size), left + 1] = places - left
+    return weights @ images @ weights.T
