@@ -59,7 +59,7 @@ def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
             right.plot(epochs, values, "--", color="tab:green", label=name.replace("val_", "validation "))
         right.set(ylabel="accuracy", ylim=(min(0.9, *map(min, accuracies.values())), 1.0))
         lines = [*lines, *right.get_lines()]
-    ax.legend(lines, [line.get_label() for line in lines], loc="center right")
+    ax.legend(lines, [line.get_label() for line in lines], loc="center right" if accuracies else "best")
     return ax
 
 

@@ -890,7 +890,7 @@ _UNARY = {
     "floating": "acos acosh asin asinh atan atanh cos cosh exp expm1 log log10 log1p log2 reciprocal sin sinh sqrt tan tanh",
     "numeric": "ceil conj floor negative round sign square trunc",
     "boolean": "logical_not",
-    "integral": "bitwise_invert",
+    "integral or bool": "bitwise_invert",
     "numeric to bool": "isfinite isinf isnan",
     "floating to bool": "signbit",
 }
@@ -898,7 +898,7 @@ _BINARY = {
     "floating": "atan2 copysign divide hypot logaddexp nextafter",
     "numeric": "add floor_divide maximum minimum multiply pow remainder subtract",
     "boolean": "logical_and logical_or logical_xor",
-    "integral": "bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor",
+    "integral or bool": "bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor",
     "any to bool": "equal greater greater_equal less less_equal not_equal",
 }
 _FLOATS = frozenset({"real floating", "complex floating"})
@@ -907,7 +907,8 @@ _ACCEPTS: dict[str, frozenset[str]] = {
     "floating": _FLOATS,
     "numeric": _NUMBERS,
     "boolean": frozenset({"bool"}),
-    "integral": frozenset({"signed", "unsigned", "bool"}),
+    "integral or bool": frozenset({"signed", "unsigned", "bool"}),
+    "integral": frozenset({"signed", "unsigned"}),
     "any": _NUMBERS | {"bool"},
     # the kinds of xp.isdtype
     "bool": frozenset({"bool"}),
