@@ -1,0 +1,209 @@
+"""grad, value_and_grad, compile: structures, libraries, the cache, and what they refuse."""
+
+from __future__ import annotations
+
+import threading
+from collections import namedtuple
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+
+Point = namedtuple("Point", ["x", "y"])
+
+
+def _loss(parameters: dict[str, Any], x: Any) -> Any:
+    xp = pnn.array_namespace(x)
+    return xp.mean(xp.tanh(x @ parameters["w"] + parameters["b"]) ** 2)
+
+
+def test_gradients_come_in_the_structure_of_the_argument(library: Any) -> None:
+    parameters = {"w": library.array(np.full((3, 2), 0.5)), "b": library.array(np.zeros(2))}
+    value, gradients = pnn.value_and_grad(_loss)(parameters, library.array(np.ones((4, 3))))
+    assert set(gradients) == {"w", "b"}
+    assert tuple(gradients["w"].shape) == (3, 2)
+    np.testing.assert_allclose(float(value), np.tanh(1.5) ** 2, rtol=1e-12)
+    slope = 2 * np.tanh(1.5) * (1 - np.tanh(1.5) ** 2) / 2
+    np.testing.assert_allclose(library.numpy(gradients["b"]), [slope, slope], rtol=1e-12)
+
+
+def test_results_are_arrays_of_the_callers_library_and_device(library: Any) -> None:
+    x = library.array([1.0, 2.0])
+    for result in (pnn.grad(lambda x: pnn.xp.sum(x * x))(x), pnn.compile(lambda x: x + 1.0)(x)):
+        assert type(result) is type(x)
+        assert pnn.array_namespace(result) is pnn.array_namespace(x)
+        assert result.device == x.device
+
+
+def test_several_arguments_and_keywords() -> None:
+    def function(a: Any, b: Any, *, scale: Any) -> Any:
+        return pnn.xp.sum(a * b * scale)
+
+    one, two = np.asarray([1.0, 2.0]), np.asarray([3.0, 5.0])
+    first, second = pnn.grad(function, argnums=(1, 0))(one, two, scale=np.asarray(2.0))
+    assert (first.tolist(), second.tolist()) == ([2.0, 4.0], [6.0, 10.0])
+    assert pnn.grad(function, argnums=-1)(one, two, scale=np.asarray(1.0)).tolist() == [1.0, 2.0]
+
+
+def test_nested_structures_go_in_and_come_out() -> None:
+    def function(tree: Any) -> Any:
+        return {"sum": tree["a"][0] + tree["a"][1].x, "pair": (tree["a"][1].y, [tree["b"]]), 3: tree["b"] * 2.0}
+
+    tree = {"a": (np.ones(2), Point(np.asarray([2.0, 3.0]), np.zeros(1))), "b": np.asarray(4.0)}
+    result = pnn.compile(function)(tree)
+    assert result["sum"].tolist() == [3.0, 4.0]
+    assert result["pair"][1][0] == 4.0
+    assert result[3] == 8.0
+    gradient = pnn.grad(lambda t: pnn.xp.sum(t["a"][1].x ** 2))(tree)
+    assert isinstance(gradient["a"][1], Point)
+    assert gradient["a"][1].x.tolist() == [4.0, 6.0]
+
+
+def test_the_rest_of_a_result_is_passed_on() -> None:
+    (value, rest), gradient = pnn.value_and_grad(lambda x: (pnn.xp.sum(x * x), {"twice": x * 2.0}), has_aux=True)(np.ones(2))
+    assert (float(value), rest["twice"].tolist(), gradient.tolist()) == (2.0, [2.0, 2.0], [2.0, 2.0])
+
+
+def test_what_is_no_array_is_static() -> None:
+    calls: list[Any] = []
+
+    def function(x: Any, power: int, mode: str | None) -> Any:
+        calls.append(power)
+        return x**power if mode is None else -x
+
+    compiled = pnn.compile(function)
+    x = np.asarray([3.0])
+    assert compiled(x, 2, None).tolist() == [9.0]
+    assert compiled(x, 3, None).tolist() == [27.0]
+    assert compiled(x, 2, "minus").tolist() == [-3.0]
+    assert compiled(x, 2, None).tolist() == [9.0]
+    assert calls == [2, 3, 2]
+
+
+def test_one_and_true_and_one_point_zero_are_different_statics() -> None:
+    compiled = pnn.compile(lambda x, n: x * n if isinstance(n, float) else x + 0.0)
+    assert [float(compiled(np.asarray(3.0), n)) for n in (1, 2.0, True, 1.0)] == [3.0, 6.0, 3.0, 3.0]
+
+
+def test_a_function_is_recorded_once_for_each_shape_and_dtype() -> None:
+    recorded: list[Any] = []
+
+    def function(x: Any) -> Any:
+        recorded.append((x.shape, str(x.dtype)))
+        return x * 2.0
+
+    compiled = pnn.compile(function)
+    for x in (np.ones(2), np.zeros(2), np.ones(3), np.ones(2, dtype=np.float32), np.ones(2)):
+        compiled(x)
+    assert recorded == [((2,), "float64"), ((3,), "float64"), ((2,), "float32")]
+    info = pnn.program_cache.info()
+    assert (info.hits, info.misses, info.size) == (2, 3, 3)
+
+
+def test_the_cache_has_a_bound_and_can_be_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pnn.program_cache, "maxsize", 2)
+    compiled = pnn.compile(lambda x: x + 1.0)
+    for n in range(1, 6):
+        compiled(np.ones(n))
+    assert pnn.program_cache.info().size == 2
+    pnn.program_cache.clear()
+    assert pnn.program_cache.info() == type(pnn.program_cache.info())(0, 0, 0, 2)
+
+
+def test_a_failing_function_leaves_nothing_in_the_cache() -> None:
+    with pytest.raises(pnn.RecordedValueError):
+        pnn.compile(lambda x: float(x))(np.asarray(1.0))
+    assert pnn.program_cache.info().size == 0
+
+
+def test_networks_of_the_same_make_share_their_programs() -> None:
+    X, y = np.ones((8, 3), dtype=np.float32), np.zeros(8, dtype=int)
+    for seed in range(5):
+        net = pnn.mlp([3, 4, 2], loss="softmax_cross_entropy", seed=seed)
+        net.fit(X, y, epochs=1, batch_size=4)
+    assert pnn.program_cache.info().misses == 1
+
+
+def test_unhashable_functions_and_statics_are_known_by_identity() -> None:
+    class Scaler:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, x: Any, table: Any) -> Any:
+            return x * 3.0
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    class Table:
+        __hash__ = None  # type: ignore[assignment]
+
+    assert pnn.compile(Scaler())(np.asarray(2.0), Table()) == 6.0
+
+
+def test_arrays_a_function_uses_without_taking_them_are_constants() -> None:
+    w = np.asarray([2.0, 3.0])
+    assert pnn.grad(lambda x: pnn.xp.sum(x * w))(np.ones(2)).tolist() == [2.0, 3.0]
+
+
+def test_threads_may_compile_the_same_function_at_once() -> None:
+    compiled = pnn.compile(lambda x: pnn.xp.sum(pnn.xp.tanh(x)))
+    results: list[float] = []
+    threads = [threading.Thread(target=lambda: results.append(float(compiled(np.ones(50))))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [float(np.tanh(1.0) * 50)] * 8 or np.allclose(results, np.tanh(1.0) * 50)
+    assert len(results) == 8
+
+
+def test_mixed_libraries_are_an_error(other_library: Any) -> None:
+    with pytest.raises(TypeError, match="different libraries"):
+        pnn.compile(lambda a, b: a + b)(np.ones(2), other_library.array(np.ones(2)))
+    constant = np.ones(2)
+    with pytest.raises(TypeError, match="numpy that is not an argument"):
+        pnn.compile(lambda a: a * constant)(other_library.array(np.ones(2)))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: pnn.grad(lambda x: x)(3.0), "without an array"),
+        (lambda: pnn.grad(lambda x, y: x * y)(3.0, np.asarray(1.0)), "argument 0 holds 3.0, a float.*numpy.asarray"),
+        (lambda: pnn.grad(lambda x: x, argnums=1)(np.asarray(1.0)), "argnums=1, but only 1"),
+        (lambda: pnn.grad(lambda x: (x, x))(np.asarray(1.0)), "must return one scalar"),
+        (lambda: pnn.grad(lambda x: "text")(np.asarray(1.0)), "expected an array or a Python scalar.*text"),
+        (lambda: pnn.grad("not a function"), "expected a function, found str"),
+        (lambda: pnn.array_namespace([1, 2]), "expected at least one array, found list"),
+    ],
+)
+def test_wrong_calls_say_what_is_wrong(call: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        call()
+
+
+def test_the_program_of_a_call_can_be_looked_at() -> None:
+    program = pnn.grad(lambda x: pnn.xp.sum(x * x)).program(np.ones(3))
+    assert "sum" in str(program)
+    assert program.outputs[1].type.shape == (3,)
+
+
+def test_xp_follows_the_backend_in_use(other_library: Any) -> None:
+    with pnn.use_backend(other_library.name) as backend:
+        assert pnn.array_namespace(pnn.xp.asarray([1.0])) is backend.xp
+    assert isinstance(pnn.xp.asarray([1.0]), np.ndarray)
+
+
+@pytest.mark.parametrize("name", ["no_such_library", "json", "numpy:7"])
+def test_an_unusable_backend_says_why(name: str) -> None:
+    with pytest.raises(pnn.BackendError, match=r"cannot be imported|does not follow|has no device"):
+        pnn.get_backend(name)
+
+
+def test_the_environment_names_the_default_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTABLENN_BACKEND", "array_api_strict")
+    assert pnn.get_backend().name == "array_api_strict"
+    monkeypatch.setenv("PORTABLENN_BACKEND", "")
+    assert pnn.get_backend().name == "numpy"
