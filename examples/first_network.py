@@ -23,7 +23,7 @@ def one_neuron(weights=(1.45, -0.66), bias=0.0) -> pnn.Network:
 def by_hand() -> None:
     xp = pnn.xp
     inputs, similar, other = (xp.asarray(v) for v in ([1.72, 1.23], [1.26, 0.0], [2.17, 0.32]))
-    print(f"Dot products: {float(xp.vecdot(inputs, similar)):.4f}, {float(xp.vecdot(inputs, other)):.4f}")
+    print("Dot products:", float(xp.vecdot(inputs, similar)), float(xp.vecdot(inputs, other)))
 
     net = one_neuron()
     for row in ([1.66, 1.56], [2.0, 1.5]):
