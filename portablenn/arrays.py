@@ -74,8 +74,13 @@ def array_type(array: Array) -> ArrayType:
 
 
 def device_of(array: Array) -> Any:
-    """The device that ``array`` lies on, as its library names it."""
-    return array.device if isinstance(array, Recorded) else array_api_compat.device(array)
+    """The device that ``array`` lies on, as its library names it; None where it has none yet (a tracer of JAX)."""
+    if isinstance(array, Recorded):
+        return array.device
+    try:
+        return array_api_compat.device(array)
+    except AttributeError:
+        return None
 
 
 def to_numpy(array: Array) -> np.ndarray:

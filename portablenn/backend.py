@@ -10,11 +10,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any
 
-import array_api_compat.numpy
 import numpy as np
 
 from .arrays import array_namespace, device_of, is_array, to_numpy
@@ -45,7 +44,7 @@ class Backend:
     def __init__(self, name: str, xp: Any, device: Any = None) -> None:
         self.name = name
         self.xp = xp
-        self.device = device
+        self.device = device_of(xp.zeros(())) if device is None else device
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Backend) and (self.xp, self.device) == (other.xp, other.device)
@@ -57,7 +56,7 @@ class Backend:
         return f"<backend {self}>"
 
     def __str__(self) -> str:
-        return self.name if self.device is None else f"{self.name} on {self.device}"
+        return f"{self.name} on {self.device}"
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """``x``, of any library, here; a copy if it has to be.
@@ -115,7 +114,16 @@ class NumpyBackend(Backend):
     """NumPy on the CPU, through the plan: memory allocated once, one generated function a program."""
 
     def __init__(self) -> None:
-        super().__init__("numpy", array_api_compat.numpy)
+        self.name = "numpy"
+        self.device = "cpu"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def xp(self) -> Any:  # type: ignore[override]
+        """NumPy's namespace of array-api-compat; imported at first use, for that costs as much as NumPy itself."""
+        return importlib.import_module("array_api_compat.numpy")
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """``x``, of any library, as NumPy's."""
@@ -170,9 +178,7 @@ def get_backend(backend: Any = "auto") -> Backend:
         return _of_namespace(backend.__name__, _completed(backend), None)
     if is_array(backend):
         xp = array_namespace(backend)
-        if xp is NUMPY.xp:
-            return NUMPY
-        return _of_namespace(type(backend).__module__.partition(".")[0], xp, device_of(backend))
+        return _of_namespace(xp.__name__, xp, device_of(backend))
     raise BackendError(
         f"a backend is a name, a module, an array or a Backend, found {type(backend).__name__}: {backend!r}"
     )
@@ -216,7 +222,7 @@ def _device(library: str, name: str) -> Any:
 
 
 def _of_namespace(name: str, xp: Any, device: Any) -> Backend:
-    return NUMPY if xp is NUMPY.xp else Backend(name.partition(".")[0], xp, device)
+    return NUMPY if xp is NUMPY.xp else Backend(name.removeprefix("array_api_compat.").partition(".")[0], xp, device)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import device_of
 from .program.ir import Array
 
 
@@ -59,5 +60,5 @@ class Layout:
     def join(self, xp: Any, arrays: Mapping[str, Array], like: Array) -> Array:
         """The vector of these pieces; ``like`` is one of the same dtype and device, for when there is none."""
         if not self.pieces:
-            return xp.zeros((0,), dtype=like.dtype, device=like.device)
+            return xp.zeros((0,), dtype=like.dtype, device=device_of(like))
         return xp.concat([xp.reshape(arrays[name], (-1,)) for name, _ in self.pieces], axis=0)

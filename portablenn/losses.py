@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from . import activations
-from .arrays import array_namespace, stop_gradient
+from .arrays import array_namespace, device_of, stop_gradient
 from .program.ir import Array
 
 
@@ -101,7 +101,7 @@ def one_hot(classes: Array, count: int, dtype: Any) -> Array:
     column = xp.expand_dims(classes, axis=1)
     if count == 1:
         return xp.astype(column, dtype)
-    numbers = xp.arange(count, dtype=classes.dtype, device=classes.device)
+    numbers = xp.arange(count, dtype=classes.dtype, device=device_of(classes))
     return xp.astype(column == numbers, dtype)
 
 

@@ -80,7 +80,7 @@ class Model:
     def _forward(
         self, params: dict[str, Array], statistics: Array, x: Array, training: bool, keys: Array | None, step: Array | None
     ) -> tuple[Array, Array]:
-        xp = array_namespace(x, statistics)
+        xp = array_namespace(x, statistics, *params.values())
         x = xp.astype(x, getattr(xp, self.dtype))
         updated = self.statistics.split(statistics, xp=xp)
         for number, (name, layer) in enumerate(self.layers):

@@ -466,7 +466,7 @@ class RecordingNamespace:
         if isinstance(obj, (list, tuple)) and _contains_recorded(obj):
             stacked = self.stack([self.asarray(item) for item in obj])
             return stacked if dtype is None else self.astype(stacked, dtype)
-        if _is_array(obj):
+        if _is_array(obj) and not isinstance(obj, np.generic):
             array = self._lift(obj)
             return array if dtype is None else self.astype(array, dtype)
         literal = np.asarray(obj) if dtype is None else np.asarray(obj, dtype=dtype_name(dtype))

@@ -1,0 +1,180 @@
+"""Wrong inputs: a table of what is handed in and the message that it gets; the network is afterwards as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+
+X = np.arange(12.0).reshape(4, 3)
+Y = np.asarray([0, 1, 1, 0])
+HOLE = X.copy()
+HOLE[2, 1] = np.nan
+ENDLESS = X.copy()
+ENDLESS[0, 2] = np.inf
+
+
+def _classifier() -> pnn.Network:
+    return pnn.mlp([3, 4, 2], loss="softmax_cross_entropy")
+
+
+def _binary() -> pnn.Network:
+    return pnn.mlp([3, 4, 1], loss="sigmoid_cross_entropy")
+
+
+def _regressor(outputs: int = 1, loss: str = "squared_error") -> pnn.Network:
+    return pnn.mlp([3, 4, outputs], loss=loss)
+
+
+FIT: dict[str, tuple[Callable[[], pnn.Network], dict[str, Any], str]] = {
+    "one dimension": (_classifier, {"X": X[0]}, r"X has shape \(3,\): expected two dimensions, \(rows, 3\).*reshape\(1, -1\)"),
+    "three dimensions": (_classifier, {"X": X[None]}, r"X has shape \(1, 4, 3\): expected two dimensions"),
+    "other width": (_classifier, {"X": X[:, :2]}, r"X has 2 columns: this network has inputs=3"),
+    "no rows": (_classifier, {"X": X[:0], "y": Y[:0]}, r"X has shape \(0, 3\): expected at least one row"),
+    "NaN": (_classifier, {"X": HOLE}, r"X holds NaN or infinity, first at row 2, column 1.*SimpleImputer"),
+    "infinity": (_classifier, {"X": ENDLESS}, r"X holds NaN or infinity, first at row 0, column 2"),
+    "text": (_classifier, {"X": np.asarray([["a", "b", "c"]] * 4)}, r"X has dtype <U1: expected real numbers; encode text"),
+    "complex": (_classifier, {"X": X * 1j}, r"X has dtype complex128: expected real numbers; take its real part"),
+    "objects": (_classifier, {"X": np.asarray([[None, 1, 2]] * 4)}, r"X has dtype object"),
+    "ragged": (_classifier, {"X": [[1, 2, 3], [1, 2]]}, r"X cannot be made an array.*rows of equal length"),
+    "None": (_classifier, {"X": None}, r"X is None"),
+    "fewer targets": (_classifier, {"y": Y[:3]}, r"y has 3 rows and X has 4"),
+    "targets of three dimensions": (_classifier, {"y": np.zeros((4, 1, 1))}, r"y has shape \(4, 1, 1\): expected \(4,\) or \(4, 2\)"),
+    "class too high": (_classifier, {"y": Y + 1}, r"y holds labels from 1 to 2: a network with 2 outputs takes class numbers from 0 to 1.*np?.*unique"),
+    "class below zero": (_classifier, {"y": Y - 1}, r"y holds labels from -1 to 0"),
+    "classes not whole": (_classifier, {"y": Y + 0.5}, r"y holds values that are not whole: the loss SoftmaxCrossEntropy takes class numbers"),
+    "classes of text": (_classifier, {"y": np.asarray(["a", "b", "b", "a"])}, r"y has dtype <U1: expected real numbers; encode"),
+    "columns out of range": (_classifier, {"y": np.eye(2)[Y] * 3}, r"y holds values from 0 to 3 in 2 columns.*columns of 0 and 1"),
+    "too many columns": (_classifier, {"y": np.eye(3)[Y]}, r"y has 3 columns and the network has 2 outputs"),
+    "NaN target": (_regressor, {"y": [0.0, np.nan, 1.0, 2.0]}, r"y holds NaN or infinity, first at 1"),
+    "three labels for one output": (_binary, {"y": [0, 1, 2, 1]}, r"y holds labels from 0 to 2: with one output.*0 and 1, or -1 and 1"),
+    "values below zero for counts": (lambda: _regressor(loss="poisson"), {"y": [1, 2, -1, 0]}, r"y holds -1: the loss Poisson is for values of at least 0"),
+    "one target column for two outputs": (lambda: _regressor(2), {"y": [1.0, 2.0, 3.0, 4.0]}, r"y has 1 columns and the network has 2 outputs"),
+    "no epochs": (_classifier, {"epochs": -1}, r"epochs is a whole number of at least 0, found -1"),
+    "half an epoch": (_classifier, {"epochs": 1.5}, r"epochs is a whole number"),
+    "batch of nothing": (_classifier, {"batch_size": 0}, r"batch_size is a whole number of at least 1, found 0"),
+    "unknown order": (_classifier, {"order": "sorted"}, r'order is "shuffle", "sequential" or "random", found \'sorted\''),
+    "steps of shuffled rows": (_classifier, {"steps_per_epoch": 3}, r'steps_per_epoch goes with order="random"'),
+    "split of all": (_classifier, {"validation_split": 1.0}, r"validation_split is at least 0 and below 1, found 1.0"),
+    "split that leaves nothing": (_classifier, {"validation_split": 0.99}, r"validation_split=0.99 of 4 rows leaves none"),
+    "validation twice": (_classifier, {"validation_split": 0.5, "validation_data": (X, Y)}, r"validation_data and validation_split are two ways to say the same"),
+    "validation of one": (_classifier, {"validation_data": X}, r"validation_data is \(X, y\) or \(X, y, weights\)"),
+    "validation of other width": (_classifier, {"validation_data": (X[:, :2], Y)}, r"validation_data X has 2 columns"),
+    "unseen validation label": (_classifier, {"validation_data": (X, Y + 5)}, r"validation_data y holds labels from 5 to 6"),
+    "weights of other length": (_classifier, {"sample_weight": [1.0, 2.0]}, r"sample_weight has shape \(2,\): expected \(4,\)"),
+    "weights below zero": (_classifier, {"sample_weight": [1, -1, 1, 1]}, r"sample_weight goes from -1 to 1: expected weights of at least 0"),
+    "weights of zero": (_classifier, {"sample_weight": np.zeros(4)}, r"sample_weight goes from 0 to 0.*not all of them 0"),
+    "NaN weight": (_classifier, {"sample_weight": [1, np.nan, 1, 1]}, r"sample_weight holds NaN"),
+    "weight of an unknown class": (_classifier, {"class_weight": {7: 1.0}}, r"class_weight has weights for \[7\]: the labels are \[0, 1\]"),
+    "class weight below zero": (_classifier, {"class_weight": {1: -1.0}}, r"class_weight\[1\] is -1.0"),
+    "class weight of another kind": (_classifier, {"class_weight": "equal"}, r'class_weight is \{label: weight\} or "balanced", found \'equal\''),
+    "class weight of values": (_regressor, {"y": X[:, 0], "class_weight": {0: 1.0}}, r"class_weight is for losses of classes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIT)
+def test_fit_refuses_and_changes_nothing(name: str) -> None:
+    make, wrong, says = FIT[name]
+    net = make()
+    net.fit(X, Y, epochs=1) if net.loss.targets == "classes" else net.fit(X, X[:, : net.outputs], epochs=1)
+    theta, slots, steps, history = net.state.theta.copy(), [s.copy() for s in net.state.slots], net.steps, dict(net.history)
+    with pytest.raises((TypeError, ValueError), match=f"(?s)^{says}"):
+        net.fit(**({"X": X, "y": Y, "epochs": 1} | wrong))
+    np.testing.assert_array_equal(net.state.theta, theta)
+    for slot, before in zip(net.state.slots, slots, strict=True):
+        np.testing.assert_array_equal(slot, before)
+    assert (net.steps, dict(net.history)) == (steps, history)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "forward"])
+@pytest.mark.parametrize("wrong", ["one dimension", "other width", "NaN", "text", "ragged"])
+def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
+    _, arguments, says = FIT[wrong]
+    with pytest.raises((TypeError, ValueError), match=f"(?s)^{says}"):
+        getattr(_classifier(), method)(arguments["X"])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: pnn.Network([], inputs=2), "layers is a list of at least one layer"),
+        (lambda: pnn.Network(pnn.Dense(2), inputs=2), "layers is a list"),
+        (lambda: pnn.Network([pnn.Dense], inputs=2), r"a layer has init\(key, inputs\) and apply"),
+        (lambda: pnn.Network([lambda x: x], inputs=2), "a layer has init"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=0), "inputs is a whole number of at least 1, found 0"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, loss="mse"), "unknown loss 'mse'"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, optimizer="adamm"), "unknown optimizer 'adamm'"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="float16"), "dtype is 'float32' or 'float64'"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="int32"), "dtype is 'float32' or 'float64'"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, seed=-1), "seed is a whole number"),
+        (lambda: pnn.Network([pnn.Dense(2, kernel_init=np.zeros((3, 2)))], inputs=2), r"the kernel has shape \(2, 2\)"),
+        (lambda: pnn.Network([pnn.Dense(2, "swish")], inputs=2), "unknown activation 'swish'"),
+        (lambda: pnn.Network([pnn.Dense(1)], inputs=2, loss="softmax_cross_entropy"), "compares two outputs or more"),
+        (lambda: pnn.Network([pnn.Dense(2, lambda x: pnn.xp.sum(x))], inputs=2), "dense_1 makes .* of 3 rows"),
+        (lambda: pnn.Network([pnn.Dense(2, lambda x: x > 0)], inputs=2), "dense_1 returns bool in a network of float32"),
+        (lambda: pnn.mlp([3]), "sizes are inputs"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, backend="no_such_library"), "cannot be imported"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(make: Callable[[], Any], says: str) -> None:
+    with pytest.raises((TypeError, ValueError, pnn.BackendError), match=says):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"dense_9.kernel": X}, "no parameter is called 'dense_9.kernel': there are dense_1.kernel"),
+        ({"dense_1.bias": [1.0]}, r"dense_1.bias has shape \(4,\), found \(1,\)"),
+        ({"dense_1.bias": [1.0, np.nan, 0.0, 0.0]}, "dense_1.bias holds NaN"),
+        ({"dense_1.bias": [1.0, 2.0, 3.0, 4.0], "dense_2.bias": "zeros"}, "dense_2.bias has dtype"),
+    ],
+)
+def test_set_parameters_sets_all_or_nothing(values: dict[str, Any], says: str) -> None:
+    net = _classifier()
+    before = net.state.theta.copy()
+    with pytest.raises((TypeError, ValueError), match=says):
+        net.set_parameters(values)
+    np.testing.assert_array_equal(net.state.theta, before)
+
+
+def test_mixed_libraries_are_refused(other_library: Any) -> None:
+    net = _classifier()
+    with pytest.raises(TypeError, match="y is an array of .* and X one of numpy: convert one of them"):
+        net.fit(X, other_library.array(Y))
+    assert net.backend.name == "numpy"
+
+
+def test_mixed_devices_are_refused() -> None:
+    on_one, on_other = (pnn.get_backend(f"array_api_strict:{device}") for device in ("device1", "device2"))
+    with pytest.raises(TypeError, match=r"y is on .*device2.* and X on .*device1"):
+        _classifier().fit(on_one.asarray(X), on_other.asarray(Y))
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "hinge", "perceptron"])
+def test_predict_proba_wants_a_loss_with_probabilities(loss: str) -> None:
+    with pytest.raises(TypeError, match="predict_proba is for losses with probabilities.*sigmoid_cross_entropy"):
+        pnn.mlp([3, 1], loss=loss).predict_proba(X)
+
+
+def test_a_large_finite_sum_is_not_taken_for_infinity() -> None:
+    pnn.mlp([3, 1], kernel_init="zeros").predict(np.full((4, 3), 3e38, dtype=np.float32))
+
+
+def test_an_error_in_a_users_layer_leaves_the_network_as_it_was() -> None:
+    class Broken(pnn.Dense):
+        def apply(self, xp: Any, params: Any, x: Any, training: bool = False) -> Any:
+            if training:
+                raise RuntimeError("broken")
+            return super().apply(xp, params, x)
+
+    net = pnn.Network([Broken(2)], inputs=3)
+    before = net.state.theta.copy()
+    with pytest.raises(RuntimeError, match="broken"):
+        net.fit(X, X[:, :2])
+    np.testing.assert_array_equal(net.state.theta, before)
+    assert net.predict(X).shape == (4, 2)
