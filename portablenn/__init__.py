@@ -3,6 +3,7 @@
 from . import activations, callbacks, initializers, losses, optimizers, schedules
 from .arrays import array_namespace, stop_gradient
 from .backend import Backend, BackendError, get_backend, use_backend, xp
+from .checkpoint import ModelFileError, load
 from .history import History
 from .layers import BatchNorm, Dense, Dropout
 from .network import Network, mlp
@@ -27,6 +28,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "History",
+    "ModelFileError",
     "Network",
     "NotDifferentiableError",
     "NotTraceableError",
@@ -40,6 +42,7 @@ __all__ = [
     "get_backend",
     "grad",
     "initializers",
+    "load",
     "losses",
     "mlp",
     "optimizers",

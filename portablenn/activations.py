@@ -41,24 +41,24 @@ def relu(x: Array) -> Array:
 
 
 def leaky_relu(x: Array) -> Array:
-    """x where x > 0, else x / 100 (Maas, Hannun & Ng 2013)."""
+    """X where x > 0, else x / 100 (Maas, Hannun & Ng 2013)."""
     return array_namespace(x).maximum(x, x * 0.01)
 
 
 def elu(x: Array) -> Array:
-    """x where x > 0, else exp(x) - 1 (Clevert, Unterthiner & Hochreiter 2016)."""
+    """X where x > 0, else exp(x) - 1 (Clevert, Unterthiner & Hochreiter 2016)."""
     xp = array_namespace(x)
     return xp.maximum(x, 0.0) + xp.expm1(xp.minimum(x, 0.0))
 
 
 def gelu(x: Array) -> Array:
-    """x Φ(x) by its tanh formula (Hendrycks & Gimpel 2016): the standard has no error function."""
+    """X Φ(x) by its tanh formula (Hendrycks & Gimpel 2016): the standard has no error function."""
     inner = (x + 0.044715 * (x * x * x)) * math.sqrt(2.0 / math.pi)
     return 0.5 * x * (array_namespace(x).tanh(inner) + 1.0)
 
 
 def silu(x: Array) -> Array:
-    """x sigmoid(x) (Elfwing, Uchibe & Doya 2018)."""
+    """X sigmoid(x) (Elfwing, Uchibe & Doya 2018)."""
     return x * sigmoid(x)
 
 

@@ -121,7 +121,7 @@ class NumpyBackend(Backend):
         return self.name
 
     @cached_property
-    def xp(self) -> Any:  # type: ignore[override]
+    def xp(self) -> Any:
         """NumPy's namespace of array-api-compat; imported at first use, for that costs as much as NumPy itself."""
         return importlib.import_module("array_api_compat.numpy")
 

@@ -70,7 +70,8 @@ class ProgressBar(Callback):
     def on_train_begin(self, network: Network, epochs: int) -> None:
         """Show the bar."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
 
         console = Console()
         if not console.is_terminal:

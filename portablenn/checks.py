@@ -127,9 +127,7 @@ def targets(y: Any, rows: int, outputs: int, loss: Loss, name: str = "y") -> tup
     return y, None
 
 
-def _classes(
-    xp: Any, y: Array, outputs: int, loss: Loss, name: str
-) -> tuple[Array, tuple[int, int] | None]:
+def _classes(xp: Any, y: Array, outputs: int, loss: Loss, name: str) -> tuple[Array, tuple[int, int] | None]:
     if not dtype_name(y.dtype).is_integer:
         whole = xp.astype(y, xp.int32)
         if bool(xp.any(xp.astype(whole, y.dtype) != y)):
@@ -177,7 +175,9 @@ def weights(value: Any, rows: int, name: str = "sample_weight") -> Array:
     xp = array_namespace(w)
     lowest, highest = _range(xp, w)
     if lowest < 0 or highest == 0:
-        raise ValueError(f"{name} goes from {lowest:g} to {highest:g}: expected weights of at least 0, not all of them 0")
+        raise ValueError(
+            f"{name} goes from {lowest:g} to {highest:g}: expected weights of at least 0, not all of them 0"
+        )
     return w
 
 
@@ -199,7 +199,9 @@ def class_weights(value: Any, classes: Array, count: int, labels: tuple[int, int
     known = list(labels) if labels else list(range(count))
     unknown = [label for label in value if label not in known]
     if unknown:
-        raise ValueError(f"class_weight has weights for {unknown}: the labels are {known if count < 20 else f'0 to {count - 1}'}")
+        raise ValueError(
+            f"class_weight has weights for {unknown}: the labels are {known if count < 20 else f'0 to {count - 1}'}"
+        )
     table = np.ones(count)
     for label, weight in value.items():
         if not (np.isfinite(weight) and weight >= 0):
@@ -231,7 +233,7 @@ def one_library(reference: Array, others: Mapping[str, Any]) -> None:
 
 
 def float_dtype(value: Any) -> DType:
-    """ "float32" or "float64", by its name or as a library's dtype."""
+    """The dtype "float32" or "float64", by its name or as a library's dtype."""
     try:
         name = dtype_name(value)
     except TypeError:

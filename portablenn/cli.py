@@ -6,14 +6,16 @@ Requires typer and rich (the extra "cli").
 from __future__ import annotations
 
 import runpy
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, help="Neural networks on any array library, from the command line."
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Neural networks on any array library, from the command line.",
 )
 
 
@@ -22,7 +24,7 @@ def _commands() -> None:
     """Keep ``demo`` a command of its own while it is the only one."""
 
 
-class Demo(str, Enum):
+class Demo(StrEnum):
     """The examples that can be run."""
 
     digits = "digits"
@@ -63,4 +65,6 @@ def example(name: str) -> Any:
     for folder in (package / "examples", package.parent / "examples"):
         if (folder / file).is_file():
             return runpy.run_path(str(folder / file))["main"]
-    raise FileNotFoundError(f"the example {file} is neither in {package / 'examples'} nor in {package.parent / 'examples'}")
+    raise FileNotFoundError(
+        f"the example {file} is neither in {package / 'examples'} nor in {package.parent / 'examples'}"
+    )

@@ -61,7 +61,10 @@ class Dense:
         kernel = initializers.initial(self.kernel_init, fold_in(key, 0), (inputs, self.units), "the kernel")
         if not self.use_bias:
             return {"kernel": kernel}
-        return {"kernel": kernel, "bias": initializers.initial(self.bias_init, fold_in(key, 1), (self.units,), "the bias")}
+        return {
+            "kernel": kernel,
+            "bias": initializers.initial(self.bias_init, fold_in(key, 1), (self.units,), "the bias"),
+        }
 
     def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
         """See the class."""
@@ -87,7 +90,9 @@ class Dropout:
         """Nothing."""
         return {}
 
-    def apply(self, xp: Any, params: Parameters, x: Array, training: bool = False, random: Stream | None = None) -> Array:
+    def apply(
+        self, xp: Any, params: Parameters, x: Array, training: bool = False, random: Stream | None = None
+    ) -> Array:
         """See the class."""
         if not training or random is None or self.rate == 0:
             return x

@@ -30,7 +30,15 @@ class Point:
 
 
 def minimize(
-    xp: Any, objective: Objective, theta: Array, *, memory: int, tolerance: float, iterations: int, evaluations: int, first_step: float = 1.0
+    xp: Any,
+    objective: Objective,
+    theta: Array,
+    *,
+    memory: int,
+    tolerance: float,
+    iterations: int,
+    evaluations: int,
+    first_step: float = 1.0,
 ) -> Iterator[tuple[Array, float]]:
     """Hand out parameters and loss after each iteration; ends early at the tolerance, or where no step goes down.
 
@@ -90,7 +98,9 @@ def _direction(xp: Any, gradient: Array, steps: deque[tuple[Array, Array, float]
     return q
 
 
-def _search(xp: Any, objective: Objective, start: Point, direction: Array, trial: float, evaluations: int) -> Point | None:
+def _search(
+    xp: Any, objective: Objective, start: Point, direction: Array, trial: float, evaluations: int
+) -> Point | None:
     """A point that satisfies the strong Wolfe conditions; failing that, the lowest one seen; None if none is lower."""
 
     def at(length: float) -> Point:

@@ -41,7 +41,7 @@ class Loss:
     targets: ClassVar[str] = "values"
     signed: ClassVar[bool] = False
     exclusive: ClassVar[bool] = False
-    link: ClassVar[Callable[[Array], Array] | None] = staticmethod(activations.identity)
+    link: ClassVar[Any] = staticmethod(activations.identity)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -260,5 +260,7 @@ def get(loss: str | Loss | Callable[[Array, Array], Array]) -> Loss:
     if callable(loss):
         return Custom(function=loss)
     if loss not in LOSSES:
-        raise ValueError(f"unknown loss {loss!r}: choose one of {', '.join(LOSSES)}, or a function of (predictions, targets)")
+        raise ValueError(
+            f"unknown loss {loss!r}: choose one of {', '.join(LOSSES)}, or a function of (predictions, targets)"
+        )
     return LOSSES[loss]()

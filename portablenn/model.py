@@ -75,10 +75,18 @@ class Model:
         step: Array | None = None,
     ) -> tuple[Array, Array]:
         """Raw outputs, (rows, outputs), and the statistics after this batch."""
-        return self._forward(self.parameters.split(theta, xp=array_namespace(theta)), statistics, x, training, keys, step)
+        return self._forward(
+            self.parameters.split(theta, xp=array_namespace(theta)), statistics, x, training, keys, step
+        )
 
     def _forward(
-        self, params: dict[str, Array], statistics: Array, x: Array, training: bool, keys: Array | None, step: Array | None
+        self,
+        params: dict[str, Array],
+        statistics: Array,
+        x: Array,
+        training: bool,
+        keys: Array | None,
+        step: Array | None,
     ) -> tuple[Array, Array]:
         xp = array_namespace(x, statistics, *params.values())
         x = xp.astype(x, getattr(xp, self.dtype))

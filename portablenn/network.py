@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,9 @@ class Network:
     >>> import portablenn as pnn
     >>> X = np.asarray([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
     >>> y = np.asarray([0, 1, 1, 0])
-    >>> net = pnn.Network([pnn.Dense(8, "tanh"), pnn.Dense(1)], inputs=2, loss="sigmoid_cross_entropy",
-    ...                   optimizer=pnn.Adam(0.05))
+    >>> net = pnn.Network(
+    ...     [pnn.Dense(8, "tanh"), pnn.Dense(1)], inputs=2, loss="sigmoid_cross_entropy", optimizer=pnn.Adam(0.05)
+    ... )
     >>> history = net.fit(X, y, epochs=300)
     >>> net.predict(X).tolist()
     [0, 1, 1, 0]
@@ -85,7 +87,7 @@ class Network:
         self.layers = tuple(_checked_layers(layers))
         self.backend = get_backend(backend)
         self._settled = not (isinstance(backend, str) and backend == "auto")
-        named = tuple(zip(_names(self.layers), self.layers, strict=True))
+        named = tuple(zip(layer_names(self.layers), self.layers, strict=True))
         params, statistics, self._widths = _initial(named, self.inputs, seed, self.dtype)
         self.model = Model(
             named,
@@ -165,6 +167,12 @@ class Network:
             statistics=self.model.statistics.join(xp, self.statistics | new, state.statistics),
         )
 
+    def save(self, path: str | Path) -> None:
+        """Write the network to a safetensors file; `portablenn.load` reads it, on any backend. Requires safetensors."""
+        from .checkpoint import save
+
+        save(self, path)
+
     def summary(self) -> str:
         """A table: each layer, the shape of its output, and its parameters.
 
@@ -172,14 +180,14 @@ class Network:
         --------
         >>> import portablenn as pnn
         >>> print(pnn.mlp([784, 16, 16, 10]).summary())
-        layer     output         parameters
-        -----------------------------------
+        layer     output        parameters
+        ----------------------------------
         input     (rows, 784)
-        dense_1   (rows, 16)         12,560
-        dense_2   (rows, 16)            272
-        dense_3   (rows, 10)            170
-        -----------------------------------
-        total                        13,002
+        dense_1   (rows, 16)        12,560
+        dense_2   (rows, 16)           272
+        dense_3   (rows, 10)           170
+        ----------------------------------
+        total                       13,002
         """
         rows = [("layer", "output", "parameters"), ("input", f"(rows, {self.inputs})", "")]
         counts: Counter[str] = Counter()
@@ -293,7 +301,9 @@ class Network:
         speakers = [*callbacks, *([Progress()] if verbose else [])]
         run = self._minimized if full_batch else self._stepped
         self.history = History()
-        return self._run(run(data, plan, epochs, bool(speakers) or validation is not None), validation, speakers, epochs)
+        return self._run(
+            run(data, plan, epochs, bool(speakers) or validation is not None), validation, speakers, epochs
+        )
 
     def _run(
         self,
@@ -318,7 +328,8 @@ class Network:
                     if validation is not None:
                         logs |= {f"val_{k}": v for k, v in self._evaluated(validation).items()}
                     self.history.add(logs)
-                if any([callback.on_epoch_end(self, epoch, logs) for callback in callbacks]):
+                stops = [callback.on_epoch_end(self, epoch, logs) for callback in callbacks]
+                if any(stops):
                     break
         finally:
             for callback in callbacks:
@@ -486,8 +497,10 @@ class Network:
     def _placed(self, state: State, backend: Backend | None = None) -> State:
         """The state on a backend, in the network's dtype."""
         home = backend or self.backend
-        move = lambda vector: home.asarray(to_numpy(vector), self.dtype)  # noqa: E731
-        return State(move(state.theta), tuple(map(move, state.slots)), move(state.statistics))
+        theta, *slots, statistics = (
+            home.asarray(to_numpy(v), self.dtype) for v in (state.theta, *state.slots, state.statistics)
+        )
+        return State(theta, tuple(slots), statistics)
 
     def _move(self, backend: Backend) -> None:
         if backend != self.backend:
@@ -506,7 +519,8 @@ class Network:
         if not self.optimizer.penalizes:
             return None
         pieces = [
-            np.full(int(np.prod(shape)), float(name.endswith(".kernel"))) for name, shape in self.model.parameters.pieces
+            np.full(int(np.prod(shape)), float(name.endswith(".kernel")))
+            for name, shape in self.model.parameters.pieces
         ]
         return self.backend.asarray(np.concatenate(pieces), self.dtype)
 
@@ -572,7 +586,7 @@ def _checked_layers(layers: Sequence[Any]) -> Iterator[Any]:
         yield layer
 
 
-def _names(layers: Sequence[Any]) -> list[str]:
+def layer_names(layers: Sequence[Any]) -> list[str]:
     """dense_1, dense_2, batch_norm_1, …: counted for each kind."""
     counts: Counter[str] = Counter()
     names = []

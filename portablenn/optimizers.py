@@ -12,7 +12,7 @@ weights shrink by rate · weight_decay · W; Loshchilov & Hutter 2019), all thre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .program.ir import Array
 from .schedules import Schedule, rate
@@ -37,7 +37,7 @@ class Optimizer:
     clip_norm: float | None = None
     clip_value: float | None = None
 
-    slots = ()
+    slots: ClassVar[tuple[str, ...]] = ()
     """The names of the vectors that it remembers from step to step; all start as zeros."""
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ class Adagrad(Optimizer):
     """s ← s + g², θ ← θ - η g / (√s + ε) (Duchi, Hazan & Singer 2011)."""
 
     epsilon: float = 1e-8
-    slots = ("squares",)
+    slots: ClassVar[tuple[str, ...]] = ("squares",)
 
     def direction(
         self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
@@ -179,7 +179,7 @@ class RMSprop(Optimizer):
     learning_rate: float | Schedule = 0.001
     decay: float = 0.9
     epsilon: float = 1e-8
-    slots = ("squares",)
+    slots: ClassVar[tuple[str, ...]] = ("squares",)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -212,7 +212,7 @@ class Adam(Optimizer):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
-    slots = ("mean", "squares")
+    slots: ClassVar[tuple[str, ...]] = ("mean", "squares")
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -256,7 +256,9 @@ class LBFGS(Optimizer):
         """Refuse what cannot be meant."""
         super().__post_init__()
         if self.weight_decay or self.clip_norm or self.clip_value or callable(self.learning_rate):
-            raise ValueError("LBFGS minimises the loss itself: weight_decay, clipping and schedules do not go with it; l1 and l2 do")
+            raise ValueError(
+                "LBFGS minimises the loss itself: weight_decay, clipping and schedules do not go with it; l1 and l2 do"
+            )
         if self.memory < 1:
             raise ValueError(f"memory is a positive number of steps, found {self.memory!r}")
 
@@ -278,7 +280,9 @@ def get(optimizer: str | Optimizer) -> Optimizer:
         return optimizer
     if isinstance(optimizer, str) and optimizer.lower() in OPTIMIZERS:
         return OPTIMIZERS[optimizer.lower()]()
-    raise ValueError(f"unknown optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}, or an object such as Adam(1e-3)")
+    raise ValueError(
+        f"unknown optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}, or an object such as Adam(1e-3)"
+    )
 
 
 def _fraction(name: str, value: float) -> None:

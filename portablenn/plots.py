@@ -133,7 +133,9 @@ def predicted_images(images: Any, predicted: Any, actual: Any, confidence: Any =
             ax.imshow(images[i], cmap="gray_r")
             right = predicted[i] == actual[i]
             text = f"{predicted[i]}" if confidence is None else f"{predicted[i]} ({to_numpy(confidence)[i]:.0%})"
-            ax.set_title(text if right else f"{text}, is {actual[i]}", color="black" if right else "#b2182b", fontsize=9)
+            ax.set_title(
+                text if right else f"{text}, is {actual[i]}", color="black" if right else "#b2182b", fontsize=9
+            )
     return axes
 
 

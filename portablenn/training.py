@@ -58,7 +58,9 @@ def compiled(model: Model, backend: Backend, function: Callable[..., Any], *argu
     return call
 
 
-def compiled_steps(model: Model, backend: Backend, state: State, batches: Batches, kernels: Array | None) -> Callable[..., Any]:
+def compiled_steps(
+    model: Model, backend: Backend, state: State, batches: Batches, kernels: Array | None
+) -> Callable[..., Any]:
     """``run(count, state, batches, kernels)`` returns the state after ``count`` steps and the loss of each, (count,)."""
     carry, carry_structure = flatten(state)
     data, data_structure = flatten((batches, kernels))

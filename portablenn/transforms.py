@@ -250,7 +250,7 @@ def hashable(value: Any) -> Hashable:
         hash(value)
     except TypeError:
         return _Identity(value)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 class _Transform:
@@ -273,7 +273,9 @@ class _Transform:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         arguments = _Arguments(args, kwargs)
         if not arguments.arrays:
-            raise TypeError(f"{_name(self.fun)} was called without an array: {_name(self.fun)} is for functions of arrays")
+            raise TypeError(
+                f"{_name(self.fun)} was called without an array: {_name(self.fun)} is for functions of arrays"
+            )
         xp = array_namespace(*arguments.arrays)
         if any(isinstance(a, Recorded) for a in arguments.arrays):
             program, structure = self._record(arguments)

@@ -17,7 +17,9 @@ def _pick(values: Values, number: int) -> Any:
 def _like(values: Values, x: Any, number: int) -> Any:
     """An earlier value that broadcasts with ``x`` without growing it, or ``x``."""
     fitting = [
-        v for v in values if v.ndim <= x.ndim and all(n in (1, m) for n, m in zip(v.shape[::-1], x.shape[::-1], strict=False))
+        v
+        for v in values
+        if v.ndim <= x.ndim and all(n in (1, m) for n, m in zip(v.shape[::-1], x.shape[::-1], strict=False))
     ]
     return fitting[number % len(fitting)] if fitting else x
 

@@ -81,7 +81,12 @@ def test_fit_refuses_and_changes_nothing(name: str) -> None:
     make, wrong, says = FIT[name]
     net = make()
     net.fit(X, Y, epochs=1) if net.loss.targets == "classes" else net.fit(X, X[:, : net.outputs], epochs=1)
-    theta, slots, steps, history = net.state.theta.copy(), [s.copy() for s in net.state.slots], net.steps, dict(net.history)
+    theta, slots, steps, history = (
+        net.state.theta.copy(),
+        [s.copy() for s in net.state.slots],
+        net.steps,
+        dict(net.history),
+    )
     with pytest.raises((TypeError, ValueError), match=f"(?s)^{says}"):
         net.fit(**({"X": X, "y": Y, "epochs": 1} | wrong))
     np.testing.assert_array_equal(net.state.theta, theta)
@@ -115,7 +120,10 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
         (lambda: pnn.Network([pnn.Dense(2, "swish")], inputs=2), "unknown activation 'swish'"),
         (lambda: pnn.Network([pnn.Dense(1)], inputs=2, loss="softmax_cross_entropy"), "compares two outputs or more"),
         (lambda: pnn.Network([pnn.Dense(2, lambda x: pnn.xp.sum(x))], inputs=2), "dense_1 makes .* of 3 rows"),
-        (lambda: pnn.Network([pnn.Dense(2, lambda x: x > 0)], inputs=2), "dense_1 returns bool in a network of float32"),
+        (
+            lambda: pnn.Network([pnn.Dense(2, lambda x: x > 0)], inputs=2),
+            "dense_1 returns bool in a network of float32",
+        ),
         (lambda: pnn.mlp([3]), "sizes are inputs"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, backend="no_such_library"), "cannot be imported"),
     ],

@@ -30,7 +30,9 @@ ACTIVATIONS = {
     "gelu": lambda z: 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
     "silu": lambda z: z * _sigmoid(z),
     "softplus": lambda z: np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0),
-    "softmax": lambda z: np.exp(z - z.max(1, keepdims=True)) / np.exp(z - z.max(1, keepdims=True)).sum(1, keepdims=True),
+    "softmax": lambda z: (
+        np.exp(z - z.max(1, keepdims=True)) / np.exp(z - z.max(1, keepdims=True)).sum(1, keepdims=True)
+    ),
 }
 
 
@@ -255,7 +257,9 @@ def test_batch_norm_standardises_and_remembers(library: Any) -> None:
     np.testing.assert_allclose(predicted, expected, rtol=1e-12)
     new = layer.update_statistics(library.xp, params, library.array(x))
     np.testing.assert_allclose(library.numpy(new["mean"]), 0.75 + 0.25 * x.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(library.numpy(new["variance"]), 0.75 * np.asarray([4.0, 9.0]) + 0.25 * x.var(0), rtol=1e-12)
+    np.testing.assert_allclose(
+        library.numpy(new["variance"]), 0.75 * np.asarray([4.0, 9.0]) + 0.25 * x.var(0), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,10 @@ def test_fit_called_again_goes_on_where_it_stood(optimizer: Any, batch_size: int
     once = pnn.Network(layers, inputs=2, loss="softmax_cross_entropy", optimizer=optimizer)
     twice = pnn.Network(layers, inputs=2, loss="softmax_cross_entropy", optimizer=optimizer)
     together = once.fit(X, y, epochs=7, batch_size=batch_size)["loss"]
-    apart = twice.fit(X, y, epochs=3, batch_size=batch_size)["loss"] + twice.fit(X, y, epochs=4, batch_size=batch_size)["loss"]
+    apart = (
+        twice.fit(X, y, epochs=3, batch_size=batch_size)["loss"]
+        + twice.fit(X, y, epochs=4, batch_size=batch_size)["loss"]
+    )
     assert together == apart
     for name, value in once.parameters.items():
         np.testing.assert_array_equal(value, twice.parameters[name])
@@ -226,7 +229,11 @@ def test_lbfgs_minimises_the_penalty_too() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(30, 4)), rng.normal(size=(30, 1))
     net = pnn.Network(
-        [pnn.Dense(1, use_bias=False)], inputs=4, loss=losses.HalfSquaredError("sum"), optimizer=pnn.LBFGS(l2=3.0), dtype="float64"
+        [pnn.Dense(1, use_bias=False)],
+        inputs=4,
+        loss=losses.HalfSquaredError("sum"),
+        optimizer=pnn.LBFGS(l2=3.0),
+        dtype="float64",
     )
     net.fit(X, y, epochs=100)
     ridge = np.linalg.solve(X.T @ X + 3.0 * np.eye(4), X.T @ y)
@@ -254,7 +261,9 @@ def test_lbfgs_beats_sgd_on_rosenbrocks_valley() -> None:
 
 def test_penalties_are_for_kernels_alone() -> None:
     X, y = np.zeros((4, 2)), np.zeros(4)
-    net = pnn.Network([pnn.Dense(1, kernel_init="ones", bias_init="ones")], inputs=2, optimizer=pnn.SGD(0.1, l2=1.0), dtype="float64")
+    net = pnn.Network(
+        [pnn.Dense(1, kernel_init="ones", bias_init="ones")], inputs=2, optimizer=pnn.SGD(0.1, l2=1.0), dtype="float64"
+    )
     net.fit(X, y, batch_size=None)
     np.testing.assert_allclose(net.parameters["dense_1.kernel"], [[0.9], [0.9]])
     np.testing.assert_allclose(net.parameters["dense_1.bias"], [0.8])  # from the loss alone

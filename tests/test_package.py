@@ -25,7 +25,21 @@ def _python(code: str, **environment: str) -> str:
 
 
 def test_import_loads_no_optional_package() -> None:
-    optional = "torch jax cupy numba scipy sklearn matplotlib rich typer safetensors pandas hypothesis array_api_strict".split()
+    optional = [
+        "torch",
+        "jax",
+        "cupy",
+        "numba",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "rich",
+        "typer",
+        "safetensors",
+        "pandas",
+        "hypothesis",
+        "array_api_strict",
+    ]
     loaded = _python(f"import sys, portablenn; print([m for m in {optional} if m in sys.modules])")
     assert loaded == "[]"
 
@@ -42,8 +56,11 @@ def test_training_and_prediction_load_no_optional_package() -> None:
 
 def test_import_costs_at_most_40_ms_on_top_of_numpy(tmp_path: Path) -> None:
     """The least of several runs, in processor time of the thread that imports (BLAS's threads spin beside it); of
-    compiled files, as any import after the first finds them."""
-    code = "import time, numpy\nstart = time.thread_time()\nimport portablenn\nprint(1000 * (time.thread_time() - start))"
+    compiled files, as any import after the first finds them.
+    """
+    code = (
+        "import time, numpy\nstart = time.thread_time()\nimport portablenn\nprint(1000 * (time.thread_time() - start))"
+    )
     assert min(float(_python(code, PYTHONPYCACHEPREFIX=str(tmp_path))) for _ in range(6)) <= 40
 
 
@@ -121,7 +138,9 @@ def test_demo_digits_reads_digits(activation: str, tmp_path: Path) -> None:
         (["demo", "digits", "--backend", "no_such"], "cannot be imported"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_message_and_a_status(arguments: list[str], says: str, tmp_path: Path) -> None:
+def test_a_mistake_on_the_command_line_is_one_message_and_a_status(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
     pytest.importorskip("typer")
     run = _command(*arguments, "--out", str(tmp_path))
     assert run.returncode != 0

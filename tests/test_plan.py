@@ -44,7 +44,12 @@ def test_plan_interpreter_and_plain_execution_agree(shapes: Any, instructions: A
     plain = [*programs.run(xp, inputs, instructions)[-6:], *inputs]
     program = _traced(shapes, instructions)
     run = plan(simplify(program))
-    for results in (interpret(xp, program, *inputs), interpret(xp, simplify(program), *inputs), run(*inputs), run(*inputs)):
+    for results in (
+        interpret(xp, program, *inputs),
+        interpret(xp, simplify(program), *inputs),
+        run(*inputs),
+        run(*inputs),
+    ):
         for result, expected in zip(results, plain, strict=True):
             assert result.shape == expected.shape
             assert result.dtype == expected.dtype
@@ -65,7 +70,9 @@ def test_planned_gradients_agree_with_interpreted_ones(shapes: Any, instructions
 
 @settings(max_examples=300, deadline=None)
 @given(programs.shapes, programs.steps, st.integers(0, 3), st.lists(st.integers(0, 30), min_size=3, max_size=3))
-def test_a_planned_loop_agrees_with_interpreted_steps(shapes: Any, instructions: Any, count: int, places: list[int]) -> None:
+def test_a_planned_loop_agrees_with_interpreted_steps(
+    shapes: Any, instructions: Any, count: int, places: list[int]
+) -> None:
     """Carried values come back in any order, twice, or unchanged: whatever lies in whose memory."""
 
     def step(iteration: Any, *inputs: Any) -> Any:
@@ -74,7 +81,9 @@ def test_a_planned_loop_agrees_with_interpreted_steps(shapes: Any, instructions:
         carry = []
         for x, place in zip(inputs, places, strict=False):
             fitting = [v for v in values if v.shape == x.shape]
-            carry.append(namespace.tanh(fitting[-1 - place % len(fitting)]) if place % 4 else fitting[-1 - place % len(fitting)])
+            carry.append(
+                namespace.tanh(fitting[-1 - place % len(fitting)]) if place % 4 else fitting[-1 - place % len(fitting)]
+            )
         carried = carry[: len(inputs) - 1]
         return [*carried, namespace.sum(values[-1]) + namespace.astype(iteration, namespace.float64), values[-1]]
 
@@ -218,9 +227,12 @@ def test_a_program_without_operations_copies_its_input() -> None:
 @pytest.mark.parametrize("layout", ["C", "F", "strided", "reversed"])
 def test_inputs_may_lie_in_memory_as_they_like(layout: str) -> None:
     base = np.arange(24.0).reshape(4, 6)
-    x = {"C": base, "F": np.asfortranarray(base), "strided": np.arange(48.0).reshape(4, 12)[:, ::2], "reversed": base[::-1]}[
-        layout
-    ]
+    x = {
+        "C": base,
+        "F": np.asfortranarray(base),
+        "strided": np.arange(48.0).reshape(4, 12)[:, ::2],
+        "reversed": base[::-1],
+    }[layout]
 
     def function(x: Any) -> Any:
         namespace = pnn.array_namespace(x)

@@ -54,9 +54,12 @@ def _deviation(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize(
-    ("dtype", "count", "tolerance"), [("float64", 1, 1e-12), ("float32", 1, 1e-5), ("float64", 20, 1e-9), ("float32", 20, 1e-4)]
+    ("dtype", "count", "tolerance"),
+    [("float64", 1, 1e-12), ("float32", 1, 1e-5), ("float64", 20, 1e-9), ("float32", 20, 1e-4)],
 )
-def test_training_agrees_with_the_float64_oracle(name: str, dtype: str, count: int, tolerance: float, library: Any) -> None:
+def test_training_agrees_with_the_float64_oracle(
+    name: str, dtype: str, count: int, tolerance: float, library: Any
+) -> None:
     start = ZOO[name](dtype="float32" if dtype == "float32" else "float64", seed=3)
     oracle = ZOO[name](backend="numpy", dtype="float64", seed=3)
     oracle.set_parameters(dict(start.parameters))  # the first weights, as rounded as the other's
@@ -98,7 +101,12 @@ def _seen_rows(backend: Any, order: str) -> np.ndarray:
         order_ = pnn.network.random.permutations(pnn.network.random.new_key(9, pnn.network.random.ORDER), 0, 1, 20)
         b = net.backend
         batches = Batches(
-            b.asarray(X), b.asarray(X), None, b.asarray(order_.reshape(20, 1).astype(np.int32)), None, b.asarray(np.asarray(0, np.int32))
+            b.asarray(X),
+            b.asarray(X),
+            None,
+            b.asarray(order_.reshape(20, 1).astype(np.int32)),
+            None,
+            b.asarray(np.asarray(0, np.int32)),
         )
         _, losses = compiled_steps(net.model, b, net.state, batches, None)(20, net.state, batches, None)
         seen.extend(b.to_numpy(losses).tolist())
@@ -171,9 +179,20 @@ def test_the_strictest_library_trains_without_a_conversion(monkeypatch: pytest.M
     x, y = backend.asarray(X.astype("f4")), backend.asarray(CLASSES)
     asked: list[str] = []
     array_type = type(x)
-    for name in ("__array__", "__buffer__", "__dlpack__", "__float__", "__bool__", "__int__", "__index__", "__complex__"):
+    for name in (
+        "__array__",
+        "__buffer__",
+        "__dlpack__",
+        "__float__",
+        "__bool__",
+        "__int__",
+        "__index__",
+        "__complex__",
+    ):
         if (original := getattr(array_type, name, None)) is not None:
-            monkeypatch.setattr(array_type, name, lambda self, *a, _o=original, _n=name, **k: (asked.append(_n), _o(self, *a, **k))[1])
+            monkeypatch.setattr(
+                array_type, name, lambda self, *a, _o=original, _n=name, **k: (asked.append(_n), _o(self, *a, **k))[1]
+            )
     with _strictest():
         order = backend.asarray(np.arange(96, dtype=np.int64).reshape(6, 16))
         batches = Batches(x, y, None, order, net._keys(), backend.asarray(np.asarray(0, np.int32)))
@@ -217,7 +236,9 @@ def test_the_step_runs_on_torchs_meta_device_where_nothing_has_a_value() -> None
     flat = [np.asarray(2, np.int32), net.state.theta, *net.state.slots, net.state.statistics, X.astype("f4"), CLASSES]
     flat += [np.arange(96).reshape(6, 16), np.asarray(0, np.int32)]
 
-    def step(iteration: Any, theta: Any, one: Any, two: Any, statistics: Any, x: Any, y: Any, order: Any, first: Any) -> Any:
+    def step(
+        iteration: Any, theta: Any, one: Any, two: Any, statistics: Any, x: Any, y: Any, order: Any, first: Any
+    ) -> Any:
         batches = Batches(x, y, None, order, None, first)
         after, loss = net.model.step(iteration, State(theta, (one, two), statistics), batches, None)
         return [after.theta, *after.slots, after.statistics, loss]
@@ -231,7 +252,9 @@ def test_the_step_runs_on_torchs_meta_device_where_nothing_has_a_value() -> None
 @pytest.mark.parametrize("name", ["relu", "deep"])
 def test_lbfgs_and_full_batches_agree_across_libraries(name: str, other_library: Any) -> None:
     def final(backend: Any) -> float:
-        net = pnn.mlp([6, 8, 4], "tanh", loss="softmax_cross_entropy", optimizer=pnn.LBFGS(), backend=backend, dtype="float64")
+        net = pnn.mlp(
+            [6, 8, 4], "tanh", loss="softmax_cross_entropy", optimizer=pnn.LBFGS(), backend=backend, dtype="float64"
+        )
         return net.fit(X, CLASSES, epochs=15)["loss"][-1]
 
     assert final(other_library.name) == pytest.approx(final("numpy"), rel=1e-6)

@@ -50,8 +50,12 @@ def test_bits_and_masks_are_the_same_in_every_library(other_library: Any) -> Non
 
 
 DIGESTS = [
-    "67ad123e3fd2", "bbe5ec050331", "a3ae108f693c",
-    "4c5f5291fa1a", "5e817a5850cb", "12f4213f9ca0",
+    "67ad123e3fd2",
+    "bbe5ec050331",
+    "a3ae108f693c",
+    "4c5f5291fa1a",
+    "5e817a5850cb",
+    "12f4213f9ca0",
 ]
 
 

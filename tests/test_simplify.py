@@ -28,7 +28,7 @@ def _names(function: Callable[..., Any], *types: pnn.ArrayType) -> list[str]:
         (lambda x: x / 1.0, (VECTOR,), []),
         (lambda x: x**1, (VECTOR,), []),
         (lambda x: x**2, (VECTOR,), ["square"]),
-        (lambda x: -(-x), (VECTOR,), []),
+        (lambda x: pnn.xp.negative(-x), (VECTOR,), []),
         (lambda x: x * 2.0 * 3.0, (VECTOR,), ["multiply"]),
         (lambda x: (-x) * 3.0, (VECTOR,), ["multiply"]),
         (lambda x, y: x + (-y), (VECTOR, VECTOR), ["subtract"]),

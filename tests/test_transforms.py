@@ -62,7 +62,9 @@ def test_nested_structures_go_in_and_come_out() -> None:
 
 
 def test_the_rest_of_a_result_is_passed_on() -> None:
-    (value, rest), gradient = pnn.value_and_grad(lambda x: (pnn.xp.sum(x * x), {"twice": x * 2.0}), has_aux=True)(np.ones(2))
+    (value, rest), gradient = pnn.value_and_grad(lambda x: (pnn.xp.sum(x * x), {"twice": x * 2.0}), has_aux=True)(
+        np.ones(2)
+    )
     assert (float(value), rest["twice"].tolist(), gradient.tolist()) == (2.0, [2.0, 2.0], [2.0, 2.0])
 
 

@@ -95,7 +95,9 @@ def test_threshold_neurons_are_gates() -> None:
     assert neuron([-1], 0.5).predict([[0], [1]]).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("targets", [[0, 0, 0, 1], [0, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1], [-1, -1, 1, -1]])
+@pytest.mark.parametrize(
+    "targets", [[0, 0, 0, 1], [0, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1], [-1, -1, 1, -1]]
+)
 def test_rosenblatts_rule_separates_what_is_separable(targets: list[int]) -> None:
     example = _example("threshold_neuron")
     net = example["rosenblatt"]()

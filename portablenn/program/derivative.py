@@ -145,10 +145,11 @@ rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    by_base = g * b * (xp.pow(a, b - 1.0) if isinstance(b, Recorded) else xp.pow(a, b - 1))
-    if not isinstance(b, Recorded):
+    number_a, number_b = (not isinstance(v, Recorded) for v in (a, b))
+    by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, b - 1.0))
+    if number_b:
         return by_base if b != 0 else None, None
-    if not isinstance(a, Recorded):
+    if number_a:
         return None, g * y * math.log(a) if a > 0 else None
     positive = a > 0.0  # 0 ** b is 0 for every b > 0, and so is its derivative by b
     return by_base, xp.where(positive, g * y * xp.log(xp.where(positive, a, 1.0)), 0.0)
@@ -284,7 +285,10 @@ def _sort(xp: Any, g: Any, y: Any, x: Any, *, axis: int, descending: bool, stabl
 
 
 rule("cumulative_prod", _cumulative_product)
-rule("cumulative_sum", lambda xp, g, y, x, axis: (xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis),))
+rule(
+    "cumulative_sum",
+    lambda xp, g, y, x, axis: (xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis),),
+)
 rule("max", _extreme)
 rule("min", _extreme)
 rule("prod", _product)
@@ -301,7 +305,9 @@ def _matmul(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
 rule("matmul", _matmul)
 
 CONSTANT_ALMOST_EVERYWHERE = frozenset(
-    "ceil floor floor_divide imag nextafter round sign trunc".split()
-    + "arange asarray eye full linspace argmax argmin argsort searchsorted".split()
-    + ["positive"]  # recorded by portablenn.stop_gradient alone
+    (
+        "ceil floor floor_divide imag nextafter round sign trunc "
+        "arange asarray eye full linspace argmax argmin argsort searchsorted "
+        "positive"  # recorded by portablenn.stop_gradient alone
+    ).split()
 )

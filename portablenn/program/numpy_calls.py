@@ -22,13 +22,71 @@ _RENAMED = {
     "atan2": "arctan2", "atanh": "arctanh", "bitwise_invert": "invert", "bitwise_left_shift": "left_shift",
     "bitwise_right_shift": "right_shift", "conj": "conjugate", "pow": "power", "round": "rint",
 }  # fmt: skip
-_UFUNCS = (
-    "abs acos acosh asin asinh atan atanh conj cos cosh exp expm1 log log10 log1p log2 reciprocal sin sinh sqrt tan tanh "
-    "ceil floor negative round sign square trunc logical_not bitwise_invert isfinite isinf isnan signbit "
-    "atan2 copysign divide hypot logaddexp nextafter add floor_divide maximum minimum multiply pow remainder subtract "
-    "logical_and logical_or logical_xor bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor "
-    "equal greater greater_equal less less_equal not_equal"
-).split()
+_UFUNCS = [
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "conj",
+    "cos",
+    "cosh",
+    "exp",
+    "expm1",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "reciprocal",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "ceil",
+    "floor",
+    "negative",
+    "round",
+    "sign",
+    "square",
+    "trunc",
+    "logical_not",
+    "bitwise_invert",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "signbit",
+    "atan2",
+    "copysign",
+    "divide",
+    "hypot",
+    "logaddexp",
+    "nextafter",
+    "add",
+    "floor_divide",
+    "maximum",
+    "minimum",
+    "multiply",
+    "pow",
+    "remainder",
+    "subtract",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "not_equal",
+]
 UFUNCS: dict[str, np.ufunc] = {name: getattr(np, _RENAMED.get(name, name)) for name in _UFUNCS}
 """The elementwise operations: their result may overwrite an argument of the same shape and dtype."""
 
@@ -63,7 +121,9 @@ class Code:
     def function(self, name: str, parameters: str, lines: list[str]) -> Any:
         """Compile ``lines`` as the body of a function whose free names are the bound objects."""
         body = "\n        ".join(lines)
-        text = f"def factory({', '.join(self.bound)}):\n    def {name}({parameters}):\n        {body}\n    return {name}\n"
+        text = (
+            f"def factory({', '.join(self.bound)}):\n    def {name}({parameters}):\n        {body}\n    return {name}\n"
+        )
         scope: dict[str, Any] = {}
         exec(compile(text, f"<{name}>", "exec"), scope)
         function = scope["factory"](**self.bound)
@@ -239,7 +299,7 @@ def _gatherer(x: np.ndarray) -> Callable[..., Any]:
         return x.take
 
     def by_indexing(indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:
-        np.copyto(out, x[(*(slice(None),) * axis, indices)])
+        np.copyto(out, np.moveaxis(np.moveaxis(x, axis, 0)[indices], 0, axis))
 
     return by_indexing
 

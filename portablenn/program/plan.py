@@ -110,7 +110,8 @@ class _Storage:
 
     def look(self, type: ArrayType) -> np.ndarray:
         """The first bytes as an array of ``type``: one object for each type, for NumPy is twice as fast in place
-        when argument and ``out`` are the same object."""
+        when argument and ``out`` are the same object.
+        """
         if self.memory.dtype == type.dtype and self.memory.shape == type.shape:
             return self.memory
         if type not in self.looks:
@@ -164,11 +165,13 @@ class _Planner:
                 self._compute(operation)
         collected = self.program.outputs[len(self.carry) :]
         for i, variable in enumerate(collected):
-            empty = f"{code.bind(np.empty)}((count, *{variable.type.shape}), {code.bind(np.dtype(variable.type.dtype))})"
+            empty = (
+                f"{code.bind(np.empty)}((count, *{variable.type.shape}), {code.bind(np.dtype(variable.type.dtype))})"
+            )
             before.append(f"y{i} = {empty}")
             code.lines.append(f"y{i}[i] = {self._text(variable)}")
         self._hand_on()
-        if self.iteration in self.uses:
+        if self.iteration is not None and self.iteration in self.uses:
             counter = self._text(self.iteration)
             before.append(f"{counter}[...] = 0")
             code.call(np.add, counter, code.bind(np.asarray(1, dtype=np.int32)), counter)
@@ -208,10 +211,9 @@ class _Planner:
         """The results that can be computed where a later concatenation wants them."""
         made_by = {operation.result: operation for operation in self.program.operations}
         for operation in self.program.operations:
-            axis = operation.parameters.get("axis")
+            axis, start = operation.parameters.get("axis", 0), 0
             if operation.name != "concat" or any(n != 1 for n in operation.result.type.shape[:axis]):
                 continue
-            start = 0
             for piece in operation.reads:
                 source = made_by.get(piece)
                 if source is not None and source.name == "reshape":
@@ -405,4 +407,3 @@ def _covers(array: np.ndarray | None, memory: np.ndarray) -> bool:
     if array is None or not array.flags.c_contiguous:
         return False
     return bool(array.__array_interface__["data"][0] == memory.__array_interface__["data"][0])
-

@@ -85,7 +85,9 @@ class _Rewriter:
             result = self.emit(operation.name, arguments, operation.parameters)
         if result.variable.type == operation.result.type:
             return result
-        return self.emit("broadcast_to", [self.xp.astype(result, operation.result.type.dtype), operation.result.type.shape])
+        return self.emit(
+            "broadcast_to", [self.xp.astype(result, operation.result.type.dtype), operation.result.type.shape]
+        )
 
     def emit(self, name: str, arguments: list[Any], parameters: dict[str, Any] | None = None) -> Recorded:
         """Record an operation, unless it stands there already."""
@@ -159,10 +161,9 @@ def _elementwise(name: str, special: Callable[..., Recorded | None] | None = Non
         for i, a in enumerate(arguments):
             others = [b for j, b in enumerate(plain) if j != i and isinstance(b, Recorded)]
             number = self.uniform(a) if isinstance(a, Recorded) and a.dtype != "bool" else None
-            if number is not None and others and all(b.dtype == a.dtype or b.dtype == "bool" for b in others):
-                if any(b.dtype == a.dtype for b in others) and broadcast_shape(name, [b.shape for b in others]) == shape:
-                    plain[i] = number
-                    continue
+            if number is not None and _stands_alone(name, a, others, shape):
+                plain[i] = number
+                continue
             thin = self.repeated(a)
             if thin is not a and others and broadcast_shape(name, [thin.shape, *(b.shape for b in others)]) == shape:
                 plain[i] = thin
@@ -170,6 +171,12 @@ def _elementwise(name: str, special: Callable[..., Recorded | None] | None = Non
         return result if result is not None else self.emit(name, plain)
 
     return rewrite
+
+
+def _stands_alone(name: str, filled: Recorded, others: list[Recorded], shape: tuple[int, ...]) -> bool:
+    """Whether ``others`` give the result its shape and dtype without the filled array."""
+    dtypes = {b.dtype for b in others if b.dtype != "bool"}
+    return dtypes == {filled.dtype} and broadcast_shape(name, [b.shape for b in others]) == shape
 
 
 def _folded(self: _Rewriter, name: str, arguments: tuple[Any, ...]) -> Any:
@@ -204,7 +211,7 @@ def _add(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
 
 def _subtract(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
     if self.uniform(b) == 0 and _full_size(self, a, b):
-        return a  # type: ignore[no-any-return]
+        return a
     if isinstance(a, (int, float)) and a == 0:
         return self.simplest_of("negative", b)
     opposite = self.origin(b, "negative")
@@ -349,9 +356,21 @@ FOLDS: dict[str, Callable[[Any, Any], Any]] = {
 
 REWRITES: dict[str, Callable[..., Recorded | None]] = {
     name: _elementwise(name)
-    for name in (
-        "maximum minimum atan2 hypot logaddexp copysign greater greater_equal less less_equal equal not_equal where"
-    ).split()
+    for name in [
+        "maximum",
+        "minimum",
+        "atan2",
+        "hypot",
+        "logaddexp",
+        "copysign",
+        "greater",
+        "greater_equal",
+        "less",
+        "less_equal",
+        "equal",
+        "not_equal",
+        "where",
+    ]
 }
 REWRITES |= {
     "add": _elementwise("add", _add),

@@ -189,13 +189,13 @@ class Recorded:
         return self.trace.device
 
     @property
-    def T(self) -> Recorded:
+    def T(self) -> Recorded:  # noqa: N802 - the standard's name
         if self.ndim != 2:
             raise ValueError(f"x.T is for two dimensions, found {self.ndim}: use x.mT or xp.permute_dims")
         return self.mT
 
     @property
-    def mT(self) -> Recorded:
+    def mT(self) -> Recorded:  # noqa: N802 - the standard's name
         return self.trace.namespace.matrix_transpose(self)
 
     def __array_namespace__(self, api_version: str | None = None) -> RecordingNamespace:
@@ -613,7 +613,9 @@ class RecordingNamespace:
             raise ValueError(f"matmul is for arrays of one dimension or more, at {users_line()}\nUse x * y.")
         if x1.ndim == 1:
             product = self.matmul(self.reshape(x1, (1, -1)), x2)
-            return self.reshape(product, product.shape[:-1] if x2.ndim == 1 else (*product.shape[:-2], *product.shape[-1:]))
+            return self.reshape(
+                product, product.shape[:-1] if x2.ndim == 1 else (*product.shape[:-2], *product.shape[-1:])
+            )
         if x2.ndim == 1:
             product = self.matmul(x1, self.reshape(x2, (-1, 1)))
             return self.reshape(product, product.shape[:-1])
@@ -644,8 +646,12 @@ class RecordingNamespace:
         kept1 = tuple(a for a in range(x1.ndim) if a not in over1)
         kept2 = tuple(a for a in range(x2.ndim) if a not in over2)
         contracted = math.prod(x1.shape[a] for a in over1)
-        left = self.reshape(self.permute_dims(x1, (*kept1, *over1)), (math.prod(x1.shape[a] for a in kept1), contracted))
-        right = self.reshape(self.permute_dims(x2, (*over2, *kept2)), (contracted, math.prod(x2.shape[a] for a in kept2)))
+        left = self.reshape(
+            self.permute_dims(x1, (*kept1, *over1)), (math.prod(x1.shape[a] for a in kept1), contracted)
+        )
+        right = self.reshape(
+            self.permute_dims(x2, (*over2, *kept2)), (contracted, math.prod(x2.shape[a] for a in kept2))
+        )
         shape = (*(x1.shape[a] for a in kept1), *(x2.shape[a] for a in kept2))
         return self.reshape(self.matmul(left, right), shape)
 
@@ -808,7 +814,9 @@ class RecordingNamespace:
     def _floating(self, name: str, x: Any) -> Recorded:
         x = self._lift(x)
         if not x.dtype.is_floating:
-            raise TypeError(f"{name} is for floating dtypes, found {x.dtype}: convert with xp.astype, at {users_line()}")
+            raise TypeError(
+                f"{name} is for floating dtypes, found {x.dtype}: convert with xp.astype, at {users_line()}"
+            )
         return x
 
     def _cumulative(self, name: str, x: Any, axis: int | None, dtype: Any, include_initial: Any) -> Recorded:

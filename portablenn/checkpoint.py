@@ -1,0 +1,278 @@
+"""Model files: a network as safetensors, with what it is made of as strictly checked JSON. Nothing in a file names code.
+
+Requires safetensors (the extra "files"). A file holds each parameter and statistic under its name, the optimizer's
+vectors as "optimizer.<name>", and in its metadata, under "portablenn", the layers, the loss and the optimizer with their
+facts. It is written to a temporary file beside it, flushed and renamed, so that a file of that name is always whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import layers, losses, optimizers, schedules
+from .arrays import to_numpy
+from .model import State
+
+if TYPE_CHECKING:
+    from .network import Network
+
+VERSION = 1
+MOST_LAYERS = 10_000
+_ALLOWED: dict[str, dict[str, Any]] = {
+    "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Dropout, layers.BatchNorm)},
+    "loss": {kind.__name__: kind for kind in losses.LOSSES.values()},
+    "optimizer": {kind.__name__: kind for kind in optimizers.OPTIMIZERS.values()},
+    "schedule": {
+        kind.__name__: kind
+        for kind in (
+            schedules.CosineDecay,
+            schedules.ExponentialDecay,
+            schedules.InverseTimeDecay,
+            schedules.StepDecay,
+            schedules.WarmUp,
+        )
+    },
+}
+
+
+class ModelFileError(ValueError):
+    """A file is no model of ours, is damaged, or is of a version that is not known."""
+
+
+def save(network: Network, path: str | Path) -> None:
+    """Write ``network`` to ``path``; what was there before stays until the new file is whole.
+
+    Raises
+    ------
+    TypeError
+        If a layer, activation, loss or schedule is a user's own: a file holds data, not code.
+    """
+    _need_safetensors()
+    from safetensors.numpy import save as to_bytes
+
+    model = network.model
+    description = {
+        "version": VERSION,
+        "inputs": network.inputs,
+        "layers": [_described(layer, "layer") for layer in network.layers],
+        "loss": _described(model.loss, "loss"),
+        "optimizer": _described(model.optimizer, "optimizer"),
+        "dtype": str(network.dtype),
+        "seed": int(network.seed),
+        "steps": network.steps,
+        "epochs": network.epochs,
+        "labels": list(network.labels),
+    }
+    tensors = {
+        name: np.ascontiguousarray(to_numpy(array))
+        for name, array in (network.parameters | network.statistics | _slots(network)).items()
+    }
+    _write(Path(path), to_bytes(tensors, metadata={"portablenn": json.dumps(description)}))
+
+
+def load(path: str | Path, backend: Any = "auto") -> Network:
+    """The network that `Network.save` wrote, ready to predict and to train on.
+
+    Parameters
+    ----------
+    path
+        A file.
+    backend
+        What it is to run on; see `get_backend`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is not such a file, whole and of a known version.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import portablenn as pnn
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "net.safetensors"
+    >>> pnn.mlp([2, 3, 1]).save(path)
+    >>> pnn.load(path)
+    <Network 2-3-1, 13 parameters, float32, numpy>
+    """
+    _need_safetensors()
+    from safetensors import SafetensorError, safe_open
+
+    from .network import Network
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            description = _description(file.metadata())
+            network_facts, expected = _checked(description)
+            _compare({name: file.get_slice(name) for name in file.keys()}, expected, str(description["dtype"]))  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in expected}
+    except (SafetensorError, ModelFileError) as error:
+        raise ModelFileError(f"{path} is no model file of portablenn: {error}") from None
+    network = Network(**network_facts, backend=backend)
+    network.set_parameters({name: v for name, v in tensors.items() if not name.startswith("optimizer.")})
+    slots = tuple(network.backend.asarray(tensors[f"optimizer.{s}"], network.dtype) for s in network.optimizer.slots)
+    network.state = State(network.state.theta, slots, network.state.statistics)
+    network.steps, network.epochs = description["steps"], description["epochs"]
+    network.labels = tuple(description["labels"])
+    return network
+
+
+def _need_safetensors() -> None:
+    if importlib.util.find_spec("safetensors") is None:
+        raise ImportError('model files need safetensors: pip install "portablenn[files]"')
+
+
+def _slots(network: Network) -> dict[str, Any]:
+    return {f"optimizer.{name}": v for name, v in zip(network.optimizer.slots, network.state.slots, strict=True)}
+
+
+def _described(thing: Any, role: str) -> dict[str, Any]:
+    """An object of an allowed kind as JSON: its kind and its facts."""
+    kind = type(thing).__name__
+    if _ALLOWED[role].get(kind) is not type(thing):
+        raise TypeError(
+            f"the {role} {thing!r} is not portablenn's own and a file holds no code: save net.parameters instead"
+        )
+    facts: dict[str, Any] = {"kind": kind}
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        if field.name.endswith("_init"):
+            continue  # the values themselves are in the file
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = _described(value, "schedule")
+        elif callable(value):
+            raise TypeError(
+                f"{field.name} of the {role} {kind} is a function and a file holds no code: use one of portablenn's by its "
+                "name, or save net.parameters instead"
+            )
+        facts[field.name] = value.item() if isinstance(value, np.generic) else value
+    return facts
+
+
+def _made(facts: Any, role: str) -> Any:
+    """The object that `_described` told of."""
+    if not isinstance(facts, dict) or facts.get("kind") not in _ALLOWED[role]:
+        raise ModelFileError(f"unknown {role} {facts.get('kind') if isinstance(facts, dict) else facts!r}")
+    kind = _ALLOWED[role][facts["kind"]]
+    known = {field.name for field in dataclasses.fields(kind) if not field.name.endswith("_init")}
+    given = {name: value for name, value in facts.items() if name != "kind"}
+    if set(given) != known:
+        raise ModelFileError(f"the {role} {facts['kind']} has facts {sorted(given)}, expected {sorted(known)}")
+    for name, value in given.items():
+        if isinstance(value, dict):
+            given[name] = _made(value, "schedule")
+        elif not isinstance(value, (str, int, float, type(None))):
+            raise ModelFileError(f"{name} of the {role} {facts['kind']} is a {type(value).__name__}")
+    if role == "layer" and facts["kind"] == "Dense":
+        given["kernel_init"] = "zeros"
+    try:
+        return kind(**given)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(str(error)) from None
+
+
+def _description(metadata: dict[str, str] | None) -> dict[str, Any]:
+    text = (metadata or {}).get("portablenn")
+    if text is None:
+        raise ModelFileError('its metadata have no "portablenn"')
+    try:
+        description = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ModelFileError("its description is no JSON") from None
+    if not isinstance(description, dict) or description.get("version") != VERSION:
+        found = description.get("version") if isinstance(description, dict) else None
+        raise ModelFileError(f"its version is {found!r}, known is {VERSION}: a newer portablenn may read it")
+    return description
+
+
+def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """The arguments of `Network`, and the name and shape of every array; nothing is allocated yet."""
+    kinds: dict[str, Any] = {
+        "version": int, "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int,
+        "steps": int, "epochs": int, "labels": list,
+    }  # fmt: skip
+    if set(description) != set(kinds):
+        raise ModelFileError(f"it describes {sorted(description)}, expected {sorted(kinds)}")
+    for name, kind in kinds.items():
+        value = description[name]
+        if type(value) is not kind or (kind is int and not 0 <= value < 2**64):
+            raise ModelFileError(f"its {name} is {value!r}")
+    if description["inputs"] < 1 or not 1 <= len(description["layers"]) <= MOST_LAYERS:
+        raise ModelFileError("it has no inputs, no layers or too many")
+    if description["dtype"] not in ("float32", "float64") or description["labels"] not in ([0, 1], [-1, 1]):
+        raise ModelFileError(f"its dtype is {description['dtype']!r} and its labels are {description['labels']!r}")
+    made = [_made(facts, "layer") for facts in description["layers"]]
+    optimizer = _made(description["optimizer"], "optimizer")
+    shapes = _shapes(made, description["inputs"])
+    count = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith((".mean", ".variance")))
+    shapes |= {f"optimizer.{name}": (count,) for name in optimizer.slots}
+    facts = {
+        "layers": made,
+        "inputs": description["inputs"],
+        "loss": _made(description["loss"], "loss"),
+        "optimizer": optimizer,
+        "dtype": description["dtype"],
+        "seed": description["seed"],
+    }
+    return facts, shapes
+
+
+def _shapes(made: list[Any], width: int) -> dict[str, tuple[int, ...]]:
+    from .network import layer_names
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, layer in zip(layer_names(made), made, strict=True):
+        if isinstance(layer, layers.Dense):
+            shapes[f"{name}.kernel"] = (width, layer.units)
+            if layer.use_bias:
+                shapes[f"{name}.bias"] = (layer.units,)
+            width = layer.units
+        elif isinstance(layer, layers.BatchNorm):
+            shapes |= {f"{name}.{part}": (width,) for part in ("scale", "shift", "mean", "variance")}
+    return shapes
+
+
+def _compare(found: dict[str, Any], expected: dict[str, tuple[int, ...]], dtype: str) -> None:
+    """Refuse a file whose arrays are not those that its description needs, before any is read."""
+    if set(found) != set(expected):
+        missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        raise ModelFileError(f"arrays are missing ({missing[:5]}) or too many ({extra[:5]})")
+    code = {"float32": "F32", "float64": "F64"}[dtype]
+    for name, piece in found.items():
+        shape = tuple(piece.get_shape())
+        if shape != expected[name] or piece.get_dtype() != code:
+            raise ModelFileError(f"{name} is {piece.get_dtype()}{list(shape)}, expected {code}{list(expected[name])}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write so that ``path`` holds the old content or the new, never a part of it."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

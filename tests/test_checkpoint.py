@@ -1,0 +1,173 @@
+"""Model files: what is written is read again, and what is not ours is refused before anything is made of it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+
+pytest.importorskip("safetensors")
+from safetensors.numpy import load_file, save_file
+
+X = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
+Y = (X[:, 0] > 0).astype(int)
+
+
+def _network(backend: str = "numpy") -> pnn.Network:
+    layers = [pnn.Dense(8, "relu"), pnn.BatchNorm(0.8), pnn.Dropout(0.1), pnn.Dense(2, use_bias=False)]
+    rate = pnn.schedules.WarmUp(5, pnn.schedules.CosineDecay(0.01, 50))
+    return pnn.Network(
+        layers, 3, loss="softmax_cross_entropy", optimizer=pnn.Adam(rate, l2=0.01), seed=2**40, backend=backend
+    )
+
+
+def test_a_network_comes_back_whole_on_any_library(library: Any, tmp_path: Path) -> None:
+    net = _network()
+    net.fit(X, Y, epochs=3)
+    net.save(tmp_path / "net.safetensors")
+    back = pnn.load(tmp_path / "net.safetensors", backend=library.name)
+    assert (back.layers, back.loss, back.optimizer, back.seed) == (net.layers, net.loss, net.optimizer, net.seed)
+    assert (back.steps, back.epochs) == (net.steps, net.epochs)
+    for ours, theirs in zip(
+        (net.state.theta, *net.state.slots, net.state.statistics),
+        (back.state.theta, *back.state.slots, back.state.statistics),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(library.numpy(theirs), ours)
+    np.testing.assert_allclose(back.forward(X), net.forward(X), rtol=1e-5, atol=1e-6)
+
+
+def test_training_goes_on_as_if_the_file_had_not_been(tmp_path: Path) -> None:
+    whole, parts = _network(), _network()
+    whole.fit(X, Y, epochs=5)
+    parts.fit(X, Y, epochs=2)
+    parts.save(tmp_path / "net.safetensors")
+    parts = pnn.load(tmp_path / "net.safetensors")
+    parts.fit(X, Y, epochs=3)
+    np.testing.assert_array_equal(parts.state.theta, whole.state.theta)
+
+
+def test_a_file_holds_named_arrays_that_anyone_can_read(tmp_path: Path) -> None:
+    net = _network()
+    net.save(tmp_path / "net.safetensors")
+    arrays = load_file(tmp_path / "net.safetensors")
+    np.testing.assert_array_equal(arrays["dense_1.kernel"], net.parameters["dense_1.kernel"])
+    assert {"batch_norm_1.mean", "optimizer.squares"} < set(arrays)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda: pnn.Network([pnn.Dense(2, lambda x: x)], 3),
+            "activation of the layer Dense is a function.*by its name",
+        ),
+        (lambda: pnn.mlp([3, 2], loss=lambda p, t: p - t), "the loss .* is not portablenn's own"),
+        (
+            lambda: pnn.mlp([3, 2], optimizer=pnn.SGD(lambda step: 0.1)),
+            "learning_rate of the optimizer SGD is a function",
+        ),
+    ],
+)
+def test_code_is_not_saved(make: Callable[[], pnn.Network], says: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=says):
+        make().save(tmp_path / "net.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "net.safetensors"
+    _network().save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        _network().save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Rewrite the description in a file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()["portablenn"])
+    result = change(description)
+    text = result if isinstance(result, str) else json.dumps(description)
+    save_file(load_file(path), path, metadata={"portablenn": text})
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no JSON": (lambda d: "{", "no JSON"),
+    "deep JSON": (lambda d: "[" * 100_000, "no JSON"),
+    "a list": (lambda d: "[]", "version is None"),
+    "newer": (lambda d: d.update(version=2), "version is 2, known is 1"),
+    "unknown layer": (lambda d: d["layers"][0].update(kind="os.system"), "unknown layer 'os.system'"),
+    "unknown activation": (lambda d: d["layers"][0].update(activation="eval"), "unknown activation 'eval'"),
+    "layer that is no dict": (lambda d: d["layers"].append("Dense"), "unknown layer"),
+    "extra fact": (lambda d: d["layers"][0].update(code="import os"), "has facts"),
+    "fact of a wrong kind": (lambda d: d["layers"][0].update(units=[8]), "units of the layer Dense is a list"),
+    "huge width": (lambda d: d["layers"][0].update(units=2**60), r"is F32\[8\], expected F32\[1152921504606846976\]"),
+    "no layers": (lambda d: d.update(layers=[]), "no layers"),
+    "too many layers": (lambda d: d.update(layers=[{"kind": "Dropout", "rate": 0.1}] * 10_001), "too many"),
+    "missing fact": (lambda d: d.pop("seed"), "it describes"),
+    "negative steps": (lambda d: d.update(steps=-1), "its steps is -1"),
+    "true inputs": (lambda d: d.update(inputs=True), "its inputs is True"),
+    "other dtype": (lambda d: d.update(dtype="float16"), "dtype is 'float16'"),
+    "wider dtype": (lambda d: d.update(dtype="float64"), r"is F32\[.*expected F64"),
+    "odd labels": (lambda d: d.update(labels=["a", "b"]), "labels are"),
+    "more layers than arrays": (lambda d: d["layers"].append(d["layers"][0]), "arrays are missing"),
+    "fewer layers than arrays": (lambda d: d["layers"].pop(), "or too many"),
+    "nested schedule of another kind": (
+        lambda d: d["optimizer"]["learning_rate"].update(kind="Adam"),
+        "unknown schedule",
+    ),
+    "negative rate": (lambda d: d["optimizer"].update(learning_rate=-1.0), "learning_rate is a number of at least 0"),
+    "unknown loss": (lambda d: d["loss"].update(kind="Custom"), "unknown loss 'Custom'"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_description_that_is_not_ours_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    _network().save(path)
+    change, says = CHANGES[name]
+    _changed(path, change)
+    with pytest.raises(pnn.ModelFileError, match=says):
+        pnn.load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00" * 8, b"PK\x03\x04" + b"\x00" * 100, struct.pack("<Q", 2**62) + b"{}", b"\x80\x04cos\nsystem\n."],
+)
+def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(pnn.ModelFileError, match="is no model file of portablenn"):
+        pnn.load(tmp_path / "file")
+
+
+def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    _network().save(path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(pnn.ModelFileError):
+        pnn.load(path)
+
+
+def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
+    save_file({"weight": np.ones(3, dtype="f4")}, tmp_path / "other.safetensors")
+    with pytest.raises(pnn.ModelFileError, match='no "portablenn"'):
+        pnn.load(tmp_path / "other.safetensors")
+
+
+def test_a_missing_file_is_said_to_be_missing() -> None:
+    with pytest.raises(FileNotFoundError, match="there is no model file nowhere.safetensors"):
+        pnn.load("nowhere.safetensors")
