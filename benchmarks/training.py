@@ -7,6 +7,7 @@ its fused Adam, and JAX with one jitted step and donated buffers.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -40,7 +41,7 @@ def pytorch(sizes: list[int], X: np.ndarray, y: np.ndarray, batch: int) -> Epoch
     import torch
 
     layers: list[torch.nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
     net = torch.nn.Sequential(*layers[:-1])
     optimizer, loss_of = torch.optim.Adam(net.parameters(), fused=True), torch.nn.CrossEntropyLoss()
@@ -66,7 +67,7 @@ def jax_jit(sizes: list[int], X: np.ndarray, y: np.ndarray, batch: int) -> Epoch
     import jax.numpy as jnp
 
     rng = np.random.default_rng(0)
-    shapes = list(zip(sizes, sizes[1:], strict=False))
+    shapes = list(itertools.pairwise(sizes))
     params = [(jnp.asarray(rng.normal(0, a**-0.5, (a, b)), "float32"), jnp.zeros(b, "float32")) for a, b in shapes]
     zeros = jax.tree.map(jnp.zeros_like, params)
     state = [params, zeros, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), "float32"), jnp.zeros((), "float32")]
