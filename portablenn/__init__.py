@@ -3,14 +3,15 @@
 from . import activations, callbacks, initializers, losses, optimizers, schedules
 from .arrays import array_namespace, stop_gradient
 from .backend import Backend, BackendError, get_backend, use_backend, xp
-from .checkpoint import ModelFileError, load
+from .checkpoint import ModelFileError
 from .history import History
 from .layers import BatchNorm, Dense, Dropout
-from .network import Network, mlp
+from .network import Network, load, mlp
 from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
 from .program.derivative import NotDifferentiableError
 from .program.ir import ArrayType, Program
-from .program.trace import NotTraceableError, RecordedValueError, trace
+from .program.recorded import NotTraceableError, RecordedValueError
+from .program.trace import trace
 from .transforms import compile, grad, program_cache, value_and_grad
 
 __version__ = "0.1.0"

@@ -10,8 +10,8 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from .program.ir import Array, ArrayType
-from .program.trace import Recorded, dtype_name
+from .program.ir import Array, ArrayType, dtype_name
+from .program.recorded import Recorded
 
 __all__ = ["array_namespace", "array_type", "device_of", "is_array", "stop_gradient", "to_numpy"]
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from .arrays import array_namespace, device_of, is_array, to_numpy
 from .program.interpret import interpret
-from .program.ir import Array, Program
-from .program.trace import current_trace, dtype_name
+from .program.ir import Array, Program, dtype_name
+from .program.trace import current_trace
 
 Compiled = Callable[..., tuple[Array, ...]]
 

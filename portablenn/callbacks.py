@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    from .network import Network
+from typing import Any, TextIO
 
 
 class Callback:
@@ -23,14 +20,14 @@ class Callback:
     ...         return logs["loss"] < 0.1  # True ends the training
     """
 
-    def on_train_begin(self, network: Network, epochs: int) -> None:
+    def on_train_begin(self, network: Any, epochs: int) -> None:
         """Before the first epoch."""
 
-    def on_epoch_end(self, network: Network, epoch: int, logs: dict[str, float]) -> bool | None:
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | None:
         """After epoch ``epoch``, from 1, with its entry of the history; True ends the training."""
         return None
 
-    def on_train_end(self, network: Network) -> None:
+    def on_train_end(self, network: Any) -> None:
         """After the last epoch, also when an error or Ctrl-C ended it."""
 
 
@@ -48,11 +45,11 @@ class Progress(Callback):
         self.epochs = 0
         self.start = 0.0
 
-    def on_train_begin(self, network: Network, epochs: int) -> None:
+    def on_train_begin(self, network: Any, epochs: int) -> None:
         """Start the clock."""
         self.epochs, self.start = epochs, time.perf_counter()
 
-    def on_epoch_end(self, network: Network, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
         """Write the line."""
         if epoch % self.every == 0 or epoch == self.epochs:
             seconds = time.perf_counter() - self.start
@@ -67,7 +64,7 @@ class ProgressBar(Callback):
         self.task: Any = None
         self.lines: Progress | None = None
 
-    def on_train_begin(self, network: Network, epochs: int) -> None:
+    def on_train_begin(self, network: Any, epochs: int) -> None:
         """Show the bar."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -83,14 +80,14 @@ class ProgressBar(Callback):
         self.task = self.bar.add_task("training", total=epochs, figures="")
         self.bar.start()
 
-    def on_epoch_end(self, network: Network, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
         """Move it on."""
         if self.lines is not None:
             self.lines.on_epoch_end(network, epoch, logs)
         else:
             self.bar.update(self.task, completed=epoch, figures=described(logs))
 
-    def on_train_end(self, network: Network) -> None:
+    def on_train_end(self, network: Any) -> None:
         """Leave it standing."""
         if self.bar is not None:
             self.bar.stop()

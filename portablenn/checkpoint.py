@@ -14,20 +14,18 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import layers, losses, optimizers, schedules
 from .arrays import to_numpy
-from .model import State
-
-if TYPE_CHECKING:
-    from .network import Network
 
 VERSION = 1
 MOST_LAYERS = 10_000
+_SLOT = "optimizer."
 _ALLOWED: dict[str, dict[str, Any]] = {
     "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Dropout, layers.BatchNorm)},
     "loss": {kind.__name__: kind for kind in losses.LOSSES.values()},
@@ -49,8 +47,19 @@ class ModelFileError(ValueError):
     """A file is no model of ours, is damaged, or is of a version that is not known."""
 
 
-def save(network: Network, path: str | Path) -> None:
-    """Write ``network`` to ``path``; what was there before stays until the new file is whole.
+def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
+    """Write a network to ``path``; what was there before stays until the new file is whole.
+
+    Parameters
+    ----------
+    path
+        The file.
+    facts
+        "inputs", "layers", "loss", "optimizer", "dtype", "seed", "steps", "epochs", "labels".
+    arrays
+        Parameters and statistics by name.
+    slots
+        The optimizer's vectors by name.
 
     Raises
     ------
@@ -60,35 +69,20 @@ def save(network: Network, path: str | Path) -> None:
     _need_safetensors()
     from safetensors.numpy import save as to_bytes
 
-    model = network.model
     description = {
+        **facts,
         "version": VERSION,
-        "inputs": network.inputs,
-        "layers": [_described(layer, "layer") for layer in network.layers],
-        "loss": _described(model.loss, "loss"),
-        "optimizer": _described(model.optimizer, "optimizer"),
-        "dtype": str(network.dtype),
-        "seed": int(network.seed),
-        "steps": network.steps,
-        "epochs": network.epochs,
-        "labels": list(network.labels),
+        "layers": [_described(layer, "layer") for layer in facts["layers"]],
+        "loss": _described(facts["loss"], "loss"),
+        "optimizer": _described(facts["optimizer"], "optimizer"),
     }
-    tensors = {
-        name: np.ascontiguousarray(to_numpy(array))
-        for name, array in (network.parameters | network.statistics | _slots(network)).items()
-    }
-    _write(Path(path), to_bytes(tensors, metadata={"portablenn": json.dumps(description)}))
+    named = {**arrays, **{f"{_SLOT}{name}": vector for name, vector in slots.items()}}
+    tensors = {name: np.ascontiguousarray(to_numpy(array)) for name, array in named.items()}
+    _replace(Path(path), to_bytes(tensors, metadata={"portablenn": json.dumps(description)}))
 
 
-def load(path: str | Path, backend: Any = "auto") -> Network:
-    """The network that `Network.save` wrote, ready to predict and to train on.
-
-    Parameters
-    ----------
-    path
-        A file.
-    backend
-        What it is to run on; see `get_backend`.
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The facts, arrays and slots that `write` was given; nothing is allocated before all is checked.
 
     Raises
     ------
@@ -96,47 +90,26 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
         If there is no such file.
     ModelFileError
         If it is not such a file, whole and of a known version.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib
-    >>> import portablenn as pnn
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "net.safetensors"
-    >>> pnn.mlp([2, 3, 1]).save(path)
-    >>> pnn.load(path)
-    <Network 2-3-1, 13 parameters, float32, numpy>
     """
     _need_safetensors()
     from safetensors import SafetensorError, safe_open
-
-    from .network import Network
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no model file {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            description = _description(file.metadata())
-            network_facts, expected = _checked(description)
-            _compare({name: file.get_slice(name) for name in file.keys()}, expected, str(description["dtype"]))  # noqa: SIM118
+            facts, expected = _checked(_description(file.metadata()))
+            _compare({name: file.get_slice(name) for name in file.keys()}, expected, facts["dtype"])  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in expected}
     except (SafetensorError, ModelFileError) as error:
         raise ModelFileError(f"{path} is no model file of portablenn: {error}") from None
-    network = Network(**network_facts, backend=backend)
-    network.set_parameters({name: v for name, v in tensors.items() if not name.startswith("optimizer.")})
-    slots = tuple(network.backend.asarray(tensors[f"optimizer.{s}"], network.dtype) for s in network.optimizer.slots)
-    network.state = State(network.state.theta, slots, network.state.statistics)
-    network.steps, network.epochs = description["steps"], description["epochs"]
-    network.labels = tuple(description["labels"])
-    return network
+    slots = {name.removeprefix(_SLOT): v for name, v in tensors.items() if name.startswith(_SLOT)}
+    return facts, {name: v for name, v in tensors.items() if not name.startswith(_SLOT)}, slots
 
 
 def _need_safetensors() -> None:
     if importlib.util.find_spec("safetensors") is None:
         raise ImportError('model files need safetensors: pip install "portablenn[files]"')
-
-
-def _slots(network: Network) -> dict[str, Any]:
-    return {f"optimizer.{name}": v for name, v in zip(network.optimizer.slots, network.state.slots, strict=True)}
 
 
 def _described(thing: Any, role: str) -> dict[str, Any]:
@@ -199,7 +172,7 @@ def _description(metadata: dict[str, str] | None) -> dict[str, Any]:
 
 
 def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The arguments of `Network`, and the name and shape of every array; nothing is allocated yet."""
+    """The facts, with objects made of their descriptions, and the name and shape of every array."""
     kinds: dict[str, Any] = {
         "version": int, "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int,
         "steps": int, "epochs": int, "labels": list,
@@ -218,23 +191,13 @@ def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tup
     optimizer = _made(description["optimizer"], "optimizer")
     shapes = _shapes(made, description["inputs"])
     count = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith((".mean", ".variance")))
-    shapes |= {f"optimizer.{name}": (count,) for name in optimizer.slots}
-    facts = {
-        "layers": made,
-        "inputs": description["inputs"],
-        "loss": _made(description["loss"], "loss"),
-        "optimizer": optimizer,
-        "dtype": description["dtype"],
-        "seed": description["seed"],
-    }
-    return facts, shapes
+    shapes |= {f"{_SLOT}{name}": (count,) for name in optimizer.slots}
+    return {**description, "layers": made, "loss": _made(description["loss"], "loss"), "optimizer": optimizer}, shapes
 
 
 def _shapes(made: list[Any], width: int) -> dict[str, tuple[int, ...]]:
-    from .network import layer_names
-
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, layer in zip(layer_names(made), made, strict=True):
+    for name, layer in zip(layers.layer_names(made), made, strict=True):
         if isinstance(layer, layers.Dense):
             shapes[f"{name}.kernel"] = (width, layer.units)
             if layer.use_bias:
@@ -257,7 +220,7 @@ def _compare(found: dict[str, Any], expected: dict[str, tuple[int, ...]], dtype:
             raise ModelFileError(f"{name} is {piece.get_dtype()}{list(shape)}, expected {code}{list(expected[name])}")
 
 
-def _write(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes) -> None:
     """Write so that ``path`` holds the old content or the new, never a part of it."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -12,8 +12,7 @@ import numpy as np
 
 from .arrays import array_namespace, device_of, is_array
 from .losses import Loss
-from .program.ir import Array, DType
-from .program.trace import dtype_name
+from .program.ir import Array, DType, dtype_name
 
 
 def as_array(value: Any, name: str) -> Array:

@@ -9,6 +9,9 @@ training updates but no gradient reaches has ``init_statistics(inputs)`` and ``u
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,3 +143,14 @@ class BatchNorm:
 
     def _of_batch(self, xp: Any, x: Array) -> tuple[Array, Array]:
         return xp.mean(x, axis=0), xp.var(x, axis=0)
+
+
+def layer_names(layers: Sequence[Any]) -> list[str]:
+    """The default names: dense_1, dense_2, batch_norm_1, …, counted for each kind."""
+    counts: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+        counts[kind] += 1
+        names.append(f"{kind}_{counts[kind]}")
+    return names

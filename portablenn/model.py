@@ -1,4 +1,4 @@
-"""The mathematics of a network: forward pass, objective, and one training step, as pure functions of arrays.
+"""The mathematics of a network: first values, forward pass, objective, and one training step, as pure functions.
 
 Requires nothing of any library, and knows nothing of backends: what it does is recorded and compiled elsewhere. Models
 are compared by value, so that networks of the same make share their compiled programs.
@@ -7,15 +7,19 @@ are compared by value, so that networks of the same make share their compiled pr
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .arrays import array_namespace
 from .layout import Layout
 from .losses import Loss
 from .optimizers import Optimizer
-from .program.ir import Array
-from .random import Stream
+from .program.ir import Array, ArrayType, DType, dtype_name
+from .program.trace import trace
+from .random import WEIGHTS, Stream, new_key
 from .transforms import value_and_grad
 
 
@@ -191,3 +195,33 @@ class Model:
 def accepted(layer: Any) -> tuple[str, ...]:
     """The names of what ``layer.apply`` takes besides (xp, params, x)."""
     return tuple(inspect.signature(layer.apply).parameters)[3:]
+
+
+def initial_values(
+    layers: Sequence[tuple[str, Any]], inputs: int, seed: int, dtype: DType
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[int]]:
+    """First parameters and statistics by full name, on the host, and each layer's outputs, found by recording it."""
+    params: dict[str, np.ndarray] = {}
+    statistics: dict[str, np.ndarray] = {}
+    widths: list[int] = []
+    for number, (name, layer) in enumerate(layers):
+        width = widths[-1] if widths else inputs
+        own = layer.init(new_key(seed, WEIGHTS, number), width)
+        kept = layer.init_statistics(width) if hasattr(layer, "init_statistics") else {}
+        params |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in own.items()}
+        statistics |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in kept.items()}
+        widths.append(_width(name, layer, {**own, **kept}, width, dtype))
+    return params, statistics, widths
+
+
+def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype: DType) -> int:
+    def applied(x: Array, *values: Array) -> Array:
+        return layer.apply(array_namespace(x), dict(zip(params, values, strict=True)), x)
+
+    types = [ArrayType(tuple(np.shape(value)), dtype) for value in params.values()]
+    output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type
+    if len(output.shape) != 2 or output.shape[0] != 3:
+        raise ValueError(f"{name} makes {output} of 3 rows: a layer returns one row for each row, in two dimensions")
+    if dtype_name(output.dtype) != dtype:
+        raise TypeError(f"{name} returns {output.dtype} in a network of {dtype}: a layer keeps the dtype")
+    return output.shape[1]

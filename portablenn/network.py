@@ -5,7 +5,6 @@ Requires a backend. The mathematics is in `model`, the loop in `training`, the c
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,17 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from . import activations, checks, initializers, lbfgs, losses, optimizers, random
+from . import activations, checkpoint, checks, losses, optimizers, random
 from .arrays import array_namespace, device_of, is_array, to_numpy
 from .backend import Backend, get_backend
 from .callbacks import Callback, Progress
 from .history import History
-from .layers import Dense
+from .layers import Dense, layer_names
 from .layout import Layout
-from .model import Batches, Model, State
-from .program.ir import Array, ArrayType, DType
-from .program.trace import dtype_name, trace
-from .training import Data, Plan, compiled, in_chunks, train
+from .model import Model, State, accepted, initial_values
+from .program.ir import Array, dtype_name
+from .training import Data, Plan, Standing, Task, compiled, in_chunks, minimized, stepped
 
 CHUNK = 8192
 """Rows that are predicted or evaluated at once."""
@@ -88,7 +86,7 @@ class Network:
         self.backend = get_backend(backend)
         self._settled = not (isinstance(backend, str) and backend == "auto")
         named = tuple(zip(layer_names(self.layers), self.layers, strict=True))
-        params, statistics, self._widths = _initial(named, self.inputs, seed, self.dtype)
+        params, statistics, self._widths = initial_values(named, self.inputs, seed, self.dtype)
         self.model = Model(
             named,
             Layout.of(params),
@@ -169,9 +167,19 @@ class Network:
 
     def save(self, path: str | Path) -> None:
         """Write the network to a safetensors file; `portablenn.load` reads it, on any backend. Requires safetensors."""
-        from .checkpoint import save
-
-        save(self, path)
+        facts = {
+            "inputs": self.inputs,
+            "layers": self.layers,
+            "loss": self.loss,
+            "optimizer": self.optimizer,
+            "dtype": str(self.dtype),
+            "seed": int(self.seed),
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "labels": list(self.labels),
+        }
+        slots = dict(zip(self.optimizer.slots, self.state.slots, strict=True))
+        checkpoint.write(path, facts, self.parameters | self.statistics, slots)
 
     def summary(self) -> str:
         """A table: each layer, the shape of its output, and its parameters.
@@ -299,25 +307,25 @@ class Network:
         batch = count if batch_size is None or full_batch else min(batch_size, count)
         plan = Plan(rows, count, batch, order, batch * steps_per_epoch if steps_per_epoch else count)
         speakers = [*callbacks, *([Progress()] if verbose else [])]
-        run = self._minimized if full_batch else self._stepped
+        task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
+        standing, watched = Standing(self.state, self.epochs, self.steps), bool(speakers) or validation is not None
+        runs = minimized(task, standing, epochs) if full_batch else stepped(task, standing, epochs, every_epoch=watched)
         self.history = History()
-        return self._run(
-            run(data, plan, epochs, bool(speakers) or validation is not None), validation, speakers, epochs
-        )
+        return self._run(runs, validation, speakers, epochs)
 
     def _run(
         self,
-        epochs_run: Iterator[list[float]],
+        runs: Iterator[tuple[Standing, list[float]]],
         validation: Data | None,
         callbacks: Sequence[Callback],
         epochs: int,
     ) -> History:
-        """Write the history and tell the callbacks."""
+        """Take over where each run ends, write the history and tell the callbacks."""
         epoch = 0
         for callback in callbacks:
             callback.on_train_begin(self, epochs)
         try:
-            for losses_ in epochs_run:
+            for (self.state, self.epochs, self.steps), losses_ in runs:
                 if not callbacks and validation is None:
                     self.history.setdefault("loss", []).extend(losses_)
                     continue
@@ -335,59 +343,6 @@ class Network:
             for callback in callbacks:
                 callback.on_train_end(self)
         return self.history
-
-    def _stepped(self, data: Data, plan: Plan, epochs: int, every_epoch: bool) -> Iterator[list[float]]:
-        runs = train(
-            self.model,
-            self.backend,
-            self.state,
-            data,
-            plan,
-            epochs=epochs,
-            first_epoch=self.epochs,
-            first_step=self.steps,
-            seed=self.seed,
-            keys=self._keys(),
-            kernels=self._kernels(),
-            every_epoch=every_epoch,
-        )
-        for state, losses_ in runs:
-            self.state = state
-            self.epochs += len(losses_)
-            self.steps += len(losses_) * plan.steps
-            yield losses_
-
-    def _minimized(self, data: Data, plan: Plan, epochs: int, every_epoch: bool) -> Iterator[list[float]]:
-        """L-BFGS: an iteration is an epoch."""
-        optimizer, backend, model = self.optimizer, self.backend, self.model
-        assert isinstance(optimizer, optimizers.LBFGS)
-        first = backend.asarray(np.asarray(self.steps, dtype=np.int32), "int32")
-        batches = Batches(data.x, data.y, data.weights, None, self._keys(), first)
-        kernels = self._kernels()
-        evaluate = compiled(model, backend, model.penalized_objective, *self.state[::2], batches, kernels)
-
-        def objective(theta: Array) -> tuple[float, Array]:
-            loss, gradient, _ = evaluate(theta, self.state.statistics, batches, kernels)
-            return float(loss), gradient
-
-        iterations = lbfgs.minimize(
-            backend.xp,
-            objective,
-            self.state.theta,
-            memory=optimizer.memory,
-            tolerance=optimizer.tolerance,
-            iterations=epochs,
-            evaluations=optimizer.max_evaluations,
-            first_step=float(optimizer.learning_rate),  # type: ignore[arg-type]
-        )
-        for theta, loss in iterations:
-            statistics = self.state.statistics
-            if self.model.statistics.pieces:
-                statistics = evaluate(theta, statistics, batches, kernels)[2]
-            self.state = State(theta, (), statistics)
-            self.epochs += 1
-            self.steps += 1
-            yield [loss]
 
     # Prediction
 
@@ -509,7 +464,7 @@ class Network:
 
     def _keys(self) -> Array | None:
         """What layers that draw random numbers draw from, (layers, 2); None if none does."""
-        if not any("random" in _accepted(layer) for layer in self.layers):
+        if not any("random" in accepted(layer) for layer in self.layers):
             return None
         keys = [random.new_key(self.seed, random.MASKS, i) for i in range(len(self.layers))]
         return self.backend.asarray(np.stack(keys), "int32")
@@ -531,6 +486,43 @@ class Network:
         if array_namespace(like) is array_namespace(array) and device_of(like) == device_of(array):
             return array
         return get_backend(like).asarray(array)
+
+
+def load(path: str | Path, backend: Any = "auto") -> Network:
+    """The network that `Network.save` wrote, ready to predict and to train on. Requires safetensors.
+
+    Parameters
+    ----------
+    path
+        A file.
+    backend
+        What it is to run on; see `get_backend`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is not such a file, whole and of a known version.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import portablenn as pnn
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "net.safetensors"
+    >>> pnn.mlp([2, 3, 1]).save(path)
+    >>> pnn.load(path)
+    <Network 2-3-1, 13 parameters, float32, numpy>
+    """
+    facts, arrays, slots = checkpoint.read(path)
+    made = {name: facts[name] for name in ("layers", "inputs", "loss", "optimizer", "dtype", "seed")}
+    network = Network(**made, backend=backend)
+    network.set_parameters(arrays)
+    network.state = network.state._replace(
+        slots=tuple(network.backend.asarray(slots[name], network.dtype) for name in network.optimizer.slots)
+    )
+    network.steps, network.epochs, network.labels = facts["steps"], facts["epochs"], tuple(facts["labels"])
+    return network
 
 
 def mlp(
@@ -571,12 +563,6 @@ def mlp(
     return Network([*hidden, last], inputs=sizes[0], **network)
 
 
-def _accepted(layer: Any) -> tuple[str, ...]:
-    from .model import accepted
-
-    return accepted(layer)
-
-
 def _checked_layers(layers: Sequence[Any]) -> Iterator[Any]:
     if not isinstance(layers, (list, tuple)) or not layers:
         raise ValueError(f"layers is a list of at least one layer, found {layers!r}")
@@ -584,47 +570,6 @@ def _checked_layers(layers: Sequence[Any]) -> Iterator[Any]:
         if not (hasattr(layer, "init") and hasattr(layer, "apply")) or isinstance(layer, type):
             raise TypeError(f"a layer has init(key, inputs) and apply(xp, params, x), found {layer!r}")
         yield layer
-
-
-def layer_names(layers: Sequence[Any]) -> list[str]:
-    """dense_1, dense_2, batch_norm_1, …: counted for each kind."""
-    counts: Counter[str] = Counter()
-    names = []
-    for layer in layers:
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
-        counts[kind] += 1
-        names.append(f"{kind}_{counts[kind]}")
-    return names
-
-
-def _initial(
-    layers: Sequence[tuple[str, Any]], inputs: int, seed: int, dtype: DType
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[int]]:
-    """First parameters and statistics by full name, on the host, and each layer's outputs, found by recording it."""
-    params: dict[str, np.ndarray] = {}
-    statistics: dict[str, np.ndarray] = {}
-    widths: list[int] = []
-    for number, (name, layer) in enumerate(layers):
-        width = widths[-1] if widths else inputs
-        own = layer.init(random.new_key(seed, random.WEIGHTS, number), width)
-        kept = layer.init_statistics(width) if hasattr(layer, "init_statistics") else {}
-        params |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in own.items()}
-        statistics |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in kept.items()}
-        widths.append(_width(name, layer, {**own, **kept}, width, dtype))
-    return params, statistics, widths
-
-
-def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype: DType) -> int:
-    def applied(x: Array, *values: Array) -> Array:
-        return layer.apply(array_namespace(x), dict(zip(params, values, strict=True)), x)
-
-    types = [ArrayType(tuple(np.shape(value)), dtype) for value in params.values()]
-    output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type
-    if len(output.shape) != 2 or output.shape[0] != 3:
-        raise ValueError(f"{name} makes {output} of 3 rows: a layer returns one row for each row, in two dimensions")
-    if dtype_name(output.dtype) != dtype:
-        raise TypeError(f"{name} returns {output.dtype} in a network of {dtype}: a layer keeps the dtype")
-    return output.shape[1]
 
 
 def _vector(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -636,6 +581,3 @@ def _taken(backend: Backend, data: Data, rows: np.ndarray) -> tuple[Array, Array
     index = backend.asarray(rows, dtype_name(xp.arange(1).dtype))
     weights = None if data.weights is None else xp.take(data.weights, index, axis=0)
     return xp.take(data.x, index, axis=0), xp.take(data.y, index, axis=0), weights
-
-
-__all__ = ["Network", "initializers", "mlp"]

@@ -9,14 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .arrays import to_numpy
-
-if TYPE_CHECKING:
-    from .network import Network
 
 
 def _new_axes(ax: Any, figsize: tuple[float, float] = (6.4, 4.0)) -> Any:
@@ -63,7 +60,7 @@ def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
     return ax
 
 
-def first_layer_weights(network: Network, shape: tuple[int, int], axes: Any = None) -> Any:
+def first_layer_weights(network: Any, shape: tuple[int, int], axes: Any = None) -> Any:
     """The weights of each unit of the first dense layer as an image: positive green, negative red, zero white.
 
     Parameters
@@ -139,7 +136,7 @@ def predicted_images(images: Any, predicted: Any, actual: Any, confidence: Any =
     return axes
 
 
-def decision_boundary(network: Network, X: Any, y: Any, ax: Any = None) -> Any:
+def decision_boundary(network: Any, X: Any, y: Any, ax: Any = None) -> Any:
     """What a network with two inputs predicts over the plane, and the rows that it learnt from."""
     X, y = to_numpy(X), np.asarray(to_numpy(y)).reshape(-1)
     ax = _new_axes(ax, (5.0, 4.4))

@@ -1,4 +1,4 @@
-"""The loop over epochs and batches: orders made on the host, steps run many in one call, losses read once an epoch.
+"""Training: orders made on the host, steps run many in one call, losses read once an epoch; or L-BFGS on all rows.
 
 Requires a backend that compiles Programs. What is compiled here is kept in `program_cache`, by the model's value and the
 shapes, so that networks of the same make share it.
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import random
+from . import lbfgs, random
 from .arrays import array_type
 from .backend import Backend
 from .model import Batches, Model, State
-from .program.ir import Array, ArrayType, DType
+from .optimizers import LBFGS
+from .program.ir import Array, ArrayType, DType, dtype_name
 from .program.simplify import simplify
-from .program.trace import dtype_name, trace
+from .program.trace import trace
 from .transforms import hashable, program_cache
-from .trees import LEAF, flatten, unflatten
+from .trees import flatten, unflatten
 
 ROWS_A_CALL = 1 << 20
 """Epochs are run several in one call, where nobody looks between them, up to about this many rows."""
@@ -144,45 +145,93 @@ class Data:
     weights: Array | None
 
 
-def train(
-    model: Model,
-    backend: Backend,
-    state: State,
-    data: Data,
-    plan: Plan,
-    *,
-    epochs: int,
-    first_epoch: int,
-    first_step: int,
-    seed: int,
-    keys: Array | None,
-    kernels: Array | None,
-    every_epoch: bool,
-) -> Iterator[tuple[State, list[float]]]:
-    """Train, and hand out the state and the losses of the epochs since the last time.
+class Standing(NamedTuple):
+    """Where a network stands in its training: its state, and how many epochs and steps it has seen."""
+
+    state: State
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one ``fit`` has to do.
+
+    Attributes
+    ----------
+    model, backend, data, plan
+        What to train, where, on what, and in which order.
+    seed
+        Decides the order.
+    keys
+        What layers that draw random numbers draw from, (layers, 2), int32; None if none does.
+    kernels
+        Ones where the parameter vector holds kernels; None if there are no penalties.
+    """
+
+    model: Model
+    backend: Backend
+    data: Data
+    plan: Plan
+    seed: int
+    keys: Array | None
+    kernels: Array | None
+
+    def batches(self, order: np.ndarray | None, step: int) -> Batches:
+        """What the compiled step reads, from a step on, with row numbers in the library's own index type."""
+        make = self.backend.asarray
+        rows = None if order is None else make(order, dtype_name(self.backend.xp.arange(1).dtype))
+        first = make(np.asarray(step, dtype=np.int32), "int32")
+        return Batches(self.data.x, self.data.y, self.data.weights, rows, self.keys, first)
+
+
+def stepped(task: Task, standing: Standing, epochs: int, every_epoch: bool) -> Iterator[tuple[Standing, list[float]]]:
+    """Train by steps, and hand out where the network stands and the losses of the epochs since the last time.
 
     With ``every_epoch`` that is after each; else after as many as one call holds.
     """
-    order_key = random.new_key(seed, random.ORDER)
-    done = 0
-    while done < epochs:
-        together = 1 if every_epoch else max(1, min(epochs - done, ROWS_A_CALL // plan.epoch))
+    key, plan = random.new_key(task.seed, random.ORDER), task.plan
+    state, epoch, step = standing
+    last = epoch + epochs
+    while epoch < last:
+        together = 1 if every_epoch else max(1, min(last - epoch, ROWS_A_CALL // plan.epoch))
         losses = []
-        for order, count in _calls(plan, order_key, first_epoch + done, together):
-            batches = Batches(
-                data.x,
-                data.y,
-                data.weights,
-                None if order is None else _indices(backend, order),
-                keys,
-                backend.asarray(np.asarray(first_step, dtype=np.int32), "int32"),
-            )
-            run = compiled_steps(model, backend, state, batches, kernels)
-            state, some = run(count, state, batches, kernels)
-            first_step += count
+        for order, count in _calls(plan, key, epoch, together):
+            batches = task.batches(order, step)
+            run = compiled_steps(task.model, task.backend, state, batches, task.kernels)
+            state, some = run(count, state, batches, task.kernels)
+            step += count
             losses.append((some, plan.count if order is None else order.shape[1]))
-        done += together
-        yield state, _epoch_losses(model, backend, losses, plan, together)
+        epoch += together
+        yield Standing(state, epoch, step), _epoch_losses(task, losses, together)
+
+
+def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple[Standing, list[float]]]:
+    """Train on all rows at once by L-BFGS, an iteration an epoch, until its tolerance is reached."""
+    model, backend, optimizer = task.model, task.backend, task.model.optimizer
+    assert isinstance(optimizer, LBFGS)
+    (start, _, statistics), epoch, step = standing
+    batches = task.batches(None, step)
+    evaluate = compiled(model, backend, model.penalized_objective, start, statistics, batches, task.kernels)
+
+    def objective(theta: Array) -> tuple[float, Array]:
+        loss, gradient, _ = evaluate(theta, statistics, batches, task.kernels)
+        return float(loss), gradient
+
+    for theta, loss in lbfgs.minimize(
+        backend.xp,
+        objective,
+        start,
+        memory=optimizer.memory,
+        tolerance=optimizer.tolerance,
+        iterations=iterations,
+        evaluations=optimizer.max_evaluations,
+        first_step=float(optimizer.learning_rate),  # type: ignore[arg-type] # LBFGS takes no schedule
+    ):
+        if model.statistics.pieces:
+            statistics = evaluate(theta, statistics, batches, task.kernels)[2]
+        epoch, step = epoch + 1, step + 1
+        yield Standing(State(theta, (), statistics), epoch, step), [loss]
 
 
 def _calls(plan: Plan, key: np.ndarray, first: int, epochs: int) -> Iterator[tuple[np.ndarray | None, int]]:
@@ -201,25 +250,14 @@ def _calls(plan: Plan, key: np.ndarray, first: int, epochs: int) -> Iterator[tup
         yield one[full * batch :].reshape(1, rest), 1
 
 
-def _indices(backend: Backend, order: np.ndarray) -> Array:
-    """Row numbers in the library's own index type."""
-    return backend.asarray(order, dtype_name(backend.xp.arange(1).dtype))
-
-
-def _epoch_losses(
-    model: Model, backend: Backend, losses: Sequence[tuple[Array, int]], plan: Plan, epochs: int
-) -> list[float]:
+def _epoch_losses(task: Task, losses: Sequence[tuple[Array, int]], epochs: int) -> list[float]:
     """Read the losses of all steps, once, and reduce them to one an epoch: the mean over its rows, or the sum."""
-    values = np.concatenate([backend.to_numpy(some).astype(np.float64) for some, _ in losses])
-    sizes = np.concatenate([np.full(some.shape[0], rows) for some, rows in losses])
-    if model.loss.reduction == "mean":
-        values = values * sizes / plan.epoch
+    values = np.concatenate([task.backend.to_numpy(some).astype(np.float64) for some, _ in losses])
+    if task.model.loss.reduction == "mean":
+        values = values * np.concatenate([np.full(some.shape[0], rows) for some, rows in losses]) / task.plan.epoch
     return [float(v) for v in values.reshape(epochs, -1).sum(axis=1)]
 
 
 def in_chunks(rows: int, size: int) -> Iterator[slice]:
     """Slices of at most ``size`` rows that cover ``rows``."""
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
-
-
-__all__ = ["LEAF", "Data", "Plan", "compiled", "compiled_steps", "in_chunks", "train"]

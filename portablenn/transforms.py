@@ -19,8 +19,9 @@ from .backend import Backend, get_backend
 from .program.derivative import NotDifferentiableError, value_and_gradients
 from .program.interpret import interpret
 from .program.ir import Array, Program
+from .program.recorded import Recorded
 from .program.simplify import simplify
-from .program.trace import Recorded, trace
+from .program.trace import trace
 from .trees import LEAF, Structure, flatten, unflatten
 
 __all__ = ["ProgramCache", "compile", "grad", "program_cache", "value_and_grad"]

@@ -11,7 +11,7 @@ import pytest
 
 import portablenn as pnn
 from portablenn.program.derivative import CONSTANT_ALMOST_EVERYWHERE, RULES, value_and_gradients
-from portablenn.program.trace import RecordingNamespace
+from portablenn.program.standard import RecordingNamespace
 
 
 @dataclass

@@ -17,7 +17,8 @@ from typing import Any
 
 from .interpret import execute
 from .ir import Operation, Program, Variable
-from .trace import Recorded, Trace, recording
+from .recorded import Recorded
+from .trace import Trace, recording
 
 Rule = Callable[..., Sequence[Any]]
 RULES: dict[str, Rule] = {}

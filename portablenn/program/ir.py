@@ -1,6 +1,6 @@
 """What a Program is: a straight line of operations, each a function of the Array API standard.
 
-Requires nothing. Every other file of this folder makes Programs, changes them or runs them.
+Requires NumPy, for the names of its dtypes. Every other file of this folder makes Programs, changes them or runs them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 Array = Any
 """An array of any library that follows the standard."""
@@ -45,6 +47,20 @@ _KINDS = (
     ("bfloat", "real floating"),
     ("complex", "complex floating"),
 )
+
+
+def dtype_name(dtype: Any) -> DType:
+    """The standard's name of any library's dtype object, or of a name."""
+    if isinstance(dtype, DType):
+        return dtype
+    if isinstance(dtype, str) and not dtype.startswith(("<", ">", "=", "|")):
+        return DType(dtype)
+    if dtype is bool:
+        return DType("bool")
+    try:
+        return DType(np.dtype(dtype).name)
+    except TypeError:
+        return DType(str(dtype).rsplit(".", 1)[-1])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from typing import Any
 
 from .interpret import execute
 from .ir import ArrayType, Operation, Program, Variable
-from .trace import Recorded, Trace, broadcast_shape, recording
+from .recorded import Recorded
+from .standard import broadcast_shape
+from .trace import Trace, recording
 
 
 def simplify(program: Program) -> Program:
