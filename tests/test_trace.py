@@ -240,3 +240,33 @@ def test_an_error_while_recording_leaves_no_trace_behind() -> None:
     with pytest.raises(ZeroDivisionError):
         pnn.compile(lambda x: 1 / 0)(X)
     assert float(pnn.xp.sum(pnn.xp.asarray([1.0, 2.0]))) == 3.0
+
+
+def test_every_function_of_the_standard_is_recorded_or_says_why_not() -> None:
+    import array_api_strict as strict
+
+    from portablenn.program.standard import NOT_TRACEABLE, RecordingNamespace
+
+    newer = {"broadcast_shapes", "isin"}  # 2025.12
+    beside = {
+        "get_array_api_strict_flags",
+        "set_array_api_strict_flags",
+        "reset_array_api_strict_flags",
+        "ArrayAPIStrictFlags",
+    }
+    names = {n for n in strict.__all__ if not n.startswith("__")} - newer - beside - {"Device", "linalg", "fft"}
+    missing = {n for n in names if not hasattr(RecordingNamespace, n) and n not in NOT_TRACEABLE}
+    assert missing == set()
+    assert len(names) > 150
+
+
+def test_the_namespace_tells_its_default_dtypes() -> None:
+    seen: list[Any] = []
+
+    def asks(x: Any) -> Any:
+        info = pnn.array_namespace(x).__array_namespace_info__()
+        seen.extend([info.default_dtypes()["real floating"], info.default_device(), info.dtypes(kind="bool")])
+        return x
+
+    pnn.trace(asks, pnn.ArrayType((2,), "float32"), device="somewhere")
+    assert seen == ["float64", "somewhere", {"bool": "bool"}]

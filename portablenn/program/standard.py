@@ -36,9 +36,12 @@ class RecordingNamespace:
         self._trace = trace
 
     def __getattr__(self, name: str) -> Any:
-        if name in _NOT_TRACEABLE:
-            raise NotTraceableError(f"{name} cannot be recorded: {_NOT_TRACEABLE[name]}, at {users_line()}")
+        if name in NOT_TRACEABLE:
+            raise NotTraceableError(f"{name} cannot be recorded: {NOT_TRACEABLE[name]}, at {users_line()}")
         raise AttributeError(f"{name} is no function of the Array API standard that can be recorded")
+
+    def __array_namespace_info__(self) -> _Info:
+        return _Info(self._trace.device)
 
     def _lift(self, value: Any) -> Recorded:
         """A recorded array as it is, of whatever trace; anything else as an array of this one."""
@@ -615,7 +618,7 @@ _ACCEPTS: dict[str, frozenset[str]] = {
     "real floating": frozenset({"real floating"}),
     "complex floating": frozenset({"complex floating"}),
 }
-_NOT_TRACEABLE = {
+NOT_TRACEABLE = {
     "nonzero": "its result's shape depends on values; use xp.where(condition, a, b)",
     "unique_all": "its result's shape depends on values",
     "unique_counts": "its result's shape depends on values",
@@ -626,6 +629,31 @@ _NOT_TRACEABLE = {
     "linalg": "the linear algebra extension has no derivative rules here; matmul, vecdot and tensordot have",
     "fft": "the Fourier extension has no derivative rules here",
 }
+
+
+class _Info:
+    """What the standard's inspection functions tell."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+
+    def capabilities(self) -> dict[str, Any]:
+        return {"boolean indexing": False, "data-dependent shapes": False, "max dimensions": 32}
+
+    def default_device(self) -> Any:
+        return self._device
+
+    def devices(self) -> list[Any]:
+        return [self._device]
+
+    def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
+        real = _default_float()
+        return {"real floating": real, "complex floating": DType("complex128"), "integral": _INDEX, "indexing": _INDEX}
+
+    def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
+        names = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 complex64 complex128".split()
+        wanted = kind if isinstance(kind, tuple) else (kind,)
+        return {n: DType(n) for n in names if kind is None or any(DType(n).kind in _ACCEPTS[k] for k in wanted)}
 
 
 def _elementwise_function(name: str, count: int, accepts: str) -> Callable[..., Recorded]:
