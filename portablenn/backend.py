@@ -52,6 +52,9 @@ class Backend:
     def __hash__(self) -> int:
         return hash((id(self.xp), str(self.device)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return get_backend, (f"{self.name}:{self.device}",)
+
     def __repr__(self) -> str:
         return f"<backend {self}>"
 
@@ -69,7 +72,7 @@ class Backend:
         wanted = None if dtype is None else getattr(self.xp, dtype)
         if not (is_array(x) and array_namespace(x) is self.xp):
             x = np.asarray(to_numpy(x), order="C") if is_array(x) else np.asarray(x, dtype=dtype)
-            wanted = getattr(self.xp, dtype_name(x.dtype) if dtype is None else dtype)
+            x = x if x.flags.writeable else x.copy()  # some libraries would share it, and warn
         array = self.xp.asarray(x, dtype=wanted, device=self.device)
         if dtype is not None and dtype_name(array.dtype) != dtype:
             raise BackendError(
@@ -186,6 +189,8 @@ def get_backend(backend: Any = "auto") -> Backend:
 
 def _by_name(name: str) -> Backend:
     library, _, device = name.partition(":")
+    if not library.isidentifier():
+        raise BackendError(f"a backend is named like 'numpy' or 'numpy:cpu', found {name!r}")
     if library == "numpy":
         if device not in ("", "cpu"):
             raise BackendError(f"numpy has no device {device!r}, only 'cpu'")
@@ -196,7 +201,13 @@ def _by_name(name: str) -> Backend:
         raise BackendError(
             f"backend {name!r} cannot be imported ({error}). Install that library, or choose 'numpy'"
         ) from error
-    return _of_namespace(library, _completed(module), _device(library, device))
+    xp = _completed(module)
+    try:
+        backend = _of_namespace(library, xp, _device(module, device))
+        backend.asarray([0.0, 1.0], "float32")
+    except (BackendError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise BackendError(f"backend {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return backend
 
 
 def _completed(module: ModuleType) -> Any:
@@ -213,12 +224,14 @@ def _completed(module: ModuleType) -> Any:
     return module
 
 
-def _device(library: str, name: str) -> Any:
-    """A device by the name a user gives it: text for most libraries, an object of the library's own for others."""
-    module = importlib.import_module(library)
+def _device(module: ModuleType, name: str) -> Any:
+    """A device by the name a user gives it: an object of the library's own where it has such, else the name."""
     if not name:
         return None
-    return module.Device(name) if hasattr(module, "Device") and hasattr(module, "__array_api_version__") else name
+    kind, _, index = name.partition(":")
+    if hasattr(module, "__array_api_version__") and hasattr(module, "Device"):
+        return module.Device(name)
+    return module.devices(kind)[int(index or 0)] if hasattr(module, "devices") else name
 
 
 def _of_namespace(name: str, xp: Any, device: Any) -> Backend:

@@ -5,6 +5,7 @@ Requires rich for `ProgressBar` alone.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from typing import Any, TextIO
@@ -40,6 +41,8 @@ class Progress(Callback):
     """A line an epoch, or every ``every`` epochs; what ``verbose=True`` means."""
 
     def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
+        if every < 1:
+            raise ValueError(f"every is a positive number of epochs, found {every!r}")
         self.every = every
         self.file = file
         self.epochs = 0
@@ -66,6 +69,8 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
         """Show the bar."""
+        if importlib.util.find_spec("rich") is None:
+            raise ImportError('the progress bar needs rich: pip install "portablenn[cli]"')
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar

@@ -13,15 +13,16 @@ import importlib.util
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import layers, losses, optimizers, schedules
 from .arrays import to_numpy
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VERSION = 1
 MOST_LAYERS = 10_000
@@ -55,7 +56,7 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any],
     path
         The file.
     facts
-        "inputs", "layers", "loss", "optimizer", "dtype", "seed", "steps", "epochs", "labels".
+        "inputs", "layers", "loss", "optimizer", "dtype", "seed", "steps", "epochs", "labels", "multilabel".
     arrays
         Parameters and statistics by name.
     slots
@@ -78,7 +79,7 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any],
     }
     named = {**arrays, **{f"{_SLOT}{name}": vector for name, vector in slots.items()}}
     tensors = {name: np.ascontiguousarray(to_numpy(array)) for name, array in named.items()}
-    _replace(Path(path), to_bytes(tensors, metadata={"portablenn": json.dumps(description)}))
+    _replace(os.fspath(path), to_bytes(tensors, metadata={"portablenn": json.dumps(description)}))
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -94,7 +95,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[
     _need_safetensors()
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no model file {path}")
     try:
         with safe_open(path, framework="numpy") as file:
@@ -175,7 +176,7 @@ def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tup
     """The facts, with objects made of their descriptions, and the name and shape of every array."""
     kinds: dict[str, Any] = {
         "version": int, "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int,
-        "steps": int, "epochs": int, "labels": list,
+        "steps": int, "epochs": int, "labels": list, "multilabel": bool,
     }  # fmt: skip
     if set(description) != set(kinds):
         raise ModelFileError(f"it describes {sorted(description)}, expected {sorted(kinds)}")
@@ -220,9 +221,14 @@ def _compare(found: dict[str, Any], expected: dict[str, tuple[int, ...]], dtype:
             raise ModelFileError(f"{name} is {piece.get_dtype()}{list(shape)}, expected {code}{list(expected[name])}")
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: str, content: bytes) -> None:
     """Write so that ``path`` holds the old content or the new, never a part of it."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    import tempfile
+
+    folder, name = os.path.split(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"there is no folder {folder} to write {name} to")
+    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -234,8 +240,8 @@ def _replace(path: Path, content: bytes) -> None:
             os.unlink(temporary)
         raise
     if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
+        entry = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(entry)
         finally:
-            os.close(folder)
+            os.close(entry)

@@ -6,6 +6,7 @@ Requires nothing of any library. Values are looked at once a call of ``fit`` or 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,32 @@ def as_array(value: Any, name: str) -> Array:
     TypeError
         If it is not numbers.
     """
+    if value is None:
+        raise TypeError(f"{name} is None: expected an array")
+    if hasattr(value, "toarray"):
+        raise TypeError(f"{name} is sparse, a {type(value).__name__}: make it dense, {name}.toarray()")
     if not is_array(value):
-        if value is None:
-            raise TypeError(f"{name} is None: expected an array")
         try:
             value = np.asarray(value)
         except ValueError as error:
             raise TypeError(f"{name} cannot be made an array ({error}): expected rows of equal length") from None
+    if (
+        isinstance(value, np.ndarray)
+        and value.dtype == object
+        and all(isinstance(v, (Real, np.bool_)) for v in value.flat)
+    ):
+        value = value.astype(np.float64)  # a table whose columns are of several kinds, all of them numbers
+    if hasattr(value, "detach"):
+        value = value.detach()  # from gradients of the library's own
     kind = _kind(value)
-    if kind in ("complex floating", ""):
-        fix = "encode text and categories as numbers first" if kind == "" else "take its real part"
+    if kind == "complex floating":
+        raise TypeError(f"{name} has dtype {value.dtype}: expected real numbers; take its real part")
+    if kind == "":
+        fix = (
+            "numpy.unique(y, return_inverse=True) numbers labels of any kind"
+            if name.endswith("y")
+            else ("encode text and categories as numbers first")
+        )
         raise TypeError(f"{name} has dtype {value.dtype}: expected real numbers; {fix}")
     return value
 
@@ -44,13 +61,13 @@ def _kind(array: Array) -> str:
         return ""
 
 
-def inputs(x: Any, width: int, name: str = "X") -> Array:
-    """``x`` as rows of ``width`` finite numbers.
+def inputs(x: Any, width: int, dtype: str, name: str = "X") -> Array:
+    """``x`` as rows of ``width`` numbers that are finite in ``dtype``.
 
     Raises
     ------
     TypeError, ValueError
-        For another kind, number of dimensions, width, no rows, NaN or infinity.
+        For another kind, number of dimensions, width, no rows, NaN, infinity, or numbers beyond the dtype.
     """
     x = as_array(x, name)
     if x.ndim != 2:
@@ -60,31 +77,48 @@ def inputs(x: Any, width: int, name: str = "X") -> Array:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: expected at least one row")
     if x.shape[1] != width:
         raise ValueError(f"{name} has {x.shape[1]} columns: this network has inputs={width}")
-    finite(x, name)
+    finite(x, name, dtype)
     return x
 
 
-def finite(x: Array, name: str) -> None:
-    """Refuse NaN and infinity; looks at a sum first, which costs no memory, and closer only if that is not finite."""
+def finite(x: Array, name: str, dtype: str) -> None:
+    """Refuse NaN, infinity, and what would become infinity in ``dtype``.
+
+    Looks at a sum first, which costs one pass and no memory, and closer only if that is not small.
+    """
     if not dtype_name(x.dtype).is_floating:
         return
     xp = array_namespace(x)
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = xp.sum(x)
-    if bool(xp.isfinite(total)):
-        return
-    bad = xp.astype(xp.isfinite(x), xp.int32) == 0
+    largest = float(np.finfo(dtype).max)
+    wider = float(np.finfo(dtype_name(x.dtype)).max) > largest
+    if wider:
+        low, high = _range(xp, x)
+        if -largest <= low and high <= largest:
+            return
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = xp.sum(x)
+        if bool(xp.isfinite(total)):
+            return
+    bad = xp.logical_not(xp.abs(x) <= largest) if wider else xp.logical_not(xp.isfinite(x))
     if not bool(xp.any(bad)):
         return
     where = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
     place = where if x.ndim == 1 else f"row {where // x.shape[1]}, column {where % x.shape[1]}"
+    value = float(xp.reshape(x, (-1,))[where])
+    if np.isfinite(value):
+        raise ValueError(
+            f'{name} holds {value:g} at {place}, which {dtype} does not: scale the data, or use dtype="float64"'
+        )
     raise ValueError(
         f"{name} holds NaN or infinity, first at {place}: remove those rows or fill them in, for example with "
         "sklearn.impute.SimpleImputer"
     )
 
 
-def targets(y: Any, rows: int, outputs: int, loss: Loss, name: str = "y") -> tuple[Array, tuple[int, int] | None]:
+def targets(
+    y: Any, rows: int, outputs: int, loss: Loss, dtype: str, name: str = "y"
+) -> tuple[Array, tuple[int, int] | None]:
     """Targets as a loss wants them.
 
     Returns
@@ -104,7 +138,7 @@ def targets(y: Any, rows: int, outputs: int, loss: Loss, name: str = "y") -> tup
         raise ValueError(f"{name} has shape {tuple(y.shape)}: expected ({rows},) or ({rows}, {outputs})")
     if y.shape[0] != rows:
         raise ValueError(f"{name} has {y.shape[0]} rows and X has {rows}: expected as many")
-    finite(y, name)
+    finite(y, name, dtype)
     xp = array_namespace(y)
     if dtype_name(y.dtype) == "bool":
         y = xp.astype(y, xp.int32)
@@ -122,6 +156,11 @@ def targets(y: Any, rows: int, outputs: int, loss: Loss, name: str = "y") -> tup
         raise ValueError(
             f"{name} holds values from {lowest:g} to {highest:g} in {outputs} columns: the loss {loss_name(loss)} takes "
             f"columns of 0 and 1, or one class number from 0 to {outputs - 1} a row"
+        )
+    if loss.exclusive and bool(xp.any(xp.abs(xp.sum(xp.astype(y, xp.float32), axis=1) - 1.0) > 1e-3)):
+        raise ValueError(
+            f"{name} has rows whose sum is not 1: the loss {loss_name(loss)} is for one class a row. For several labels a "
+            'row use loss="sigmoid_cross_entropy"'
         )
     return y, None
 
@@ -170,7 +209,7 @@ def weights(value: Any, rows: int, name: str = "sample_weight") -> Array:
     w = as_array(value, name)
     if tuple(w.shape) != (rows,):
         raise ValueError(f"{name} has shape {tuple(w.shape)}: expected ({rows},), a weight a row")
-    finite(w, name)
+    finite(w, name, "float32")
     xp = array_namespace(w)
     lowest, highest = _range(xp, w)
     if lowest < 0 or highest == 0:
@@ -207,6 +246,29 @@ def class_weights(value: Any, classes: Array, count: int, labels: tuple[int, int
             raise ValueError(f"class_weight[{label!r}] is {weight!r}: expected a finite number of at least 0")
         table[known.index(label)] = weight
     return table
+
+
+def callbacks(value: Any) -> list[Any]:
+    """A list of objects with the methods of `callbacks.Callback`."""
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"callbacks is a list, found {value!r}")
+    for callback in value:
+        missing = [m for m in ("on_train_begin", "on_epoch_end", "on_train_end") if not hasattr(callback, m)]
+        if missing or isinstance(callback, type):
+            fix = "call it" if isinstance(callback, type) else "derive its class from portablenn.callbacks.Callback"
+            raise TypeError(f"{callback!r} is no callback: {fix}")
+    return list(value)
+
+
+def output_activation(layer: Any, loss: Loss) -> None:
+    """Refuse an output that is squashed twice."""
+    activation = getattr(layer, "activation", None)
+    name = activation if isinstance(activation, str) else getattr(activation, "__name__", None)
+    if loss.targets == "classes" and loss.link is not None and name in ("softmax", "sigmoid"):
+        raise ValueError(
+            f"the last layer has activation {name!r} and the loss {loss_name(loss)} takes logits, to which it applies its own: "
+            "give the last layer no activation"
+        )
 
 
 def whole(value: Any, name: str, least: int) -> int:

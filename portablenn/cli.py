@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from . import __version__
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -19,9 +21,19 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"portablenn {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
-    """Keep ``demo`` a command of its own while it is the only one."""
+def _commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Neural networks on any array library, from the command line."""
 
 
 class Demo(StrEnum):
@@ -35,15 +47,23 @@ class Demo(StrEnum):
     xor = "xor"
 
 
+class Activation(StrEnum):
+    """Of the digit reader's neurons."""
+
+    relu = "relu"
+    sigmoid = "sigmoid"
+
+
 @app.command()
 def demo(
+    context: typer.Context,
     name: Annotated[Demo, typer.Argument(help="Which one.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path(),
     data: Annotated[
         Path | None, typer.Option(envvar="PORTABLENN_DATA", help="digits: folder of MNIST's IDX files.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="digits: how long to train.")] = 30,
-    activation: Annotated[str, typer.Option(help="digits: relu or sigmoid.")] = "relu",
+    activation: Annotated[Activation, typer.Option(help="digits: of its neurons.")] = Activation.relu,
     seed: Annotated[int, typer.Option(min=0, help="digits: decides weights and batches.")] = 0,
     backend: Annotated[str, typer.Option(help="digits: what to train on, such as numpy or torch:cuda.")] = "auto",
 ) -> None:
@@ -51,9 +71,13 @@ def demo(
 
     Examples: "portablenn demo digits --data mnist/ --epochs 30", "portablenn demo xor --out pictures/".
     """
+    for option in ("data", "epochs", "activation", "seed", "backend"):
+        source = context.get_parameter_source(option)
+        if name is not Demo.digits and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{option} is for the demo digits alone")
     out.mkdir(parents=True, exist_ok=True)
     if name is Demo.digits:
-        example("digits")(out=out, data=data, epochs=epochs, activation=activation, seed=seed, backend=backend)
+        example("digits")(out=out, data=data, epochs=epochs, activation=activation.value, seed=seed, backend=backend)
     else:
         example(name.value)(out=out)
 

@@ -2,8 +2,9 @@
 
 Requires nothing of any library. A layer has ``init(key, inputs)``, which makes its parameters on the host, and
 ``apply(xp, params, x)``, which is written in functions of the standard. Where ``apply`` has parameters of these names it
-is also given ``training`` (bool) and ``random`` (a `random.Stream`; None unless training). A layer with statistics that
-training updates but no gradient reaches has ``init_statistics(inputs)`` and ``update_statistics(xp, params, x)`` too;
+is also given ``training`` (bool) and ``random`` (None unless training; else it has ``uniform(shape, dtype)`` and
+``keep_mask(shape, rate)``, other numbers in each layer and at each step). A layer with statistics that training updates
+but no gradient reaches has ``init_statistics(inputs)`` and ``update_statistics(xp, params, x)`` too;
 ``apply`` finds them among ``params``.
 """
 

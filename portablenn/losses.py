@@ -216,6 +216,10 @@ class Custom(Loss):
         assert self.function is not None
         xp = array_namespace(predictions, targets)
         rows = self.function(predictions, targets)
+        if not hasattr(rows, "ndim"):
+            raise TypeError(
+                f"the loss function returns {type(rows).__name__}: expected an array of a loss a row, or one loss"
+            )
         if rows.ndim == 2:
             rows = xp.sum(rows, axis=1)
         if rows.ndim == 1:

@@ -177,7 +177,7 @@ class Model:
         if outputs.shape[1] == 1:
             hit = xp.reshape(outputs > 0.0, (-1,)) == (xp.reshape(y, (-1,)) > 0)
         elif y.ndim == 1:
-            hit = xp.argmax(outputs, axis=1) == xp.astype(y, xp.argmax(outputs, axis=1).dtype)
+            hit = xp.astype(xp.argmax(outputs, axis=1), xp.int32) == xp.astype(y, xp.int32)
         elif self.loss.exclusive:
             hit = xp.argmax(outputs, axis=1) == xp.argmax(y, axis=1)
         else:
@@ -207,6 +207,8 @@ def initial_values(
     for number, (name, layer) in enumerate(layers):
         width = widths[-1] if widths else inputs
         own = layer.init(new_key(seed, WEIGHTS, number), width)
+        if not isinstance(own, Mapping):
+            raise TypeError(f"init of {name} returns {type(own).__name__}: expected a dict of arrays by name")
         kept = layer.init_statistics(width) if hasattr(layer, "init_statistics") else {}
         params |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in own.items()}
         statistics |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in kept.items()}
@@ -216,7 +218,10 @@ def initial_values(
 
 def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype: DType) -> int:
     def applied(x: Array, *values: Array) -> Array:
-        return layer.apply(array_namespace(x), dict(zip(params, values, strict=True)), x)
+        result = layer.apply(array_namespace(x), dict(zip(params, values, strict=True)), x)
+        if not hasattr(result, "dtype"):
+            raise TypeError(f"apply of {name} returns {type(result).__name__}: expected an array")
+        return result
 
     types = [ArrayType(tuple(np.shape(value)), dtype) for value in params.values()]
     output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type

@@ -5,16 +5,16 @@ Requires a backend. The mathematics is in `model`, the loop in `training`, the c
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import activations, checkpoint, checks, losses, optimizers, random
 from .arrays import array_namespace, device_of, is_array, to_numpy
-from .backend import Backend, get_backend
+from .backend import NUMPY, Backend, get_backend
 from .callbacks import Callback, Progress
 from .history import History
 from .layers import Dense, layer_names
@@ -22,6 +22,9 @@ from .layout import Layout
 from .model import Model, State, accepted, initial_values
 from .program.ir import Array, dtype_name
 from .training import Data, Plan, Standing, Task, compiled, in_chunks, minimized, stepped
+
+if TYPE_CHECKING:
+    from pathlib import Path  # costs an import more than the file is worth
 
 CHUNK = 8192
 """Rows that are predicted or evaluated at once."""
@@ -100,6 +103,7 @@ class Network:
                 f"the loss {checks.loss_name(self.model.loss)} compares two outputs or more and the last layer has one: give "
                 'it an output for each class, or use loss="sigmoid_cross_entropy"'
             )
+        checks.output_activation(self.layers[-1], self.model.loss)
         zeros = np.zeros(self.model.parameters.size)
         self.state = self._placed(
             State(_vector(params), tuple(zeros for _ in self.model.optimizer.slots), _vector(statistics))
@@ -107,6 +111,7 @@ class Network:
         self.steps = 0
         self.epochs = 0
         self.labels: tuple[int, int] = (0, 1)
+        self.multilabel = False
         self.history = History()
 
     # What it is
@@ -157,13 +162,28 @@ class Network:
             array = checks.as_array(value, name)
             if tuple(array.shape) != shapes[name]:
                 raise ValueError(f"{name} has shape {shapes[name]}, found {tuple(array.shape)}")
-            checks.finite(array, name)
-            new[name] = self.backend.asarray(array, self.dtype)
-        xp, state = self.backend.xp, self.state
-        self.state = state._replace(
-            theta=self.model.parameters.join(xp, self.parameters | new, state.theta),
-            statistics=self.model.statistics.join(xp, self.statistics | new, state.statistics),
+            checks.finite(array, name, self.dtype)
+            new[name] = array
+        self._take_over(new, self.state.slots)
+
+    def _take_over(self, arrays: Mapping[str, Array], slots: Sequence[Array]) -> None:
+        """Put checked arrays in the place of those of their names."""
+        xp, make = self.backend.xp, self.backend.asarray
+        new = {name: make(array, self.dtype) for name, array in arrays.items()}
+        self.state = State(
+            self.model.parameters.join(xp, self.parameters | new, self.state.theta),
+            tuple(make(slot, self.dtype) for slot in slots),
+            self.model.statistics.join(xp, self.statistics | new, self.state.statistics),
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With its arrays on the host, so that it can be copied and pickled wherever it is."""
+        return self.__dict__ | {"state": self._placed(self.state, NUMPY)}
+
+    def __setstate__(self, facts: dict[str, Any]) -> None:
+        """Back to where it was."""
+        self.__dict__.update(facts)
+        self.state = self._placed(self.state)
 
     def save(self, path: str | Path) -> None:
         """Write the network to a safetensors file; `portablenn.load` reads it, on any backend. Requires safetensors."""
@@ -177,6 +197,7 @@ class Network:
             "steps": self.steps,
             "epochs": self.epochs,
             "labels": list(self.labels),
+            "multilabel": self.multilabel,
         }
         slots = dict(zip(self.optimizer.slots, self.state.slots, strict=True))
         checkpoint.write(path, facts, self.parameters | self.statistics, slots)
@@ -284,6 +305,7 @@ class Network:
             steps_per_epoch = checks.whole(steps_per_epoch, "steps_per_epoch", 1)
             if order != "random":
                 raise ValueError(f'steps_per_epoch goes with order="random": with {order!r} an epoch is all rows')
+        speakers = [*checks.callbacks(callbacks), *([Progress()] if verbose else [])]
         full_batch = isinstance(self.optimizer, optimizers.LBFGS)
         x, target, weights, labels = self._checked(X, y, sample_weight, class_weight)
         held_out = None
@@ -303,10 +325,10 @@ class Network:
         validation = None if held_out is None else self._data(backend, *held_out)
         self._move(backend)
         self.labels = labels or self.labels
+        self.multilabel = self._has_several_labels(data.y)
         count = data.x.shape[0] if rows is None else len(rows)
         batch = count if batch_size is None or full_batch else min(batch_size, count)
         plan = Plan(rows, count, batch, order, batch * steps_per_epoch if steps_per_epoch else count)
-        speakers = [*callbacks, *([Progress()] if verbose else [])]
         task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
         standing, watched = Standing(self.state, self.epochs, self.steps), bool(speakers) or validation is not None
         runs = minimized(task, standing, epochs) if full_batch else stepped(task, standing, epochs, every_epoch=watched)
@@ -342,6 +364,14 @@ class Network:
         finally:
             for callback in callbacks:
                 callback.on_train_end(self)
+        bad = next((i for i, loss in enumerate(self.history.get("loss", ()), 1) if not np.isfinite(loss)), None)
+        if bad is not None:
+            warnings.warn(
+                f"the loss is {self.history['loss'][bad - 1]} from epoch {bad} on: lower the learning rate, scale the data, or "
+                "bound the gradient with clip_norm",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         return self.history
 
     # Prediction
@@ -351,9 +381,14 @@ class Network:
         return self._back(self._raw(X), X)
 
     def predict(self, X: Any) -> Array:
-        """Labels, (rows,), for losses of classes; else values, (rows, outputs), or (rows,) for one output."""
+        """Labels, (rows,), for losses of classes; else values, (rows, outputs), or (rows,) for one output.
+
+        A network that was trained on rows of several labels returns rows of 0 and 1, (rows, outputs).
+        """
         raw = self._raw(X)
         xp = array_namespace(raw)
+        if self.multilabel:
+            return self._back(xp.astype(raw > 0.0, xp.int32), X)
         if self.loss.targets == "classes":
             classes = self.model.classes(raw)
             if self.outputs == 1 and self.labels == (-1, 1):
@@ -388,7 +423,7 @@ class Network:
         return self._evaluated(self._data(self.backend, x, target, weights))
 
     def _raw(self, X: Any) -> Array:
-        x = self.backend.asarray(checks.inputs(X, self.inputs))
+        x = self.backend.asarray(checks.inputs(X, self.inputs, self.dtype))
         parts = []
         for rows in in_chunks(x.shape[0], CHUNK):
             part = x[rows, :]
@@ -418,11 +453,11 @@ class Network:
     ) -> tuple[Array, Array, Array | None, tuple[int, int] | None]:
         """What was handed in, checked, still where it was; class weights have become weights of rows."""
         prefix = f"{where} " if where else ""
-        x = checks.inputs(X, self.inputs, f"{prefix}X")
+        x = checks.inputs(X, self.inputs, self.dtype, f"{prefix}X")
         given = {"y": y} if sample_weight is None else {"y": y, "sample_weight": sample_weight}
         checks.one_library(x, given)
         rows = x.shape[0]
-        target, labels = checks.targets(y, rows, self.outputs, self.loss, f"{prefix}y")
+        target, labels = checks.targets(y, rows, self.outputs, self.loss, self.dtype, f"{prefix}y")
         weights = None if sample_weight is None else checks.weights(sample_weight, rows, f"{prefix}sample_weight")
         if class_weight is not None:
             if self.loss.targets != "classes" or target.ndim != 1:
@@ -432,6 +467,13 @@ class Network:
             by_class = table[to_numpy(target).astype(np.int64)]
             weights = by_class if weights is None else by_class * to_numpy(weights)
         return x, target, weights, labels
+
+    def _has_several_labels(self, y: Array) -> bool:
+        """Whether rows of 0 and 1 say more than which one class a row has."""
+        if self.loss.targets != "classes" or self.loss.exclusive or y.ndim == 1:
+            return False
+        xp = array_namespace(y)
+        return bool(xp.any(xp.sum(xp.astype(y, xp.float32), axis=1) != 1.0))
 
     def _home(self, x: Array) -> Backend:
         """Where to train: where the network was told to be, else where the data are."""
@@ -517,10 +559,8 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
     facts, arrays, slots = checkpoint.read(path)
     made = {name: facts[name] for name in ("layers", "inputs", "loss", "optimizer", "dtype", "seed")}
     network = Network(**made, backend=backend)
-    network.set_parameters(arrays)
-    network.state = network.state._replace(
-        slots=tuple(network.backend.asarray(slots[name], network.dtype) for name in network.optimizer.slots)
-    )
+    network._take_over(arrays, [slots[name] for name in network.optimizer.slots])
+    network.multilabel = facts["multilabel"]
     network.steps, network.epochs, network.labels = facts["steps"], facts["epochs"], tuple(facts["labels"])
     return network
 
@@ -554,8 +594,8 @@ def mlp(
     >>> pnn.mlp([784, 16, 16, 10], loss="softmax_cross_entropy", optimizer=pnn.SGD(0.1)).parameter_count
     13002
     """
-    if len(sizes) < 2:
-        raise ValueError(f"sizes are inputs, hidden layers if any, and outputs, found {list(sizes)}")
+    if not isinstance(sizes, (list, tuple)) or len(sizes) < 2:
+        raise ValueError(f"sizes are inputs, hidden layers if any, and outputs, found {sizes!r}")
     rectified = activation in ("relu", "leaky_relu", "elu", "gelu", "silu")
     init = kernel_init if kernel_init is not None else "he_uniform" if rectified else "glorot_uniform"
     hidden = [Dense(units, activation, use_bias, init) for units in sizes[1:-1]]

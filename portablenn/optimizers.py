@@ -11,7 +11,7 @@ weights shrink by rate · weight_decay · W; Loshchilov & Hutter 2019), all thre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .program.ir import Array
@@ -31,25 +31,27 @@ class Optimizer:
     """
 
     learning_rate: float | Schedule = 0.01
-    l1: float = 0.0
-    l2: float = 0.0
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    clip_value: float | None = None
+    l1: float = field(default=0.0, kw_only=True)
+    l2: float = field(default=0.0, kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
 
     slots: ClassVar[tuple[str, ...]] = ()
     """The names of the vectors that it remembers from step to step; all start as zeros."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        if not callable(self.learning_rate) and not self.learning_rate >= 0:
-            raise ValueError(f"learning_rate is a number of at least 0 or a schedule, found {self.learning_rate!r}")
+        if not callable(self.learning_rate):
+            _at_least_zero("learning_rate", self.learning_rate, " or a schedule")
         for name in ("l1", "l2", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is a number of at least 0, found {getattr(self, name)!r}")
+            _at_least_zero(name, getattr(self, name))
         for name in ("clip_norm", "clip_value"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} is a positive number or None, found {getattr(self, name)!r}")
+            bound = getattr(self, name)
+            if bound is not None:
+                _at_least_zero(name, bound)
+                if bound == 0:
+                    raise ValueError(f"{name} is a positive number or None, found {bound!r}")
 
     @property
     def penalizes(self) -> bool:
@@ -236,15 +238,15 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
-    weight_decay: float = 0.01
+    weight_decay: float = field(default=0.01, kw_only=True)
 
 
 @dataclass(frozen=True)
 class LBFGS(Optimizer):
     """Limited-memory BFGS for full batches (Liu & Nocedal 1989), with a line search for the strong Wolfe conditions.
 
-    ``fit`` runs it until ``epochs`` iterations are done, or no element of the gradient is above ``tolerance``. The
-    search for a step's length decides on the host; see `lbfgs`.
+    ``fit`` runs it until ``epochs`` iterations are done, or no element of the gradient is above ``tolerance``; each takes
+    all rows, whatever ``batch_size`` and ``order`` are. The search for a step's length decides on the host; see `lbfgs`.
     """
 
     learning_rate: float | Schedule = 1.0
@@ -280,11 +282,19 @@ def get(optimizer: str | Optimizer) -> Optimizer:
         return optimizer
     if isinstance(optimizer, str) and optimizer.lower() in OPTIMIZERS:
         return OPTIMIZERS[optimizer.lower()]()
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        raise ValueError(f"{optimizer.__name__} is a class: call it, {optimizer.__name__}(…)")
     raise ValueError(
         f"unknown optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}, or an object such as Adam(1e-3)"
     )
 
 
-def _fraction(name: str, value: float) -> None:
-    if not 0 <= value < 1:
+def _at_least_zero(name: str, value: Any, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{name} is a number of at least 0{otherwise}, found {value!r}")
+
+
+def _fraction(name: str, value: Any) -> None:
+    _at_least_zero(name, value)
+    if not value < 1:
         raise ValueError(f"{name} is at least 0 and below 1, found {value!r}")

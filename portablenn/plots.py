@@ -48,13 +48,14 @@ def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
     for name, values in losses.items():
         ax.plot(epochs, values, label=name.replace("val_", "validation "))
     ax.set(xlabel="epoch", ylabel="loss")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
     lines = ax.get_lines()
     if accuracies:
         right = ax.twinx()
         for name, values in accuracies.items():
             right.plot(epochs, values, "--", color="tab:green", label=name.replace("val_", "validation "))
-        right.set(ylabel="accuracy", ylim=(min(0.9, *map(min, accuracies.values())), 1.0))
+        right.set(ylabel="accuracy", ylim=(min(0.9, *map(min, accuracies.values())), 1.005))
         lines = [*lines, *right.get_lines()]
     ax.legend(lines, [line.get_label() for line in lines], loc="center right" if accuracies else "best")
     return ax

@@ -141,8 +141,15 @@ class Stream:
     step: Array
 
     def keep_mask(self, shape: tuple[int, ...], rate: float) -> Array:
-        """See `keep_mask`."""
+        """A bool mask of ``shape`` that is False with probability ``rate``; see `keep_mask`."""
         return keep_mask(self.key, self.step, shape, rate)
+
+    def uniform(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Numbers in [0, 1) of ``shape``, multiples of 2⁻²⁴, the same in every library."""
+        xp = array_namespace(self.key, self.step)
+        words = bits(self.key, xp.reshape(self.step, (1,)), math.prod(shape))
+        whole = xp.bitwise_and(xp.bitwise_right_shift(words, 8), (1 << 24) - 1)
+        return xp.reshape(xp.astype(whole, dtype) * 2.0**-24, shape)
 
 
 # On the host

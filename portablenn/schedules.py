@@ -16,6 +16,14 @@ from .program.ir import Array
 Schedule = Callable[[Array], Array]
 
 
+def _checked(steps: int, **numbers: float) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps is a positive whole number, found {steps!r}")
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise ValueError(f"{name} is a number of at least 0, found {value!r}")
+
+
 def rate(schedule: float | Schedule, step: Array) -> float | Array:
     """The rate at ``step``: of a number always that number."""
     return schedule(step) if callable(schedule) else schedule
@@ -29,9 +37,13 @@ class ExponentialDecay:
     factor: float
     steps: int
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(self.steps, start=self.start, factor=self.factor)
+
     def __call__(self, step: Array) -> Array:
         """The rate at ``step``."""
-        return self.start * array_namespace(step).exp(step * (math.log(self.factor) / self.steps))
+        return self.start * array_namespace(step).pow(self.factor, step / float(self.steps))
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,10 @@ class InverseTimeDecay:
 
     start: float
     decay: float
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(1, start=self.start, decay=self.decay)
 
     def __call__(self, step: Array) -> Array:
         """The rate at ``step``."""
@@ -53,6 +69,10 @@ class CosineDecay:
     start: float
     steps: int
     end: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(self.steps, start=self.start, end=self.end)
 
     def __call__(self, step: Array) -> Array:
         """The rate at ``step``."""
@@ -69,10 +89,14 @@ class StepDecay:
     factor: float
     steps: int
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(self.steps, start=self.start, factor=self.factor)
+
     def __call__(self, step: Array) -> Array:
         """The rate at ``step``."""
         xp = array_namespace(step)
-        return self.start * xp.exp(xp.floor((step + 0.5) / float(self.steps)) * math.log(self.factor))
+        return self.start * xp.pow(self.factor, xp.floor((step + 0.5) / float(self.steps)))
 
 
 @dataclass(frozen=True)
@@ -81,6 +105,10 @@ class WarmUp:
 
     steps: int
     then: float | Schedule
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(self.steps)
 
     def __call__(self, step: Array) -> Array:
         """The rate at ``step``."""

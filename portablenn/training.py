@@ -85,7 +85,8 @@ def compiled_steps(
 
     def run(count: int, state: State, batches: Batches, kernels: Array | None) -> tuple[State, Array]:
         data = [leaf for leaf in flatten((batches, kernels))[0] if leaf is not None]
-        *after, losses = loop(count, *flatten(state)[0], *data)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss will show it
+            *after, losses = loop(count, *flatten(state)[0], *data)
         return unflatten(carry_structure, after), losses
 
     return run

@@ -177,6 +177,11 @@ def value_and_grad(
     >>> float(value), float(gradient["a"]), float(gradient["b"])
     (6.0, 3.0, 2.0)
     """
+    several = isinstance(argnums, (tuple, list)) and all(isinstance(n, int) for n in argnums)
+    if not (isinstance(argnums, int) or several):
+        raise TypeError(
+            f"argnums is the number of an argument, or several, found {argnums!r}; grad(fun) is then called"
+        )
     single = isinstance(argnums, int)
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     return _transformed(fun, functools.partial(_Differentiated, argnums=numbers, single=single, has_aux=has_aux))
@@ -275,7 +280,7 @@ class _Transform:
         arguments = _Arguments(args, kwargs)
         if not arguments.arrays:
             raise TypeError(
-                f"{_name(self.fun)} was called without an array: {_name(self.fun)} is for functions of arrays"
+                f"{_name(self.fun)} was called without an array: make its numbers arrays, for example with numpy.asarray(3.0)"
             )
         xp = array_namespace(*arguments.arrays)
         if any(isinstance(a, Recorded) for a in arguments.arrays):

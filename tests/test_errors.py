@@ -47,7 +47,7 @@ FIT: dict[str, tuple[Callable[[], pnn.Network], dict[str, Any], str]] = {
     "class too high": (_classifier, {"y": Y + 1}, r"y holds labels from 1 to 2: a network with 2 outputs takes class numbers from 0 to 1.*np?.*unique"),
     "class below zero": (_classifier, {"y": Y - 1}, r"y holds labels from -1 to 0"),
     "classes not whole": (_classifier, {"y": Y + 0.5}, r"y holds values that are not whole: the loss SoftmaxCrossEntropy takes class numbers"),
-    "classes of text": (_classifier, {"y": np.asarray(["a", "b", "b", "a"])}, r"y has dtype <U1: expected real numbers; encode"),
+    "classes of text": (_classifier, {"y": np.asarray(["a", "b", "b", "a"])}, r"y has dtype <U1: expected real numbers; numpy.unique"),
     "columns out of range": (_classifier, {"y": np.eye(2)[Y] * 3}, r"y holds values from 0 to 3 in 2 columns.*columns of 0 and 1"),
     "too many columns": (_classifier, {"y": np.eye(3)[Y]}, r"y has 3 columns and the network has 2 outputs"),
     "NaN target": (_regressor, {"y": [0.0, np.nan, 1.0, 2.0]}, r"y holds NaN or infinity, first at 1"),

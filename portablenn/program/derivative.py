@@ -38,11 +38,6 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
 
     Output 0 must be a real floating scalar, of shape ().
     """
-    value = program.outputs[0].type
-    if value.shape != () or value.dtype.kind != "real floating":
-        raise NotDifferentiableError(
-            f"only a real scalar has a gradient: {program.name} returned {value}. Reduce it, with xp.sum or xp.mean."
-        )
     for argnum in argnums:
         type = program.inputs[argnum].type
         if type.dtype.kind != "real floating":
@@ -50,6 +45,12 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
                 f"argument {argnum} of {program.name} is {type}: gradients are by arrays of a real floating dtype. "
                 "Convert it with xp.astype before the call, or leave it out of argnums."
             )
+    value = program.outputs[0].type
+    if value.shape != () or value.dtype.kind != "real floating":
+        raise NotDifferentiableError(
+            f"only a real scalar has a gradient: {program.name} returned {value}. Reduce it with xp.sum or xp.mean, "
+            "convert it with xp.astype."
+        )
     with recording() as trace:
         values: dict[Variable, Recorded] = {v: trace.input(v.type) for v in program.inputs}
         inputs = [values[v].variable for v in program.inputs]
@@ -76,7 +77,7 @@ def _backward(
         for argument, cotangent in zip(operation.arguments, _pullback(xp, operation, values, g), strict=False):
             if cotangent is None or not isinstance(argument, Variable) or argument not in varying:
                 continue
-            cotangent = unbroadcast(xp, cotangent, argument.type.shape)
+            cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
             earlier = cotangents.get(argument)
             cotangents[argument] = cotangent if earlier is None else xp.add(earlier, cotangent)
     return [cotangents[v] if v in cotangents else xp.zeros_like(values[v]) for v in by]

@@ -6,14 +6,14 @@ Requires a trace with a namespace (see `trace` and `standard`), which is where e
 from __future__ import annotations
 
 import linecache
+import os.path
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 from .ir import DType, Variable
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class RecordedValueError(TypeError):
@@ -32,12 +32,19 @@ def shortened(value: Any) -> str:
 def users_line() -> str:
     """``file:line`` and the text of the innermost line on the stack that is not this package's."""
     frame = sys._getframe(1)
-    while frame is not None and str(Path(frame.f_code.co_filename)).startswith(_PACKAGE):
+    while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_PACKAGE):
         frame = frame.f_back  # type: ignore[assignment]
     if frame is None:
         return "an unknown line"
     text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" + (f"\n    {text}" if text else "")
+
+
+def _not_recorded(what: str) -> NotTraceableError:
+    return NotTraceableError(
+        f"{what} cannot be recorded, at {users_line()}\nUse a function of the Array API standard: "
+        "xp = portablenn.array_namespace(x)"
+    )
 
 
 class Recorded:
@@ -105,8 +112,8 @@ class Recorded:
     def _no_value(self, asked: str) -> NoReturn:
         raise RecordedValueError(
             f"{asked} asks for the value of {self.variable.type}, which is being recorded and has none yet, at "
-            f"{users_line()}\nChange that line: write a choice between values as xp.where(condition, a, b), keep "
-            "numbers as arrays, or take the decision outside the function."
+            f"{users_line()}\nChange that line: write a choice between values as xp.where(condition, a, b), use xp's "
+            "functions in place of math's, keep numbers as arrays, or take the decision outside the function."
         )
 
     def __bool__(self) -> bool:
@@ -130,6 +137,11 @@ class Recorded:
     def __dlpack__(self, **_: Any) -> NoReturn:
         self._no_value("from_dlpack()")
 
+    def __format__(self, specification: str) -> str:
+        if specification:
+            self._no_value("a format with digits")
+        return repr(self)
+
     def item(self) -> NoReturn:
         self._no_value(".item()")
 
@@ -142,6 +154,21 @@ class Recorded:
             "xp.where(condition, a, b) or xp.concat."
         )
 
+    # What arrays of some libraries have beside the standard, and other libraries' own functions.
+
+    def __getattr__(self, name: str) -> NoReturn:
+        namespace = type(self.trace.namespace)
+        if name.startswith("_") or not hasattr(namespace, name):
+            raise AttributeError(f"a recorded array has no attribute {name!r}")
+        raise AttributeError(
+            f"a recorded array has no method {name}(), for arrays of the standard have none, at {users_line()}\nChange that "
+            f"line to xp.{name}(x, …) with xp = portablenn.array_namespace(x)."
+        )
+
+    @classmethod
+    def __torch_function__(cls, function: Any, *_: Any) -> NoReturn:
+        raise _not_recorded(getattr(function, "__name__", str(function)))
+
     # NumPy's own functions, so that code written with np.exp(x) records as well.
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -153,10 +180,7 @@ class Recorded:
     def _numpy_call(self, function: Any, method: str, args: Any, kwargs: dict[str, Any]) -> Any:
         name = _NUMPY_NAMES.get(function.__name__, function.__name__)
         if method != "__call__" or not hasattr(type(self.trace.namespace), name) or kwargs.get("out") is not None:
-            raise NotTraceableError(
-                f"np.{function.__name__} cannot be recorded, at {users_line()}\nUse a function of the Array API "
-                "standard: xp = portablenn.array_namespace(x)"
-            )
+            raise _not_recorded(f"np.{function.__name__}")
         return getattr(self.trace.namespace, name)(*args, **kwargs)
 
     def __getitem__(self, key: Any) -> Recorded:
@@ -194,7 +218,12 @@ _COMPARISONS = {
 
 def _operator(function: str, swapped: bool = False) -> Callable[[Recorded, Any], Any]:
     def method(self: Recorded, other: Any) -> Any:
-        if isinstance(other, (list, tuple, str)) or other is None:
+        if isinstance(other, (list, tuple)):
+            raise TypeError(
+                f"{function} of a recorded array and a {type(other).__name__}, at {users_line()}\nMake it an array: "
+                "xp.asarray([…])"
+            )
+        if isinstance(other, str) or other is None:
             return NotImplemented
         return getattr(self.trace.namespace, function)(*((other, self) if swapped else (self, other)))
 

@@ -47,6 +47,9 @@ def trace(function: Callable[..., Any], *types: ArrayType, device: Any = None, n
         d: float32[3] = multiply(c, 2.0)
         return d
     """
+    for given in types:
+        if not isinstance(given, ArrayType):
+            raise TypeError(f"trace takes an ArrayType(shape, dtype) for each argument, found {given!r}")
     with recording(device) as recorder:
         arguments = [recorder.input(ArrayType(tuple(t.shape), DType(t.dtype))) for t in types]
         results = function(*arguments)
