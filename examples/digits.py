@@ -49,7 +49,7 @@ def main(
     net = reader(activation, seed, backend)
     print(f"{found.source}: {len(y_train):,} to train on, {len(y_test):,} to test")
     print(net.summary())
-    print(f"backend: {net.backend.name}, device: {net.backend.device}")
+    print(f"backend: {net.backend.name}, device: {net.backend.device_name}")
 
     start = time.perf_counter()
     net.fit(X_train, y_train, epochs=epochs, batch_size=32, validation_data=(X_test, y_test), callbacks=[ProgressBar()])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,7 +45,7 @@ class Backend:
     def __init__(self, name: str, xp: Any, device: Any = None) -> None:
         self.name = name
         self.xp = xp
-        self.device = device_of(xp.zeros(())) if device is None else device
+        self.device = device_of(xp.zeros((), device=device))  # "cpu" becomes the library's own object
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Backend) and (self.xp, self.device) == (other.xp, other.device)
@@ -53,13 +54,19 @@ class Backend:
         return hash((id(self.xp), str(self.device)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return get_backend, (f"{self.name}:{self.device}",)
+        return get_backend, (f"{self.name}:{self.device_name}",)
+
+    @property
+    def device_name(self) -> str:
+        """The device as users write it: "cpu", "cuda:0"."""
+        quoted = re.search("'(.*)'", str(self.device))
+        return quoted[1] if quoted else str(self.device)
 
     def __repr__(self) -> str:
         return f"<backend {self}>"
 
     def __str__(self) -> str:
-        return f"{self.name} on {self.device}"
+        return f"{self.name} on {self.device_name}"
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """``x``, of any library, here; a copy if it has to be.
@@ -203,11 +210,9 @@ def _by_name(name: str) -> Backend:
         ) from error
     xp = _completed(module)
     try:
-        backend = _of_namespace(library, xp, _device(module, device))
-        backend.asarray([0.0, 1.0], "float32")
+        return _of_namespace(library, xp, _device(module, device))
     except (BackendError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise BackendError(f"backend {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return backend
 
 
 def _completed(module: ModuleType) -> Any:

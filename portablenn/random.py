@@ -238,7 +238,7 @@ def normal_quantile(p: np.ndarray) -> np.ndarray:
     >>> normal_quantile(np.asarray([0.5, 0.975])).round(6).tolist()
     [0.0, 1.959964]
     """
-    p = np.atleast_1d(np.asarray(p, dtype=np.float64))
+    p = np.asarray(p, dtype=np.float64)
     q = p - 0.5
     central = q * _ratio(_CENTRE, 0.180625 - q * q)
     r = np.sqrt(-_log(np.where(q < 0.0, p, 1.0 - p)))

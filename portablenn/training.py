@@ -18,9 +18,8 @@ from .backend import Backend
 from .model import Batches, Model, State
 from .optimizers import LBFGS
 from .program.ir import Array, ArrayType, DType, dtype_name
-from .program.simplify import simplify
 from .program.trace import trace
-from .transforms import hashable, program_cache
+from .transforms import hashable, prepared, program_cache
 from .trees import flatten, unflatten
 
 ROWS_A_CALL = 1 << 20
@@ -49,7 +48,7 @@ def compiled(model: Model, backend: Backend, function: Callable[..., Any], *argu
             return outputs
 
         program = trace(flat, *(t for t in types if t is not None), device=backend.device, name=function.__name__)
-        return backend.compile(simplify(program)), results[0]
+        return backend.compile(prepared(program, backend)), results[0]
 
     run, shape = program_cache.get(key, build)
 
@@ -79,7 +78,7 @@ def compiled_steps(
 
         present = [t for t in types if t is not None]
         program = trace(flat, ArrayType((), INT32), *carry_types, *present, device=backend.device, name="training_step")
-        return backend.compile_loop(simplify(program), len(carry))
+        return backend.compile_loop(prepared(program, backend), len(carry))
 
     loop = program_cache.get(key, build)
 

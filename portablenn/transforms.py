@@ -7,6 +7,7 @@ turned into another Program, and executed by the backend that its arrays belong 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 from collections import OrderedDict
@@ -92,7 +93,7 @@ def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
         A function in plain Array API code of arrays, or of nested dicts, lists and tuples of arrays. Anything else among
         its arguments (Python numbers, strings, None) is static: each new value is a new program. It is recorded, so it
         must do the same operations whatever the values; arrays that it uses without taking them as arguments are
-        constants.
+        constants, copied as they are then.
 
     Returns
     -------
@@ -212,7 +213,7 @@ class _Arguments:
     @property
     def statics(self) -> tuple[Any, ...]:
         held = set(self.places)
-        return tuple((i, type(leaf), hashable(leaf)) for i, leaf in enumerate(self.leaves) if i not in held)
+        return tuple((i, type(leaf), _distinct(leaf)) for i, leaf in enumerate(self.leaves) if i not in held)
 
     def with_arrays(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         leaves = list(self.leaves)
@@ -248,6 +249,11 @@ class _Identity:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Identity) and self.value is other.value
+
+
+def _distinct(static: Any) -> Hashable:
+    """A static argument as part of a key: 0.0 and -0.0 are equal and mean different programs."""
+    return repr(static) if isinstance(static, (float, complex)) else hashable(static)
 
 
 def hashable(value: Any) -> Hashable:
@@ -315,17 +321,29 @@ class _Transform:
 
     def _build(self, arguments: _Arguments, backend: Backend) -> tuple[Callable[..., tuple[Array, ...]], Structure]:
         program, structure = self._record(arguments)
-        program = simplify(program)
         outer = [c for c in program.constants.values() if isinstance(c, Recorded)]
         if outer:
             raise _OuterArraysError(array_namespace(*outer), program, structure)
-        for constant in program.constants.values():
-            if array_namespace(constant) is not backend.xp:
-                raise TypeError(
-                    f"{_name(self.fun)} was called with arrays of {backend.name} and uses an array of "
-                    f"{type(constant).__module__.partition('.')[0]} that is not an argument: convert it first"
-                )
-        return backend.compile(program), structure
+        return backend.compile(prepared(program, backend)), structure
+
+
+def prepared(program: Program, backend: Backend) -> Program:
+    """A program ready to be compiled: simplified, and with copies of its constants, so that they stay what they were.
+
+    Raises
+    ------
+    TypeError
+        If it uses arrays of another library.
+    """
+    program = simplify(program)
+    for constant in program.constants.values():
+        if array_namespace(constant) is not backend.xp:
+            raise TypeError(
+                f"{program.name} was called with arrays of {backend.name} and uses an array of "
+                f"{type(constant).__module__.partition('.')[0]} that is not an argument: convert it first"
+            )
+    copies = {variable: backend.xp.asarray(array, copy=True) for variable, array in program.constants.items()}
+    return dataclasses.replace(program, constants=copies)
 
 
 class _OuterArraysError(Exception):

@@ -38,6 +38,8 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
         more, structure = flatten(child)
         leaves += more
         structures.append(structure)
+    if names is not None and not all(type(name) is str for name in names):
+        names = tuple((type(name), name) for name in names)  # 1 and True are equal, and different keys of a program
     return leaves, (type(tree), names, tuple(structures))
 
 
@@ -59,6 +61,9 @@ def _built(structure: Structure, leaves: Iterator[Any]) -> Any:
     kind, names, structures = structure
     children = [_built(s, leaves) for s in structures]
     if names is not None:
+        names = [
+            name[1] if type(name) is tuple and len(name) == 2 and type(name[0]) is type else name for name in names
+        ]
         return kind(zip(names, children, strict=True)) if kind is dict else dict(zip(names, children, strict=True))
     return kind(*children) if hasattr(kind, "_fields") else kind(children)
 

@@ -336,3 +336,47 @@ def test_gradients_of_an_unused_branch_are_left_out_of_the_program() -> None:
 
     products = [o for o in simplify(value_and_gradients(program, (1,))).operations if o.name == "matmul"]
     assert len(products) == 2  # the product itself and the gradient of w; none for x
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: x * np.ones(2), lambda x: x / np.sqrt(2), lambda x: pnn.xp.where(x > 0, x, np.ones(2))]
+)
+def test_a_gradient_has_the_dtype_of_its_argument(function: Callable[[Any], Any]) -> None:
+    gradient = pnn.grad(lambda x: pnn.xp.sum(function(x)))(np.ones(2, dtype=np.float32))
+    assert gradient.dtype == np.float32
+
+
+def test_stop_gradient_holds_in_a_compiled_inner_function() -> None:
+    def outer(w: Any) -> Any:
+        return pnn.xp.sum(pnn.compile(lambda y: pnn.stop_gradient(w * y))(np.ones(3)))
+
+    assert float(pnn.grad(outer)(np.asarray(2.0))) == 0.0
+
+
+def test_an_infinite_slope_stays_on_its_own_element() -> None:
+    rows = np.asarray([[0.0, 1.0], [3.0, 2.0]])
+    with np.errstate(divide="ignore"):
+        gradient = pnn.grad(
+            lambda a: pnn.xp.sum(pnn.xp.log(pnn.xp.take_along_axis(a, np.asarray([[0], [1]]), axis=1)))
+        )(rows)
+    assert gradient.tolist() == [[np.inf, 0.0], [0.0, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda a: pnn.xp.prod(a), (0,)),
+        (lambda a: pnn.xp.sum(pnn.xp.prod(a, axis=1)), (2, 0)),
+        (lambda a: pnn.xp.sum(a[-10::-3]), (1,)),
+        (lambda a: pnn.xp.sum(pnn.xp.cumulative_sum(a)), (0,)),
+        (lambda a: pnn.xp.sum(pnn.xp.concat([a, a])), (0,)),
+    ],
+)
+def test_gradients_of_nothing_have_the_shape_of_their_argument(function: Callable[[Any], Any], shape: Any) -> None:
+    gradient = pnn.grad(function)(np.ones(shape))
+    assert gradient.shape == shape
+    assert (gradient == 0).all()
+
+
+def test_a_line_between_arrays_has_gradients() -> None:
+    assert float(pnn.grad(lambda a: pnn.xp.sum(pnn.xp.linspace(0.0, a, 3)))(np.asarray(2.0))) == pytest.approx(1.5)

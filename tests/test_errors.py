@@ -30,6 +30,16 @@ def _regressor(outputs: int = 1, loss: str = "squared_error") -> pnn.Network:
     return pnn.mlp([3, 4, outputs], loss=loss)
 
 
+class _NoResult(pnn.Dense):
+    def apply(self, xp: Any, params: Any, x: Any) -> Any:
+        super().apply(xp, params, x)
+
+
+class _NoInit(pnn.Dense):
+    def init(self, key: Any, inputs: int) -> Any:
+        return None
+
+
 FIT: dict[str, tuple[Callable[[], pnn.Network], dict[str, Any], str]] = {
     "one dimension": (_classifier, {"X": X[0]}, r"X has shape \(3,\): expected two dimensions, \(rows, 3\).*reshape\(1, -1\)"),
     "three dimensions": (_classifier, {"X": X[None]}, r"X has shape \(1, 4, 3\): expected two dimensions"),
@@ -37,6 +47,11 @@ FIT: dict[str, tuple[Callable[[], pnn.Network], dict[str, Any], str]] = {
     "no rows": (_classifier, {"X": X[:0], "y": Y[:0]}, r"X has shape \(0, 3\): expected at least one row"),
     "NaN": (_classifier, {"X": HOLE}, r"X holds NaN or infinity, first at row 2, column 1.*SimpleImputer"),
     "infinity": (_classifier, {"X": ENDLESS}, r"X holds NaN or infinity, first at row 0, column 2"),
+    "beyond float32": (_classifier, {"X": X * 1e300}, r"X holds .*e\+\d+ at row 0, column 1, which float32 does not: scale the data, or use dtype=.float64"),
+    "target beyond float32": (_regressor, {"y": [0.0, 1e300, 0.0, 0.0]}, r"y holds 1e\+300 at 1, which float32 does not"),
+    "callbacks that are no list": (_classifier, {"callbacks": pnn.callbacks.Callback()}, r"callbacks is a list"),
+    "a callback's class": (_classifier, {"callbacks": [pnn.callbacks.Callback]}, r".*is no callback: call it"),
+    "a function as callback": (_classifier, {"callbacks": [print]}, r".*is no callback: derive its class from portablenn.callbacks.Callback"),
     "text": (_classifier, {"X": np.asarray([["a", "b", "c"]] * 4)}, r"X has dtype <U1: expected real numbers; encode text"),
     "complex": (_classifier, {"X": X * 1j}, r"X has dtype complex128: expected real numbers; take its real part"),
     "objects": (_classifier, {"X": np.asarray([[None, 1, 2]] * 4)}, r"X has dtype object"),
@@ -125,6 +140,24 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
             "dense_1 returns bool in a network of float32",
         ),
         (lambda: pnn.mlp([3]), "sizes are inputs"),
+        (lambda: pnn.mlp(3, 4), "sizes are inputs"),
+        (
+            lambda: pnn.mlp([3, 2], output_activation="softmax", loss="softmax_cross_entropy"),
+            "activation 'softmax' and the loss .* takes logits",
+        ),
+        (
+            lambda: pnn.mlp([3, 1], output_activation="sigmoid", loss="sigmoid_cross_entropy"),
+            "give the last layer no activation",
+        ),
+        (lambda: pnn.mlp([3, 2], loss=lambda p, t: 0.0).fit(X, X[:, :2]), "the loss function returns float"),
+        (lambda: pnn.Network([_NoResult(2)], inputs=2), "apply of _no_result_1 returns NoneType"),
+        (lambda: pnn.Network([_NoInit(2)], inputs=2), "init of _no_init_1 returns NoneType"),
+        (lambda: pnn.mlp([3, 2], optimizer=pnn.Adam), "Adam is a class: call it"),
+        (lambda: pnn.Adam("0.1"), "learning_rate is a number of at least 0 or a schedule, found '0.1'"),
+        (lambda: pnn.schedules.CosineDecay(0.1, 0), "steps is a positive whole number, found 0"),
+        (lambda: pnn.schedules.CosineDecay("a", 3), "start is a number"),
+        (lambda: pnn.callbacks.Progress(every=0), "every is a positive number"),
+        (lambda: pnn.get_backend(""), "a backend is named like"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, backend="no_such_library"), "cannot be imported"),
     ],
 )

@@ -442,3 +442,68 @@ def test_real_digits_are_read_as_well_as_scikit_learn_reads_them() -> None:
         net.fit(X_train, y_train, epochs=30, batch_size=32)
         accuracies.append(net.evaluate(X_test, y_test)["accuracy"])
     assert np.mean(accuracies) >= 0.915
+
+
+def test_rows_of_several_labels_come_back_as_rows() -> None:
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    Y = (X > 0).astype(int)
+    net = pnn.mlp([3, 16, 3], loss="sigmoid_cross_entropy", optimizer=pnn.Adam(0.05))
+    net.fit(X, Y, epochs=40)
+    assert net.predict(X).shape == (200, 3)
+    assert (net.predict(X) == Y).mean() == pytest.approx(net.evaluate(X, Y)["accuracy"], abs=1e-6)
+    with pytest.raises(ValueError, match="rows whose sum is not 1.*sigmoid_cross_entropy"):
+        pnn.mlp([3, 3], loss="softmax_cross_entropy").fit(X, Y)
+
+
+def test_a_loss_that_is_not_finite_is_told_once() -> None:
+    X = np.linspace(0, 1, 20)[:, None]
+    net = pnn.mlp([1, 16, 1], optimizer=pnn.SGD(1e9))
+    with pytest.warns(RuntimeWarning, match="the loss is .* from epoch .* lower the learning rate") as told:
+        net.fit(X, X, epochs=30)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("backend", ["numpy", "array_api_strict:device1", "torch", "jax"])
+def test_networks_can_be_copied_and_pickled(backend: str) -> None:
+    import copy
+    import pickle
+
+    pytest.importorskip(backend.partition(":")[0])
+    X, y = _blobs()
+    net = pnn.mlp([2, 8, 3], loss="softmax_cross_entropy", backend=backend)
+    net.fit(X, y, epochs=2)
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert twin.backend == net.backend
+        np.testing.assert_array_equal(twin.predict(X), net.predict(X))
+        before = net.backend.to_numpy(net.state.theta).copy()
+        twin.fit(X, y, epochs=1)
+        np.testing.assert_array_equal(net.backend.to_numpy(net.state.theta), before)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A user's layer that draws random numbers."""
+
+    spread: float
+
+    def init(self, key: Any, inputs: int) -> dict[str, Any]:
+        return {}
+
+    def apply(self, xp: Any, params: Any, x: Any, random: Any = None) -> Any:
+        return x if random is None else x + self.spread * (random.uniform(x.shape, x.dtype) - 0.5)
+
+
+def test_a_users_layer_draws_the_same_numbers_everywhere(other_library: Any) -> None:
+    def losses_of(backend: str) -> list[float]:
+        net = pnn.Network([Noise(2.0), pnn.Dense(1, kernel_init="ones")], 3, optimizer=pnn.SGD(0.0), backend=backend)
+        return net.fit(np.ones((4, 3)), np.zeros(4), epochs=5, batch_size=None)["loss"]
+
+    assert len(set(losses_of("numpy"))) == 5
+    assert losses_of(other_library.name) == pytest.approx(losses_of("numpy"), rel=1e-6)
+
+
+def test_a_table_of_numbers_of_several_kinds_is_taken() -> None:
+    mixed = np.asarray([[1.0, True], [2.0, False], [3, True]], dtype=object)
+    net = pnn.mlp([2, 1])
+    net.fit(mixed, [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(net.predict(mixed), net.predict(mixed.astype(float)))

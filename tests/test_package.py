@@ -163,6 +163,7 @@ def test_demo_digits_reads_digits(activation: str, tmp_path: Path) -> None:
         (["demo", "digits", "--data", "/no/such/folder"], "portablenn: "),
         (["demo", "digits", "--activation", "swish"], "swish"),
         (["demo", "digits", "--backend", "no_such"], "cannot be imported"),
+        (["demo", "xor", "--epochs", "3"], "--epochs is for the demo digits alone"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_message_and_a_status(
@@ -173,6 +174,42 @@ def test_a_mistake_on_the_command_line_is_one_message_and_a_status(
     assert run.returncode != 0
     assert says in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_the_version_is_told() -> None:
+    pytest.importorskip("typer")
+    assert _command("--version").stdout.strip() == f"portablenn {pnn.__version__}"
+
+
+def test_jax_without_64_bits_trains_without_a_warning() -> None:
+    pytest.importorskip("jax")
+    code = (
+        "import warnings; warnings.simplefilter('error')\n"
+        "import numpy as np, jax.numpy as jnp, portablenn as pnn\n"
+        "for net, x in ((pnn.mlp([2, 4, 2], loss='softmax_cross_entropy'), jnp.ones((20, 2))),\n"
+        "               (pnn.mlp([2, 4, 2], loss='softmax_cross_entropy', backend='jax'), np.ones((20, 2)))):\n"
+        "    y = (jnp if x.dtype == 'float32' else np).arange(20) % 2\n"
+        "    net.fit(x, y, epochs=2, validation_split=0.25, class_weight='balanced')\n"
+        "    print(net.predict(x).shape, net.predict_proba(x).shape, len(net.evaluate(x, y)))\n"
+    )
+    assert _python(code, JAX_ENABLE_X64="0", JAX_PLATFORMS="cpu").splitlines() == ["(20,) (20, 2) 2"] * 2
+
+
+@pytest.mark.parametrize("name", ["torch:bogus", "torch:cuda", "jax:bogus", "array_api_strict:device9"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    library = pytest.importorskip(name.partition(":")[0])
+    if name == "torch:cuda" and library.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(pnn.BackendError, match=f"backend '{name}' cannot be used"):
+        pnn.get_backend(name)
+
+
+def test_devices_are_named_as_their_library_names_them() -> None:
+    pytest.importorskip("jax")
+    pytest.importorskip("torch")
+    assert str(pnn.get_backend("jax:cpu")) == "jax on cpu:0"
+    assert str(pnn.get_backend("array_api_strict:device1")) == "array_api_strict on device1"
+    assert pnn.get_backend("torch:cpu") == pnn.get_backend("torch")
 
 
 def _idx(array: np.ndarray, code: int) -> bytes:

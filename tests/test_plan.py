@@ -242,3 +242,27 @@ def test_inputs_may_lie_in_memory_as_they_like(layout: str) -> None:
     program = pnn.trace(function, pnn.ArrayType((4, 6), "float64"))
     for result, expected in zip(plan(simplify(program))(x), interpret(xp, program, x), strict=True):
         np.testing.assert_array_equal(result, expected)
+
+
+def test_an_operation_without_out_does_not_share_memory_that_is_used_again() -> None:
+    def function(z: Any) -> Any:
+        w = z * 2.0
+        return pnn.xp.real(w), w + 5.0
+
+    real, _ = pnn.compile(function)(np.asarray([1 + 2j, 3 + 4j]))
+    assert real.tolist() == [2.0, 6.0]
+
+
+def test_the_number_of_the_iteration_may_be_a_result() -> None:
+    program = pnn.trace(lambda i, a: (a + 1.0, i), pnn.ArrayType((), "int32"), pnn.ArrayType((), "float64"))
+    carried, collected = plan_loop(program, 1)(3, np.asarray(0.0))
+    assert float(carried) == 3.0
+    assert collected.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("x", [np.arange(3.0), np.arange(6.0)[::2]])
+def test_an_index_out_of_range_is_an_error_in_a_compiled_function(x: np.ndarray) -> None:
+    take = pnn.compile(lambda a, i: pnn.xp.take(a, i))
+    assert take(x, np.asarray([-1, 0])).tolist() == [x[-1], x[0]]
+    with pytest.raises(IndexError):
+        take(x, np.asarray([5]))

@@ -92,3 +92,28 @@ def test_the_gradient_of_half_the_squared_error_is_the_error() -> None:
     gradient = program.outputs[1]
     (made,) = [o for o in program.operations if o.result is gradient]
     assert made.name == "subtract"
+
+
+def test_a_small_number_that_keeps_a_product_finite_stays_where_it_is() -> None:
+    x, y = np.asarray([1e30], dtype=np.float32), np.asarray([1e10], dtype=np.float32)
+    assert float(pnn.compile(lambda x, y: (x * 1e-10) * y)(x, y)[0]) == pytest.approx(1e30, rel=1e-6)
+    assert float(pnn.compile(lambda x: (x * 1e-200) * 1e-200)(np.asarray([1e300]))[0]) == pytest.approx(1e-100)
+
+
+@pytest.mark.parametrize(
+    ("number", "source", "target"),
+    [
+        (300, "int32", "int8"),
+        (-1, "int32", "uint8"),
+        (0.1, "float32", "float64"),
+        (16777217, "float32", "int64"),
+        (2.7, "float64", "int32"),
+    ],
+)
+def test_a_filled_array_converts_as_its_elements_do(number: Any, source: str, target: str) -> None:
+    def function(x: Any) -> Any:
+        xp = pnn.array_namespace(x)
+        return xp.astype(xp.full((3,), number, dtype=getattr(xp, source)), getattr(xp, target)) + x
+
+    zero = np.zeros(3, dtype=target)
+    np.testing.assert_array_equal(pnn.compile(function)(zero), function(zero), strict=True)

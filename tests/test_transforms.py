@@ -209,3 +209,81 @@ def test_the_environment_names_the_default_backend(monkeypatch: pytest.MonkeyPat
     assert pnn.get_backend().name == "array_api_strict"
     monkeypatch.setenv("PORTABLENN_BACKEND", "")
     assert pnn.get_backend().name == "numpy"
+
+
+def test_statics_that_are_equal_and_differ_are_different_programs() -> None:
+    inverse = pnn.compile(lambda x, s: 1.0 / (x * s))
+    with np.errstate(divide="ignore"):
+        assert [float(inverse(np.ones(1), s)[0]) for s in (0.0, -0.0)] == [np.inf, -np.inf]
+    same = pnn.compile(lambda tree: tree)
+    assert [type(key) for key in (*same({1: np.ones(1)}), *same({True: np.ones(1)}))] == [int, bool]
+
+
+def test_captured_arrays_stay_as_they_were_when_the_function_was_recorded() -> None:
+    w = np.ones(3)
+    compiled = pnn.compile(lambda x: (x + w, x + 2.0 * w))
+    compiled(np.zeros(3))
+    w[:] = 5.0
+    one, two = compiled(np.zeros(3))
+    assert (one.tolist(), two.tolist()) == ([1.0] * 3, [2.0] * 3)
+
+
+def test_an_array_kept_from_an_earlier_recording_is_refused() -> None:
+    kept: list[Any] = []
+    pnn.compile(lambda x: kept.append(x * 2.0) or x)(np.ones(2))
+    with pytest.raises(pnn.RecordedValueError, match="kept from an earlier recording"):
+        pnn.compile(lambda x: x + kept[0])(np.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda x: x.sum(), r"no method sum\(\).*xp.sum\(x"),
+        (lambda x: x.reshape(2, 2), r"no method reshape\(\)"),
+        (lambda x: x.nothing, "no attribute 'nothing'"),
+        (lambda x: x * [1, 2, 3, 4], r"multiply of a recorded array and a list.*xp.asarray"),
+        (lambda x: f"{x[0]:.2f}", "a format with digits"),
+        (lambda x: __import__("math").sin(x[0]), "xp's functions in place of math's"),
+        (lambda x: x[1.7], "an index is a whole number.*1.7"),
+        (lambda x: x["1"], "an index is a whole number"),
+        (lambda x: pnn.xp.tensordot(pnn.xp.reshape(x, (2, 2)), x, axes=1), "tensordot.*differ"),
+    ],
+)
+def test_beginners_mistakes_are_told_what_to_write(function: Any, says: str) -> None:
+    with pytest.raises((TypeError, AttributeError, IndexError, ValueError), match=f"(?s){says}"):
+        pnn.compile(function)(np.arange(4.0))
+
+
+def test_other_libraries_functions_say_what_to_use() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(pnn.NotTraceableError, match="sin cannot be recorded"):
+        pnn.compile(lambda x: torch.sin(x))(np.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: pnn.grad(lambda x: pnn.xp.sum(x**2))(np.arange(3)), "argument 0 .* is int64"),
+        (lambda: pnn.grad(lambda x: x, np.ones(2)), "argnums is the number of an argument"),
+        (lambda: pnn.trace(lambda x: x, {"w": 1}), "trace takes an ArrayType"),
+    ],
+)
+def test_wrong_uses_of_a_transform_are_told(call: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype"),
+    [
+        (lambda xp, x: xp.sum(x, dtype=xp.int32), "int32"),
+        (lambda xp, x: xp.prod(x, dtype=xp.int32), "int32"),
+        (lambda xp, x: xp.cumulative_sum(x, dtype=xp.int32), "int32"),
+        (lambda xp, x: xp.vecdot(x, x), "int32"),
+        (lambda xp, x: xp.sum(x), "int64"),
+    ],
+)
+def test_an_integer_sum_has_the_dtype_that_was_asked_for(function: Any, dtype: str, library: Any) -> None:
+    compiled = pnn.compile(lambda x: function(pnn.array_namespace(x), x))
+    result = compiled(library.array(np.arange(4, dtype=np.int32)))
+    assert dtype in str(result.dtype)

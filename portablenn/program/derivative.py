@@ -237,7 +237,7 @@ def _take(xp: Any, g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[
 
 def _take_along(xp: Any, g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any, None]:
     hot = _one_hot(xp, xp.moveaxis(indices, axis, -1), x.shape[axis], g.dtype)
-    spread = xp.sum(xp.expand_dims(xp.moveaxis(g, axis, -1), axis=-1) * hot, axis=-2)
+    spread = xp.sum(xp.where(hot > 0, xp.expand_dims(xp.moveaxis(g, axis, -1), axis=-1), 0.0), axis=-2)
     return xp.moveaxis(spread, -1, axis), None
 
 
@@ -263,6 +263,8 @@ def _extreme(xp: Any, g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims
 def _product(xp: Any, g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
     """The product of all others, from the left times from the right: right where factors are zero, too."""
     (a,) = axis
+    if x.shape[a] == 0:
+        return (xp.zeros_like(x),)
     ones = xp.ones(tuple(1 if i == a else n for i, n in enumerate(x.shape)), dtype=x.dtype)
     head = (slice(None),) * a
     left = xp.concat([ones, xp.cumulative_prod(x, axis=a)[(*head, slice(None, -1))]], axis=a)

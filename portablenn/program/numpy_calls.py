@@ -5,7 +5,8 @@ memory. What is in neither is called through the interpreter and makes its own a
 
 Facts behind the choices: ``a.dot(b, out)`` costs a third of ``np.matmul`` for small matrices; a column sum is fastest as
 ``ones @ matrix``; ``np.take`` buffers its ``out`` unless its mode is not "raise", copies a whole array that is not
-C-contiguous, and converts indices that are not ``intp``; ``np.maximum`` and ``np.minimum`` want ``out`` by keyword.
+C-contiguous, and converts indices that are not ``intp`` (in a loop its mode is "wrap", so that nothing is buffered; the
+standard leaves open what an index out of range means); ``np.maximum`` and ``np.minimum`` want ``out`` by keyword.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ _ACCUMULATIONS = {"cumulative_sum": np.add, "cumulative_prod": np.multiply}
 class Code:
     """The text of a function, and the objects that its names stand for."""
 
-    def __init__(self) -> None:
+    def __init__(self, take_mode: str = "wrap") -> None:
+        self.take_mode = take_mode
         self.lines: list[str] = []
         self.bound: dict[str, Any] = {}
         self._names: dict[int, str] = {}
@@ -248,13 +250,14 @@ def _reduction(code: Code, operation: Operation, arguments: list[Any], out: Oper
         code.call(ones.dot, x.text(code), code.bind(flat))
         return
     along = str(axis[0] if len(axis) == 1 else axis)
-    code.call(_REDUCTIONS[operation.name].reduce, x.text(code), along, "None", code.bind(flat))
+    dtype = "None" if x.type.dtype.is_floating else code.bind(flat.dtype)
+    code.call(_REDUCTIONS[operation.name].reduce, x.text(code), along, dtype, code.bind(flat))
 
 
 @_lowering(*_ACCUMULATIONS)
 def _accumulation(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
-    axis = str(operation.parameters["axis"])
-    code.call(_ACCUMULATIONS[operation.name].accumulate, arguments[0].text(code), axis, "None", out.text(code))
+    axis, dtype = str(operation.parameters["axis"]), code.bind(np.dtype(out.type.dtype))
+    code.call(_ACCUMULATIONS[operation.name].accumulate, arguments[0].text(code), axis, dtype, out.text(code))
 
 
 @_lowering("argmax", "argmin")
@@ -284,13 +287,13 @@ def _take(code: Code, operation: Operation, arguments: list[Any], out: Operand) 
         places = code.bind(converted)
     axis = operation.parameters["axis"]
     if x.array is not None:
-        code.call(_gatherer(x.array), places, str(axis), out.text(code), '"wrap"')
+        code.call(_gatherer(x.array), places, str(axis), out.text(code), repr(code.take_mode))
     else:
-        code.call(_gather, x.text(code), places, str(axis), out.text(code))
+        code.call(_gather, x.text(code), places, str(axis), out.text(code), repr(code.take_mode))
 
 
-def _gather(x: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray) -> None:
-    _gatherer(x)(indices, axis, out, "wrap")
+def _gather(x: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:
+    _gatherer(x)(indices, axis, out, mode)
 
 
 def _gatherer(x: np.ndarray) -> Callable[..., Any]:
@@ -299,6 +302,8 @@ def _gatherer(x: np.ndarray) -> Callable[..., Any]:
         return x.take
 
     def by_indexing(indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:
+        if mode == "wrap":
+            indices = indices % x.shape[axis]
         np.copyto(out, np.moveaxis(np.moveaxis(x, axis, 0)[indices], 0, axis))
 
     return by_indexing

@@ -128,7 +128,7 @@ class _Planner:
         self.carry = program.inputs[1 : 1 + (carried or 0)] if self.looping else ()
         self.carry_out = program.outputs[: len(self.carry)]
         self.iteration = program.inputs[0] if self.looping else None
-        self.code = Code()
+        self.code = Code(take_mode="wrap" if self.looping else "raise")
         self.operands: dict[Variable, Operand] = {}
         self.storages: dict[Variable, _Storage] = {}
         self.free: list[np.ndarray] = []
@@ -171,7 +171,7 @@ class _Planner:
             before.append(f"y{i} = {empty}")
             code.lines.append(f"y{i}[i] = {self._text(variable)}")
         self._hand_on()
-        if self.iteration is not None and self.iteration in self.uses:
+        if self.iteration is not None and (self.iteration in self.uses or self.iteration in self.outputs):
             counter = self._text(self.iteration)
             before.append(f"{counter}[...] = 0")
             code.call(np.add, counter, code.bind(np.asarray(1, dtype=np.int32)), counter)
@@ -287,6 +287,8 @@ class _Planner:
         name = f"v{len(self.operands)}"
         texts = [a.text(self.code) if isinstance(a, Operand) else self.code.bind(a) for a in arguments]
         call = f"{self.code.bind(execute)}({self.code.bind(xp)}, {self.code.bind(operation)}, [{', '.join(texts)}])"
+        if any(v in self.storages for v in operation.reads):  # it may be a view of memory that is used again
+            call = f"{self.code.bind(np.array)}({call})"
         self.code.lines.append(f"{name} = {call}")
         self.operands[operation.result] = Operand(operation.result.type, name=name)
 

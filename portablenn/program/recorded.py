@@ -181,6 +181,8 @@ class Recorded:
         name = _NUMPY_NAMES.get(function.__name__, function.__name__)
         if method != "__call__" or not hasattr(type(self.trace.namespace), name) or kwargs.get("out") is not None:
             raise _not_recorded(f"np.{function.__name__}")
+        if name in _TAKE_AN_AXIS and len(args) == 2:
+            args, kwargs = args[:1], {**kwargs, "axis": args[1]}
         return getattr(self.trace.namespace, name)(*args, **kwargs)
 
     def __getitem__(self, key: Any) -> Recorded:
@@ -205,6 +207,10 @@ _NUMPY_NAMES = {
     "left_shift": "bitwise_left_shift", "power": "pow", "rint": "round", "right_shift": "bitwise_right_shift",
     "transpose": "permute_dims", "true_divide": "divide", "amax": "max", "amin": "min",
 }  # fmt: skip
+
+_TAKE_AN_AXIS = frozenset(
+    "sum mean max min prod std var all any argmax argmin sort argsort cumulative_sum flip".split()
+)
 
 _OPERATORS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",

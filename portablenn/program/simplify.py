@@ -1,10 +1,11 @@
 """Simplification: the same values by fewer operations.
 
-Requires nothing of any library. One pass from the first operation to the last records a program anew and leaves out
+Requires NumPy, to round numbers. One pass from the first operation to the last records a program anew and leaves out
 what it can: operations that were done before, that change nothing (``x * 1``, a reshape to the same shape), or that
 follow another of their kind (a reshape of a reshape, ``(x * 2) * 3``); arrays filled with one number become that
 number. A second pass, from the last to the first, drops what no output needs. Values agree with the unsimplified
-program's to rounding: ``x * 2 * 3`` becomes ``x * 6`` (which may spare an overflow on the way), ``x + 0`` becomes ``x``.
+program's to rounding, but within a factor of 1e5 of overflow: ``x * 2 * 3`` becomes ``x * 6``, ``x * 2 * y`` may become
+``x * y * 2``, ``x + 0`` becomes ``x``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import operator
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from .interpret import execute
 from .ir import ArrayType, Operation, Program, Variable
@@ -145,9 +148,13 @@ _NOWHERE = Variable(ArrayType((), None))  # type: ignore[arg-type]
 
 
 def _as_dtype(number: Any, dtype: Any) -> Any:
-    if dtype == "bool":
-        return bool(number)
-    return int(number) if dtype.is_integer else (float(number) if dtype.kind == "real floating" else number)
+    """A number rounded to a dtype, as a Python scalar; None if the dtype does not hold it."""
+    if not isinstance(number, (bool, int, float)):
+        return None
+    try:
+        return np.asarray(number, dtype=dtype).item()
+    except (OverflowError, TypeError):
+        return None
 
 
 def _elementwise(name: str, special: Callable[..., Recorded | None] | None = None) -> Callable[..., Recorded | None]:
@@ -247,13 +254,21 @@ def _multiply(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
 
 
 def _sink_scale(self: _Rewriter, x: Any, y: Any) -> Recorded | None:
-    """(x · 2) · y is (x · y) · 2, so that numbers meet at the end of a chain and become one."""
+    """(x · 2) · y is (x · y) · 2, so that numbers meet at the end of a chain and become one.
+
+    Only numbers near 1 move, for a very small one may be there to keep x · y from overflowing.
+    """
     if not (isinstance(y, Recorded) and self.used_once(x) and _full_size(self, x, y)):
         return None
     scaled = self.origin(x, "multiply")
     if scaled:
         for p, q in ((0, 1), (1, 0)):
-            if isinstance(scaled.arguments[p], float | int) and isinstance(scaled.arguments[q], Variable):
+            scale = scaled.arguments[p]
+            if (
+                isinstance(scale, float | int)
+                and 1e-5 < math.fabs(scale) < 1e5
+                and isinstance(scaled.arguments[q], Variable)
+            ):
                 product = self.simplest_of("multiply", self.array(scaled.arguments[q]), y)
                 return self.simplest_of("multiply", product, scaled.arguments[p])
     opposite = self.origin(x, "negative")
@@ -285,7 +300,7 @@ def _negative(self: _Rewriter, x: Recorded) -> Recorded | None:
 
 def _finite_product(a: float, b: float) -> bool:
     """Whether a·b may stand for both: neither lost to overflow nor to underflow, whatever the dtype."""
-    return a * b == 0 or 1e-30 < math.fabs(a * b) < 1e30
+    return a == 0 or b == 0 or 1e-30 < math.fabs(a * b) < 1e30
 
 
 def _reshape(self: _Rewriter, x: Recorded, shape: tuple[int, ...]) -> Recorded | None:
@@ -319,12 +334,13 @@ def _broadcast(self: _Rewriter, x: Recorded, shape: tuple[int, ...]) -> Recorded
 
 def _astype(self: _Rewriter, x: Recorded, dtype: Any) -> Recorded | None:
     number = self.uniform(x)
-    if number is not None and x.dtype != "bool" and math.isfinite(number):
-        return self.emit("full", [x.shape, _as_dtype(number, dtype)], {"dtype": dtype})
-    return None
+    if number is None or x.dtype == "bool" or not math.isfinite(number) or dtype.kind == "complex floating":
+        return None
+    converted = _as_dtype(int(number) if dtype.is_integer else number, dtype)
+    return None if converted is None else self.emit("full", [x.shape, converted], {"dtype": dtype})
 
 
-def _sum(self: _Rewriter, x: Recorded, *, axis: tuple[int, ...], keepdims: bool) -> Recorded | None:
+def _sum(self: _Rewriter, x: Recorded, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Recorded | None:
     """A sum along axes of length 1 only is a reshape."""
     if x.dtype.is_floating and all(x.shape[a] == 1 for a in axis):
         shape = tuple(1 if a in axis else n for a, n in enumerate(x.shape) if keepdims or a not in axis)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -145,6 +146,10 @@ class RecordingNamespace:
     def linspace(
         self, start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: Any = True
     ) -> Recorded:
+        if _is_array(start) or _is_array(stop):
+            part = self.linspace(0.0, 1.0, num, dtype=promoted("linspace", (start, stop)), endpoint=endpoint)
+            line = self.add(self.multiply(part, self.subtract(stop, start)), start)
+            return line if dtype is None else self.astype(line, dtype)
         name = _default_float() if dtype is None else dtype_name(dtype)
         return self._record("linspace", (start, stop, num), ArrayType((num,), name), dtype=name, endpoint=endpoint)
 
@@ -250,9 +255,9 @@ class RecordingNamespace:
                 if step < 0:
                     flipped.append(axis)
                     start, step = start + (count - 1) * step, -step
-                slices.append(slice(start, start + max(0, (count - 1) * step + 1) if count else start, step))
+                slices.append(slice(start, start + (count - 1) * step + 1, step) if count else slice(0, 0, 1))
             else:
-                index = int(k)
+                index = _whole(k)
                 if not -length <= index < length:
                     raise IndexError(f"index {index} is out of range for axis {axis} of length {length}")
                 dropped.append(axis)
@@ -328,8 +333,11 @@ class RecordingNamespace:
 
     def vecdot(self, x1: Any, x2: Any, /, *, axis: int = -1) -> Recorded:
         x1, x2 = self._lift(x1), self._lift(x2)
+        if x1.shape[axis] != x2.shape[axis]:
+            raise ValueError(f"vecdot: {x1.shape} and {x2.shape} differ along axis {axis}, at {users_line()}")
         x1 = self.conj(x1) if x1.dtype.kind == "complex floating" else x1
-        return self.sum(self.multiply(x1, x2), axis=axis)
+        product = self.multiply(x1, x2)
+        return self.sum(product, axis=axis, dtype=product.dtype)
 
     def tensordot(self, x1: Any, x2: Any, /, *, axes: Any = 2) -> Recorded:
         x1, x2 = self._lift(x1), self._lift(x2)
@@ -338,6 +346,10 @@ class RecordingNamespace:
         over1, over2 = (tuple(_axis(a, x.ndim) for a in over) for over, x in zip(axes, (x1, x2), strict=True))
         kept1 = tuple(a for a in range(x1.ndim) if a not in over1)
         kept2 = tuple(a for a in range(x2.ndim) if a not in over2)
+        if [x1.shape[a] for a in over1] != [x2.shape[a] for a in over2]:
+            raise ValueError(
+                f"tensordot: {x1.shape} over {over1} and {x2.shape} over {over2} differ, at {users_line()}"
+            )
         contracted = math.prod(x1.shape[a] for a in over1)
         left = self.reshape(
             self.permute_dims(x1, (*kept1, *over1)), (math.prod(x1.shape[a] for a in kept1), contracted)
@@ -381,6 +393,8 @@ class RecordingNamespace:
         axes = axis if isinstance(axis, (tuple, list)) else (axis,)
         total = x.ndim + len(axes)
         new = {_axis(a, total) for a in axes}
+        if len(new) != len(axes):
+            raise ValueError(f"expand_dims: an axis stands twice in {tuple(axes)}, at {users_line()}")
         lengths = iter(x.shape)
         return self.reshape(x, tuple(1 if a in new else next(lengths) for a in range(total)))
 
@@ -459,18 +473,19 @@ class RecordingNamespace:
         if not axes:
             return self.astype(x, dtype or x.dtype)
         type = ArrayType(_reduced(x.shape, axes, keepdims), dtype or x.dtype)
-        return self._record(name, (x,), type, axis=axes, keepdims=bool(keepdims))
+        return self._record(name, (x,), type, axis=axes, keepdims=bool(keepdims), **_unusual(x, dtype))
 
     def sum(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Recorded:
         x = self._accumulated(x, dtype, "sum")
-        return self._reduction("sum", x, axis, keepdims, _accumulator(x.dtype))
+        return self._reduction("sum", x, axis, keepdims, x.dtype if dtype is not None else _accumulator(x.dtype))
 
     def prod(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Recorded:
         x = self._accumulated(x, dtype, "prod")
+        result = x.dtype if dtype is not None else _accumulator(x.dtype)
         axes = _axes(axis, x.ndim)  # one axis at a time: the standard allows several, torch does not
         for a in reversed(axes):
-            x = self._reduction("prod", x, a, keepdims, _accumulator(x.dtype))
-        return x
+            x = self._reduction("prod", x, a, keepdims, result)
+        return self.astype(x, result)
 
     def _accumulated(self, x: Any, dtype: Any, name: str) -> Recorded:
         x = self._lift(x)
@@ -517,7 +532,8 @@ class RecordingNamespace:
         if axis is None and x.ndim != 1:
             raise ValueError(f"{name} needs axis= for {x.ndim} dimensions, at {users_line()}")
         axis = _axis(axis or 0, x.ndim)
-        result = self._record(name, (x,), ArrayType(x.shape, _accumulator(x.dtype)), axis=axis)
+        kept = x.dtype if dtype is not None else _accumulator(x.dtype)
+        result = self._record(name, (x,), ArrayType(x.shape, kept), axis=axis, **_unusual(x, kept))
         if not include_initial:
             return result
         thin = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
@@ -762,8 +778,14 @@ def _accumulator(dtype: DType) -> DType:
     return DType("int64" if dtype.kind == "signed" else "uint64") if dtype.is_integer else dtype
 
 
+def _unusual(x: Recorded, dtype: DType | None) -> dict[str, DType]:
+    """``dtype=`` where a sum of small integers is not to grow; else nothing, as every library's own default is meant."""
+    asked = dtype is not None and x.dtype.is_integer and dtype != _accumulator(x.dtype)
+    return {"dtype": dtype} if asked else {}  # type: ignore[dict-item]
+
+
 def _shape(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in shape)
+    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
 
 
 def _axis(axis: int, rank: int) -> int:
@@ -782,6 +804,14 @@ def _reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: Any) -> tu
     if keepdims:
         return tuple(1 if a in axes else n for a, n in enumerate(shape))
     return tuple(n for a, n in enumerate(shape) if a not in axes)
+
+
+def _whole(key: Any) -> int:
+    if isinstance(key, (bool, str)) or not hasattr(key, "__index__"):
+        raise IndexError(
+            f"an index is a whole number, a slice, None or an integer array, found {key!r}, at {users_line()}"
+        )
+    return operator.index(key)
 
 
 def _nested(values: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .ir import Array, ArrayType, DType, Operation, Program, Variable, dtype_name
-from .recorded import Recorded, shortened
+from .recorded import Recorded, RecordedValueError, shortened, users_line
 from .standard import RecordingNamespace
 
 _active: ContextVar[tuple[Trace, ...]] = ContextVar("portablenn_traces", default=())
@@ -102,6 +102,11 @@ class Trace:
         """``value`` as an array of this trace: an array from outside becomes a constant."""
         if isinstance(value, Recorded) and value.trace is self:
             return value
+        if isinstance(value, Recorded) and value.trace not in _active.get():
+            raise RecordedValueError(
+                f"{value!r} was kept from an earlier recording, which is over, and is used at {users_line()}\nReturn arrays "
+                "from a recorded function; do not store them."
+            )
         if isinstance(value, (bool, int, float, complex, np.generic)) and not isinstance(value, Recorded):
             return self.namespace.asarray(value)
         if not (hasattr(value, "shape") and hasattr(value, "dtype")):
