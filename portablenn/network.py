@@ -323,17 +323,26 @@ class Network:
             if full_batch or batch_size is None:
                 data, rows = Data(*_taken(backend, data, rows)), None
         validation = None if held_out is None else self._data(backend, *held_out)
-        self._move(backend)
-        self.labels = labels or self.labels
-        self.multilabel = self._has_several_labels(data.y)
         count = data.x.shape[0] if rows is None else len(rows)
         batch = count if batch_size is None or full_batch else min(batch_size, count)
         plan = Plan(rows, count, batch, order, batch * steps_per_epoch if steps_per_epoch else count)
-        task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
-        standing, watched = Standing(self.state, self.epochs, self.steps), bool(speakers) or validation is not None
-        runs = minimized(task, standing, epochs) if full_batch else stepped(task, standing, epochs, every_epoch=watched)
-        self.history = History()
-        return self._run(runs, validation, speakers, epochs)
+        before = dict(self.__dict__)
+        try:
+            self._move(backend)
+            self.labels, self.multilabel = labels or self.labels, self._has_several_labels(data.y)
+            self.history = History()
+            task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
+            standing, watched = Standing(self.state, self.epochs, self.steps), bool(speakers) or validation is not None
+            runs = (
+                minimized(task, standing, epochs)
+                if full_batch
+                else stepped(task, standing, epochs, every_epoch=watched)
+            )
+            return self._run(runs, validation, speakers, epochs)
+        except BaseException:
+            if self.epochs == before["epochs"]:  # nothing was learnt: as if it had not been called
+                self.__dict__.update(before)
+            raise
 
     def _run(
         self,
