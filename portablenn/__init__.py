@@ -2,8 +2,9 @@
 
 from . import activations, callbacks, initializers, losses, optimizers, schedules
 from .arrays import array_namespace, stop_gradient
-from .backend import Backend, BackendError, get_backend, use_backend, xp
+from .backend import Backend, BackendError
 from .checkpoint import ModelFileError
+from .choosing import BackendInfo, backends, get_backend, use_backend, xp
 from .history import History
 from .layers import BatchNorm, Dense, Dropout
 from .network import Network, load, mlp
@@ -25,6 +26,7 @@ __all__ = [
     "ArrayType",
     "Backend",
     "BackendError",
+    "BackendInfo",
     "BatchNorm",
     "Dense",
     "Dropout",
@@ -38,6 +40,7 @@ __all__ = [
     "RecordedValueError",
     "activations",
     "array_namespace",
+    "backends",
     "callbacks",
     "compile",
     "get_backend",

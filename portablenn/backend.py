@@ -1,18 +1,15 @@
-"""A backend: one array library on one device, and how it executes Programs. Finding one, choosing one.
+"""A backend: one array library on one device, and how it executes Programs.
 
-Requires NumPy, which is built in. Any other namespace of the standard is a backend through the interpreter.
+Requires NumPy, which is built in. Any other namespace of the standard is a backend through the interpreter; a plug-in
+(see backends/README.md) is a subclass that executes Programs in a faster way, never with another meaning.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import cached_property, partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,6 @@ import numpy as np
 from .arrays import array_namespace, device_of, is_array, to_numpy
 from .program.interpret import interpret
 from .program.ir import Array, Program, dtype_name
-from .program.trace import current_trace
 
 Compiled = Callable[..., tuple[Array, ...]]
 
@@ -54,6 +50,8 @@ class Backend:
         return hash((id(self.xp), str(self.device)))
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from .choosing import get_backend
+
         return get_backend, (f"{self.name}:{self.device_name}",)
 
     @property
@@ -119,6 +117,19 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until everything asked for is done."""
 
+    def devices(self) -> list[str]:
+        """The names of the devices that the library has here; the one in use, unless a plug-in knows more."""
+        return [self.device_name]
+
+    def memory(self) -> tuple[int, int] | None:
+        """Free bytes of this device, and all of them; None where nobody says."""
+        return None
+
+    @classmethod
+    def accelerator(cls) -> str | None:
+        """The name of the device that "auto" should take, if the library has one that is faster than the CPU."""
+        return None
+
 
 class NumpyBackend(Backend):
     """NumPy on the CPU, through the plan: memory allocated once, one generated function a program."""
@@ -153,133 +164,3 @@ class NumpyBackend(Backend):
 
 
 NUMPY = NumpyBackend()
-_current: ContextVar[Backend | None] = ContextVar("portablenn_backend", default=None)
-
-
-def get_backend(backend: Any = "auto") -> Backend:
-    """The backend that ``backend`` stands for.
-
-    Parameters
-    ----------
-    backend
-        "auto" (the one in use: see `use_backend`; else that of the environment variable ``PORTABLENN_BACKEND``; else
-        NumPy), the name of an installed library ("numpy", "torch", "torch:cuda"), its module, one of its arrays (then on
-        the array's device), or a `Backend`.
-
-    Raises
-    ------
-    BackendError
-        If there is no such library, or it does not follow the standard; the message says what to do.
-
-    Examples
-    --------
-    >>> import portablenn as pnn
-    >>> pnn.get_backend("numpy").asarray([1, 2, 3]).shape
-    (3,)
-    """
-    if isinstance(backend, Backend):
-        return backend
-    if isinstance(backend, str):
-        if backend != "auto":
-            return _by_name(backend)
-        chosen = os.environ.get("PORTABLENN_BACKEND", "numpy")
-        return _current.get() or _by_name("numpy" if chosen in ("", "auto") else chosen)
-    if isinstance(backend, ModuleType):
-        return _of_namespace(backend.__name__, _completed(backend), None)
-    if is_array(backend):
-        xp = array_namespace(backend)
-        return _of_namespace(xp.__name__, xp, device_of(backend))
-    raise BackendError(
-        f"a backend is a name, a module, an array or a Backend, found {type(backend).__name__}: {backend!r}"
-    )
-
-
-def _by_name(name: str) -> Backend:
-    library, _, device = name.partition(":")
-    if not library.isidentifier():
-        raise BackendError(f"a backend is named like 'numpy' or 'numpy:cpu', found {name!r}")
-    if library == "numpy":
-        if device not in ("", "cpu"):
-            raise BackendError(f"numpy has no device {device!r}, only 'cpu'")
-        return NUMPY
-    try:
-        module = importlib.import_module(library)
-    except ImportError as error:
-        raise BackendError(
-            f"backend {name!r} cannot be imported ({error}). Install that library, or choose 'numpy'"
-        ) from error
-    xp = _completed(module)
-    try:
-        return _of_namespace(library, xp, _device(module, device))
-    except (BackendError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise BackendError(f"backend {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def _completed(module: ModuleType) -> Any:
-    """The module's namespace of the standard: array-api-compat's wrapper, the module itself, or its ``numpy``."""
-    if module is np:
-        return NUMPY.xp
-    for name in (f"array_api_compat.{module.__name__}", f"{module.__name__}.numpy"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    if not hasattr(module, "__array_api_version__"):
-        raise BackendError(f"{module.__name__} does not follow the Array API standard: it has no __array_api_version__")
-    return module
-
-
-def _device(module: ModuleType, name: str) -> Any:
-    """A device by the name a user gives it: an object of the library's own where it has such, else the name."""
-    if not name:
-        return None
-    kind, _, index = name.partition(":")
-    if hasattr(module, "__array_api_version__") and hasattr(module, "Device"):
-        return module.Device(name)
-    return module.devices(kind)[int(index or 0)] if hasattr(module, "devices") else name
-
-
-def _of_namespace(name: str, xp: Any, device: Any) -> Backend:
-    return NUMPY if xp is NUMPY.xp else Backend(name.removeprefix("array_api_compat.").partition(".")[0], xp, device)
-
-
-@contextmanager
-def use_backend(backend: Any) -> Iterator[Backend]:
-    """Let "auto" mean ``backend`` inside the block; in this thread, or this asyncio task, alone.
-
-    Examples
-    --------
-    >>> import portablenn as pnn
-    >>> with pnn.use_backend("numpy") as backend:
-    ...     print(backend.name)
-    numpy
-    """
-    chosen = get_backend(backend)
-    token = _current.set(chosen)
-    try:
-        yield chosen
-    finally:
-        _current.reset(token)
-
-
-class CurrentNamespace:
-    """``portablenn.xp``: the namespace of the backend in use, looked up at each use.
-
-    While a function is being recorded it is the recording one, so that code written with it records as well.
-
-    Examples
-    --------
-    >>> from portablenn import xp
-    >>> float(xp.sum(xp.asarray([1.0, 2.0])))
-    3.0
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        trace = current_trace()
-        return getattr(get_backend().xp if trace is None else trace.namespace, name)
-
-    def __repr__(self) -> str:
-        return f"<portablenn.xp: {get_backend()}>"
-
-
-xp = CurrentNamespace()

@@ -14,8 +14,9 @@ import numpy as np
 
 from . import activations, checkpoint, checks, losses, optimizers, random
 from .arrays import array_namespace, device_of, is_array, to_numpy
-from .backend import NUMPY, Backend, get_backend
+from .backend import NUMPY, Backend
 from .callbacks import Callback, Progress
+from .choosing import get_backend
 from .history import History
 from .layers import Dense, layer_names
 from .layout import Layout

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .arrays import array_namespace, array_type, device_of, is_array
-from .backend import Backend, get_backend
+from .backend import Backend
+from .choosing import get_backend
 from .program.derivative import NotDifferentiableError, value_and_gradients
 from .program.interpret import interpret
 from .program.ir import Array, Program

@@ -1,0 +1,63 @@
+"""portablenn on JAX, on CPU and CUDA: a program is one jitted function, and many steps are one ``lax.scan``.
+
+Requires JAX. Products of float32 run in full precision, also where the hardware has a faster mode.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+from jax import lax
+
+from portablenn.backend import Backend, Compiled
+from portablenn.program.interpret import interpret
+from portablenn.program.ir import Array, Program
+
+
+class JaxBackend(Backend):
+    """JAX: the interpreter under ``jax.jit``."""
+
+    def compile(self, program: Program) -> Compiled:
+        """One jitted function."""
+        return jax.jit(partial(self._run, program))
+
+    def compile_loop(self, program: Program, carried: int) -> Compiled:
+        """One scan; compiled anew for each number of steps."""
+
+        def step(data: tuple[Array, ...], carry: tuple[Array, ...], iteration: Array) -> Any:
+            results = self._run(program, iteration, *carry, *data)
+            return results[:carried], results[carried:]
+
+        def loop(count: int, *arrays: Array) -> tuple[Array, ...]:
+            iterations = lax.iota("int32", count)
+            carry, collected = lax.scan(partial(step, arrays[carried:]), arrays[:carried], iterations)
+            return (*carry, *collected)
+
+        return jax.jit(loop, static_argnums=0)
+
+    def _run(self, program: Program, *arrays: Array) -> tuple[Array, ...]:
+        with jax.default_matmul_precision("highest"):
+            return interpret(self.xp, program, *arrays)
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
+
+    def devices(self) -> list[str]:
+        """Of every kind that JAX has here."""
+        kinds = {device.platform for device in jax.devices()} | {"cpu"}
+        return [str(device) for kind in sorted(kinds) for device in jax.devices(kind)]
+
+    def memory(self) -> tuple[int, int] | None:
+        """What the device's allocator says; the CPU's says nothing."""
+        figures = self.device.memory_stats()
+        if not figures or "bytes_limit" not in figures:
+            return None
+        return figures["bytes_limit"] - figures["bytes_in_use"], figures["bytes_limit"]
+
+    @classmethod
+    def accelerator(cls) -> str | None:
+        """JAX's default device, if that is not the CPU."""
+        return None if jax.default_backend() == "cpu" else jax.default_backend()
