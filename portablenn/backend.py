@@ -49,10 +49,10 @@ class Backend:
     def __hash__(self) -> int:
         return hash((id(self.xp), str(self.device)))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        from .choosing import get_backend
-
-        return get_backend, (f"{self.name}:{self.device_name}",)
+    @property
+    def full_name(self) -> str:
+        """What `get_backend` takes for it: "torch:cuda:0"."""
+        return f"{self.name}:{self.device_name}"
 
     @property
     def device_name(self) -> str:

@@ -5,14 +5,18 @@ Requires typer and rich (the extra "cli").
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import runpy
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from . import __version__
+import portablenn
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +27,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"portablenn {__version__}")
+        typer.echo(f"portablenn {portablenn.__version__}")
         raise typer.Exit
 
 
@@ -80,6 +84,24 @@ def demo(
         example("digits")(out=out, data=data, epochs=epochs, activation=activation.value, seed=seed, backend=backend)
     else:
         example(name.value)(out=out)
+
+
+@app.command()
+def backends(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Show what networks can run on here: NumPy, and each library with a plug-in; or why not."""
+    found = portablenn.backends()
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(info) for info in found], indent=2))
+        return
+    table = Table("name", "version", "devices", "free memory", "executes through", "usable", box=None)
+    for info in found:
+        free = "" if info.memory is None else f"{info.memory[0] / 2**30:.1f} of {info.memory[1] / 2**30:.1f} GiB"
+        usable = "yes" if info.usable else f"no: {info.reason}"
+        table.add_row(info.name, info.version, ", ".join(info.devices), free, info.executes, usable)
+    Console().print(table)
+    typer.echo(f"auto is {portablenn.get_backend('auto')}")
 
 
 def example(name: str) -> Any:

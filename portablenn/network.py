@@ -45,8 +45,8 @@ class Network:
     optimizer
         A name or an object; see `optimizers`.
     backend
-        What the network runs on: "auto" for where the data are, or what `get_backend` takes; a named one wins over the
-        data, which are then moved when ``fit`` begins.
+        What the network runs on: "auto" for where the data are (for NumPy's, lists and tables: what `get_backend` calls
+        "auto"), or what `get_backend` takes; a named one wins over the data, which are then moved when ``fit`` begins.
     dtype
         "float32" or "float64".
     seed
@@ -179,11 +179,11 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """With its arrays on the host, so that it can be copied and pickled wherever it is."""
-        return self.__dict__ | {"state": self._placed(self.state, NUMPY)}
+        return self.__dict__ | {"state": self._placed(self.state, NUMPY), "backend": self.backend.full_name}
 
     def __setstate__(self, facts: dict[str, Any]) -> None:
         """Back to where it was."""
-        self.__dict__.update(facts)
+        self.__dict__.update(facts | {"backend": get_backend(facts["backend"])})
         self.state = self._placed(self.state)
 
     def save(self, path: str | Path) -> None:

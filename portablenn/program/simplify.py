@@ -291,6 +291,9 @@ def _pow(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
 
 
 def _negative(self: _Rewriter, x: Recorded) -> Recorded | None:
+    number = self.uniform(x)
+    if number is not None and x.dtype.kind == "real floating":
+        return self.emit("full", [x.shape, -number], {"dtype": x.dtype})
     twice = self.origin(x, "negative")
     if twice:
         return self.array(twice.arguments[0])

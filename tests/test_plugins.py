@@ -1,0 +1,182 @@
+"""Plug-ins: found where they are installed, used, and harmless where they are broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+from portablenn import choosing
+
+pytest.importorskip("array_api_strict")
+
+THIRD_PARTY = '''
+"""A third party's plug-in, for array-api-strict: it counts what it compiles."""
+
+from portablenn.backend import Backend
+
+compiled = []
+
+
+class CountingBackend(Backend):
+    def compile(self, program):
+        compiled.append(program.name)
+        return super().compile(program)
+
+    def devices(self):
+        return ["CPU_DEVICE", "device1", "device2"]
+'''
+
+
+def _installed(folder: Path, module: str, entry: str, library: str = "array_api_strict") -> dict[str, str]:
+    """A distribution in ``folder``, as pip would leave it; the environment in which it is installed."""
+    (folder / "third_party.py").write_text(module)
+    info = folder / "third_party-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[portablenn.backends]\n{library} = {entry}\n")
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+def test_a_third_partys_plug_in_is_found_used_and_listed(tmp_path: Path) -> None:
+    environment = _installed(tmp_path, THIRD_PARTY, "third_party:CountingBackend")
+    code = (
+        "import numpy as np, portablenn as pnn\n"
+        "net = pnn.mlp([2, 3, 2], loss='softmax_cross_entropy', backend='array_api_strict:device1')\n"
+        "net.fit(np.eye(2), [0, 1], epochs=2); net.predict(np.eye(2))\n"
+        "import third_party; print(type(net.backend).__name__, third_party.compiled)\n"
+        "print([i.devices for i in pnn.backends() if i.name == 'array_api_strict'])\n"
+    )
+    run = _run(code, environment)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == [
+        "CountingBackend ['training_step', 'forward']",
+        "[('CPU_DEVICE', 'device1', 'device2')]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "entry", "reason"),
+    [
+        ("raise ImportError('no CUDA driver')", "third_party:Anything", "ImportError: no CUDA driver"),
+        ("x = 1", "third_party:Missing", "AttributeError"),
+        ("class NoBackend: pass", "third_party:NoBackend", "expected a subclass of portablenn.Backend"),
+        ("import sys; sys.exit", "no_such_module:Backend", "ModuleNotFoundError"),
+    ],
+)
+def test_a_broken_plug_in_is_a_line_with_its_reason(module: str, entry: str, reason: str, tmp_path: Path) -> None:
+    environment = _installed(tmp_path, module, entry)
+    code = (
+        "import warnings, numpy as np, array_api_strict as strict, portablenn as pnn\n"
+        "info = [i for i in pnn.backends() if i.name == 'array_api_strict'][0]; print(info.usable, '|', info.reason)\n"
+        "try:\n    pnn.get_backend('array_api_strict')\n"
+        "except pnn.BackendError as error:\n    print('by name |', error)\n"
+        "with warnings.catch_warnings(record=True) as told:\n"
+        "    warnings.simplefilter('always')\n"
+        "    print(pnn.grad(lambda x: x * x)(strict.asarray(3.0)), '|', told[0].message)\n"
+    )
+    run = _run(code, environment)
+    assert run.returncode == 0, run.stderr
+    listed, named, used = run.stdout.splitlines()
+    assert listed.startswith("False |")
+    assert named.startswith("by name |")
+    assert used.startswith("Array(6., dtype=array_api_strict.float64) |")
+    assert "the interpreter runs instead" in used
+    for line in (listed, named, used):
+        assert reason in line
+
+
+def test_looking_for_plug_ins_imports_none(tmp_path: Path) -> None:
+    environment = _installed(tmp_path, "raise SystemExit('imported')", "third_party:Backend")
+    code = "import sys, portablenn.choosing as c; print(list(c.plugins())); print('third_party' in sys.modules)"
+    names, imported = _run(code, environment).stdout.splitlines()
+    assert "array_api_strict" in names
+    assert imported == "False"
+
+
+def test_backends_lists_numpy_first() -> None:
+    first, *rest = pnn.backends()
+    assert (first.name, first.usable, first.executes, first.devices) == ("numpy", True, "plan", ("cpu",))
+    assert [info.name for info in rest] == sorted(info.name for info in rest)
+
+
+class _Accelerated(pnn.Backend):
+    device_asked: Any = None
+
+    @classmethod
+    def accelerator(cls) -> str | None:
+        return cls.device_asked
+
+
+@pytest.mark.parametrize(
+    ("present", "device", "expected"),
+    [(True, "device1", "array_api_strict on device1"), (True, None, "numpy"), (False, "device1", "numpy")],
+)
+def test_auto_takes_an_accelerator_where_there_is_one(
+    present: bool, device: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PORTABLENN_BACKEND", raising=False)
+    monkeypatch.setattr(choosing, "_accelerator_present", lambda: present)
+    monkeypatch.setattr(choosing, "plugins", lambda: {"array_api_strict": None})
+    monkeypatch.setattr(choosing, "plugin", lambda library: _Accelerated)
+    monkeypatch.setattr(_Accelerated, "device_asked", device)
+    assert str(pnn.get_backend("auto")) == expected
+
+
+def test_the_command_line_shows_the_table() -> None:
+    pytest.importorskip("typer")
+    command = [sys.executable, "-m", "portablenn", "backends"]
+    table = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=True
+    ).stdout
+    assert "numpy" in table
+    assert "auto is" in table
+    listed = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert listed[0]["name"] == "numpy"
+
+
+def test_one_model_gives_the_same_accuracy_everywhere() -> None:
+    script = Path(__file__).resolve().parent.parent / "examples" / "one_model_every_backend.py"
+    lines = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    ran = [line for line in lines if "accuracy" in line]
+    accuracies = [float(line.partition("accuracy ")[2][:6]) for line in ran]
+    deviations = [float(line.partition("deviation ")[2].split()[0]) for line in ran]
+    assert len(ran) >= 2
+    assert max(accuracies) - min(accuracies) <= 0.005
+    assert max(deviations) < 1e-2  # 200 steps in float32: the final metric is what is compared
+
+
+def test_a_plug_in_for_jax_runs_steps_the_same_by_scan_and_by_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in = pytest.importorskip("portablenn_jax")
+    X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    states = []
+    for large in (0, 10**12):
+        monkeypatch.setattr(plug_in, "LARGE", large)
+        pnn.program_cache.clear()
+        net = pnn.mlp([4, 8, 3], loss="softmax_cross_entropy", backend="jax", dtype="float64")
+        net.fit(X, y, epochs=3, batch_size=16)
+        assert net.fit(X, y, epochs=0) == {}
+        states.append(net.backend.to_numpy(net.state.theta))
+    np.testing.assert_allclose(states[0], states[1], rtol=1e-12)
+
+
+def test_the_plug_in_for_torch_keeps_no_gradients() -> None:
+    pytest.importorskip("portablenn_torch")
+    import torch
+
+    x = torch.ones(3, requires_grad=True)
+    assert not pnn.grad(lambda x: pnn.xp.sum(x * x))(x).requires_grad
