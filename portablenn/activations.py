@@ -15,60 +15,137 @@ Activation = Callable[[Array], Array]
 
 
 def identity(x: Array) -> Array:
-    """The array itself."""
+    """The array itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> identity(np.asarray([-1.0, 2.0])).tolist()
+    [-1.0, 2.0]
+    """
     return x
 
 
 def step(x: Array) -> Array:
-    """1 where x ≥ 0, else 0: the threshold neuron (McCulloch & Pitts 1943); its gradient is 0."""
+    """1 where x ≥ 0, else 0: the threshold neuron (McCulloch & Pitts 1943); its gradient is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> step(np.asarray([-1.0, 0.0, 2.0])).tolist()
+    [0.0, 1.0, 1.0]
+    """
     xp = array_namespace(x)
     return xp.astype(x >= 0.0, x.dtype)
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), as (1 + tanh(x / 2)) / 2, which never overflows."""
+    """1 / (1 + exp(-x)), as (1 + tanh(x / 2)) / 2, which never overflows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sigmoid(np.asarray([0.0, -800.0])).tolist()
+    [0.5, 0.0]
+    """
     return array_namespace(x).tanh(x * 0.5) * 0.5 + 0.5
 
 
 def tanh(x: Array) -> Array:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tanh(np.asarray([0.0])).tolist()
+    [0.0]
+    """
     return array_namespace(x).tanh(x)
 
 
 def relu(x: Array) -> Array:
-    """max(x, 0), with derivative 0 at 0."""
+    """max(x, 0), with derivative 0 at 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> relu(np.asarray([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
     return array_namespace(x).maximum(x, 0.0)
 
 
 def leaky_relu(x: Array) -> Array:
-    """X where x > 0, else x / 100 (Maas, Hannun & Ng 2013)."""
+    """X where x > 0, else x / 100 (Maas, Hannun & Ng 2013).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> leaky_relu(np.asarray([-1.0, 2.0])).tolist()
+    [-0.01, 2.0]
+    """
     return array_namespace(x).maximum(x, x * 0.01)
 
 
 def elu(x: Array) -> Array:
-    """X where x > 0, else exp(x) - 1 (Clevert, Unterthiner & Hochreiter 2016)."""
+    """X where x > 0, else exp(x) - 1 (Clevert, Unterthiner & Hochreiter 2016).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> elu(np.asarray([-1.0, 2.0])).round(6).tolist()
+    [-0.632121, 2.0]
+    """
     xp = array_namespace(x)
     return xp.maximum(x, 0.0) + xp.expm1(xp.minimum(x, 0.0))
 
 
 def gelu(x: Array) -> Array:
-    """X Φ(x) by its tanh formula (Hendrycks & Gimpel 2016): the standard has no error function."""
+    """X Φ(x) by its tanh formula (Hendrycks & Gimpel 2016): the standard has no error function.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gelu(np.asarray([0.0, 10.0])).tolist()
+    [0.0, 10.0]
+    """
     inner = (x + 0.044715 * (x * x * x)) * math.sqrt(2.0 / math.pi)
     return 0.5 * x * (array_namespace(x).tanh(inner) + 1.0)
 
 
 def silu(x: Array) -> Array:
-    """X sigmoid(x) (Elfwing, Uchibe & Doya 2018)."""
+    """X sigmoid(x) (Elfwing, Uchibe & Doya 2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> silu(np.asarray([0.0, 100.0])).tolist()
+    [0.0, 100.0]
+    """
     return x * sigmoid(x)
 
 
 def softplus(x: Array) -> Array:
-    """log(1 + exp(x)), without overflow."""
+    """log(1 + exp(x)), without overflow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softplus(np.asarray([0.0, 800.0])).round(6).tolist()
+    [0.693147, 800.0]
+    """
     return array_namespace(x).logaddexp(x, 0.0)
 
 
 def softmax(x: Array) -> Array:
-    """exp(x) over its sum along the last axis, without overflow."""
+    """exp(x) over its sum along the last axis, without overflow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax(np.asarray([[0.0, 0.0], [0.0, 800.0]])).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
     xp = array_namespace(x)
     powers = xp.exp(x - stop_gradient(xp.max(x, axis=-1, keepdims=True)))
     return powers / xp.sum(powers, axis=-1, keepdims=True)

@@ -36,6 +36,13 @@ class Backend:
         The namespace; best that of array-api-compat.
     device
         As the library names it; None for its default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> pnn.get_backend(np.zeros(3))
+    <backend numpy>
     """
 
     def __init__(self, name: str, xp: Any, device: Any = None) -> None:

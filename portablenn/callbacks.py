@@ -38,7 +38,15 @@ def described(logs: dict[str, float]) -> str:
 
 
 class Progress(Callback):
-    """A line an epoch, or every ``every`` epochs; what ``verbose=True`` means."""
+    """A line an epoch, or every ``every`` epochs; what ``verbose=True`` means.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> net = pnn.mlp([1, 1], optimizer=pnn.SGD(0.0), kernel_init="zeros")
+    >>> history = net.fit([[1.0]], [2.0], callbacks=[Progress()])  # doctest: +ELLIPSIS
+    epoch 1/1  loss 4.0000  ... s
+    """
 
     def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
         if every < 1:

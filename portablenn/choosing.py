@@ -163,6 +163,13 @@ class BackendInfo:
         How it runs a Program: the plug-in's name, or "plan" for NumPy.
     memory
         Free and all bytes of its default device, or None.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> info = pnn.backends()[0]
+    >>> info.name, info.usable, info.executes
+    ('numpy', True, 'plan')
     """
 
     name: str

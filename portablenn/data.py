@@ -24,6 +24,14 @@ def read_idx(path: str | Path) -> np.ndarray:
     ------
     ValueError
         If it is no such file, or shorter or longer than its header says.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "three"
+    >>> _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+    >>> read_idx(path).tolist()
+    [7, 8, 9]
     """
     path = Path(path)
     compressed = path.read_bytes()[:2] == b"\x1f\x8b"
@@ -73,6 +81,11 @@ def digits(folder: str | Path | None = None) -> Digits:
     ------
     FileNotFoundError
         If the folder does not hold a file of images and one of labels.
+
+    Examples
+    --------
+    >>> digits().images.shape  # without a folder: scikit-learn's
+    (1797, 28, 28)
     """
     if folder is None:
         return _bundled_digits()

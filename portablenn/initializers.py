@@ -21,7 +21,13 @@ Initializer = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 @dataclass(frozen=True)
 class Uniform:
-    """Evenly distributed between ``low`` and ``high``."""
+    """Evenly distributed between ``low`` and ``high``.
+
+    Examples
+    --------
+    >>> Uniform(-0.1, 0.1)(random.new_key(0, random.WEIGHTS), (3, 2)).shape
+    (3, 2)
+    """
 
     low: float = -0.05
     high: float = 0.05
@@ -33,7 +39,13 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Normal:
-    """Normally distributed."""
+    """Normally distributed.
+
+    Examples
+    --------
+    >>> Normal(std=0.1)(random.new_key(0, random.WEIGHTS), (3, 2)).shape
+    (3, 2)
+    """
 
     mean: float = 0.0
     std: float = 0.05

@@ -81,6 +81,12 @@ class Dropout:
     """While training, each element is 0 with probability ``rate`` and the others grow by 1 / (1 - rate).
 
     Srivastava et al. (2014), in the "inverted" form: prediction leaves everything as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Dropout(0.5).apply(np, {}, np.ones((1, 3))).tolist()  # while predicting
+    [[1.0, 1.0, 1.0]]
     """
 
     rate: float
@@ -110,6 +116,13 @@ class BatchNorm:
 
     While training, mean and (biased) variance are those of the batch; running means of both, with weight ``momentum``
     for the past, serve prediction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params = BatchNorm().init(np.zeros(2), 1)
+    >>> BatchNorm(epsilon=0.0).apply(np, params, np.asarray([[1.0], [3.0]]), training=True).tolist()
+    [[-1.0], [1.0]]
     """
 
     momentum: float = 0.9

@@ -106,7 +106,14 @@ def one_hot(classes: Array, count: int, dtype: Any) -> Array:
 
 
 class SquaredError(Loss):
-    """(p - t)²."""
+    """(p - t)².
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(SquaredError()(np.asarray([[3.0]]), np.asarray([[1.0]])))
+    4.0
+    """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
         """See the class."""
@@ -114,7 +121,14 @@ class SquaredError(Loss):
 
 
 class HalfSquaredError(Loss):
-    """½ (p - t)², whose derivative is p - t."""
+    """½ (p - t)², whose derivative is p - t.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(HalfSquaredError()(np.asarray([[3.0]]), np.asarray([[1.0]])))
+    2.0
+    """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
         """See the class."""
@@ -122,7 +136,14 @@ class HalfSquaredError(Loss):
 
 
 class AbsoluteError(Loss):
-    """|p - t|."""
+    """|p - t|.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(AbsoluteError()(np.asarray([[3.0]]), np.asarray([[1.0]])))
+    2.0
+    """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
         """See the class."""
@@ -131,7 +152,14 @@ class AbsoluteError(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """½ e² for an error |e| ≤ δ, else δ (|e| - ½ δ) (Huber 1964)."""
+    """½ e² for an error |e| ≤ δ, else δ (|e| - ½ δ) (Huber 1964).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(Huber()(np.asarray([[3.0]]), np.asarray([[1.0]])))
+    1.5
+    """
 
     delta: float = 1.0
 
@@ -143,7 +171,14 @@ class Huber(Loss):
 
 
 class Poisson(Loss):
-    """exp(p) - t p: the network's raw output is the logarithm of the rate; ``predict`` returns the rate."""
+    """exp(p) - t p: the network's raw output is the logarithm of the rate; ``predict`` returns the rate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(Poisson()(np.asarray([[0.0]]), np.asarray([[2.0]])))
+    1.0
+    """
 
     targets = "counts"
 
@@ -158,7 +193,14 @@ class Poisson(Loss):
 
 
 class SigmoidCrossEntropy(Loss):
-    """-t log σ(p) - (1 - t) log(1 - σ(p)) of logits p, as log(1 + eᵖ) - t p, which never overflows."""
+    """-t log σ(p) - (1 - t) log(1 - σ(p)) of logits p, as log(1 + eᵖ) - t p, which never overflows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(SigmoidCrossEntropy()(np.asarray([[0.0]]), np.asarray([1]))), 6)
+    0.693147
+    """
 
     targets = "classes"
     link = staticmethod(activations.sigmoid)
@@ -169,7 +211,14 @@ class SigmoidCrossEntropy(Loss):
 
 
 class SoftmaxCrossEntropy(Loss):
-    """-Σ t log softmax(p) of logits p, as log Σ eᵖ - Σ t p, with the largest logit taken off first."""
+    """-Σ t log softmax(p) of logits p, as log Σ eᵖ - Σ t p, with the largest logit taken off first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(SoftmaxCrossEntropy()(np.asarray([[0.0, 0.0]]), np.asarray([1]))), 6)
+    0.693147
+    """
 
     targets = "classes"
     exclusive = True
@@ -182,7 +231,14 @@ class SoftmaxCrossEntropy(Loss):
 
 
 class Hinge(Loss):
-    """max(0, 1 - t p) for classes t of -1 and 1 (Cortes & Vapnik 1995)."""
+    """max(0, 1 - t p) for classes t of -1 and 1 (Cortes & Vapnik 1995).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(Hinge()(np.asarray([[0.25]]), np.asarray([1])))
+    0.75
+    """
 
     targets = "classes"
     signed = True
@@ -194,7 +250,14 @@ class Hinge(Loss):
 
 
 class Perceptron(Loss):
-    """max(0, -t p) for classes t of -1 and 1: its gradient is Rosenblatt's rule (1958), which also moves at p = 0."""
+    """max(0, -t p) for classes t of -1 and 1: its gradient is Rosenblatt's rule (1958), which also moves at p = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(Perceptron()(np.asarray([[-0.25]]), np.asarray([1])))
+    0.25
+    """
 
     targets = "classes"
     signed = True

@@ -161,7 +161,14 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
-    """s ← s + g², θ ← θ - η g / (√s + ε) (Duchi, Hazan & Singer 2011)."""
+    """s ← s + g², θ ← θ - η g / (√s + ε) (Duchi, Hazan & Singer 2011).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Adagrad(0.1).update(np, np.ones(1), np.asarray([0.5]), (np.zeros(1),), np.asarray(0.0))[0].round(6).tolist()
+    [0.9]
+    """
 
     epsilon: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("squares",)
@@ -176,7 +183,16 @@ class Adagrad(Optimizer):
 
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
-    """s ← ρ s + (1 - ρ) g², θ ← θ - η g / (√s + ε) (Tieleman & Hinton 2012)."""
+    """s ← ρ s + (1 - ρ) g², θ ← θ - η g / (√s + ε) (Tieleman & Hinton 2012).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> RMSprop(0.1, decay=0.75).update(np, np.ones(1), np.asarray([0.5]), (np.zeros(1),), np.asarray(0.0))[0].round(
+    ...     6
+    ... ).tolist()
+    [0.8]
+    """
 
     learning_rate: float | Schedule = 0.001
     decay: float = 0.9
@@ -236,7 +252,13 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+
+    Examples
+    --------
+    >>> AdamW(1e-3, weight_decay=0.05).weight_decay
+    0.05
+    """
 
     weight_decay: float = field(default=0.01, kw_only=True)
 
@@ -247,6 +269,14 @@ class LBFGS(Optimizer):
 
     ``fit`` runs it until ``epochs`` iterations are done, or no element of the gradient is above ``tolerance``; each takes
     all rows, whatever ``batch_size`` and ``order`` are. The search for a step's length decides on the host; see `lbfgs`.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> net = pnn.mlp([1, 1], optimizer=LBFGS(), dtype="float64")
+    >>> history = net.fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0], epochs=20)
+    >>> net.predict([[3.0]]).round(4).tolist()
+    [7.0]
     """
 
     learning_rate: float | Schedule = 1.0
@@ -277,6 +307,11 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     ------
     ValueError
         For an unknown name; the message lists the known ones.
+
+    Examples
+    --------
+    >>> get("sgd").learning_rate
+    0.01
     """
     if isinstance(optimizer, Optimizer):
         return optimizer

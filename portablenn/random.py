@@ -182,7 +182,13 @@ def new_key(seed: int, purpose: int, index: int = 0) -> np.ndarray:
 
 
 def fold_in(key: np.ndarray, number: int, index: int = 0) -> np.ndarray:
-    """Another key, made of ``key`` and one or two numbers; int32, shape (2,)."""
+    """Another key, made of ``key`` and one or two numbers; int32, shape (2,).
+
+    Examples
+    --------
+    >>> fold_in(new_key(0, WEIGHTS), 1).shape
+    (2,)
+    """
     counter = tuple(np.asarray([n & 0xFFFFFFFF], dtype=np.uint32).view(np.int32) for n in (number, index))
     return np.concatenate(threefry2x32(key, counter))  # type: ignore[arg-type]
 
@@ -202,7 +208,13 @@ def uniform(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def normal(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Float64 numbers of the standard normal distribution: `uniform`, through `normal_quantile`."""
+    """Float64 numbers of the standard normal distribution: `uniform`, through `normal_quantile`.
+
+    Examples
+    --------
+    >>> normal(new_key(0, WEIGHTS), (2, 3)).shape
+    (2, 3)
+    """
     return normal_quantile(uniform(key, shape))
 
 

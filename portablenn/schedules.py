@@ -31,7 +31,14 @@ def rate(schedule: float | Schedule, step: Array) -> float | Array:
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """start · factorˢᵗᵉᵖᐟˢᵗᵉᵖˢ: multiplied by ``factor`` every ``steps`` steps, evenly."""
+    """start · factorˢᵗᵉᵖᐟˢᵗᵉᵖˢ: multiplied by ``factor`` every ``steps`` steps, evenly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(ExponentialDecay(1.0, factor=0.5, steps=10)(np.asarray(20.0)))
+    0.25
+    """
 
     start: float
     factor: float
@@ -48,7 +55,14 @@ class ExponentialDecay:
 
 @dataclass(frozen=True)
 class InverseTimeDecay:
-    """start / (1 + decay · step) (Robbins & Monro 1951)."""
+    """start / (1 + decay · step) (Robbins & Monro 1951).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(InverseTimeDecay(1.0, decay=0.1)(np.asarray(10.0)))
+    0.5
+    """
 
     start: float
     decay: float
@@ -64,7 +78,14 @@ class InverseTimeDecay:
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """From ``start`` to ``end`` along half a cosine in ``steps`` steps, then ``end`` (Loshchilov & Hutter 2017)."""
+    """From ``start`` to ``end`` along half a cosine in ``steps`` steps, then ``end`` (Loshchilov & Hutter 2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(CosineDecay(1.0, steps=100)(np.asarray(50.0))), 6)
+    0.5
+    """
 
     start: float
     steps: int
@@ -83,7 +104,14 @@ class CosineDecay:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """start · factor ᶠˡᵒᵒʳ⁽ˢᵗᵉᵖᐟˢᵗᵉᵖˢ⁾: multiplied by ``factor`` at once every ``steps`` steps."""
+    """start · factor ᶠˡᵒᵒʳ⁽ˢᵗᵉᵖᐟˢᵗᵉᵖˢ⁾: multiplied by ``factor`` at once every ``steps`` steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(StepDecay(1.0, factor=0.5, steps=10)(np.asarray(19.0)))
+    0.5
+    """
 
     start: float
     factor: float
@@ -101,7 +129,14 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """From 0 evenly up to the rate of ``then`` in ``steps`` steps, then ``then`` (a number or a schedule)."""
+    """From 0 evenly up to the rate of ``then`` in ``steps`` steps, then ``then`` (a number or a schedule).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(WarmUp(10, then=2.0)(np.asarray(4.0)))
+    1.0
+    """
 
     steps: int
     then: float | Schedule

@@ -5,7 +5,7 @@ Requires nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 Structure = Any
@@ -66,9 +66,3 @@ def _built(structure: Structure, leaves: Iterator[Any]) -> Any:
         ]
         return kind(zip(names, children, strict=True)) if kind is dict else dict(zip(names, children, strict=True))
     return kind(*children) if hasattr(kind, "_fields") else kind(children)
-
-
-def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The same tree with ``function`` of each leaf."""
-    leaves, structure = flatten(tree)
-    return unflatten(structure, [function(leaf) for leaf in leaves])

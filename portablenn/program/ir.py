@@ -65,7 +65,13 @@ def dtype_name(dtype: Any) -> DType:
 
 @dataclass(frozen=True)
 class ArrayType:
-    """What is known of an array before it has a value: its shape and its dtype."""
+    """What is known of an array before it has a value: its shape and its dtype.
+
+    Examples
+    --------
+    >>> print(ArrayType((2, 3), DType("float32")))
+    float32[2, 3]
+    """
 
     shape: tuple[int, ...]
     dtype: DType
@@ -134,6 +140,14 @@ class Program:
 
     An output may be an input, a constant, or stand there twice. ``print(program)`` shows it a line an operation,
     ``program.to_dot()`` as a graph for Graphviz.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> print(pnn.trace(lambda x: x + 1.0, pnn.ArrayType((3,), "float32"), name="f"))
+    f(a: float32[3]):
+        b: float32[3] = add(a, 1.0)
+        return b
     """
 
     inputs: tuple[Variable, ...]
