@@ -61,14 +61,14 @@ def get_backend(backend: Any = "auto") -> Backend:
         chosen = os.environ.get("PORTABLENN_BACKEND", "auto")
         return _current.get() or (_automatic() if chosen in ("", "auto") else _by_name(chosen))
     if isinstance(backend, ModuleType):
-        return _of_namespace(backend.__name__, _completed(backend), None)
+        return _of_namespace(_completed(backend), None)
     if is_array(backend):
         xp = array_namespace(backend)
         try:
-            return _of_namespace(xp.__name__, xp, device_of(backend))
+            return _of_namespace(xp, device_of(backend))
         except BackendError as error:  # correctness never depends on a plug-in
             warnings.warn(f"{error}; the interpreter runs instead", RuntimeWarning, stacklevel=2)
-            return Backend(xp.__name__.removeprefix("array_api_compat.").partition(".")[0], xp, device_of(backend))
+            return Backend(_library(xp), xp, device_of(backend))
     raise BackendError(
         f"a backend is a name, a module, an array or a Backend, found {type(backend).__name__}: {backend!r}"
     )
@@ -90,7 +90,7 @@ def _by_name(name: str) -> Backend:
         ) from error
     xp = _completed(module)
     try:
-        return _of_namespace(library, xp, _device(module, device))
+        return _of_namespace(xp, _device(module, device))
     except (BackendError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise BackendError(f"backend {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
@@ -232,11 +232,16 @@ def _device(module: ModuleType, name: str) -> Any:
     return module.devices(kind)[int(index or 0)] if hasattr(module, "devices") else name
 
 
-def _of_namespace(name: str, xp: Any, device: Any) -> Backend:
+def _library(xp: Any) -> str:
+    """The name of the library that a namespace belongs to."""
+    return str(xp.__name__).removeprefix("array_api_compat.").partition(".")[0]
+
+
+def _of_namespace(xp: Any, device: Any) -> Backend:
     """A namespace's backend: through its plug-in if there is one that works, else through the interpreter."""
     if xp is NUMPY.xp:
         return NUMPY
-    library = name.removeprefix("array_api_compat.").partition(".")[0]
+    library = _library(xp)
     return plugin(library)(library, xp, device)
 
 

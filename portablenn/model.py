@@ -109,7 +109,7 @@ class Model:
         return x, self.statistics.join(xp, updated, statistics)
 
     def objective(
-        self, theta: Array, statistics: Array, batch: Batches, step: Array, kernels: Array | None
+        self, theta: Array, statistics: Array, batch: Batches, step: Array
     ) -> tuple[tuple[Array, Array], Array]:
         """The loss of a training batch with the new statistics, and the loss's gradient, a vector."""
         xp = array_namespace(theta)
@@ -126,7 +126,7 @@ class Model:
     ) -> tuple[Array, Array, Array]:
         """Loss with penalties, its gradient, and the new statistics: what an optimizer of full batches minimises."""
         xp = array_namespace(theta)
-        (loss, updated), gradient = self.objective(theta, statistics, batch, batch.first_step, kernels)
+        (loss, updated), gradient = self.objective(theta, statistics, batch, batch.first_step)
         if self.optimizer.penalizes:
             loss = loss + self.optimizer.penalty(xp, theta, kernels)
             gradient = self.optimizer.penalized(xp, gradient, theta, kernels)
@@ -140,7 +140,7 @@ class Model:
         xp = array_namespace(state.theta)
         number = batches.first_step + iteration
         batch = self.batch(xp, iteration, batches)
-        (loss, statistics), gradient = self.objective(state.theta, state.statistics, batch, number, kernels)
+        (loss, statistics), gradient = self.objective(state.theta, state.statistics, batch, number)
         step = xp.astype(number, getattr(xp, self.dtype))
         theta, slots = self.optimizer.update(xp, state.theta, gradient, state.slots, step, kernels)
         return State(theta, slots, statistics), loss

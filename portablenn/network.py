@@ -5,6 +5,7 @@ Requires a backend. The mathematics is in `model`, the loop in `training`, the c
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -374,7 +375,7 @@ class Network:
         finally:
             for callback in callbacks:
                 callback.on_train_end(self)
-        bad = next((i for i, loss in enumerate(self.history.get("loss", ()), 1) if not np.isfinite(loss)), None)
+        bad = next((i for i, loss in enumerate(self.history.get("loss", ()), 1) if not math.isfinite(loss)), None)
         if bad is not None:
             warnings.warn(
                 f"the loss is {self.history['loss'][bad - 1]} from epoch {bad} on: lower the learning rate, scale the data, or "

@@ -20,7 +20,7 @@ from .optimizers import LBFGS
 from .program.ir import Array, ArrayType, DType, dtype_name
 from .program.trace import trace
 from .transforms import hashable, prepared, program_cache
-from .trees import flatten, unflatten
+from .trees import Structure, flatten, unflatten
 
 ROWS_A_CALL = 1 << 20
 """Epochs are run several in one call, where nobody looks between them, up to about this many rows."""
@@ -33,27 +33,24 @@ def compiled(model: Model, backend: Backend, function: Callable[..., Any], *argu
 
     Returns a callable that takes such arguments and returns what the function does.
     """
-    leaves, structure = flatten(arguments)
-    types = tuple(None if leaf is None else array_type(leaf) for leaf in leaves)
+    structure, types = _shape_of(arguments)
     key = (function.__name__, hashable(model), structure, types, backend)
 
     def build() -> Any:
         results: list[Any] = []
 
         def flat(*arrays: Array) -> list[Array]:
-            given = iter(arrays)
-            tree = unflatten(structure, [None if t is None else next(given) for t in types])
-            outputs, shape = flatten(function(*tree))
+            outputs, shape = flatten(function(*_filled(structure, types, arrays)))
             results.append(shape)
             return outputs
 
-        program = trace(flat, *(t for t in types if t is not None), device=backend.device, name=function.__name__)
+        program = trace(flat, *_present(types), device=backend.device, name=function.__name__)
         return backend.compile(prepared(program, backend)), results[0]
 
     run, shape = program_cache.get(key, build)
 
     def call(*given: Any) -> Any:
-        return unflatten(shape, list(run(*(leaf for leaf in flatten(given)[0] if leaf is not None))))
+        return unflatten(shape, list(run(*_present(flatten(given)[0]))))
 
     return call
 
@@ -63,32 +60,47 @@ def compiled_steps(
 ) -> Callable[..., Any]:
     """``run(count, state, batches, kernels)`` returns the state after ``count`` steps and the loss of each, (count,)."""
     carry, carry_structure = flatten(state)
-    data, data_structure = flatten((batches, kernels))
-    types = tuple(None if leaf is None else array_type(leaf) for leaf in data)
+    data_structure, types = _shape_of((batches, kernels))
     carry_types = tuple(map(array_type, carry))
     key = ("steps", hashable(model), carry_types, types, backend)
 
     def build() -> Callable[..., tuple[Array, ...]]:
         def flat(iteration: Array, *arrays: Array) -> list[Array]:
             inner = unflatten(carry_structure, list(arrays[: len(carry)]))
-            given = iter(arrays[len(carry) :])
-            batches, kernels = unflatten(data_structure, [None if t is None else next(given) for t in types])
+            batches, kernels = _filled(data_structure, types, arrays[len(carry) :])
             after, loss = model.step(iteration, inner, batches, kernels)
             return [*flatten(after)[0], loss]
 
-        present = [t for t in types if t is not None]
-        program = trace(flat, ArrayType((), INT32), *carry_types, *present, device=backend.device, name="training_step")
+        inputs = (ArrayType((), INT32), *carry_types, *_present(types))
+        program = trace(flat, *inputs, device=backend.device, name="training_step")
         return backend.compile_loop(prepared(program, backend), len(carry))
 
     loop = program_cache.get(key, build)
 
     def run(count: int, state: State, batches: Batches, kernels: Array | None) -> tuple[State, Array]:
-        data = [leaf for leaf in flatten((batches, kernels))[0] if leaf is not None]
+        data = _present(flatten((batches, kernels))[0])
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss will show it
             *after, losses = loop(count, *flatten(state)[0], *data)
         return unflatten(carry_structure, after), losses
 
     return run
+
+
+def _shape_of(tree: Any) -> tuple[Structure, tuple[ArrayType | None, ...]]:
+    """The structure of a tree of arrays and None, and the type of each leaf."""
+    leaves, structure = flatten(tree)
+    return structure, tuple(None if leaf is None else array_type(leaf) for leaf in leaves)
+
+
+def _present(leaves: Sequence[Any]) -> list[Any]:
+    """The leaves that are not None."""
+    return [leaf for leaf in leaves if leaf is not None]
+
+
+def _filled(structure: Structure, types: Sequence[ArrayType | None], arrays: Sequence[Array]) -> Any:
+    """The tree again, of its arrays alone: None where it was."""
+    given = iter(arrays)
+    return unflatten(structure, [None if t is None else next(given) for t in types])
 
 
 @dataclass(frozen=True)

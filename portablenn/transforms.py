@@ -223,6 +223,11 @@ class _Arguments:
         tree: tuple[tuple[Any, ...], dict[str, Any]] = unflatten(self.structure, leaves)
         return tree
 
+    def structure_of(self, argnum: int) -> Structure:
+        """The structure of one positional argument."""
+        (_, _, ((_, _, positional), _)) = self.structure
+        return positional[argnum]
+
     def array_numbers(self, argnum: int) -> list[int]:
         """Which of the arrays belong to the positional argument ``argnum``; its other leaves are an error."""
         if not -len(self.counts) <= argnum < len(self.counts):
@@ -376,13 +381,12 @@ class _Differentiated(_Transform):
             raise NotDifferentiableError(
                 f"{_name(self.fun)} must return one scalar array; for (scalar, rest) use value_and_grad(..., has_aux=True)"
             )
-        count = len(arrays) - sum(len(arguments.array_numbers(n)) for n in self.argnums)
+        count = len(arrays) - sum(arguments.counts[n] for n in self.argnums)
         value, rest = unflatten(structure, list(arrays[:count])), list(arrays[count:])
         gradients = []
         for argnum in self.argnums:
-            size = len(arguments.array_numbers(argnum))
-            _, shape = flatten(unflatten(arguments.structure, arguments.leaves)[0][argnum])
-            gradients.append(unflatten(shape, rest[:size]))
+            size = arguments.counts[argnum]
+            gradients.append(unflatten(arguments.structure_of(argnum), rest[:size]))
             rest = rest[size:]
         return value, gradients[0] if self.single else tuple(gradients)
 

@@ -317,11 +317,16 @@ def _concat(code: Code, operation: Operation, arguments: list[Any], out: Operand
     for piece in arguments:
         end = start + piece.type.shape[axis]
         target = out.array[(*(slice(None),) * axis, slice(start, end))]
-        if piece.array is None or not _same_memory(piece.array, target):
+        if piece.array is None or not same_memory(piece.array, target):
             code.call(np.copyto, code.bind(target), piece.text(code))
         start = end
 
 
-def _same_memory(a: np.ndarray, b: np.ndarray) -> bool:
-    where_a, where_b = a.__array_interface__["data"][0], b.__array_interface__["data"][0]
-    return where_a == where_b and a.strides == b.strides and a.shape == b.shape
+def same_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are the same look at the same memory."""
+    return address(a) == address(b) and a.strides == b.strides and a.shape == b.shape
+
+
+def address(array: np.ndarray) -> int:
+    """Where in memory an array starts."""
+    return int(array.__array_interface__["data"][0])

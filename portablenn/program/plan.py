@@ -21,7 +21,7 @@ import numpy as np
 
 from .interpret import execute
 from .ir import Array, ArrayType, Operation, Program, Variable
-from .numpy_calls import CALLS, UFUNCS, VIEWS, Code, Operand, can_write
+from .numpy_calls import CALLS, UFUNCS, VIEWS, Code, Operand, address, can_write, same_memory
 from .simplify import drop_dead
 
 
@@ -316,14 +316,20 @@ class _Planner:
             storage = self.storages.get(variable)
             if storage is None or storage.pinned or variable.type != operation.result.type:
                 continue
-            array = self.operands[variable].array
+            array = self._array(variable)
             together = [v for v in operation.reads if self.storages.get(v) is storage]
-            alike = all(_same_look(self.operands[v].array, array) for v in together)
+            alike = all(same_memory(self._array(v), array) for v in together)
             if storage.pending == len(together) and alike and _covers(array, storage.memory):
                 candidates.append(storage)
         target = self.targets.get(operation.result)
         wanted = self.storages[target] if target is not None else None
         return wanted if wanted in candidates else next(iter(candidates), None)
+
+    def _array(self, variable: Variable) -> np.ndarray:
+        """The memory of a value that lies in a storage."""
+        array = self.operands[variable].array
+        assert array is not None
+        return array
 
     def _dead_target(self, operation: Operation) -> _Storage | None:
         """The memory where a carried result belongs, if nobody reads what lies there any more."""
@@ -368,7 +374,7 @@ class _Planner:
         return self.operands[variable].text(self.code)
 
     def _leaving(self, variable: Variable) -> str:
-        """A result as an array that the caller may keep: a copy, unless NumPy just made it for this call."""
+        """A result as an array that the caller may keep: a copy, for it may be the plan's memory, or an input."""
         return f"{self.code.bind(np.array)}({self._text(variable)})"
 
     def _hand_on(self) -> None:
@@ -393,19 +399,11 @@ class _Planner:
 
     def _lies_in(self, result: Variable, variable: Variable) -> bool:
         """Whether ``result`` is the whole memory of the carried ``variable``."""
-        array, home = self.operands[result].array, self.operands[variable].array
-        return array is not None and _same_look(array, home) and self.storages.get(result) is self.storages[variable]
+        if self.storages.get(result) is not self.storages[variable]:
+            return False
+        return same_memory(self._array(result), self._array(variable))
 
 
-def _same_look(a: np.ndarray | None, b: np.ndarray | None) -> bool:
-    if a is None or b is None:
-        return False
-    where = [x.__array_interface__["data"][0] for x in (a, b)]
-    return where[0] == where[1] and a.shape == b.shape and a.strides == b.strides
-
-
-def _covers(array: np.ndarray | None, memory: np.ndarray) -> bool:
+def _covers(array: np.ndarray, memory: np.ndarray) -> bool:
     """Whether ``array`` starts where ``memory`` does and lies in order, so that a new array there looks the same."""
-    if array is None or not array.flags.c_contiguous:
-        return False
-    return bool(array.__array_interface__["data"][0] == memory.__array_interface__["data"][0])
+    return bool(array.flags.c_contiguous) and address(array) == address(memory)

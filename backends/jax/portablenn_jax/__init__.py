@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 from jax import lax
 
 from portablenn.backend import Backend, Compiled
@@ -46,18 +45,14 @@ class JaxBackend(Backend):
 
     def _step_by_step(self, program: Program, carried: int) -> Compiled:
         """Calls of one jitted step, each writing over the state of the one before; the caller's state is copied first."""
-        step = jax.jit(partial(self._run, program), donate_argnums=tuple(range(1, 1 + carried)))
+        jitted = jax.jit(partial(self._run, program), donate_argnums=tuple(range(1, 1 + carried)))
+
+        def step(*arrays: Array) -> tuple[Array, ...]:
+            return jax.block_until_ready(jitted(*arrays))
 
         def loop(count: int, *arrays: Array) -> tuple[Array, ...]:
-            carry, data = tuple(map(self.xp.copy, arrays[:carried])), arrays[carried:]
-            collected = []
-            for i in range(count):
-                results = jax.block_until_ready(step(np.int32(i), *carry, *data))
-                carry = results[:carried]
-                collected.append(results[carried:])
-            types = [v.type for v in program.outputs[carried:]]
-            empty = [self.xp.zeros((0, *t.shape), dtype=t.dtype) for t in types]
-            return (*carry, *(map(self.xp.stack, zip(*collected, strict=True)) if collected else empty))
+            own = map(self.xp.copy, arrays[:carried])
+            return self._loop(step, program, carried, count, *own, *arrays[carried:])
 
         return loop
 
