@@ -45,16 +45,19 @@ class Backend:
     <backend numpy>
     """
 
+    library = ""
+    """Whose arrays a plug-in works on, if they are not those of the library that it is named after."""
+
     def __init__(self, name: str, xp: Any, device: Any = None) -> None:
         self.name = name
         self.xp = xp
         self.device = device_of(xp.zeros((), device=device))  # "cpu" becomes the library's own object
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Backend) and (self.xp, self.device) == (other.xp, other.device)
+        return type(self) is type(other) and (self.xp, self.device) == (other.xp, other.device)  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        return hash((id(self.xp), str(self.device)))
+        return hash((type(self), id(self.xp), str(self.device)))
 
     @property
     def full_name(self) -> str:
