@@ -54,7 +54,7 @@ class Backend:
         self.device = device_of(xp.zeros((), device=device))  # "cpu" becomes the library's own object
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and (self.xp, self.device) == (other.xp, other.device)  # type: ignore[attr-defined]
+        return type(self) is type(other) and (self.xp, self.device) == (other.xp, other.device)
 
     def __hash__(self) -> int:
         return hash((type(self), id(self.xp), str(self.device)))

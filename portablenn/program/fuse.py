@@ -189,7 +189,7 @@ class _Fuser:
         if other.shape not in (piece.shape, ()) or not _compatible(piece.extents, other.extents):
             return
         if other.shape == () and piece.shape != ():
-            others = {v: Extent.ONE for v in other.extents}
+            others = dict.fromkeys(other.extents, Extent.ONE)
             if not _compatible(piece.extents, others):
                 return
         for between in self.pieces.values():

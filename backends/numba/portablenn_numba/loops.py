@@ -36,7 +36,8 @@ CHEAP = {
     "less_equal": "{0} <= {1}", "logical_and": "{0} & {1}", "logical_not": "not {0}", "logical_or": "{0} | {1}",
     "logical_xor": "{0} ^ {1}", "maximum": "{0} if ({0} > {1} or {0} != {0}) else {1}",
     "minimum": "{0} if ({0} < {1} or {0} != {0}) else {1}", "multiply": "{0} * {1}", "negative": "-{0}",
-    "not_equal": "{0} != {1}", "reciprocal": "1 / {0}", "round": "np.rint({0})", "sign": "{0} if {0} != {0} else ({0} > 0) - ({0} < 0)",
+    "not_equal": "{0} != {1}", "reciprocal": "1 / {0}", "round": "np.rint({0})",
+    "sign": "{0} if {0} != {0} else ({0} > 0) - ({0} < 0)",
     "sqrt": "np.sqrt({0})", "square": "{0} * {0}", "subtract": "{0} - {1}", "trunc": "np.trunc({0})",
     "where": "{1} if {0} else {2}",
 }  # fmt: skip
@@ -317,7 +318,7 @@ def compiled(text: str, signature: Any) -> Callable[..., None]:
     text = PRELUDE + text
     digest = hashlib.sha256(f"{text}{signature}".encode()).hexdigest()[:24]
     folder = cache_folder()
-    path = _written(folder, f"loops_{digest}", text) if folder else None
+    path = _written(folder, f"portablenn_loops_{digest}", text) if folder else None
     scope: dict[str, Any] = {}
     if path is None:
         exec(compile(text, f"<loops {digest}>", "exec"), scope)
@@ -326,6 +327,7 @@ def compiled(text: str, signature: Any) -> Callable[..., None]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # where Numba looks for it when it loads what it kept
         spec.loader.exec_module(module)
         scope = vars(module)
     options = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "cache": path is not None}
