@@ -615,7 +615,8 @@ _BINARY = {
     "floating": "atan2 copysign divide hypot logaddexp nextafter",
     "numeric": "add floor_divide maximum minimum multiply pow remainder subtract",
     "boolean": "logical_and logical_or logical_xor",
-    "integral or bool": "bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor",
+    "integral": "bitwise_left_shift bitwise_right_shift",
+    "integral or bool": "bitwise_and bitwise_or bitwise_xor",
     "any to bool": "equal greater greater_equal less less_equal not_equal",
 }
 _FLOATS = frozenset({"real floating", "complex floating"})

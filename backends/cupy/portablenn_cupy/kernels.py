@@ -155,8 +155,6 @@ def expressible(operation: Operation) -> bool:
         return False
     if operation.name in REAL and any(v.type.dtype.kind != "real floating" for v in operation.reads):
         return False
-    if operation.name.endswith("_shift") and operation.result.type.dtype == "bool":
-        return False
     special = ("astype", "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift", "reshape", "where", "abs")
     return operation.name in EXPRESSIONS or operation.name in REDUCTIONS or operation.name in special
 

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Everything that wants a CUDA GPU, in a checkout, in under ten minutes and without a network: the tests with CuPy
+# required and with torch and JAX on the GPU, "portablenn verify", and a first benchmark. What it finds lies in
+# benchmarks/results/ (or in the folder given as the first argument), as JSON and as tables.
+# Python must have numpy, array-api-compat, array-api-strict, pytest, hypothesis, typer, rich and CuPy; torch and JAX if there.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-benchmarks/results}
+mkdir -p "$out"
+python=${PYTHON:-python3}
+sites=$(mktemp -d)
+trap 'rm -rf "$sites"' EXIT
+
+# The plug-ins as an installer would leave them: their entry points, without building anything.
+"$python" - "$sites" <<'PY' || exit 1
+import importlib.util, pathlib, sys, tomllib
+for folder in sorted(pathlib.Path("backends").iterdir()):
+    project = folder / "pyproject.toml"
+    if not project.is_file() or importlib.util.find_spec(folder.name) is None:
+        continue
+    facts = tomllib.loads(project.read_text())["project"]
+    info = pathlib.Path(sys.argv[1]) / f"{facts['name'].replace('-', '_')}-{facts['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {facts['name']}\nVersion: {facts['version']}\n")
+    points = "".join(f"{k} = {v}\n" for k, v in facts["entry-points"]["portablenn.backends"].items())
+    (info / "entry_points.txt").write_text(f"[portablenn.backends]\n{points}")
+PY
+PYTHONPATH="$PWD:$sites:$(printf '%s:' "$PWD"/backends/*/)${PYTHONPATH:-}"
+export PYTHONPATH XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_PLATFORMS="${JAX_PLATFORMS-}" PYTHONUNBUFFERED=1
+export PORTABLENN_GPU=1 # the tests also take torch and JAX on the GPU
+status=0
+
+echo "== backends"
+"$python" -m portablenn backends | tee "$out/backends.txt" || status=1
+echo "== verify"
+timeout 90 "$python" -m portablenn verify --json >"$out/verify.json" || status=1
+cat "$out/verify.json"
+echo "== tests"
+required=$("$python" -c 'import importlib.util as u; print(",".join(n for n in ("cupy", "torch", "jax") if n == "cupy" or u.find_spec(n)))')
+workers=$("$python" -c 'import importlib.util as u; print("-n 8" if u.find_spec("xdist") else "")')
+# shellcheck disable=SC2086
+PORTABLENN_REQUIRE=$required timeout "${TEST_SECONDS:-240}" "$python" -m pytest -q -x --maxfail=25 -p no:cacheprovider $workers \
+    tests/test_conformance.py tests/test_cupy.py tests 2>&1 | tail -n 150 | tee "$out/tests.txt" || status=1
+echo "== benchmark"
+timeout 300 "$python" benchmarks/gpu.py --out "$out" --seconds "${BENCH_SECONDS:-150}" || status=1
+exit $status

@@ -1,0 +1,158 @@
+"""The Numba plug-in's loops: the oracle's values, written where they should be, and kept on disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+from portablenn.program.fuse import Group, fuse
+from portablenn.program.interpret import interpret
+from portablenn.program.simplify import simplify
+
+pytest.importorskip("portablenn_numba")
+
+from portablenn_numba.loops import CHEAP, DEAR, FEW, LONG, Loops, fusible
+
+xp = pnn.get_backend("numpy").xp
+RNG = np.random.default_rng(0)
+
+
+def of(*arrays: Any) -> Any:
+    return pnn.array_namespace(*arrays)
+
+
+def traced(function: Any, *arrays: Any) -> Any:
+    return simplify(pnn.trace(function, *(pnn.ArrayType(a.shape, str(a.dtype)) for a in arrays)))
+
+
+def agree(function: Any, *arrays: np.ndarray, rtol: float = 1e-13) -> None:
+    program = traced(function, *arrays)
+    assert any(isinstance(unit, Group) for unit in Loops().units(program))
+    run = pnn.get_backend("numba").compile(program)
+    for ours, meant in zip(run(*arrays), interpret(xp, program, *arrays), strict=True):
+        np.testing.assert_allclose(ours, meant, rtol=rtol, atol=1e-14, strict=True)
+
+
+def operands(name: str, dtype: str) -> list[np.ndarray]:
+    values = np.asarray([0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-3, 7.0])
+    if name in ("acosh", "log", "log2", "log10", "log1p", "sqrt", "pow", "reciprocal", "divide"):
+        values = np.abs(values) + 1.0
+    if name in ("acos", "asin", "atanh"):
+        values = values / 8.0
+    if "float" in dtype:
+        values = np.concatenate([values, [np.inf, -np.inf, np.nan]])
+    arrays = [values.astype(dtype), values[::-1].astype(dtype).copy()]
+    if name.endswith("_shift"):
+        arrays[1] = np.abs(arrays[1])
+    return arrays if "{1}" in {**CHEAP, **DEAR}[name] else arrays[:1]
+
+
+def expressed() -> list[tuple[str, str]]:
+    found = []
+    for name in sorted({**CHEAP, **DEAR}.keys() - {"broadcast_to", "where"}):
+        for dtype in ("float32", "float64", "int32", "int64", "bool"):
+            try:
+                program = traced(lambda *a, name=name: getattr(of(*a), name)(*a), *operands(name, dtype))
+            except TypeError:
+                continue  # the standard has no such operation of this dtype
+            if all(map(fusible, program.operations)):
+                found.append((name, dtype))
+    return found
+
+
+@pytest.mark.parametrize(("name", "dtype"), expressed())
+def test_each_expression_agrees_with_the_oracle(name: str, dtype: str) -> None:
+    """With a second operation behind it, so that there is a group."""
+
+    def twice(*arrays: Any) -> Any:
+        result = getattr(of(*arrays), name)(*arrays)
+        return result, of(result).logical_not(result) if str(result.dtype) == "bool" else of(result).abs(result)
+
+    with np.errstate(all="ignore"):
+        agree(twice, *operands(name, dtype), rtol=4e-7 if dtype == "float32" else 1e-15)
+
+
+def test_int32_wraps_around() -> None:
+    agree(lambda x: (x + x) * x, np.asarray([2**31 - 1, -(2**31), 12345678], dtype=np.int32))
+
+
+def test_sums_of_long_rows_are_added_apart() -> None:
+    x = RNG.normal(size=(3, 5 * LONG))
+    agree(lambda x: of(x).exp(x - of(x).max(x, axis=1, keepdims=True)), x)
+    agree(lambda x: x * 2.0 / of(x).sum(x * 2.0, axis=1, keepdims=True) + of(x).sum(x, axis=1, keepdims=True), x)
+
+
+@pytest.mark.parametrize("make", [lambda x: x.T, lambda x: x[:, ::2], lambda x: x[::-1], np.asfortranarray])
+def test_any_strides_will_do(make: Any) -> None:
+    agree(lambda x, y: (x * 2.0 + y) * x, make(RNG.normal(size=(6, 6))), make(RNG.normal(size=(6, 6))))
+
+
+def test_arrays_that_may_not_be_written_will_do() -> None:
+    x = RNG.normal(size=(4, 3))
+    x.flags.writeable = False
+    agree(lambda x: (x * 2.0 + 1.0) * x, x)
+
+
+def test_many_dear_operations_are_left_to_numpy() -> None:
+    few, many = (pnn.ArrayType((n,), "float32") for n in (FEW, FEW + 1))
+    for type, grouped in ((few, True), (many, False)):
+        program = simplify(pnn.trace(lambda x: of(x).exp(x) + 1.0, type))
+        assert any(isinstance(unit, Group) for unit in fuse(program, fusible)) is grouped
+
+
+SCRIPT = """
+import time, numpy as np, portablenn as pnn
+net = pnn.mlp([3, 4, 2], loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend="numba", seed=1)
+net.fit(np.eye(3), [0, 1, 1], epochs=3)
+print(float(np.sum(net.state.theta)))
+"""
+
+
+def _trained(folder: Path) -> str:
+    environment = os.environ | {"PORTABLENN_CACHE": str(folder)}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_was_compiled_is_kept_on_disk_and_used_by_the_next_process(tmp_path: Path) -> None:
+    first = _trained(tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+    assert kept
+    assert _trained(tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == kept
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert _trained(file) == _trained(tmp_path)
+
+
+def test_steps_write_the_carried_vectors_in_place() -> None:
+    """An optimiser's loop gets each vector once: what is carried is overwritten, and nothing is copied after it."""
+    program = traced(
+        lambda i, theta, m, g: [theta - 0.1 * (0.9 * m + g), 0.9 * m + g],
+        np.asarray(0, np.int32), *(np.ones(50) for _ in range(3)),
+    )  # fmt: skip
+    loop = pnn.get_backend("numba").compile_loop(program, 2)
+    theta, m = loop(3, np.ones(50), np.zeros(50), np.ones(50))
+    expected = pnn.Backend("numpy", xp).compile_loop(program, 2)(3, np.ones(50), np.zeros(50), np.ones(50))
+    np.testing.assert_allclose(theta, expected[0], rtol=1e-14)
+    np.testing.assert_allclose(m, expected[1], rtol=1e-14)
+    assert "copyto" not in str(loop.source.split("for i in")[1])
+    assert len([line for line in loop.source.split("for i in")[1].splitlines() if "k" in line and "(" in line]) == 2
+
+
+def test_numba_has_one_device() -> None:
+    assert pnn.get_backend("numba:cpu") == pnn.get_backend("numba")
+    assert pnn.get_backend("numba") != pnn.get_backend("numpy")
+    with pytest.raises(pnn.BackendError, match="runs on 'cpu' alone"):
+        pnn.get_backend("numba:gpu")
