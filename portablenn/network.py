@@ -358,7 +358,8 @@ class Network:
         for callback in callbacks:
             callback.on_train_begin(self, epochs)
         try:
-            for (self.state, self.epochs, self.steps), losses_ in runs:
+            for (self.state, self.epochs, self.steps, how), losses_ in runs:
+                self.history.how = f"{self.backend}: {how}" if how else str(self.backend)
                 if not callbacks and validation is None:
                     self.history.setdefault("loss", []).extend(losses_)
                     continue
