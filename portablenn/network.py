@@ -368,10 +368,8 @@ class Network:
                 self.labels, self.multilabel = labels or self.labels, self._has_several_labels(data.y)
                 self.history = History()
                 task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
-                standing, watched = (
-                    Standing(self.state, self.epochs, self.steps),
-                    bool(speakers) or validation is not None,
-                )
+                standing = Standing(self.state, self.epochs, self.steps)
+                watched = bool(speakers) or validation is not None
                 runs = (
                     minimized(task, standing, epochs)
                     if full_batch

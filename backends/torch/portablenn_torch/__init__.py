@@ -54,10 +54,13 @@ class Calls:
         function = getattr(self.xp, name)
         return partial(self._of_tensors, function) if name in TENSORS_ALONE else function
 
-    def _of_tensors(self, function: Any, *pair: Any) -> Array:
-        device = next(x.device for x in pair if isinstance(x, torch.Tensor))
-        facts = {"dtype": self.xp.result_type(*pair), "device": device}
-        return function(*(x if isinstance(x, torch.Tensor) else torch.full((), x, **facts) for x in pair))
+    def _of_tensors(self, function: Any, a: Any, b: Any) -> Array:
+        return function(self._filled(a, b), self._filled(b, a))
+
+    def _filled(self, x: Any, other: Any) -> Array:
+        if isinstance(x, torch.Tensor):
+            return x
+        return torch.full((), x, dtype=self.xp.result_type(x, other), device=other.device)
 
     def sign(self, x: Array) -> Array:
         return self.xp.sign(x) if x.dtype.is_complex else torch.where(torch.isnan(x), x, torch.sign(x))

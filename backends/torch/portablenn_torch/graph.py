@@ -7,6 +7,7 @@ lie, for a second copy of a data set costs more than it is worth: when they move
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -45,22 +46,25 @@ class GraphLoop:
         self.buffers = [empty(t) if i < carried or t.size < LARGE else None for i, t in enumerate(types)]
         self.outputs = [v.type for v in program.outputs[carried:]]
         self.capacity, self.where, self.rows = 0, [], []
-        self.replay: Callable[[], None] | None = None
+        self.lock, self.replay = threading.Lock(), None
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
         where = [(a.data_ptr(), a.stride()) for a, b in zip(arrays, self.buffers) if b is None]
-        if count > self.capacity or where != self.where:
-            self.replay = None  # its memory is the new one's
+        with self.lock:  # networks of the same make share this loop, in any thread
             self._fill(arrays)
-            rows = max(count, self.capacity)
-            self.rows = [self.empty(t, rows) for t in self.outputs]
-            inputs = [a if b is None else b for a, b in zip(arrays, self.buffers)]
-            self.replay = capture(lambda: self._advance(inputs), self.device)
-            self.capacity, self.where = rows, where
-        self._fill(arrays)
-        for _ in range(count):
-            self.replay()
-        return tuple(b.clone() for b in (*self.buffers[: self.carried], *(kept[:count] for kept in self.rows)))
+            if count > self.capacity or where != self.where:
+                self.capacity, self.where, self.replay = (
+                    max(count, self.capacity),
+                    where,
+                    None,
+                )  # its memory is given back
+                self.rows = [self.empty(t, self.capacity) for t in self.outputs]
+                inputs = [a if b is None else b for a, b in zip(arrays, self.buffers)]
+                self.replay = capture(lambda: self._advance(inputs), self.device)
+                self._fill(arrays)
+            for _ in range(count):
+                self.replay()
+            return tuple(b.clone() for b in (*self.buffers[: self.carried], *(kept[:count] for kept in self.rows)))
 
     def _fill(self, arrays: tuple[Array, ...]) -> None:
         self.iteration.zero_()
