@@ -17,12 +17,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from portablenn.backend import Backend, Compiled
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Array, Program
 
-from .graph import GraphLoop
+from .graph import GraphLoop, zeros
 
 TENSORS_ALONE = frozenset(
     "atan2 copysign equal greater greater_equal hypot less less_equal logaddexp maximum minimum nextafter not_equal".split()
@@ -70,8 +71,7 @@ class TorchLoop:
     """Many steps; ``how`` says in which way, and why not in the faster one that was tried."""
 
     def __init__(self, kind: str, how: str, eager: Compiled, make: Callable[[], Compiled] | None = None) -> None:
-        self.kind, self.how, self.eager, self.make = kind, how, eager, make
-        self.fast: Compiled | None = None
+        self.kind, self.how, self.eager, self.make, self.fast = kind, how, eager, make, None
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
         """Steps are pure, so those that failed in the faster way can be taken again in the plain one."""
@@ -109,7 +109,9 @@ class TorchBackend(Backend):
         if wish == "compile":
 
             def compiled() -> Compiled:
-                return partial(self._loop, torch.compile(step, dynamic=False), program, carried)
+                inputs = [zeros(v.type, self.device) for v in program.inputs]
+                flat = make_fx(step)(*inputs)  # the operations alone: torch.compile stumbles over the interpreter
+                return partial(self._loop, torch.compile(flat, dynamic=False, fullgraph=True), program, carried)
 
             return TorchLoop(kind, "torch.compile", eager, compiled)
         if wish == "graph" and kind == "cuda":
@@ -140,6 +142,4 @@ class TorchBackend(Backend):
     @classmethod
     def accelerator(cls) -> str | None:
         """CUDA's first device, or Apple's; Apple's has no float64."""
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else None
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None

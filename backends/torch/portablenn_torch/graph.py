@@ -33,32 +33,29 @@ def capture(step: Callable[[], None], device: Any) -> Callable[[], None]:
     return graph.replay
 
 
+def zeros(t: ArrayType, device: Any, *rows: int) -> Array:
+    """An array of this type, or of rows of it."""
+    return torch.zeros((*rows, *t.shape), dtype=getattr(torch, t.dtype), device=device)
+
+
 class GraphLoop:
     """``loop(count, *carry, *data)``, captured at first, when large data moved, and when more steps are to be kept."""
 
     def __init__(self, step: Compiled, program: Program, carried: int, device: Any) -> None:
-        def empty(t: ArrayType, *rows: int) -> Array:
-            return torch.empty((*rows, *t.shape), dtype=getattr(torch, t.dtype), device=device)
-
-        self.step, self.carried, self.device, self.empty = step, carried, device, empty
+        self.step, self.carried, self.device, self.lock = step, carried, device, threading.Lock()
         first, *types = (v.type for v in program.inputs)
-        self.iteration = empty(first)
-        self.buffers = [empty(t) if i < carried or t.size < LARGE else None for i, t in enumerate(types)]
-        self.outputs = [v.type for v in program.outputs[carried:]]
-        self.capacity, self.where, self.rows = 0, [], []
-        self.lock, self.replay = threading.Lock(), None
+        self.iteration, self.outputs = zeros(first, device), [v.type for v in program.outputs[carried:]]
+        self.buffers = [zeros(t, device) if i < carried or t.size < LARGE else None for i, t in enumerate(types)]
+        self.capacity, self.where, self.rows, self.replay = 0, [], [], None
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
         where = [(a.data_ptr(), a.stride()) for a, b in zip(arrays, self.buffers) if b is None]
         with self.lock:  # networks of the same make share this loop, in any thread
             self._fill(arrays)
             if count > self.capacity or where != self.where:
-                self.capacity, self.where, self.replay = (
-                    max(count, self.capacity),
-                    where,
-                    None,
-                )  # its memory is given back
-                self.rows = [self.empty(t, self.capacity) for t in self.outputs]
+                self.capacity, self.where = max(count, self.capacity), where
+                self.replay = None  # its memory is the new one's
+                self.rows = [zeros(t, self.device, self.capacity) for t in self.outputs]
                 inputs = [a if b is None else b for a, b in zip(arrays, self.buffers)]
                 self.replay = capture(lambda: self._advance(inputs), self.device)
                 self._fill(arrays)
