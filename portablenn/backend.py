@@ -55,9 +55,12 @@ class Backend:
     ----------
     install
         What to type where the library is missing, of the class; "" if the name of the distribution says it.
+    library
+        Whose arrays a plug-in works on, of the class, if they are not those of the library that it is named after.
     """
 
     install = ""
+    library = ""
 
     def __init__(self, name: str, xp: Any, device: Any = None) -> None:
         self.name = name
@@ -65,10 +68,10 @@ class Backend:
         self.device = device_of(xp.zeros((), device=device))  # "cpu" becomes the library's own object
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Backend) and (self.xp, self.device) == (other.xp, other.device)
+        return type(self) is type(other) and (self.xp, self.device) == (other.xp, other.device)
 
     def __hash__(self) -> int:
-        return hash((id(self.xp), str(self.device)))
+        return hash((type(self), id(self.xp), str(self.device)))
 
     @property
     def full_name(self) -> str:

@@ -79,15 +79,18 @@ def _by_name(name: str) -> Backend:
         if device not in ("", "cpu"):
             raise BackendError(f"numpy has no device {device!r}, only 'cpu'")
         return NUMPY
+    arrays = (plugin(library).library if library in plugins() else "") or library
     try:
-        module = importlib.import_module(library)
+        module = importlib.import_module(arrays)
     except ImportError as error:
         raise BackendError(
             f"backend {name!r} cannot be imported ({error}). Install that library, or choose 'numpy'"
         ) from error
     xp = _completed(module)
     try:
-        return _of_namespace(xp, _device(module, device))
+        if arrays == library:
+            return _of_namespace(xp, _device(module, device))
+        return plugin(library)(library, xp, device or None)
     except (BackendError, TypeError, ValueError, LookupError, RuntimeError, AssertionError) as error:
         raise BackendError(f"backend {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 

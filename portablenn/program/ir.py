@@ -118,6 +118,11 @@ class Operation:
         return tuple(argument for argument in self.arguments if isinstance(argument, Variable))
 
     @property
+    def results(self) -> tuple[Variable, ...]:
+        """The one result, as a group of operations names its several."""
+        return (self.result,)
+
+    @property
     def key(self) -> tuple[Any, ...]:
         """Equal for operations that compute the same thing; 1, 1.0 and True stay apart."""
         statics = (*self.arguments, *itertools.chain.from_iterable(sorted(self.parameters.items())))

@@ -13,28 +13,39 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import array_api_compat.numpy as xp
 import numpy as np
 
+from .fuse import Extent, Group, Unit
 from .interpret import execute
 from .ir import Array, ArrayType, Operation, Program, Variable
 from .numpy_calls import CALLS, UFUNCS, VIEWS, Code, Operand, address, can_write, same_memory
 from .simplify import drop_dead
 
 
-def plan(program: Program) -> Callable[..., tuple[Array, ...]]:
+class Fusion(Protocol):
+    """How a plug-in computes groups of operations; without one the plan computes each operation by itself."""
+
+    def units(self, program: Program) -> Sequence[Unit]:
+        """The program's operations, and the groups that take the place of some."""
+
+    def call(self, code: Code, group: Group, reads: list[Operand], results: list[Operand]) -> None:
+        """Write the line that computes ``results``; one may lie in the memory of a full value that is read."""
+
+
+def plan(program: Program, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
     """A callable with the meaning of ``program`` on NumPy arrays; its results are the caller's own.
 
     Calls from several threads at once get memory of their own.
     """
     contracted = _contracted(program)
-    return _Pool(lambda: _Planner(contracted, carried=None).call())
+    return _Pool(lambda: _Planner(contracted, None, fusion).call())
 
 
-def plan_loop(program: Program, carried: int) -> Callable[..., tuple[Array, ...]]:
+def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
     """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times without leaving the function.
 
     Parameters
@@ -44,6 +55,8 @@ def plan_loop(program: Program, carried: int) -> Callable[..., tuple[Array, ...]
         data that stay the same; outputs are the carried arrays, then what is to be collected of each step.
     carried
         How many arrays are carried.
+    fusion
+        Computes groups of operations.
 
     Returns
     -------
@@ -51,7 +64,7 @@ def plan_loop(program: Program, carried: int) -> Callable[..., tuple[Array, ...]
         Returns the carried arrays after the last step, then the collected ones with ``count`` rows each.
     """
     contracted = _contracted(program)
-    return _Pool(lambda: _Planner(contracted, carried).loop())
+    return _Pool(lambda: _Planner(contracted, carried, fusion).loop())
 
 
 def _contracted(program: Program) -> Program:
@@ -122,8 +135,10 @@ class _Storage:
 
 
 class _Planner:
-    def __init__(self, program: Program, carried: int | None) -> None:
+    def __init__(self, program: Program, carried: int | None, fusion: Fusion | None = None) -> None:
         self.program = program
+        self.fusion = fusion
+        self.units = program.operations if fusion is None else fusion.units(program)
         self.looping = carried is not None
         self.carry = program.inputs[1 : 1 + (carried or 0)] if self.looping else ()
         self.carry_out = program.outputs[: len(self.carry)]
@@ -132,10 +147,10 @@ class _Planner:
         self.operands: dict[Variable, Operand] = {}
         self.storages: dict[Variable, _Storage] = {}
         self.free: list[np.ndarray] = []
-        self.uses = Counter(v for operation in program.operations for v in operation.reads)
+        self.uses = Counter(v for unit in self.units for v in unit.reads)
         self.outputs = set(program.outputs)
         self.targets = dict(zip(self.carry_out, self.carry, strict=True))
-        self.places: dict[Variable, tuple[Operation, int]] = {}
+        self.places: dict[Variable, tuple[Operation, int]] = {}  # in which concatenation, and from where on
         self.varying: set[Variable] = set()
         self.parameters: list[str] = []
 
@@ -145,8 +160,8 @@ class _Planner:
         """Straight through, once; results leave the plan's memory."""
         self._take_inputs()
         self._find_places()
-        for operation in self.program.operations:
-            self._compute(operation)
+        for unit in self.units:
+            self._compute(unit)
         results = ", ".join(self._leaving(v) for v in self.program.outputs)
         return self._function([*self.code.lines, f"return ({results}{',' * bool(results)})"])
 
@@ -156,13 +171,13 @@ class _Planner:
         self._find_places()
         self._find_varying()
         code = self.code
-        for operation in self.program.operations:
-            if not self._varies(operation):
-                self._compute(operation)
+        for unit in self.units:
+            if not self._varies(unit):
+                self._compute(unit)
         before, code.lines = code.lines, []
-        for operation in self.program.operations:
-            if self._varies(operation):
-                self._compute(operation)
+        for unit in self.units:
+            if self._varies(unit):
+                self._compute(unit)
         collected = self.program.outputs[len(self.carry) :]
         for i, variable in enumerate(collected):
             empty = (
@@ -209,40 +224,62 @@ class _Planner:
 
     def _find_places(self) -> None:
         """The results that can be computed where a later concatenation wants them."""
-        made_by = {operation.result: operation for operation in self.program.operations}
-        for operation in self.program.operations:
+        made_by = {result: unit for unit in self.units for result in unit.results}
+        for operation in self.units:
+            if isinstance(operation, Group) or operation.name != "concat":
+                continue
             axis, start = operation.parameters.get("axis", 0), 0
-            if operation.name != "concat" or any(n != 1 for n in operation.result.type.shape[:axis]):
+            if any(n != 1 for n in operation.result.type.shape[:axis]):
                 continue
             for piece in operation.reads:
-                source = made_by.get(piece)
-                if source is not None and source.name == "reshape":
-                    source = made_by.get(source.reads[0])
-                if source is not None and source.name not in VIEWS and source.name != "concat" and can_write(source):
-                    same = source.result.type.dtype == operation.result.type.dtype
-                    if same and source.result not in self.places and source.result not in self.targets:
-                        self.places[source.result] = (operation, start)
+                value, source = piece, made_by.get(piece)
+                if isinstance(source, Operation) and source.name == "reshape":
+                    value = source.reads[0]
+                    source = made_by.get(value)
+                same = value.type.dtype == operation.result.type.dtype
+                free = value not in self.places and value not in self.targets
+                if source is not None and _can_write_anywhere(source) and same and free:
+                    self.places[value] = (operation, start)
                 start += piece.type.shape[axis]
 
     def _find_varying(self) -> None:
         self.varying = {*self.carry, self.iteration}  # type: ignore[arg-type]
-        for operation in self.program.operations:
-            if any(v in self.varying for v in operation.reads):
-                self.varying.add(operation.result)
+        for unit in self.units:
+            if any(v in self.varying for v in unit.reads):
+                self.varying.update(unit.results)
         self.targets = {result: home for result, home in self.targets.items() if result in self.varying}
-        for operation in self.program.operations:  # what the loop reads must outlive each of its rounds
-            if operation.result in self.varying:
-                self.outputs.update(v for v in operation.reads if v not in self.varying)
-                if operation.name == "concat":
-                    for variable in [v for v, (home, _) in self.places.items() if home is operation]:
-                        if variable not in self.varying:
-                            del self.places[variable]
+        for unit in self.units:  # what the loop reads must outlive each of its rounds
+            if self._varies(unit):
+                self.outputs.update(v for v in unit.reads if v not in self.varying)
+                for variable in [v for v, (home, _) in self.places.items() if home is unit]:
+                    if variable not in self.varying:
+                        del self.places[variable]
 
-    def _varies(self, operation: Operation) -> bool:
-        return operation.result in self.varying
+    def _varies(self, unit: Unit) -> bool:
+        return any(result in self.varying for result in unit.results)
 
-    def _compute(self, operation: Operation) -> None:
-        """Find memory for one operation and write the call that fills it."""
+    def _compute(self, unit: Unit) -> None:
+        """Find memory for the results of one unit and write the call that fills it."""
+        if isinstance(unit, Group):
+            self._compute_group(unit)
+        else:
+            self._compute_operation(unit)
+        for variable in unit.reads:
+            self._read(variable)
+
+    def _compute_group(self, group: Group) -> None:
+        assert self.fusion is not None
+        reads = [self.operands[v] for v in group.reads]
+        taken: set[_Storage] = set()
+        results = []
+        for result in group.results:
+            out = self._memory_for(result, self._overwritten_in(group, result, taken))
+            taken.add(self.storages[result])
+            self.operands[result] = out
+            results.append(out)
+        self.fusion.call(self.code, group, reads, results)
+
+    def _compute_operation(self, operation: Operation) -> None:
         arguments = [self.operands[a] if isinstance(a, Variable) else a for a in operation.arguments]
         known = all(a.array is not None for a in arguments if isinstance(a, Operand))
         if known and not any(v in self.storages for v in operation.reads):
@@ -250,13 +287,11 @@ class _Planner:
         elif operation.name in VIEWS and self._look(operation, arguments):
             pass
         elif can_write(operation):
-            out = self._memory_for(operation, arguments)
+            out = self._memory_for(operation.result, self._overwritten(operation))
             self.operands[operation.result] = out
             CALLS[operation.name](self.code, operation, arguments, out)
         else:
             self._call_interpreter(operation, arguments)
-        for variable in operation.reads:
-            self._read(variable)
 
     def _precompute(self, operation: Operation, arguments: list[Any]) -> None:
         """Of constants only: computed now, for good."""
@@ -292,8 +327,7 @@ class _Planner:
         self.code.lines.append(f"{name} = {call}")
         self.operands[operation.result] = Operand(operation.result.type, name=name)
 
-    def _memory_for(self, operation: Operation, arguments: list[Any]) -> Operand:
-        result = operation.result
+    def _memory_for(self, result: Variable, overwritten: _Storage | None) -> Operand:
         if result in self.places:
             concat, start = self.places[result]
             storage = self._settle(concat.result, None)
@@ -304,24 +338,34 @@ class _Planner:
             return Operand(result.type, memory)
         if result in self.operands:  # a concatenation whose pieces asked for memory before
             return self.operands[result]
-        storage = self._settle(result, self._overwritten(operation) or self._dead_target(operation))
+        storage = self._settle(result, overwritten or self._dead_target(result))
         return Operand(result.type, storage.look(result.type))
 
     def _overwritten(self, operation: Operation) -> _Storage | None:
         """The memory of an argument that this elementwise operation reads last; best where a carried result belongs."""
         if operation.name not in UFUNCS:
             return None
+        return self._last_read(operation, operation.reads, operation.result)
+
+    def _overwritten_in(self, group: Group, result: Variable, taken: set[_Storage]) -> _Storage | None:
+        """Likewise for a group of one sweep, where each element is read before it is written; not twice the same."""
+        if max(group.levels.values()) > 0 or group.extents[result] != Extent.FULL:
+            return None
+        full = [v for v in group.reads if group.extents[v] == Extent.FULL and self.storages.get(v) not in taken]
+        return self._last_read(group, full, result)
+
+    def _last_read(self, unit: Unit, reads: Sequence[Variable], result: Variable) -> _Storage | None:
         candidates = []
-        for variable in operation.reads:
+        for variable in reads:
             storage = self.storages.get(variable)
-            if storage is None or storage.pinned or variable.type != operation.result.type:
+            if storage is None or storage.pinned or variable.type != result.type:
                 continue
             array = self._array(variable)
-            together = [v for v in operation.reads if self.storages.get(v) is storage]
+            together = [v for v in unit.reads if self.storages.get(v) is storage]
             alike = all(same_memory(self._array(v), array) for v in together)
             if storage.pending == len(together) and alike and _covers(array, storage.memory):
                 candidates.append(storage)
-        target = self.targets.get(operation.result)
+        target = self.targets.get(result)
         wanted = self.storages[target] if target is not None else None
         return wanted if wanted in candidates else next(iter(candidates), None)
 
@@ -331,10 +375,10 @@ class _Planner:
         assert array is not None
         return array
 
-    def _dead_target(self, operation: Operation) -> _Storage | None:
+    def _dead_target(self, result: Variable) -> _Storage | None:
         """The memory where a carried result belongs, if nobody reads what lies there any more."""
-        target = self.targets.get(operation.result)
-        if target is None or target.type != operation.result.type:
+        target = self.targets.get(result)
+        if target is None or target.type != result.type:
             return None
         storage = self.storages[target]
         return storage if storage.pending == 0 else None
@@ -402,6 +446,13 @@ class _Planner:
         if self.storages.get(result) is not self.storages[variable]:
             return False
         return same_memory(self._array(result), self._array(variable))
+
+
+def _can_write_anywhere(unit: Unit) -> bool:
+    """Whether the results of ``unit`` can be computed into memory of our choice."""
+    if isinstance(unit, Group):
+        return True
+    return unit.name not in VIEWS and unit.name != "concat" and can_write(unit)
 
 
 def _covers(array: np.ndarray, memory: np.ndarray) -> bool:

@@ -1,0 +1,154 @@
+"""Running a schedule: a program call by call, a training step as a graph that is replayed.
+
+Requires a device (`device.Cuda`, or a test's stand-in). What changes from step to step (the number of the step, carried
+values) lives on the device, so a replay sends nothing and reads nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from portablenn.program.ir import Array, ArrayType
+
+from .places import BYTES, Place, Storage, size_of
+from .schedule import Schedule
+
+SMALL = 16 << 20
+"""Bytes of an input up to which it is copied to a place of its own at each call, so that the graph need not be recorded
+anew where it lies elsewhere next time, as the order of the rows does each epoch."""
+
+Make = Callable[[ArrayType], Array]
+
+
+class Straight:
+    """A program, its kernels asked for one by one on the caller's stream; calls from several threads do not meet."""
+
+    def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
+        self.device, self.schedule, self.types, self.make, self.as_input = device, schedule, types, make, as_input
+        self.functions = device.functions(schedule.kernels)
+        self.constants = [as_input(c) for c in schedule.constants]
+        self.how = f"{len(schedule.calls)} kernels and products a call"
+
+    def __call__(self, *inputs: Array) -> tuple[Array, ...]:
+        device = self.device
+        arrays = [self.as_input(x) for x in inputs]
+        with device.working():
+            arena = device.memory(self.schedule.arena)
+
+            def base(storage: Storage) -> int:
+                return _base(device, storage, arena, arrays, self.constants)
+
+            device.run(self.schedule.calls, self.functions, base)
+            results = []
+            for place, type in zip(self.schedule.results, self.types, strict=True):
+                result = self.make(type)
+                _copy_out(device, place, base, result, type)
+                results.append(result)
+        return tuple(results)
+
+
+class Replayed:
+    """A loop of steps: one step is recorded as a graph, which is then launched once a step.
+
+    The caller's carried arrays are copied into homes of our own, and what they have become is copied out at the end.
+    """
+
+    def __init__(self, device: Any, schedule: Schedule, carry: Sequence[ArrayType], make: Make, as_input: Any) -> None:
+        self.device, self.schedule, self.carry, self.make, self.as_input = device, schedule, carry, make, as_input
+        self.functions = device.functions(schedule.kernels)
+        self.constants = [as_input(c) for c in schedule.constants]
+        self.arena = device.memory(schedule.arena)
+        self.homes = [device.memory(size_of(t)) for t in carry]
+        self.counter = device.memory(4)
+        self.copies: dict[int, Any] = {}
+        self.kept: list[Any] = []
+        self.rows = 0
+        self.recorded: tuple[Any, Any] | None = None
+        self.lock = threading.Lock()
+        self.how = f"a CUDA graph of {len(schedule.calls)} kernels and products a step"
+
+    def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
+        device = self.device
+        with self.lock, device.working():
+            arrays = tuple(map(self.as_input, arrays))
+            carry, data = arrays[: len(self.carry)], arrays[len(self.carry) :]
+            self._make_room(count)
+            inputs = [self._steady(i, array) for i, array in enumerate(data)]
+            if count:
+                graph = self._graph(inputs, carry)
+                self._set(carry)
+                for _ in range(count):
+                    graph.launch()
+            else:
+                self._set(carry)
+            return self._results(count)
+
+    def _make_room(self, count: int) -> None:
+        """For what is kept of each step."""
+        if count > self.rows or not self.kept:
+            self.rows = max(count, 2 * self.rows)
+            self.kept = [self.device.memory(self.rows * size_of(t)) for t in self.schedule.collected]
+            self.recorded = None
+
+    def _steady(self, index: int, array: Array) -> Any:
+        """The array, or a copy of a small one where it always lies."""
+        nbytes = int(array.nbytes)
+        if nbytes > SMALL:
+            return array
+        if index not in self.copies:
+            self.copies[index] = self.device.memory(nbytes)
+        self.device.copy(self.device.address(self.copies[index]), self.device.address(array), nbytes)
+        return self.copies[index]
+
+    def _set(self, carry: Sequence[Array]) -> None:
+        device = self.device
+        device.clear(device.address(self.counter), 4)
+        for home, array in zip(self.homes, carry, strict=True):
+            device.copy(device.address(home), device.address(array), int(array.nbytes))
+
+    def _graph(self, inputs: list[Any], carry: Sequence[Array]) -> Any:
+        """The graph for inputs at these addresses. It is run once without recording: libraries set themselves up then."""
+        device = self.device
+        where = tuple(map(device.address, inputs))
+        if self.recorded is None or self.recorded[0] != where:
+
+            def base(storage: Storage) -> int:
+                if storage.kind == "carry":
+                    return device.address(self.homes[storage.index])
+                if storage.kind == "counter":
+                    return device.address(self.counter)
+                if storage.kind == "collected":
+                    return device.address(self.kept[storage.index])
+                return _base(device, storage, self.arena, inputs, self.constants)
+
+            def ask() -> None:
+                device.run(self.schedule.calls, self.functions, base)
+
+            self._set(carry)
+            ask()
+            self.recorded = (where, device.record(ask))
+        return self.recorded[1]
+
+    def _results(self, count: int) -> tuple[Array, ...]:
+        carried = [self._copied(memory, type) for memory, type in zip(self.homes, self.carry, strict=True)]
+        kept = zip(self.kept, self.schedule.collected, strict=True)
+        return (*carried, *(self._copied(m, ArrayType((count, *t.shape), t.dtype)) for m, t in kept))
+
+    def _copied(self, memory: Any, type: ArrayType) -> Array:
+        result = self.make(type)
+        self.device.copy(self.device.address(result), self.device.address(memory), size_of(type))
+        return result
+
+
+def _base(device: Any, storage: Storage, arena: Any, inputs: Sequence[Any], constants: Sequence[Any]) -> int:
+    if storage.kind == "arena":
+        return int(device.address(arena)) + storage.index
+    return int(device.address((inputs if storage.kind == "input" else constants)[storage.index]))
+
+
+def _copy_out(device: Any, place: Place, base: Callable[[Storage], int], result: Array, type: ArrayType) -> None:
+    """A result of a program, which lies in order: see `schedule.Schedule.results`."""
+    source = base(place.storage) + place.offset * BYTES[place.dtype]
+    device.copy(device.address(result), source, size_of(type))

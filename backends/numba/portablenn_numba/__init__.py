@@ -1,0 +1,36 @@
+"""portablenn on NumPy arrays with Numba: the plan, with each group of elementwise operations one compiled loop.
+
+Requires Numba. Loops run on one thread, beside the threads of BLAS: both pools spin while they wait, and on two cores two
+of them made a step a hundred times slower.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portablenn.backend import Compiled, NumpyBackend
+from portablenn.program.ir import Program
+from portablenn.program.plan import plan, plan_loop
+
+from .loops import Loops
+
+
+class NumbaBackend(NumpyBackend):
+    """NumPy's arrays on the CPU, through the plan with compiled loops."""
+
+    library = "numpy"
+    install = 'pip install "portablenn-numba"'
+
+    def __init__(self, name: str, xp: Any, device: Any) -> None:
+        super().__init__()
+        if device not in (None, self.device):
+            raise ValueError(f"it runs on 'cpu' alone, found {device!r}")
+        self.name = name
+
+    def compile(self, program: Program) -> Compiled:
+        """See `portablenn.program.plan.plan`."""
+        return plan(program, Loops())
+
+    def compile_loop(self, program: Program, carried: int) -> Compiled:
+        """See `portablenn.program.plan.plan_loop`."""
+        return plan_loop(program, carried, Loops())

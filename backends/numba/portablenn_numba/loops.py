@@ -1,0 +1,364 @@
+"""Groups of operations as the text of loops, and the loops as compiled functions, kept on disk.
+
+Requires Numba. The text does not say how many rows and columns there are, so that programs of any size share it. Each
+operation's result is cast to its dtype at once, for Numba widens: int32 + int32 is int64 there, float32 * 0.5 is float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from portablenn.program.fuse import REDUCTIONS, Extent, Group, Unit, fuse
+from portablenn.program.ir import Operation, Program, Variable
+from portablenn.program.numpy_calls import Code, Operand, same_memory
+
+DTYPES = {"bool": "b1", "int32": "i4", "int64": "i8", "float32": "f4", "float64": "f8"}
+
+CHEAP = {
+    "abs": "abs({0})", "add": "{0} + {1}", "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}",
+    "bitwise_xor": "{0} ^ {1}", "bitwise_left_shift": "{0} << {1}", "bitwise_right_shift": "{0} >> {1}",
+    "broadcast_to": "{0}", "ceil": "np.ceil({0})", "copysign": "np.copysign({0}, {1})", "divide": "{0} / {1}",
+    "equal": "{0} == {1}", "floor": "np.floor({0})", "greater": "{0} > {1}", "greater_equal": "{0} >= {1}",
+    "isfinite": "np.isfinite({0})", "isinf": "np.isinf({0})", "isnan": "np.isnan({0})", "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}", "logical_and": "{0} & {1}", "logical_not": "not {0}", "logical_or": "{0} | {1}",
+    "logical_xor": "{0} ^ {1}", "maximum": "{0} if ({0} > {1} or {0} != {0}) else {1}",
+    "minimum": "{0} if ({0} < {1} or {0} != {0}) else {1}", "multiply": "{0} * {1}", "negative": "-{0}",
+    "not_equal": "{0} != {1}", "reciprocal": "1 / {0}", "round": "np.rint({0})",
+    "sign": "{0} if {0} != {0} else ({0} > 0) - ({0} < 0)",
+    "sqrt": "np.sqrt({0})", "square": "{0} * {0}", "subtract": "{0} - {1}", "trunc": "np.trunc({0})",
+    "where": "{1} if {0} else {2}",
+}  # fmt: skip
+"""Expressions that compile to a few instructions on vectors of elements."""
+
+DEAR = {
+    "acos": "np.arccos({0})", "acosh": "np.arccosh({0})", "asin": "np.arcsin({0})", "asinh": "np.arcsinh({0})",
+    "atan": "np.arctan({0})", "atan2": "np.arctan2({0}, {1})", "atanh": "np.arctanh({0})", "cos": "np.cos({0})",
+    "cosh": "np.cosh({0})", "exp": "np.exp({0})", "expm1": "np.expm1({0})", "hypot": "np.hypot({0}, {1})",
+    "log": "np.log({0})", "log10": "np.log10({0})", "log1p": "np.log1p({0})", "log2": "np.log2({0})",
+    "pow": "{0} ** {1}", "sin": "np.sin({0})", "sinh": "np.sinh({0})", "tan": "np.tan({0})", "tanh": "np.tanh({0})",
+}  # fmt: skip
+"""Expressions that call the C library for each element, which NumPy does several at a time."""
+
+FEW = 8192
+"""Elements up to which a loop is faster with a dear expression than without it."""
+
+LONG = 64
+"""Columns from which a row's sum is worth a function that adds in any order, several at a time."""
+
+REAL_ONLY = frozenset({"ceil", "divide", "floor", "negative", "pow", "reciprocal", "round", "sign", "trunc", *DEAR})
+
+ACCUMULATE = {
+    "sum": "{0} = {2}({0} + {1})",
+    "max": "{0} = {1} if ({1} > {0} or {1} != {1}) else {0}",
+    "min": "{0} = {1} if ({1} < {0} or {1} != {1}) else {0}",
+}
+START = {"sum": "0", "max": "-np.inf", "min": "np.inf"}
+
+PRELUDE = """import numba
+import numpy as np
+
+b1, i4, i8, f4, f8 = np.bool_, np.int32, np.int64, np.float32, np.float64
+
+
+@numba.njit(fastmath={"reassoc"})
+def row_sum(x):
+    total = x.dtype.type(0)
+    for j in range(x.shape[0]):
+        total += x[j]
+    return total
+
+
+"""
+
+
+class Loops:
+    """Computes the groups of a plan (`portablenn.program.plan.Fusion`)."""
+
+    def units(self, program: Program) -> Sequence[Unit]:
+        """All groups of two operations and more."""
+        return fuse(program, fusible)
+
+    def call(self, code: Code, group: Group, reads: list[Operand], results: list[Operand]) -> None:
+        """Call the group's loop on flat looks at its arrays."""
+        writer = _Writer(group, [_index_of(reads, result) for result in results])
+        arguments = [_look(code, group, v, o, writer.flat) for v, o in zip(group.reads, reads, strict=True)]
+        for variable, operand, place in zip(group.results, results, writer.places, strict=True):
+            if place is None:
+                arguments.append(_look(code, group, variable, operand, writer.flat))
+        code.call(compiled(writer.text(), writer.signature()), *arguments)
+
+
+def fusible(operation: Operation) -> bool:
+    """Whether there is an expression for it, and it is worth its price."""
+    dtypes = {v.type.dtype for v in (*operation.reads, operation.result)}
+    if not dtypes <= DTYPES.keys():
+        return False
+    if operation.name in REDUCTIONS or operation.name in ("astype", "reshape"):
+        return True
+    if operation.name in REAL_ONLY and any(d.kind != "real floating" for d in dtypes):
+        return False
+    return operation.name in CHEAP or (operation.name in DEAR and operation.result.type.size <= FEW)
+
+
+def _index_of(reads: list[Operand], result: Operand) -> int | None:
+    """Which of the arrays that are read lies where the result will."""
+    for i, operand in enumerate(reads):
+        if operand.array is not None and result.array is not None and same_memory(operand.array, result.array):
+            return i
+    return None
+
+
+def _look(code: Code, group: Group, variable: Variable, operand: Operand, flat: bool) -> str:
+    """The array as the loop takes it: contiguous, (rows, columns), (rows,), (columns,), () or flat."""
+    shape = {
+        Extent.ONE: (),
+        Extent.ROW: (group.rows,),
+        Extent.COLUMN: (group.columns,),
+        Extent.FULL: (group.rows * group.columns,) if flat else (group.rows, group.columns),
+    }[group.extents[variable]]
+    if operand.array is None:
+        return f"{code.bind(np.ascontiguousarray)}({operand.name}).reshape({shape})"
+    if operand.array.flags.c_contiguous:
+        return operand.text(code) if operand.array.shape == shape else code.bind(operand.array.reshape(shape))
+    copy = np.empty(operand.array.shape, dtype=operand.array.dtype)
+    code.call(np.copyto, code.bind(copy), operand.text(code))
+    return code.bind(copy.reshape(shape))
+
+
+class _Writer:
+    """Writes the loops of one group.
+
+    ``places`` says for each result which of the arrays that are read it overwrites, or None. Such a result has the same
+    name in the text: two names for the same memory would keep the compiler from working on several elements at a time.
+    """
+
+    def __init__(self, group: Group, places: list[int | None]) -> None:
+        self.group = group
+        self.places = places
+        self.sweeps = max(group.levels.values()) + (not self._reduces_last())
+        self.flat = self.sweeps == 1 and {*group.extents.values()} <= {Extent.ONE, Extent.FULL}
+        self.lines: list[str] = []
+        self.names = {o.result: f"v{i}" for i, o in enumerate(group.operations)}
+        self.sources = {v: f"x{i}" for i, v in enumerate(group.reads)}
+        self.sinks = {
+            v: f"y{i}" if place is None else f"x{place}"
+            for i, (v, place) in enumerate(zip(group.results, places, strict=True))
+        }
+        self.scratch: dict[Variable, str] = {}
+
+    def _reduces_last(self) -> bool:
+        """Whether nothing is swept over after the last reductions."""
+        group, last = self.group, max(self.group.levels.values())
+        swept = [v for v, level in group.levels.items() if level == last and group.extents[v] == Extent.FULL]
+        return last > 0 and not swept
+
+    def signature(self) -> Any:
+        """Numba's types of the arguments."""
+        given = [*self.group.reads]
+        given += [v for v, place in zip(self.group.results, self.places, strict=True) if place is None]
+        dimensions = {Extent.ONE: 0, Extent.ROW: 1, Extent.COLUMN: 1, Extent.FULL: 1 if self.flat else 2}
+        return tuple(
+            types.Array(numba.from_dtype(np.dtype(v.type.dtype)), dimensions[self.group.extents[v]], "C") for v in given
+        )
+
+    def text(self) -> str:
+        """The function ``loops``."""
+        group = self.group
+        fresh = [name for name, place in zip(self.sinks.values(), self.places, strict=True) if place is None]
+        full = {e: [v for v in group.extents if group.extents[v] == e] for e in Extent}
+        varies = any(full[e] for e in (Extent.ROW, Extent.COLUMN, Extent.FULL))
+        self._find_scratch()
+        self._load(1, full[Extent.ONE], "[()]")
+        self._compute(1, [o for o in group.operations if group.extents[o.result] == Extent.ONE])
+        self._store(1, full[Extent.ONE], "[()]")
+        if varies and self.flat:
+            self._sweep(1, 0)
+        elif varies:
+            some = next(v for v in (*group.reads, *group.results) if group.extents[v] == Extent.FULL)
+            name = self.sources.get(some) or self.sinks[some]
+            self.lines += [f"    rows, columns = {name}.shape"]
+            self.lines += [f"    {b} = np.empty(columns, {DTYPES[v.type.dtype]})" for v, b in self.scratch.items()]
+            self.lines += ["    for r in range(rows):"]
+            self._load(2, full[Extent.ROW], "[r]")
+            for level in range(self.sweeps):
+                self._compute(2, self._rows_at(level))
+                self._sweep(2, level)
+            self._compute(2, self._rows_at(self.sweeps))
+            self._store(2, full[Extent.ROW], "[r]")
+        parameters = ", ".join([*self.sources.values(), *fresh])
+        return "\n".join([f"def loops({parameters}):", *self.lines, ""])
+
+    def _rows_at(self, level: int) -> list[Operation]:
+        group = self.group
+        return [
+            o
+            for o in group.operations
+            if group.extents[o.result] == Extent.ROW and group.levels[o.result] == level and o.name not in REDUCTIONS
+        ]
+
+    def _swept_at(self, level: int) -> list[Operation]:
+        """What the sweep of a level computes: full values, and the reductions whose results the next level may use."""
+        group = self.group
+        return [
+            o
+            for o in group.operations
+            if (group.extents[o.result] == Extent.FULL and group.levels[o.result] == level)
+            or (o.name in REDUCTIONS and group.levels[o.result] == level + 1)
+        ]
+
+    def _find_scratch(self) -> None:
+        """Full values that a later sweep reads again, or that are added up apart, get a row of memory."""
+        for level in range(self.sweeps):
+            for operation in self._swept_at(level):
+                for v in operation.reads:
+                    earlier = v in self.names and self.group.extents[v] == Extent.FULL and self.group.levels[v] < level
+                    if earlier or self._adds_apart(operation):
+                        self.scratch.setdefault(v, f"b{len(self.scratch)}")
+
+    def _adds_apart(self, operation: Operation) -> bool:
+        return operation.name == "sum" and self.group.columns >= LONG
+
+    def _sweep(self, indent: int, level: int) -> None:
+        """One loop over the columns, or over all elements."""
+        group, operations = self.group, self._swept_at(level)
+        if not operations:
+            return
+        reductions = [o for o in operations if o.name in REDUCTIONS]
+        for o in reductions:
+            if not self._adds_apart(o):
+                start = f"{DTYPES[o.result.type.dtype]}({START[o.name]})"
+                self.lines.append(f"{'    ' * indent}{self.names[o.result]} = {start}")
+        needed = list(dict.fromkeys(v for o in operations for v in o.reads))
+        index = "[j]" if self.flat else "[r, j]"
+        some = next((v for v in (*group.reads, *group.results) if group.extents[v] == Extent.FULL), None)
+        count = "columns" if not self.flat else f"{self.sources.get(some) or self.sinks[some]}.shape[0]"  # type: ignore[arg-type,index]
+        self.lines.append(f"{'    ' * indent}for j in range({count}):")
+        self._load(indent + 1, [v for v in needed if group.extents[v] == Extent.COLUMN], "[j]")
+        self._load(indent + 1, [v for v in needed if group.extents[v] == Extent.FULL], index)
+        for v in needed:
+            if v in self.scratch and v in self.names and group.levels[v] < level:
+                self._line(indent + 1, f"{self.names[v]} = {self.scratch[v]}[j]")
+        self._compute(indent + 1, [o for o in operations if o.name not in REDUCTIONS])
+        here = [o.result for o in operations if o.name not in REDUCTIONS]
+        for v in needed if level == 0 else ():
+            if v in self.scratch and v in self.sources:
+                self._line(indent + 1, f"{self.scratch[v]}[j] = {self._name(v)}")
+        for v in here:
+            if v in self.scratch:
+                self._line(indent + 1, f"{self.scratch[v]}[j] = {self.names[v]}")
+        for o in reductions:
+            if not self._adds_apart(o):
+                total, dtype = self.names[o.result], DTYPES[o.result.type.dtype]
+                self._line(indent + 1, ACCUMULATE[o.name].format(total, self._name(o.reads[0]), dtype))
+        self._store(indent + 1, here, index)
+        for o in reductions:
+            if self._adds_apart(o):
+                self._line(indent, f"{self.names[o.result]} = row_sum({self.scratch[o.reads[0]]})")
+
+    def _load(self, indent: int, variables: Iterable[Variable], index: str) -> None:
+        for v in variables:
+            if v in self.sources:
+                self._line(indent, f"{self._name(v)} = {self.sources[v]}{index}")
+
+    def _store(self, indent: int, variables: Iterable[Variable], index: str) -> None:
+        for v in variables:
+            if v in self.sinks:
+                self._line(indent, f"{self.sinks[v]}{index} = {self.names[v]}")
+
+    def _compute(self, indent: int, operations: Iterable[Operation]) -> None:
+        for o in operations:
+            self._line(indent, f"{self.names[o.result]} = {self._expression(o)}")
+
+    def _line(self, indent: int, text: str) -> None:
+        self.lines.append("    " * indent + text)
+
+    def _name(self, variable: Variable) -> str:
+        return self.names.get(variable) or f"a{self.sources[variable][1:]}"
+
+    def _expression(self, operation: Operation) -> str:
+        dtype = DTYPES[operation.result.type.dtype]
+        if operation.name == "reshape":
+            return self._name(operation.reads[0])
+        if operation.name == "astype":
+            x = self._name(operation.reads[0])
+            return f"{x} != 0" if dtype == "b1" else f"{dtype}({x})"
+        if operation.name == "bitwise_invert":
+            x = self._name(operation.reads[0])
+            return f"not {x}" if dtype == "b1" else f"{dtype}(~{x})"
+        numeric = [v.type.dtype for v in operation.reads if v.type.dtype != "bool"]
+        common = DTYPES[np.result_type(*numeric).name] if numeric else "b1"
+        inputs = operation.arguments[:1] if operation.name == "broadcast_to" else operation.arguments
+        arguments = [self._name(a) if isinstance(a, Variable) else _number(a, common) for a in inputs]
+        expression = (CHEAP.get(operation.name) or DEAR[operation.name]).format(*arguments)
+        return expression if dtype == "b1" else f"{dtype}({expression})"
+
+
+def _number(value: float | bool, dtype: str) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{dtype}({'np.nan' if math.isnan(value) else 'np.inf' if value > 0 else '-np.inf'})"
+    return f"{dtype}({value!r})"
+
+
+@functools.cache
+def compiled(text: str, signature: Any) -> Callable[..., None]:
+    """The function of a text: from the folder of compiled code if it is there, else compiled and put there."""
+    text = PRELUDE + text
+    digest = hashlib.sha256(f"{text}{signature}".encode()).hexdigest()[:24]
+    folder = cache_folder()
+    path = _written(folder, f"portablenn_loops_{digest}", text) if folder else None
+    scope: dict[str, Any] = {}
+    if path is None:
+        exec(compile(text, f"<loops {digest}>", "exec"), scope)
+    else:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # where Numba looks for it when it loads what it kept
+        spec.loader.exec_module(module)
+        scope = vars(module)
+    options = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "cache": path is not None}
+    dispatcher = numba.njit([signature], **options)(scope["loops"])
+    # past the dispatcher, which would look at each argument's type again at each call: 0.4 us instead of 0.8
+    return dispatcher.overloads[dispatcher.signatures[0]].entry_point
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Where compiled loops are kept: ``PORTABLENN_CACHE``, or the user's folder of caches; None if it cannot be written."""
+    home = Path.home() if sys.platform != "win32" else Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    usual = {"darwin": home / "Library/Caches", "win32": home}.get(sys.platform, home / ".cache")
+    base = Path(os.environ.get("PORTABLENN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or usual) / "portablenn")
+    folder = base / f"numba-{numba.__version__}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return None
+
+
+def _written(folder: Path, name: str, text: str) -> Path | None:
+    """A file with that text; Numba keeps what it compiles of a file beside it."""
+    path = folder / f"{name}.py"
+    try:
+        if not path.exists() or path.read_text() != text:
+            with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as file:
+                file.write(text)
+            os.replace(file.name, path)
+        return path
+    except OSError:
+        return None

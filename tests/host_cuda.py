@@ -1,0 +1,264 @@
+"""A stand-in for a CUDA device: kernels compiled as C++ for the host, one worker each, and a stream that can be recorded.
+
+It refuses while it is recorded what CuPy refuses then: memory, copies from and to the host, waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from portablenn_cupy import CupyBackend
+from portablenn_cupy.kernels import ON_THE_HOST, PRELUDE, Kernel
+from portablenn_cupy.places import Place, Storage
+from portablenn_cupy.schedule import Product, addresses
+
+import portablenn as pnn
+
+COMPILER = shutil.which("g++") or shutil.which("c++")
+
+
+class Memory:
+    """Some bytes that hold nonsense until they are written."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.bytes = np.full(max(nbytes, 1) + 64, 0xCD, dtype=np.uint8)
+
+
+class HostCuda:
+    """Does what `portablenn_cupy.device.Cuda` does."""
+
+    def __init__(self) -> None:
+        self.recording: list[Callable[[], None]] | None = None
+        self.launches = 0
+        self.broken = ""
+
+    def memory(self, nbytes: int) -> Memory:
+        self.refused("memory")
+        return Memory(nbytes)
+
+    def refused(self, what: str) -> None:
+        if self.recording is not None:
+            raise NotImplementedError(f"{what} is refused while a stream is recorded")
+
+    @staticmethod
+    def address(memory: Any) -> int:
+        array = memory.bytes if isinstance(memory, Memory) else memory
+        return int(array.__array_interface__["data"][0])
+
+    def free(self) -> None:
+        pass
+
+    def functions(self, kernels: dict[str, Kernel]) -> dict[str, Any]:
+        self.refused("compiling")
+        library = compiled("".join(kernel.text for kernel in kernels.values()))
+        return {name: (library, getattr(library, name)) for name in kernels}
+
+    def run(self, calls: Sequence[Kernel | Product], functions: dict[str, Any], base: Callable[[Storage], int]) -> None:
+        for call in calls:
+            places = (call.a, call.b, call.out) if isinstance(call, Product) else call.arguments
+            pointers = addresses(places, base)
+            if isinstance(call, Product):
+                self._do(functools.partial(multiply, call, pointers))
+            else:
+                self._do(functools.partial(launch, *functions[call.name], call.grid[1], pointers))
+
+    def _do(self, work: Callable[[], None]) -> None:
+        if self.recording is None:
+            work()
+            self.launches += 1
+        else:
+            self.recording.append(work)
+
+    def record(self, ask: Callable[[], None]) -> Any:
+        if self.broken:
+            raise NotImplementedError(self.broken)
+        self.recording = []
+        try:
+            ask()
+            recorded = self.recording
+        finally:
+            self.recording = None
+        return Graph(recorded)
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        self.refused("a copy asked for by itself")
+        ctypes.memmove(target, source, nbytes)
+
+    def clear(self, target: int, nbytes: int) -> None:
+        self.refused("clearing")
+        ctypes.memset(target, 0, nbytes)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        self.refused("waiting")
+        yield
+
+
+class Graph:
+    """What was recorded."""
+
+    def __init__(self, work: list[Callable[[], None]]) -> None:
+        self.work = work
+
+    def launch(self) -> None:
+        for one in self.work:
+            one()
+
+
+def launch(library: Any, function: Any, parts: int, pointers: Sequence[int]) -> None:
+    for part in range(parts):
+        library.set_part(part)
+        function(*map(ctypes.c_void_p, pointers))
+
+
+def multiply(call: Product, pointers: Sequence[int]) -> None:
+    """As cuBLAS is asked to, from pointers and distances of lines."""
+    a, b = (lines(place, pointer) for place, pointer in zip((call.a, call.b), pointers, strict=False))
+    memory(call.out, pointers[2])[...] = a @ b
+
+
+def lines(place: Place, pointer: int) -> np.ndarray:
+    from portablenn_cupy.products import line_step
+
+    turned, step = line_step(place)
+    rows, columns = place.shape
+    itemsize = np.dtype(place.dtype).itemsize
+    strides = (itemsize, step * itemsize) if turned else (step * itemsize, itemsize)
+    return np.lib.stride_tricks.as_strided(memory(place, pointer, flat=True), (rows, columns), strides)
+
+
+def memory(place: Place, pointer: int, flat: bool = False) -> np.ndarray:
+    count = int(np.prod(place.shape)) if not flat else 1
+    raw = (ctypes.c_char * (count * np.dtype(place.dtype).itemsize)).from_address(pointer)
+    array = np.frombuffer(raw, dtype=place.dtype)
+    return array if flat else array.reshape(place.shape)
+
+
+@functools.cache
+def compiled(text: str, prelude: str = ON_THE_HOST, *options: str) -> Any:
+    """The kernels as a library of the host."""
+    folder = Path(tempfile.gettempdir()) / "portablenn-host-kernels"
+    folder.mkdir(exist_ok=True)
+    name = hashlib.sha256((prelude + text).encode()).hexdigest()[:24]
+    library = folder / f"{name}.so"
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            source = Path(work) / "kernels.cpp"
+            source.write_text(prelude + text)
+            built = Path(work) / "kernels.so"
+            # -ffp-contract=off: rounded operation by operation, as the oracle is; a GPU contracts to fused multiply-add
+            command = [COMPILER, "-shared", "-fPIC", "-O0", "-std=c++17", "-ffp-contract=off", "-Wall", "-Werror",
+                       "-Wno-unused", "-Wno-maybe-uninitialized", *options, str(source), "-o", str(built)]  # fmt: skip
+            done = subprocess.run(command, capture_output=True, text=True)  # type: ignore[arg-type]
+            assert done.returncode == 0, done.stderr[:3000]
+            built.replace(library)
+    return ctypes.CDLL(str(library))
+
+
+WORKERS = """#include <barrier>
+#include <cmath>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+using namespace std;
+struct Three { int x = 0, y = 0, z = 0; };
+static thread_local Three threadIdx, blockIdx;
+static Three blockDim, gridDim;
+static unique_ptr<barrier<>> the_block;
+static vector<unique_ptr<barrier<>>> warps;
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __shared__ static
+static void __syncthreads() { the_block->arrive_and_wait(); }
+template <class T> static T __shfl_xor_sync(unsigned, T x, int d) {
+    static T lanes[1024];
+    const int me = threadIdx.y * blockDim.x + threadIdx.x;
+    lanes[me] = x;
+    warps[me / 32]->arrive_and_wait();
+    const T theirs = lanes[me ^ d];
+    warps[me / 32]->arrive_and_wait();
+    return theirs;
+}
+template <class... A, size_t... I> static void called(void (*f)(A...), void** p, index_sequence<I...>) { f((A)p[I]...); }
+template <class... A> static void grid(void (*f)(A...), void** p, int gx, int gy, int bx, int by) {
+    gridDim = {gx, gy, 1}; blockDim = {bx, by, 1};
+    for (int y = 0; y < gy; ++y) for (int x = 0; x < gx; ++x) {
+        the_block = make_unique<barrier<>>(bx * by);
+        warps.clear();
+        for (int i = 0; i < bx * by; i += 32) warps.push_back(make_unique<barrier<>>(min(32, bx * by - i)));
+        vector<thread> workers;
+        for (int j = 0; j < by; ++j) for (int i = 0; i < bx; ++i) workers.emplace_back([=] {
+            threadIdx = {i, j, 0}; blockIdx = {x, y, 0};
+            called(f, p, index_sequence_for<A...>());
+        });
+        for (auto& worker : workers) worker.join();
+    }
+}
+"""
+"""What the device's own prelude asks of CUDA, with a thread of the host for each worker of a block."""
+
+
+class ManyWorkers(HostCuda):
+    """Runs the text that a GPU runs, prelude and all: each block with all its workers, one block after the other."""
+
+    def functions(self, kernels: dict[str, Kernel]) -> dict[str, Any]:
+        text = "".join(
+            f'{kernel.text}extern "C" void run_{name}(void** p, int gx, int gy, int bx, int by) '
+            f"{{ grid({name}, p, gx, gy, bx, by); }}\n"
+            for name, kernel in kernels.items()
+        )
+        library = compiled(text, WORKERS + PRELUDE, "-std=c++20", "-pthread")
+        return {name: getattr(library, f"run_{name}") for name in kernels}
+
+    def run(self, calls: Sequence[Kernel | Product], functions: dict[str, Any], base: Callable[[Storage], int]) -> None:
+        for call in calls:
+            if isinstance(call, Product):
+                super().run([call], functions, base)
+                continue
+            pointers = addresses(call.arguments, base)
+            functions[call.name]((ctypes.c_void_p * len(pointers))(*pointers), *call.grid, *call.block)
+
+
+class HostCupy(CupyBackend):
+    """The CuPy plug-in with NumPy's arrays and the stand-in's device."""
+
+    def __init__(self, cuda: HostCuda | None = None) -> None:
+        self.name, self.xp, self.device = "host_cupy", pnn.get_backend("numpy").xp, "cpu"
+        self.cuda = cuda or HostCuda()
+
+    @property
+    def _cuda(self) -> HostCuda:  # type: ignore[override]
+        return self.cuda
+
+    @property
+    def device_name(self) -> str:
+        return "cpu"
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        return pnn.get_backend("numpy").asarray(x, dtype)
+
+    def _make(self, type: Any) -> np.ndarray:
+        self.cuda.refused("memory")
+        return np.empty(type.shape, dtype=type.dtype)
+
+    def _as_input(self, array: Any) -> np.ndarray:
+        self.cuda.refused("a copy from the host")
+        return np.ascontiguousarray(array).reshape(np.shape(array))
+
+    def _on_device(self, run: Any) -> Any:
+        return run
+
+    def synchronize(self) -> None:
+        self.cuda.refused("waiting")

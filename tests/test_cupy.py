@@ -1,0 +1,391 @@
+"""The CuPy plug-in without a GPU: its kernels as C++ of the host, its graphs on a stand-in that refuses what CuPy refuses.
+
+Its kernels are also compiled for a GPU where NVRTC or nvcc is there. On a GPU the conformance kit tests the rest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import programs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import portablenn as pnn
+from portablenn.program.interpret import interpret
+from portablenn.program.simplify import simplify
+
+pytest.importorskip("portablenn_cupy")
+
+import host_cuda
+from portablenn_cupy.kernels import EXPRESSIONS, PRELUDE, Kernel, UnsupportedError, expressible
+from portablenn_cupy.schedule import Product, Schedule, scheduled
+
+xp = pnn.get_backend("numpy").xp
+on_host = pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs a C++ compiler")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(96, 6))
+CLASSES = RNG.integers(0, 4, 96)
+
+
+def traced(function: Any, *arrays: Any) -> Any:
+    return simplify(pnn.trace(function, *(pnn.ArrayType(a.shape, str(a.dtype)) for a in arrays)))
+
+
+def of(*arrays: Any) -> Any:
+    return pnn.array_namespace(*arrays)
+
+
+def agree(function: Any, *arrays: np.ndarray, rtol: float = 1e-12) -> Any:
+    """Check the kernels of ``function`` against its meaning; the compiled function."""
+    program = traced(function, *arrays)
+    run = host_cuda.HostCupy().compile(program)
+    before = [a.copy() for a in arrays]
+    for ours, meant in zip(run(*arrays), interpret(xp, program, *arrays), strict=True):
+        np.testing.assert_allclose(ours, meant, rtol=rtol, atol=1e-12, strict=True)
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    return run
+
+
+@on_host
+@given(programs.shapes, programs.steps, st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_kernels_of_random_programs_agree_with_the_oracle(shapes: Any, instructions: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inputs = [rng.normal(size=shape) for shape in shapes]
+    agree(lambda *a: [*programs.run(of(*a), a, instructions)[-4:], a[0]], *inputs, rtol=1e-9)
+
+
+@on_host
+@given(programs.shapes, programs.steps, st.integers(0, 3), st.lists(st.integers(0, 30), min_size=3, max_size=3))
+@settings(max_examples=40, deadline=None)
+def test_a_replayed_loop_agrees_with_interpreted_steps(
+    shapes: Any, instructions: Any, count: int, places: list[int]
+) -> None:
+    def step(iteration: Any, *inputs: Any) -> Any:
+        values = programs.run(of(iteration), inputs, instructions)
+        carry = []
+        for x, place in zip(inputs[:-1], places, strict=False):
+            fitting = [v for v in values if v.shape == x.shape]
+            chosen = fitting[-1 - place % len(fitting)]
+            carry.append(of(chosen).tanh(chosen) if place % 4 else chosen)
+        return [
+            *carry,
+            of(iteration).sum(values[-1]) + of(iteration).astype(iteration, of(iteration).float64),
+            values[-1],
+        ]
+
+    inputs = [np.asarray(RNG.uniform(-1, 1, shape)) for shape in shapes]
+    carried = len(inputs) - 1
+    program = traced(step, np.asarray(0, np.int32), *inputs)
+    loop = host_cuda.HostCupy().compile_loop(program, carried)
+    expected = pnn.Backend("numpy", xp).compile_loop(program, carried)(count, *inputs)
+    for _ in range(2):
+        for ours, meant in zip(loop(count, *inputs), expected, strict=True):
+            np.testing.assert_allclose(ours, meant, rtol=1e-9, atol=1e-12)
+
+
+def operands(name: str, dtype: str) -> list[np.ndarray]:
+    """Arguments that the operation is defined for, with what is not finite where there is such."""
+    values = np.asarray([0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-3, 7.0])
+    if name in ("acosh", "log", "log2", "log10", "log1p", "sqrt", "pow", "reciprocal", "divide"):
+        values = np.abs(values) + 1.0
+    if name in ("acos", "asin", "atanh"):
+        values = values / 8.0
+    if "float" in dtype:
+        values = np.concatenate([values, [np.inf, -np.inf, np.nan]])
+    arrays = [values.astype(dtype), values[::-1].astype(dtype).copy()]
+    if name.endswith("_shift"):
+        arrays[1] = np.abs(arrays[1])
+    return arrays if name.endswith("_shift") or "{1}" in EXPRESSIONS.get(name, "") else arrays[:1]
+
+
+def expressed() -> Iterable[tuple[str, str]]:
+    special = {"abs", "bitwise_invert", "bitwise_left_shift", "bitwise_right_shift"}
+    for name in sorted(special | EXPRESSIONS.keys() - {"broadcast_to"}):
+        for dtype in ("float32", "float64", "int32", "int64", "uint8", "bool"):
+            try:
+                program = traced(getattr(xp_recording(), name), *operands(name, dtype))
+            except TypeError:
+                continue  # the standard has no such operation of this dtype
+            if all(map(expressible, program.operations)):
+                yield name, dtype
+
+
+def xp_recording() -> Any:
+    """A namespace whose functions look for that of their arguments."""
+
+    class Namespace:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *a: getattr(of(*a), name)(*a)
+
+    return Namespace()
+
+
+@on_host
+@pytest.mark.parametrize(("name", "dtype"), list(expressed()))
+def test_each_expression_agrees_with_the_oracle(name: str, dtype: str) -> None:
+    arrays = operands(name, dtype)
+    program = traced(getattr(xp_recording(), name), *arrays)
+    with np.errstate(all="ignore"):
+        run = host_cuda.HostCupy().compile(program)
+        (ours,), (meant,) = run(*arrays), interpret(xp, program, *arrays)
+    assert run.how.startswith("1 "), run.how
+    np.testing.assert_allclose(ours, meant, rtol=3e-7 if dtype == "float32" else 1e-15, strict=True)
+
+
+CASES = {
+    "columns": lambda x: of(x).sum(x, axis=0),
+    "rows": lambda x: of(x).max(x, axis=1),
+    "all": lambda x: of(x).sum(x),
+    "middle": lambda x: of(x).sum(of(x).reshape(x, (50, 20, -1)), axis=1),
+    "outer": lambda x: of(x).min(of(x).reshape(x, (50, 20, -1)), axis=(0, 2)),
+    "transposed": lambda x: of(x).sum(x.T, axis=0),
+    "argmax": lambda x: of(x).argmax(x, axis=1),
+    "argmin of all": lambda x: of(x).argmin(x),
+    "taken": lambda x: of(x).take(x.T, of(x).asarray([3, 0, 2]), axis=0),
+    "product": lambda x: x.T @ x,
+    "product of slices": lambda x: x[10:20, 1:] @ x[:9, :-1].T,
+    "product of strides": lambda x: x[::2, ::2].T @ x[::2, 1:],
+    "stacked": lambda x: of(x).stack([x, x * 2.0], axis=1),
+    "concatenated": lambda x: of(x).concat([x, x + 1.0, x[:3]], axis=0),
+    "side by side": lambda x: of(x).concat([x, x + 1.0], axis=1),
+    "turned": lambda x: of(x).flip(x, axis=1) * x,
+    "partly broadcast": lambda x: of(x).reshape(x, (50, 20, -1)) * of(x).reshape(x[:20, :1], (1, 20, 1)),
+    "long rows": lambda x: of(x).exp(of(x).reshape(x, (1, -1)) - of(x).max(of(x).reshape(x, (1, -1)), axis=1)),
+}
+
+
+@on_host
+@pytest.mark.parametrize("name", CASES)
+def test_each_kind_of_kernel_agrees_with_the_oracle(name: str) -> None:
+    run = agree(CASES[name], RNG.normal(size=(1000, 5)))
+    assert "operation by operation" not in run.how
+
+
+@on_host
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_networks_train_as_on_numpy(dtype: str) -> None:
+    def trained(backend: Any) -> Any:
+        layers = [pnn.Dense(16, "silu"), pnn.BatchNorm(), pnn.Dropout(0.3), pnn.Dense(8, "relu"), pnn.Dense(4)]
+        net = pnn.Network(
+            layers, 6, "softmax_cross_entropy", pnn.Adam(1e-3, clip_norm=1.0), backend=backend, dtype=dtype
+        )
+        net.fit(X, CLASSES, epochs=2, batch_size=40)
+        return net
+
+    ours, oracle = trained(host_cuda.HostCupy()), trained("numpy")
+    np.testing.assert_allclose(ours.state.theta, oracle.state.theta, rtol=0, atol=1e-5 if dtype == "float32" else 1e-12)
+    assert ours.evaluate(X, CLASSES)["loss"] == pytest.approx(oracle.evaluate(X, CLASSES)["loss"], rel=1e-5)
+
+
+SHARED = {
+    "columns": (lambda x: of(x).sum(x, axis=0), (3000, 70)),
+    "columns of many rows": (lambda x: of(x).max(x, axis=0), (5000, 3)),
+    "rows": (lambda x: of(x).sum(of(x).reshape(x, (2, 3, -1)), axis=2), (6, 20)),
+    "long rows": (lambda x: of(x).min(x, axis=1), (2, 9000)),
+    "all": (lambda x: of(x).sum(x * x), (9000, 2)),
+    "softmax": (lambda x: of(x).exp(x - of(x).max(x, axis=1, keepdims=True)) / of(x).sum(of(x).exp(x), axis=1, keepdims=True), (13, 10)),
+    "softmax of wide rows": (lambda x: x / of(x).sum(of(x).exp(x), axis=1, keepdims=True), (3, 2000)),
+    "elements": (lambda x: of(x).exp(x) + x[0, :] * of(x).sum(x[0, :3]), (40, 30)),
+}  # fmt: skip
+
+
+@on_host
+@pytest.mark.parametrize("name", SHARED)
+def test_workers_that_share_a_row_or_a_column_agree_with_the_oracle(name: str) -> None:
+    """The text that a GPU runs, with its warps and blocks."""
+    function, shape = SHARED[name]
+    x = RNG.normal(size=shape)
+    program = traced(function, x)
+    run = host_cuda.HostCupy(host_cuda.ManyWorkers()).compile(program)
+    assert "operation by operation" not in run.how, run.how
+    for ours, meant in zip(run(x), interpret(xp, program, x), strict=True):
+        np.testing.assert_allclose(ours, meant, rtol=1e-11)
+
+
+def simple(backend: Any, **facts: Any) -> Any:
+    return pnn.mlp([6, 8, 4], "relu", loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=backend, **facts)
+
+
+@on_host
+def test_an_epoch_is_replayed_without_recording_again() -> None:
+    backend = host_cuda.HostCupy()
+    recorded = []
+    record = backend.cuda.record
+    backend.cuda.record = lambda ask: recorded.append(1) or record(ask)  # type: ignore[method-assign,func-returns-value]
+    net = simple(backend)
+    for _ in range(4):
+        net.fit(X, CLASSES, epochs=1, batch_size=32)
+    assert recorded == [1]
+
+
+@on_host
+def test_where_recording_fails_the_interpreter_runs_and_the_reason_is_kept() -> None:
+    backend = host_cuda.HostCupy()
+    backend.cuda.broken = "calling cuBLAS API during stream capture is currently unsupported"
+    program = traced(lambda i, x: [x * 2.0, of(x).sum(x)], np.asarray(0, np.int32), np.ones(3))
+    loop = backend.compile_loop(program, 1)
+    final, sums = loop(3, np.ones(3))
+    np.testing.assert_array_equal(final, np.full(3, 8.0))
+    np.testing.assert_array_equal(sums, [3.0, 6.0, 12.0])
+    assert loop.how == f"operation by operation: NotImplementedError: {backend.cuda.broken}"
+
+
+@on_host
+def test_an_operation_without_a_kernel_is_the_interpreters_and_named() -> None:
+    x = RNG.normal(size=(4, 4))
+    run = agree(lambda x: of(x).cumulative_sum(x, axis=0) + 1.0, x)
+    assert run.how.startswith("operation by operation: UnsupportedError: cumulative_sum of float64[4, 4]")
+
+
+@on_host
+def test_eager_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTABLENN_CUPY", "eager")
+    assert agree(lambda x: x * 2.0, np.ones(3)).how == "operation by operation: PORTABLENN_CUPY=eager"
+
+
+@on_host
+def test_out_of_memory_gives_memory_back_and_the_network_stays_as_it_was() -> None:
+    class OutOfMemoryError(Exception):
+        pass
+
+    def out_of_memory(nbytes: int) -> Any:
+        raise OutOfMemoryError(f"{nbytes} bytes")
+
+    backend = host_cuda.HostCupy()
+    net = simple(backend)
+    before = net.state.theta.copy()
+    freed: list[bool] = []
+    backend.cuda.free = lambda: freed.append(True)  # type: ignore[method-assign]
+    backend.cuda.memory, memory = out_of_memory, backend.cuda.memory  # type: ignore[method-assign]
+    with pytest.raises(Exception, match="bytes"):
+        net.fit(X, CLASSES)
+    assert freed
+    np.testing.assert_array_equal(net.state.theta, before)
+    backend.cuda.memory = memory  # type: ignore[method-assign]
+    net.fit(X, CLASSES)
+
+
+def test_memory_is_used_again() -> None:
+    def long(x: Any) -> Any:
+        for _ in range(20):
+            x = of(x).tanh(x @ x)
+        return x
+
+    schedule = scheduled(traced(long, np.ones((64, 64), np.float32)), xp)
+    assert schedule.arena <= 3 * 64 * 64 * 4
+
+
+def test_a_step_of_adam_moves_no_vector_twice() -> None:
+    """The optimiser's group writes where the carried vectors belong: nothing is copied after it."""
+    schedule = step_of(simple("numpy"))
+    copies = [c for c in schedule.calls if isinstance(c, Kernel) and "p1[i] = p0[i];\n}" in c.text]
+    assert copies == []
+
+
+def step_of(net: Any) -> Schedule:
+    """The schedule of the training step of ``net``."""
+    found: list[Schedule] = []
+
+    class Watching(host_cuda.HostCupy):
+        def compile_loop(self, program: Any, carried: int) -> Any:
+            found.append(scheduled(program, xp, carried))
+            return pnn.Backend("numpy", xp).compile_loop(program, carried)
+
+    watched = pnn.Network([layer for _, layer in net.model.layers], 6, net.loss, net.optimizer, backend=Watching())
+    watched.fit(X, CLASSES, batch_size=32)
+    return found[0]
+
+
+def zoo() -> Iterable[Schedule]:
+    for optimizer in (pnn.SGD(0.1, momentum=0.9), pnn.Adam(clip_norm=1.0), pnn.RMSprop(), pnn.Adagrad(l1=0.1)):
+        layers = [pnn.Dense(16, "gelu"), pnn.BatchNorm(), pnn.Dropout(0.3), pnn.Dense(300, "elu"), pnn.Dense(4)]
+        yield step_of(pnn.Network(layers, 6, "softmax_cross_entropy", optimizer))
+    for case in CASES.values():
+        yield scheduled(traced(case, np.ones((1000, 5))), xp)
+    yield scheduled(traced(lambda x: of(x).sum(of(x).exp(x), axis=1), np.ones((3, 5000), np.float32)), xp)
+
+
+def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
+    compile_cuda = nvrtc() or nvcc(tmp_path)
+    if compile_cuda is None:
+        pytest.skip("neither NVRTC nor nvcc is here")
+    texts = list(dict.fromkeys(kernel.text for schedule in zoo() for kernel in schedule.kernels.values()))
+    names = [text.replace("void kernel_", f"void k{i}_", 1) for i, text in enumerate(texts)]
+    assert len(texts) > 50
+    compile_cuda(PRELUDE + "".join(names))
+
+
+def test_what_does_not_compile_is_noticed(tmp_path: Path) -> None:
+    compile_cuda = nvrtc() or nvcc(tmp_path)
+    if compile_cuda is None:
+        pytest.skip("neither NVRTC nor nvcc is here")
+    with pytest.raises(AssertionError, match="nonsense"):
+        compile_cuda(PRELUDE + 'extern "C" __global__ void k(float* p0) { p0[0] = nonsense; }')
+
+
+def nvrtc() -> Any:
+    """A function that compiles CUDA text with the library of the wheel nvidia-cuda-nvrtc; None without it."""
+    if importlib.util.find_spec("nvidia") is None:
+        return None
+    folders = importlib.import_module("nvidia").__path__
+    found = [p for folder in folders for p in Path(folder).glob("*/lib/libnvrtc.so.*")]
+    if not found:
+        return None
+    library = ctypes.CDLL(str(found[0]))
+
+    def compile_cuda(text: str) -> None:
+        program = ctypes.c_void_p()
+        assert library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None) == 0
+        options = [b"--gpu-architecture=compute_90", b"--std=c++17"]
+        status = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        size = ctypes.c_size_t()
+        library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        library.nvrtcGetProgramLog(program, log)
+        assert status == 0, log.value.decode()
+
+    return compile_cuda
+
+
+def nvcc(folder: Path) -> Any:
+    program = shutil.which("nvcc")
+    if program is None:
+        return None
+
+    def compile_cuda(text: str) -> None:
+        (folder / "kernels.cu").write_text(text)
+        command = [
+            program,
+            "-arch=sm_90",
+            "-std=c++17",
+            "-ptx",
+            str(folder / "kernels.cu"),
+            "-o",
+            str(folder / "k.ptx"),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    return compile_cuda
+
+
+def test_products_need_no_copy_for_a_transpose() -> None:
+    schedule = scheduled(traced(lambda x, y: (x.T @ y) @ y.T, np.ones((4, 3)), np.ones((4, 5))), xp)
+    assert [type(call) for call in schedule.calls] == [Product, Product]
+
+
+def test_numbers_of_sixteen_bits_are_left_to_cupy() -> None:
+    program = traced(lambda x: x * 2, np.ones(3, dtype=np.float16))
+    with pytest.raises(UnsupportedError, match="float16"):
+        scheduled(program, xp)

@@ -1,0 +1,206 @@
+"""Groups of operations: executed as their rows, columns and sweeps say, they give what the program means."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import programs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import portablenn as pnn
+from portablenn.program.fuse import LONGEST_ROW, REDUCTIONS, Extent, Group, fuse
+from portablenn.program.interpret import execute, interpret
+from portablenn.program.ir import Operation, Program, Variable
+from portablenn.program.simplify import simplify
+
+xp = pnn.get_backend("numpy").xp
+FLOAT = pnn.ArrayType
+
+
+def swept(group: Group, values: dict[Variable, np.ndarray]) -> dict[Variable, np.ndarray]:
+    """A group as a backend computes it: number by number, never looking at another row or column than it may."""
+    shapes = {
+        Extent.ONE: (),
+        Extent.ROW: (group.rows,),
+        Extent.COLUMN: (group.columns,),
+        Extent.FULL: (group.rows, group.columns),
+    }
+    memory: dict[Variable, np.ndarray] = {}
+    for v, extent in group.extents.items():
+        new = np.full(shapes[extent], 99, dtype=v.type.dtype)
+        memory[v] = values[v].reshape(shapes[extent]).copy() if v in group.reads else new
+
+    def place(v: Variable, r: int, j: int) -> Any:
+        return {Extent.ONE: (), Extent.ROW: (r,), Extent.COLUMN: (j,), Extent.FULL: (r, j)}[group.extents[v]]
+
+    def compute(operation: Operation, r: int, j: int) -> None:
+        result = memory[operation.result]
+        arguments = [memory[a][place(a, r, j)] if isinstance(a, Variable) else a for a in operation.arguments]
+        if operation.name in REDUCTIONS:
+            so_far, new = result[r], arguments[0]
+            combine = {"sum": np.add, "max": np.maximum, "min": np.minimum}[operation.name]
+            result[r] = new if j == 0 else combine(so_far, new)
+        elif operation.name in ("reshape", "broadcast_to"):
+            result[place(operation.result, r, j)] = arguments[0]
+        else:
+            arguments = [np.asarray(a) if isinstance(a, np.generic) else a for a in arguments]
+            result[place(operation.result, r, j)] = execute(xp, operation, arguments)
+
+    def of(extent: Extent, level: int) -> list[Operation]:
+        return [o for o in group.operations if group.extents[o.result] == extent and group.levels[o.result] == level]
+
+    for operation in of(Extent.ONE, 0):
+        compute(operation, 0, 0)
+    for r in range(group.rows):
+        for level in range(max(group.levels.values()) + 1):
+            for operation in of(Extent.ROW, level):
+                if operation.name not in REDUCTIONS:
+                    compute(operation, r, 0)
+            sweep = of(Extent.FULL, level) + [o for o in of(Extent.ROW, level + 1) if o.name in REDUCTIONS]
+            for j in range(group.columns):
+                for operation in sweep:
+                    compute(operation, r, j)
+    return {v: memory[v].reshape(v.type.shape) for v in group.results}
+
+
+def run(program: Program, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The program by way of its groups."""
+    values = {**program.constants, **dict(zip(program.inputs, arrays, strict=True))}
+    for unit in fuse(program):
+        if isinstance(unit, Group):
+            values.update(swept(unit, values))
+        else:
+            values[unit.result] = execute(
+                xp, unit, [values[a] if isinstance(a, Variable) else a for a in unit.arguments]
+            )
+    return [np.asarray(values[v]) for v in program.outputs]
+
+
+def agree(function: Any, *arrays: np.ndarray) -> tuple[Any, ...]:
+    """Check the groups of ``function`` against its meaning; the units."""
+    program = simplify(pnn.trace(function, *(pnn.ArrayType(a.shape, str(a.dtype)) for a in arrays)))
+    for ours, meant in zip(run(program, list(arrays)), interpret(xp, program, *arrays), strict=True):
+        np.testing.assert_allclose(ours, meant, rtol=1e-12, atol=1e-12)
+    return fuse(program)
+
+
+def groups(units: tuple[Any, ...]) -> list[list[str]]:
+    return [[o.name for o in unit.operations] for unit in units if isinstance(unit, Group)]
+
+
+RNG = np.random.default_rng(0)
+WIDE = RNG.normal(size=(4, 3))
+
+
+def softmax_cross_entropy(x: Any, y: Any) -> Any:
+    shifted = x - xp_of(x).max(x, axis=1, keepdims=True)
+    return xp_of(x).log(xp_of(x).sum(xp_of(x).exp(shifted), axis=1)) - xp_of(x).sum(shifted * y, axis=1)
+
+
+def xp_of(*arrays: Any) -> Any:
+    return pnn.array_namespace(*arrays)
+
+
+def test_softmax_cross_entropy_is_one_group() -> None:
+    units = agree(softmax_cross_entropy, WIDE, np.eye(4, 3))
+    assert len(units) == 1
+    assert groups(units)[0].count("sum") == 2
+
+
+def test_a_normalised_row_needs_two_sweeps() -> None:
+    (group,) = agree(lambda x: x * 2.0 / xp_of(x).sum(x * 2.0, axis=1, keepdims=True), np.abs(WIDE))
+    assert isinstance(group, Group)
+    assert set(group.levels.values()) == {0, 1}
+
+
+def test_an_optimizers_update_is_one_group_with_its_scalars() -> None:
+    def adam(theta: Any, m: Any, v: Any, g: Any, step: Any) -> Any:
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        rate = 0.01 * xp_of(step).sqrt(1.0 - 0.999**step) / (1.0 - 0.9**step)
+        return theta - rate * m / (xp_of(v).sqrt(v) + 1e-8), m, v
+
+    vectors = [RNG.normal(size=9), np.zeros(9), np.ones(9), RNG.normal(size=9)]
+    assert len(agree(adam, *vectors, np.asarray(3.0))) == 1
+
+
+def test_a_way_through_an_operation_outside_keeps_groups_apart() -> None:
+    def around(x: Any) -> Any:
+        y = xp_of(x).tanh(x + 1.0)
+        return y * 2.0 + (y @ y) * 3.0
+
+    x = RNG.normal(size=(3, 3))
+    assert groups(agree(around, x)) == [["add", "tanh", "multiply"], ["multiply", "add"]]
+
+
+def test_groups_that_wait_for_each_other_do_not_become_one() -> None:
+    def crossed(x: Any, z: Any) -> Any:
+        a, b = x * 2.0, z * 3.0
+        c = b + xp_of(x).sum(a, axis=0) * 1.0  # a column sum: outside
+        d = a + xp_of(x).sum(z + 1.0, axis=0)
+        return c * d, c + a
+
+    agree(crossed, RNG.normal(size=(3, 3)), RNG.normal(size=(3, 3)))
+
+
+def test_a_square_shape_does_not_confuse_rows_with_columns() -> None:
+    def f(x: Any) -> Any:
+        sums = xp_of(x).sum(x * 1.5, axis=1)  # (3,): a number a row
+        return x * sums + x * xp_of(x).reshape(sums, (3, 1))  # the first is a number a column
+
+    agree(f, RNG.normal(size=(3, 3)))
+
+
+def test_a_long_row_is_not_reduced_in_a_group() -> None:
+    x = np.ones((1, LONGEST_ROW + 1))
+    program = simplify(pnn.trace(lambda x: xp_of(x).sum(x * 2.0, axis=1) * 3.0, FLOAT(x.shape, "float64")))
+    assert not any("sum" in names for names in groups(fuse(program)))
+
+
+def test_what_a_backend_cannot_fuse_stays_outside() -> None:
+    program = simplify(pnn.trace(lambda x: xp_of(x).exp(x + 1.0) * 2.0 - x, FLOAT((5,), "float64")))
+    units = fuse(program, fusible=lambda operation: operation.name != "exp")
+    assert [u.name for u in units if isinstance(u, Operation)] == ["add", "exp"]
+    assert groups(units) == [["multiply", "subtract"]]
+
+
+@given(programs.shapes, programs.steps, st.integers(0, 2**32 - 1))
+@settings(max_examples=200, deadline=None)
+def test_random_programs_mean_the_same_in_groups(shapes: Any, instructions: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inputs = [rng.normal(size=shape) for shape in shapes]
+    agree(lambda *arrays: programs.run(xp_of(*arrays), arrays, instructions), *inputs)
+
+
+@given(programs.shapes, programs.steps)
+@settings(max_examples=100, deadline=None)
+def test_every_operation_stands_in_one_unit_after_what_it_reads(shapes: Any, instructions: Any) -> None:
+    types = [FLOAT(shape, "float64") for shape in shapes]
+    program = simplify(pnn.trace(lambda *a: programs.run(xp_of(*a), a, instructions), *types))
+    units = fuse(program)
+    operations = [list(unit.operations) if isinstance(unit, Group) else [unit] for unit in units]
+    assert sorted(map(id, itertools.chain(*operations))) == sorted(map(id, program.operations))
+    known = {*program.inputs, *program.constants}
+    for operation in itertools.chain(*operations):
+        assert set(operation.reads) <= known
+        known.add(operation.result)
+
+
+@given(programs.shapes, programs.steps, st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_compiled_loops_mean_the_same(shapes: Any, instructions: Any, seed: int) -> None:
+    pytest.importorskip("portablenn_numba")
+    backend = pnn.get_backend("numba")
+    rng = np.random.default_rng(seed)
+    inputs = [rng.normal(size=shape) for shape in shapes]
+    program = simplify(
+        pnn.trace(lambda *a: programs.run(xp_of(*a), a, instructions), *(FLOAT(a.shape, "float64") for a in inputs))
+    )
+    before = [x.copy() for x in inputs]
+    for ours, meant in zip(backend.compile(program)(*inputs), interpret(xp, program, *inputs), strict=True):
+        np.testing.assert_allclose(ours, meant, rtol=1e-9, atol=1e-12)
+    for x, copy in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(x, copy)
