@@ -2,9 +2,9 @@
 
 from . import activations, callbacks, initializers, losses, optimizers, schedules
 from .arrays import array_namespace, stop_gradient
-from .backend import Backend, BackendError
+from .backend import Backend, BackendError, OutOfMemoryError
 from .checkpoint import ModelFileError
-from .choosing import BackendInfo, backends, get_backend, use_backend, xp
+from .choosing import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
 from .history import History
 from .layers import BatchNorm, Dense, Dropout
 from .network import Network, load, mlp
@@ -35,6 +35,7 @@ __all__ = [
     "Network",
     "NotDifferentiableError",
     "NotTraceableError",
+    "OutOfMemoryError",
     "Program",
     "RMSprop",
     "RecordedValueError",
@@ -43,6 +44,7 @@ __all__ = [
     "backends",
     "callbacks",
     "compile",
+    "explain_auto",
     "get_backend",
     "grad",
     "initializers",

@@ -9,11 +9,12 @@ from typing import Any
 
 import array_api_compat
 import numpy as np
+from array_api_compat import is_writeable_array
 
 from .program.ir import Array, ArrayType, dtype_name
 from .program.recorded import Recorded
 
-__all__ = ["array_namespace", "array_type", "device_of", "is_array", "stop_gradient", "to_numpy"]
+__all__ = ["array_namespace", "array_type", "device_of", "is_array", "is_writeable_array", "stop_gradient", "to_numpy"]
 
 
 def is_array(value: Any) -> bool:

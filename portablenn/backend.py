@@ -14,15 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import array_namespace, device_of, is_array, to_numpy
+from .arrays import array_namespace, device_of, is_array, is_writeable_array, to_numpy
 from .program.interpret import interpret
 from .program.ir import Array, Program, dtype_name
 
 Compiled = Callable[..., tuple[Array, ...]]
 
+CPU = 1
+"""As DLPack numbers kinds of devices."""
+
 
 class BackendError(RuntimeError):
     """A backend was asked for that cannot be had."""
+
+
+class OutOfMemoryError(MemoryError):
+    """A device has not the memory that a training takes; the message says what takes how much, and what helps."""
 
 
 class Backend:
@@ -43,10 +50,17 @@ class Backend:
     >>> import portablenn as pnn
     >>> pnn.get_backend(np.zeros(3))
     <backend numpy>
+
+    Attributes
+    ----------
+    install
+        What to type where the library is missing, of the class; "" if the name of the distribution says it.
+    library
+        Whose arrays a plug-in works on, of the class, if they are not those of the library that it is named after.
     """
 
+    install = ""
     library = ""
-    """Whose arrays a plug-in works on, if they are not those of the library that it is named after."""
 
     def __init__(self, name: str, xp: Any, device: Any = None) -> None:
         self.name = name
@@ -79,22 +93,65 @@ class Backend:
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """``x``, of any library, here; a copy if it has to be.
 
+        Between two libraries on GPUs of one make it goes by DLPack, else through the host, where NumPy's memory is shared
+        if this library's arrays can be written to, as its own ``asarray`` does, and copied if they never change. See `own`.
+
         Raises
         ------
         BackendError
             If the library changes the dtype that was asked for (JAX without 64-bit numbers).
         """
         wanted = None if dtype is None else getattr(self.xp, dtype)
+        copy: bool | None = None
         if not (is_array(x) and array_namespace(x) is self.xp):
-            x = np.asarray(to_numpy(x), order="C") if is_array(x) else np.asarray(x, dtype=dtype)
-            x = x if x.flags.writeable else x.copy()  # some libraries would share it, and warn
-        array = self.xp.asarray(x, dtype=wanted, device=self.device)
+            imported = self._imported(x) if is_array(x) else None
+            if imported is None:
+                x = np.asarray(to_numpy(x), order="C") if is_array(x) else np.asarray(x, dtype=dtype)
+                x = x if x.flags.writeable else x.copy()  # some libraries would share it, and warn
+            else:
+                x = imported
+            copy = None if is_writeable_array(self._empty) else True
+        array = self.xp.asarray(x, dtype=wanted, device=self.device, copy=copy)
         if dtype is not None and dtype_name(array.dtype) != dtype:
             raise BackendError(
                 f"{self} made {dtype_name(array.dtype)} of {dtype}. Choose dtype={str(dtype_name(array.dtype))!r}, or "
                 "allow 64-bit numbers in that library"
             )
         return array
+
+    @cached_property
+    def _empty(self) -> Array:
+        return self.xp.zeros((0,), device=self.device)
+
+    def _imported(self, x: Array) -> Array | None:
+        """``x`` by DLPack, if it lies on a GPU of this one's make; None where it has to go through the host.
+
+        On the CPU NumPy does it as well. Some libraries abort the process for strides below zero.
+        """
+        if any(stride < 0 for stride in getattr(x, "strides", None) or ()):
+            return None
+        try:
+            kind = x.__dlpack_device__()[0]
+            if kind == CPU or kind != self._empty.__dlpack_device__()[0]:
+                return None
+            return self.xp.from_dlpack(x)
+        except (AttributeError, BufferError, NotImplementedError, RuntimeError, TypeError, ValueError):
+            return None
+
+    def own(self, x: Any, dtype: str | None = None) -> Array:
+        """``x``, of any library, here, in memory of its own: what is written to ``x`` later is not seen.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import portablenn as pnn
+        >>> x = np.zeros(2)
+        >>> mine = pnn.get_backend("numpy").own(x)
+        >>> x += 1.0
+        >>> mine.tolist()
+        [0.0, 0.0]
+        """
+        return self.xp.asarray(self.asarray(x, dtype), device=self.device, copy=True)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """An array of this backend on the host."""
@@ -105,7 +162,10 @@ class Backend:
         return partial(interpret, self.xp, program, device=self.device)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; see `program.plan.plan_loop`."""
+        """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; see `program.plan.plan_loop`.
+
+        Where there are several ways to do so, its attribute ``how`` says which it took, and why not a faster one that failed.
+        """
         return partial(self._loop, self.compile(program), program, carried)
 
     def _loop(self, step: Compiled, program: Program, carried: int, count: int, *arrays: Array) -> tuple[Array, ...]:
@@ -134,6 +194,10 @@ class Backend:
     def memory(self) -> tuple[int, int] | None:
         """Free bytes of this device, and all of them; None where nobody says."""
         return None
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether ``error`` says that this device's memory does not suffice."""
+        return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
 
     @classmethod
     def accelerator(cls) -> str | None:

@@ -56,10 +56,7 @@ def get_backend(backend: Any = "auto") -> Backend:
     if isinstance(backend, Backend):
         return backend
     if isinstance(backend, str):
-        if backend != "auto":
-            return _by_name(backend)
-        chosen = os.environ.get("PORTABLENN_BACKEND", "auto")
-        return _current.get() or (_automatic() if chosen in ("", "auto") else _by_name(chosen))
+        return _by_name(backend) if backend != "auto" else _auto()[0]
     if isinstance(backend, ModuleType):
         return _of_namespace(_completed(backend), None)
     if is_array(backend):
@@ -94,20 +91,47 @@ def _by_name(name: str) -> Backend:
         if arrays == library:
             return _of_namespace(xp, _device(module, device))
         return plugin(library)(library, xp, device or None)
-    except (BackendError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except (BackendError, TypeError, ValueError, LookupError, RuntimeError, AssertionError) as error:
         raise BackendError(f"backend {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def _automatic() -> Backend:
-    """The first accelerator that a plug-in finds, else NumPy. No library is imported where the machine has none."""
+def _automatic() -> tuple[Backend, str]:
+    """The first accelerator that a plug-in finds, else NumPy; and why. Nothing is imported where the machine has none."""
     if not _accelerator_present():
-        return NUMPY
+        return NUMPY, "there is no sign of a GPU on this machine"
+    passed: list[str] = []
     for library in plugins():
-        with contextlib.suppress(BackendError):
+        try:
             device = plugin(library).accelerator()
             if device is not None:
-                return _by_name(f"{library}:{device}")
-    return NUMPY
+                backend = _by_name(f"{library}:{device}")
+                return backend, "; ".join(["the first accelerator found", *passed])
+            passed.append(f"{library}: only the CPU")
+        except Exception as error:  # whatever a plug-in does, another one may be better
+            passed.append(f"{library}: {str(error).partition(chr(10))[0]}")
+    return NUMPY, f"no accelerator found ({'; '.join(passed) or 'no plug-in is installed'})"
+
+
+def explain_auto() -> str:
+    """What "auto" means here and now, and why.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> with pnn.use_backend("numpy"):
+    ...     print(pnn.explain_auto())
+    auto is numpy: use_backend says so
+    """
+    return "auto is {}: {}".format(*_auto())
+
+
+def _auto() -> tuple[Backend, str]:
+    current, asked = _current.get(), os.environ.get("PORTABLENN_BACKEND", "auto")
+    if current is not None:
+        return current, "use_backend says so"
+    if asked not in ("", "auto"):
+        return _by_name(asked), "the environment variable PORTABLENN_BACKEND says so"
+    return _automatic()
 
 
 @functools.cache
@@ -166,6 +190,8 @@ class BackendInfo:
         How it runs a Program: the plug-in's name, or "plan" for NumPy.
     memory
         Free and all bytes of its default device, or None.
+    install
+        What to type, or to read, where it is not usable; "" if it is.
 
     Examples
     --------
@@ -182,6 +208,7 @@ class BackendInfo:
     version: str
     executes: str
     memory: tuple[int, int] | None
+    install: str = ""
 
 
 def backends() -> list[BackendInfo]:
@@ -203,8 +230,19 @@ def _info(library: str) -> BackendInfo:
         backend = _by_name(library)
         devices = tuple(backend.devices())
     except BackendError as error:
-        return BackendInfo(library, False, str(error), (), _version(library), executes, None)
+        return BackendInfo(library, False, str(error), (), _version(library), executes, None, _install(library))
     return BackendInfo(library, True, "", devices, _version(library), executes, backend.memory())
+
+
+def _install(library: str) -> str:
+    """What the plug-in's class says, or, where it cannot be loaded for its library is missing, its distribution's name."""
+    with contextlib.suppress(BackendError):
+        return plugin(library).install
+    distribution = plugins()[library].dist if library in plugins() else None
+    if distribution is None:
+        return ""
+    name, extras = distribution.name, distribution.metadata.get_all("Provides-Extra") or []
+    return " or ".join(f'pip install "{name}[{extra}]"' for extra in extras) or f"pip install {name}"
 
 
 def _version(library: str) -> str:

@@ -98,10 +98,10 @@ def backends(
     table = Table("name", "version", "devices", "free memory", "executes through", "usable", box=None)
     for info in found:
         free = "" if info.memory is None else f"{info.memory[0] / 2**30:.1f} of {info.memory[1] / 2**30:.1f} GiB"
-        usable = "yes" if info.usable else f"no: {info.reason}"
+        usable = "yes" if info.usable else f"no: {info.reason}" + (f"; {info.install}" if info.install else "")
         table.add_row(info.name, info.version, ", ".join(info.devices), free, info.executes, usable)
     Console().print(table)
-    typer.echo(f"auto is {portablenn.get_backend('auto')}")
+    typer.echo(portablenn.explain_auto())
 
 
 def example(name: str) -> Any:

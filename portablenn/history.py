@@ -18,7 +18,14 @@ class History(dict[str, list[float]]):
     >>> history.add({"loss": 0.5})
     >>> history
     {'loss': [0.5]}
+
+    Attributes
+    ----------
+    how
+        What ran the steps, and in which way, such as "jax on cuda:0: one scan"; with the reason where a faster way failed.
     """
+
+    how: str = ""
 
     def add(self, logs: Mapping[str, float]) -> None:
         """One epoch's figures."""

@@ -9,13 +9,14 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import activations, checkpoint, checks, losses, optimizers, random
-from .arrays import array_namespace, device_of, is_array, to_numpy
-from .backend import NUMPY, Backend
+from .arrays import array_namespace, array_type, device_of, is_array, to_numpy
+from .backend import NUMPY, Backend, OutOfMemoryError
 from .callbacks import Callback, Progress
 from .choosing import get_backend
 from .history import History
@@ -89,7 +90,7 @@ class Network:
         self.seed = seed
         self.layers = tuple(_checked_layers(layers))
         self.backend = get_backend(backend)
-        self._settled = not (isinstance(backend, str) and backend == "auto")
+        self._settled = not _is_auto(backend)
         named = tuple(zip(layer_names(self.layers), self.layers, strict=True))
         params, statistics, self._widths = initial_values(named, self.inputs, seed, self.dtype)
         self.model = Model(
@@ -174,7 +175,7 @@ class Network:
         new = {name: make(array, self.dtype) for name, array in arrays.items()}
         self.state = State(
             self.model.parameters.join(xp, self.parameters | new, self.state.theta),
-            tuple(make(slot, self.dtype) for slot in slots),
+            tuple(self.backend.own(slot, self.dtype) for slot in slots),
             self.model.statistics.join(xp, self.statistics | new, self.state.statistics),
         )
 
@@ -186,6 +187,35 @@ class Network:
         """Back to where it was."""
         self.__dict__.update(facts | {"backend": get_backend(facts["backend"])})
         self.state = self._placed(self.state)
+
+    def to(self, backend: Any) -> Network:
+        """Move the network: parameters, optimizer and statistics; training goes on there, from where it stands.
+
+        Parameters
+        ----------
+        backend
+            What `get_backend` takes, such as "torch:cuda"; then the network stays there, whatever the data are. "auto": it
+            moves to what that is now, and to where the data are when ``fit`` is called.
+
+        Returns
+        -------
+        Network
+            This network.
+
+        Raises
+        ------
+        BackendError
+            If there is no such backend; the network is then as it was.
+
+        Examples
+        --------
+        >>> import portablenn as pnn
+        >>> pnn.mlp([2, 3, 1]).to("numpy").backend
+        <backend numpy>
+        """
+        self._move(get_backend(backend))
+        self._settled = not _is_auto(backend)
+        return self
 
     def save(self, path: str | Path) -> None:
         """Write the network to a safetensors file; `portablenn.load` reads it, on any backend. Requires safetensors."""
@@ -293,6 +323,8 @@ class Network:
         ------
         TypeError, ValueError
             For wrong input; the network is then as it was.
+        OutOfMemoryError
+            If the device has not the memory; the network is then where the last whole epoch left it.
         """
         epochs = checks.whole(epochs, "epochs", 0)
         if order not in ("shuffle", "sequential", "random"):
@@ -317,34 +349,37 @@ class Network:
             vx, vy, *rest = validation_data
             held_out = self._checked(vx, vy, rest[0] if rest else None, None, "validation_data")[:3]
         backend = self._home(x)
-        data = self._data(backend, x, target, weights)
-        rows: np.ndarray | None = None
-        if validation_split:
-            rows, apart = self._split(x.shape[0], validation_split)
-            held_out = _taken(backend, data, apart)
-            if full_batch or batch_size is None:
-                data, rows = Data(*_taken(backend, data, rows)), None
-        validation = None if held_out is None else self._data(backend, *held_out)
-        count = data.x.shape[0] if rows is None else len(rows)
-        batch = count if batch_size is None or full_batch else min(batch_size, count)
-        plan = Plan(rows, count, batch, order, batch * steps_per_epoch if steps_per_epoch else count)
-        before = dict(self.__dict__)
-        try:
-            self._move(backend)
-            self.labels, self.multilabel = labels or self.labels, self._has_several_labels(data.y)
-            self.history = History()
-            task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
-            standing, watched = Standing(self.state, self.epochs, self.steps), bool(speakers) or validation is not None
-            runs = (
-                minimized(task, standing, epochs)
-                if full_batch
-                else stepped(task, standing, epochs, every_epoch=watched)
-            )
-            return self._run(runs, validation, speakers, epochs)
-        except BaseException:
-            if self.epochs == before["epochs"]:  # nothing was learnt: as if it had not been called
-                self.__dict__.update(before)
-            raise
+        batch = x.shape[0] if batch_size is None or full_batch else min(batch_size, x.shape[0])
+        with self._memory_told(backend, x, target, weights, batch):
+            data = self._data(backend, x, target, weights)
+            rows: np.ndarray | None = None
+            if validation_split:
+                rows, apart = self._split(x.shape[0], validation_split)
+                held_out = _taken(backend, data, apart)
+                if full_batch or batch_size is None:
+                    data, rows = Data(*_taken(backend, data, rows)), None
+            validation = None if held_out is None else self._data(backend, *held_out)
+            count = data.x.shape[0] if rows is None else len(rows)
+            batch = count if batch_size is None or full_batch else min(batch_size, count)
+            plan = Plan(rows, count, batch, order, batch * steps_per_epoch if steps_per_epoch else count)
+            before = dict(self.__dict__)
+            try:
+                self._move(backend)
+                self.labels, self.multilabel = labels or self.labels, self._has_several_labels(data.y)
+                self.history = History()
+                task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
+                standing = Standing(self.state, self.epochs, self.steps)
+                watched = bool(speakers) or validation is not None
+                runs = (
+                    minimized(task, standing, epochs)
+                    if full_batch
+                    else stepped(task, standing, epochs, every_epoch=watched)
+                )
+                return self._run(runs, validation, speakers, epochs)
+            except BaseException:
+                if self.epochs == before["epochs"]:  # nothing was learnt: as if it had not been called
+                    self.__dict__.update(before)
+                raise
 
     def _run(
         self,
@@ -358,7 +393,8 @@ class Network:
         for callback in callbacks:
             callback.on_train_begin(self, epochs)
         try:
-            for (self.state, self.epochs, self.steps), losses_ in runs:
+            for (self.state, self.epochs, self.steps, how), losses_ in runs:
+                self.history.how = f"{self.backend}: {how}" if how else str(self.backend)
                 if not callbacks and validation is None:
                     self.history.setdefault("loss", []).extend(losses_)
                     continue
@@ -502,12 +538,23 @@ class Network:
         permuted = random.permutations(random.new_key(self.seed, random.SPLIT), 0, 1, rows)[0]
         return np.sort(permuted[apart:]), np.sort(permuted[:apart])
 
+    @contextmanager
+    def _memory_told(self, backend: Backend, x: Array, y: Array, weights: Array | None, batch: int) -> Iterator[None]:
+        """Say what takes how much where the device's memory does not suffice."""
+        try:
+            yield
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+            from .memory import Demand
+
+            types = (array_type(x), array_type(y), None if weights is None else array_type(weights))
+            raise OutOfMemoryError(Demand(self.model, types, batch).told(backend, error)) from error
+
     def _placed(self, state: State, backend: Backend | None = None) -> State:
-        """The state on a backend, in the network's dtype."""
+        """A copy of the state on a backend, in the network's dtype."""
         home = backend or self.backend
-        theta, *slots, statistics = (
-            home.asarray(to_numpy(v), self.dtype) for v in (state.theta, *state.slots, state.statistics)
-        )
+        theta, *slots, statistics = (home.own(v, self.dtype) for v in (state.theta, *state.slots, state.statistics))
         return State(theta, tuple(slots), statistics)
 
     def _move(self, backend: Backend) -> None:
@@ -612,6 +659,10 @@ def mlp(
     hidden = [Dense(units, activation, use_bias, init) for units in sizes[1:-1]]
     last = Dense(sizes[-1], output_activation, use_bias, kernel_init if kernel_init is not None else "glorot_uniform")
     return Network([*hidden, last], inputs=sizes[0], **network)
+
+
+def _is_auto(backend: Any) -> bool:
+    return isinstance(backend, str) and backend == "auto"
 
 
 def _checked_layers(layers: Sequence[Any]) -> Iterator[Any]:

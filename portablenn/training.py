@@ -17,7 +17,7 @@ from .arrays import array_type
 from .backend import Backend
 from .model import Batches, Model, State
 from .optimizers import LBFGS
-from .program.ir import Array, ArrayType, DType, dtype_name
+from .program.ir import Array, ArrayType, DType, Program, dtype_name
 from .program.trace import trace
 from .transforms import hashable, prepared, program_cache
 from .trees import Structure, flatten, unflatten
@@ -60,19 +60,11 @@ def compiled_steps(
 ) -> Callable[..., Any]:
     """``run(count, state, batches, kernels)`` returns the state after ``count`` steps and the loss of each, (count,)."""
     carry, carry_structure = flatten(state)
-    data_structure, types = _shape_of((batches, kernels))
-    carry_types = tuple(map(array_type, carry))
-    key = ("steps", hashable(model), carry_types, types, backend)
+    types = _shape_of((batches, kernels))[1]
+    key = ("steps", hashable(model), tuple(map(array_type, carry)), types, backend)
 
     def build() -> Callable[..., tuple[Array, ...]]:
-        def flat(iteration: Array, *arrays: Array) -> list[Array]:
-            inner = unflatten(carry_structure, list(arrays[: len(carry)]))
-            batches, kernels = _filled(data_structure, types, arrays[len(carry) :])
-            after, loss = model.step(iteration, inner, batches, kernels)
-            return [*flatten(after)[0], loss]
-
-        inputs = (ArrayType((), INT32), *carry_types, *_present(types))
-        program = trace(flat, *inputs, device=backend.device, name="training_step")
+        program = recorded_step(model, state, batches, kernels, backend.device)
         return backend.compile_loop(prepared(program, backend), len(carry))
 
     loop = program_cache.get(key, build)
@@ -83,7 +75,23 @@ def compiled_steps(
             *after, losses = loop(count, *flatten(state)[0], *data)
         return unflatten(carry_structure, after), losses
 
+    run.loop = loop  # type: ignore[attr-defined] # which may know how it ran them
     return run
+
+
+def recorded_step(model: Model, state: State, batches: Batches, kernels: Array | None, device: Any = None) -> Program:
+    """A training step: the iteration, the state and what a step reads, in; the state and the loss of the batch, out."""
+    carry, carry_structure = flatten(state)
+    data_structure, types = _shape_of((batches, kernels))
+
+    def flat(iteration: Array, *arrays: Array) -> list[Array]:
+        inner = unflatten(carry_structure, list(arrays[: len(carry)]))
+        batches, kernels = _filled(data_structure, types, arrays[len(carry) :])
+        after, loss = model.step(iteration, inner, batches, kernels)
+        return [*flatten(after)[0], loss]
+
+    inputs = (ArrayType((), INT32), *map(array_type, carry), *_present(types))
+    return trace(flat, *inputs, device=device, name="training_step")
 
 
 def _shape_of(tree: Any) -> tuple[Structure, tuple[ArrayType | None, ...]]:
@@ -158,11 +166,15 @@ class Data:
 
 
 class Standing(NamedTuple):
-    """Where a network stands in its training: its state, and how many epochs and steps it has seen."""
+    """Where a network stands in its training: its state, and how many epochs and steps it has seen.
+
+    ``how`` says in which way the backend ran the steps, where there are several.
+    """
 
     state: State
     epochs: int
     steps: int
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,8 +215,9 @@ def stepped(task: Task, standing: Standing, epochs: int, every_epoch: bool) -> I
     With ``every_epoch`` that is after each; else after as many as one call holds.
     """
     key, plan = random.new_key(task.seed, random.ORDER), task.plan
-    state, epoch, step = standing
+    state, epoch, step, _ = standing
     last = epoch + epochs
+    ways: dict[str, None] = {}
     while epoch < last:
         together = 1 if every_epoch else max(1, min(last - epoch, ROWS_A_CALL // plan.epoch))
         losses = []
@@ -212,17 +225,18 @@ def stepped(task: Task, standing: Standing, epochs: int, every_epoch: bool) -> I
             batches = task.batches(order, step)
             run = compiled_steps(task.model, task.backend, state, batches, task.kernels)
             state, some = run(count, state, batches, task.kernels)
+            ways[getattr(run.loop, "how", "")] = None  # type: ignore[attr-defined]
             step += count
             losses.append((some, plan.count if order is None else order.shape[1]))
         epoch += together
-        yield Standing(state, epoch, step), _epoch_losses(task, losses, together)
+        yield Standing(state, epoch, step, ", ".join(ways)), _epoch_losses(task, losses, together)
 
 
 def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple[Standing, list[float]]]:
     """Train on all rows at once by L-BFGS, an iteration an epoch, until its tolerance is reached."""
     model, backend, optimizer = task.model, task.backend, task.model.optimizer
     assert isinstance(optimizer, LBFGS)
-    (start, _, statistics), epoch, step = standing
+    (start, _, statistics), epoch, step, _ = standing
     batches = task.batches(None, step)
     evaluate = compiled(model, backend, model.penalized_objective, start, statistics, batches, task.kernels)
 

@@ -268,7 +268,7 @@ def test_out_of_memory_gives_memory_back_and_the_network_stays_as_it_was() -> No
     freed: list[bool] = []
     backend.cuda.free = lambda: freed.append(True)  # type: ignore[method-assign]
     backend.cuda.memory, memory = out_of_memory, backend.cuda.memory  # type: ignore[method-assign]
-    with pytest.raises(Exception, match="bytes"):
+    with pytest.raises(pnn.OutOfMemoryError, match="has not the memory: the data take"):
         net.fit(X, CLASSES)
     assert freed
     np.testing.assert_array_equal(net.state.theta, before)

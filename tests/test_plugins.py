@@ -133,6 +133,49 @@ def test_auto_takes_an_accelerator_where_there_is_one(
     monkeypatch.setattr(choosing, "plugin", lambda library: _Accelerated)
     monkeypatch.setattr(_Accelerated, "device_asked", device)
     assert str(pnn.get_backend("auto")) == expected
+    assert pnn.explain_auto().startswith(f"auto is {expected}: ")
+
+
+def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(_Accelerated):
+        @classmethod
+        def accelerator(cls) -> str | None:
+            raise RuntimeError("the driver is too old\nand more")
+
+    monkeypatch.delenv("PORTABLENN_BACKEND", raising=False)
+    monkeypatch.setattr(choosing, "_accelerator_present", lambda: False)
+    assert pnn.explain_auto() == "auto is numpy: there is no sign of a GPU on this machine"
+    monkeypatch.setattr(choosing, "_accelerator_present", lambda: True)
+    kinds = {"array_api_strict": _Accelerated, "other": Broken}
+    monkeypatch.setattr(choosing, "plugins", dict)
+    assert pnn.explain_auto() == "auto is numpy: no accelerator found (no plug-in is installed)"
+    monkeypatch.setattr(choosing, "plugins", lambda: dict.fromkeys(kinds))
+    monkeypatch.setattr(choosing, "plugin", kinds.__getitem__)
+    assert pnn.explain_auto() == (
+        "auto is numpy: no accelerator found (array_api_strict: only the CPU; other: the driver is too old)"
+    )
+    assert pnn.get_backend("auto") is pnn.get_backend("numpy")
+    monkeypatch.setattr(_Accelerated, "device_asked", "device1")
+    assert pnn.explain_auto() == "auto is array_api_strict on device1: the first accelerator found"
+    monkeypatch.setenv("PORTABLENN_BACKEND", "numpy")
+    assert pnn.explain_auto() == "auto is numpy: the environment variable PORTABLENN_BACKEND says so"
+
+
+@pytest.mark.parametrize(
+    ("module", "install"),
+    [
+        ("import no_such_library", "pip install third-party"),
+        (
+            "from portablenn.backend import Backend\nclass Anything(Backend):\n    install = 'see our page'\n"
+            "    def __init__(self, *facts):\n        raise RuntimeError('no driver')",
+            "see our page",
+        ),
+    ],
+)
+def test_what_is_not_usable_says_how_to_get_it(module: str, install: str, tmp_path: Path) -> None:
+    environment = _installed(tmp_path, module, "third_party:Anything")
+    code = "import portablenn as pnn\nprint([i.install for i in pnn.backends() if i.name == 'array_api_strict'])"
+    assert _run(code, environment).stdout == f"[{install!r}]\n"
 
 
 def test_the_command_line_shows_the_table() -> None:

@@ -28,6 +28,8 @@ def multiplications(program: Program) -> int:
 class JaxBackend(Backend):
     """JAX: the interpreter under ``jax.jit``."""
 
+    install = 'pip install "portablenn-jax[cuda13]", or [cuda12], or "portablenn-jax" for the CPU'
+
     def compile(self, program: Program) -> Compiled:
         """One jitted function."""
         return jax.jit(partial(self._run, program))
@@ -54,6 +56,7 @@ class JaxBackend(Backend):
             own = map(self.xp.copy, arrays[:carried])
             return self._loop(step, program, carried, count, *own, *arrays[carried:])
 
+        loop.how = "a call a step"
         return loop
 
     def _scanned(self, program: Program, carried: int) -> Compiled:
@@ -67,7 +70,9 @@ class JaxBackend(Backend):
             carry, collected = lax.scan(partial(step, arrays[carried:]), arrays[:carried], iterations)
             return (*carry, *collected)
 
-        return jax.jit(loop, static_argnums=0)
+        scan = jax.jit(loop, static_argnums=0)
+        scan.how = "one scan"
+        return scan
 
     def _run(self, program: Program, *arrays: Array) -> tuple[Array, ...]:
         with jax.default_matmul_precision("highest"):
@@ -88,6 +93,10 @@ class JaxBackend(Backend):
         if not figures or "bytes_limit" not in figures:
             return None
         return figures["bytes_limit"] - figures["bytes_in_use"], figures["bytes_limit"]
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """JAX says it in words."""
+        return "RESOURCE_EXHAUSTED" in str(error) or super().is_out_of_memory(error)
 
     @classmethod
     def accelerator(cls) -> str | None:
