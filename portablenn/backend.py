@@ -51,7 +51,8 @@ class Backend:
         self.device = device_of(xp.zeros((), device=device))  # "cpu" becomes the library's own object
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Backend) and (self.xp, self.device) == (other.xp, other.device)
+        same = type(self) is type(other)  # several backends may execute one library's arrays, each its own programs
+        return same and isinstance(other, Backend) and (self.xp, self.device) == (other.xp, other.device)
 
     def __hash__(self) -> int:
         return hash((id(self.xp), str(self.device)))
@@ -102,7 +103,10 @@ class Backend:
         return partial(interpret, self.xp, program, device=self.device)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; see `program.plan.plan_loop`."""
+        """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; see `program.plan.plan_loop`.
+
+        Its attribute ``how``, if it has one, is a line on how it does so, for `portablenn verify`.
+        """
         return partial(self._loop, self.compile(program), program, carried)
 
     def _loop(self, step: Compiled, program: Program, carried: int, count: int, *arrays: Array) -> tuple[Array, ...]:

@@ -104,6 +104,50 @@ def backends(
     typer.echo(f"auto is {portablenn.get_backend('auto')}")
 
 
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Such as numpy or torch:cuda; all that are here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Prove on this machine that each backend computes what NumPy does: exit status 1 where a promise is broken.
+
+    After one step and twenty, the largest deviation of a parameter from NumPy in float64, relative to the largest; whether
+    one seed gives the same bits; steps a second of a small network and a large one. Takes less than a minute.
+    """
+    from .testing import TOLERANCES
+    from .verify import verify as verified
+
+    found = verified(names)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+    else:
+        table = Table(
+            "backend", "device", "executes through", "float32: 1 step", "20", "float64: 1 step", "20", box=None
+        )
+        for column in ("seeds agree", "steps/s, small", "large", "promises"):
+            table.add_column(column)
+        for one in found:
+            apart = [
+                f"{steps[dtype]:.0e}" if dtype in steps else "-"
+                for dtype in ("float32", "float64")
+                for steps in (one.deviation_one, one.deviation_twenty)
+            ]
+            says = ["to the bit" if one.seeds else "no", f"{one.small:,.0f}", f"{one.large:,.0f}"]
+            kept = "kept" if one.kept else "broken"
+            table.add_row(one.backend, one.device, one.executes, *apart, *says, kept)
+        bounds = [f"{TOLERANCES[dtype, steps]:.0e}" for dtype in ("float32", "float64") for steps in (1, 20)]
+        table.add_section()
+        table.add_row("", "", "at most", *bounds)
+        Console().print(table)
+        for one in found:
+            if not one.kept:
+                typer.echo(f"broken: {one.reason}")
+    if not all(one.kept for one in found):
+        raise typer.Exit(1)
+
+
 def example(name: str) -> Any:
     """The ``main`` of a script in examples/, which lies in the installed package or beside it in a checkout."""
     file = f"{name.replace('-', '_')}.py"

@@ -83,6 +83,7 @@ def compiled_steps(
             *after, losses = loop(count, *flatten(state)[0], *data)
         return unflatten(carry_structure, after), losses
 
+    run.how = getattr(loop, "how", "")  # type: ignore[attr-defined] # what the backend says of it
     return run
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import portablenn as pnn
 from portablenn.arrays import to_numpy
+from portablenn.testing.collect import required
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class Library:
 
 
 LIBRARIES = ("numpy", "array_api_strict", "array_api_strict:device1", "torch", "jax")
-REQUIRED = [name for name in os.environ.get("PORTABLENN_REQUIRE", "").split(",") if name]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _library(name: str) -> Library:
     package = name.partition(":")[0]
     if importlib.util.find_spec(package) is None:
-        if package in REQUIRED:
+        if required(package):
             pytest.fail(f"{package} is required by PORTABLENN_REQUIRE and not installed")
         pytest.skip(f"{package} is not installed")
     return Library(name)

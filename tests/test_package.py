@@ -73,7 +73,7 @@ def test_every_public_name_is_there_and_has_a_docstring() -> None:
 
 OPTIONAL = {
     "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "callbacks": {"rich"}, "data": {"sklearn"},
-    "checkpoint": {"safetensors"},
+    "checkpoint": {"safetensors"}, "collect": {"pytest"},
 }  # fmt: skip
 
 
