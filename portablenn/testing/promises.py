@@ -54,7 +54,7 @@ def check_steps(backend: Backend, dtype: str = "float32", steps: int = 1) -> Non
             insist(
                 apart <= tolerance,
                 (
-                    f"{backend}: {steps} steps of the network {name!r} in {dtype} deviate by {apart:.1e} from the "
+                    f"{backend}: after step {steps} parameters of the network {name!r} in {dtype} deviate by {apart:.1e} from the "
                     f"float64 oracle, beyond {tolerance:.0e}"
                 ),
             )
