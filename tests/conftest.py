@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,13 @@ def library(request: pytest.FixtureRequest) -> Library:
 def other_library(request: pytest.FixtureRequest) -> Library:
     """Each library but NumPy, the oracle."""
     return _library(request.param)
+
+
+@pytest.fixture
+def on_numpy() -> Iterator[None]:
+    """For tests of what NumPy computes, whatever ``PORTABLENN_BACKEND`` says."""
+    with pnn.use_backend("numpy"):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -51,13 +51,8 @@ def check_steps(backend: Backend, dtype: str = "float32", steps: int = 1) -> Non
     with quiet():
         for name in ZOO:
             apart = deviation(name, backend, dtype, steps)
-            insist(
-                apart <= tolerance,
-                (
-                    f"{backend}: after step {steps} parameters of the network {name!r} in {dtype} deviate by {apart:.1e} from the "
-                    f"float64 oracle, beyond {tolerance:.0e}"
-                ),
-            )
+            where = f"after step {steps} parameters of the network {name!r} in {dtype}"
+            insist(apart <= tolerance, f"{backend}: {where} deviate by {apart:.1e}, beyond {tolerance:.0e}")
 
 
 def check_seeds(backend: Backend) -> None:
