@@ -118,7 +118,7 @@ def test_a_third_party_tests_its_plug_in_with_one_line(tmp_path: Path) -> None:
 def test_a_broken_promise_is_named_and_the_exit_status_is_1(tmp_path: Path) -> None:
     pytest.importorskip("typer")
     environment = installed(tmp_path, WRONG, "third_party:HastyBackend")
-    run = _verify("array_api_strict", **environment, COLUMNS="200")
+    run = _verify("array_api_strict", **(environment | {"COLUMNS": "200"}))
     assert run.returncode == 1, run.stderr
     assert "broken" in run.stdout
     assert "hastily" in run.stdout
