@@ -112,6 +112,18 @@ def test_backends_lists_numpy_first() -> None:
     assert [info.name for info in rest] == sorted(info.name for info in rest)
 
 
+def test_two_backends_for_the_same_arrays_share_no_programs() -> None:
+    plain, other = (
+        pnn.get_backend("array_api_strict"),
+        _Accelerated("array_api_strict", pnn.get_backend("array_api_strict").xp),
+    )
+    assert plain == pnn.get_backend("array_api_strict")
+    assert plain != other
+    for backend in (plain, other):
+        pnn.mlp([2, 1], backend=backend).fit(np.ones((3, 2)), np.ones(3))
+    assert pnn.program_cache.info().hits == 0
+
+
 class _Accelerated(pnn.Backend):
     device_asked: Any = None
 
