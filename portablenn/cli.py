@@ -104,6 +104,48 @@ def backends(
     typer.echo(portablenn.explain_auto())
 
 
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[BACKEND]...", help="Such as numpy or torch:cuda; all that are here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Prove on this machine that each backend computes what NumPy does: exit status 1 where a promise is broken.
+
+    Under float32 and float64 stand the largest deviations of a parameter from NumPy in float64, relative to the largest
+    parameter, after one step and after twenty; under small and large steps a second of 20-64-64-2 and 784-512-512-10. It
+    takes less than a minute.
+    """
+    from .testing import TOLERANCES
+    from .verify import verify as verified
+
+    found = verified(names)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+    else:
+        table = Table(
+            "backend", "executes through", "float32", "float64", "seeds", "small", "large", "promises", box=None
+        )
+        for one in found:
+            apart = [_two(one.deviation_one.get(t), one.deviation_twenty.get(t)) for t in ("float32", "float64")]
+            speeds = ["-" if speed is None else f"{speed:,.0f}/s" for speed in (one.small, one.large)]
+            seeds, kept = "agree" if one.seeds else "differ", "kept" if one.kept else "broken"
+            table.add_row(f"{one.backend}:{one.device}", one.executes, *apart, seeds, *speeds, kept)
+        bounds = [_two(TOLERANCES[t, 1], TOLERANCES[t, 20]) for t in ("float32", "float64")]
+        table.add_row("", "at most", *bounds, style="dim")
+        Console().print(table)
+        for one in found:
+            if not one.kept:
+                typer.echo(f"broken: {one.reason}")
+    if not all(one.kept for one in found):
+        raise typer.Exit(1)
+
+
+def _two(one: float | None, twenty: float | None) -> str:
+    return "  ".join("-" if deviation is None else f"{deviation:.0e}" for deviation in (one, twenty))
+
+
 def example(name: str) -> Any:
     """The ``main`` of a script in examples/, which lies in the installed package or beside it in a checkout."""
     file = f"{name.replace('-', '_')}.py"

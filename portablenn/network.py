@@ -611,7 +611,7 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
     >>> import portablenn as pnn
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "net.safetensors"
     >>> pnn.mlp([2, 3, 1]).save(path)
-    >>> pnn.load(path)
+    >>> pnn.load(path, backend="numpy")
     <Network 2-3-1, 13 parameters, float32, numpy>
     """
     facts, arrays, slots = checkpoint.read(path)

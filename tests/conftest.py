@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import portablenn as pnn
 from portablenn.arrays import to_numpy
+from portablenn.testing.collect import required
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ class Library:
 
 
 LIBRARIES = ("numpy", "array_api_strict", "array_api_strict:device1", "torch", "jax")
-REQUIRED = [name for name in os.environ.get("PORTABLENN_REQUIRE", "").split(",") if name]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _library(name: str) -> Library:
     package = name.partition(":")[0]
     if importlib.util.find_spec(package) is None:
-        if package in REQUIRED:
+        if required(package):
             pytest.fail(f"{package} is required by PORTABLENN_REQUIRE and not installed")
         pytest.skip(f"{package} is not installed")
     return Library(name)
@@ -66,6 +67,13 @@ def library(request: pytest.FixtureRequest) -> Library:
 def other_library(request: pytest.FixtureRequest) -> Library:
     """Each library but NumPy, the oracle."""
     return _library(request.param)
+
+
+@pytest.fixture
+def on_numpy() -> Iterator[None]:
+    """For tests of what NumPy computes, whatever ``PORTABLENN_BACKEND`` says."""
+    with pnn.use_backend("numpy"):
+        yield
 
 
 @pytest.fixture(autouse=True)

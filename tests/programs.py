@@ -1,113 +1,14 @@
-"""Random programs for property tests: a list of numbers decides which operations are done on which earlier values."""
+"""Random programs for property tests: what hypothesis draws for the programs of `portablenn.testing.programs`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 from hypothesis import strategies as st
 
-Values = list[Any]
+from portablenn.testing.programs import OPERATIONS, SHAPES, run
 
-
-def _pick(values: Values, number: int) -> Any:
-    return values[number % len(values)]
-
-
-def _like(values: Values, x: Any, number: int) -> Any:
-    """An earlier value that broadcasts with ``x`` without growing it, or ``x``."""
-    fitting = [
-        v
-        for v in values
-        if v.ndim <= x.ndim and all(n in (1, m) for n, m in zip(v.shape[::-1], x.shape[::-1], strict=False))
-    ]
-    return fitting[number % len(fitting)] if fitting else x
-
-
-def _reshaped(xp: Any, x: Any, n: int) -> Any:
-    shapes = [(-1,), (1, -1), (-1, 1)] + ([(2, -1)] if x.size and x.size % 2 == 0 else [])
-    return xp.reshape(x, shapes[n % len(shapes)])
-
-
-def _sliced(xp: Any, x: Any, n: int) -> Any:
-    if x.ndim == 0:
-        return x
-    keys = [slice(0, None, 1), slice(1, None), slice(None, None, 2), slice(None, None, -1), slice(0, 1)]
-    axis = n % x.ndim
-    key = keys[n % len(keys)]
-    part = x[(*(slice(None),) * axis, key)]
-    return part if part.size else x
-
-
-def _joined(xp: Any, x: Any, y: Any, n: int) -> Any:
-    if x.size > 200:
-        return x
-    return xp.concat([xp.reshape(x, (-1,)), xp.reshape(y, (-1,)), xp.reshape(x, (-1,))])
-
-
-def _product(xp: Any, x: Any, n: int) -> Any:
-    if x.ndim < 2:
-        return x * 0.5
-    return xp.tanh((x @ x.mT if n % 2 else x.mT @ x) * 0.25)
-
-
-def _taken(xp: Any, x: Any, n: int) -> Any:
-    if x.ndim == 0:
-        return x
-    length = x.shape[n % x.ndim]
-    return xp.take(x, xp.asarray([0, length - 1, n % length]), axis=n % x.ndim) if x.size < 200 else x
-
-
-def _widened(xp: Any, x: Any, n: int) -> Any:
-    return xp.broadcast_to(x, (2, *x.shape)) if x.size < 100 and x.ndim < 4 else x
-
-
-OPERATIONS: list[Callable[[Any, Any, Any, int], Any]] = [
-    lambda xp, x, y, n: x + y,
-    lambda xp, x, y, n: x - y,
-    lambda xp, x, y, n: y - x,
-    lambda xp, x, y, n: xp.tanh(x * y),
-    lambda xp, x, y, n: xp.tanh(x) * 2.0 * 0.25,
-    lambda xp, x, y, n: x / (1.0 + y * y),
-    lambda xp, x, y, n: xp.maximum(x, y),
-    lambda xp, x, y, n: xp.minimum(x, 0.25),
-    lambda xp, x, y, n: xp.where(x > y, x, -0.5 * y),
-    lambda xp, x, y, n: xp.exp(-xp.abs(x)),
-    lambda xp, x, y, n: -x,
-    lambda xp, x, y, n: xp.square(xp.sin(x)),
-    lambda xp, x, y, n: xp.sqrt(xp.abs(x) + 1.0),
-    lambda xp, x, y, n: xp.astype(x > y, x.dtype) * x,
-    lambda xp, x, y, n: xp.astype(xp.astype(x, xp.float32), x.dtype),
-    lambda xp, x, y, n: _reshaped(xp, x, n),
-    lambda xp, x, y, n: _sliced(xp, x, n),
-    lambda xp, x, y, n: xp.permute_dims(x, tuple(range(x.ndim))[::-1]),
-    lambda xp, x, y, n: xp.flip(x),
-    lambda xp, x, y, n: _joined(xp, x, y, n),
-    lambda xp, x, y, n: _product(xp, x, n),
-    lambda xp, x, y, n: _taken(xp, x, n),
-    lambda xp, x, y, n: _widened(xp, x, n),
-    lambda xp, x, y, n: xp.sum(x, axis=n % x.ndim, keepdims=n % 3 == 0) * 0.5 if x.ndim else x,
-    lambda xp, x, y, n: xp.mean(x * x),
-    lambda xp, x, y, n: xp.max(x, axis=n % x.ndim) if x.ndim else x,
-    lambda xp, x, y, n: xp.cumulative_sum(x, axis=n % x.ndim) * 0.25 if x.ndim else x,
-    lambda xp, x, y, n: xp.sort(x, axis=n % x.ndim) if x.ndim else x,
-    lambda xp, x, y, n: xp.astype(xp.argmax(x, axis=0), x.dtype) if x.ndim else x,
-    lambda xp, x, y, n: xp.roll(x, n % 3, axis=0) if x.ndim else x,
-    lambda xp, x, y, n: x + xp.ones(x.shape, dtype=x.dtype) * xp.full(x.shape, 0.5, dtype=x.dtype),
-    lambda xp, x, y, n: x * xp.zeros(x.shape, dtype=x.dtype) + 1.0 * x - 0.0,
-]
+__all__ = ["run", "shapes", "steps"]
 
 steps = st.lists(
     st.tuples(st.integers(0, len(OPERATIONS) - 1), st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=14
 )
-shapes = st.lists(st.sampled_from([(), (1,), (3,), (2, 3), (3, 1), (4, 4), (2, 1, 3)]), min_size=1, max_size=3)
-
-
-def run(xp: Any, inputs: Sequence[Any], instructions: Sequence[tuple[int, int, int]]) -> Values:
-    """All values that the instructions make of the inputs, inputs first."""
-    values = list(inputs)
-    for operation, first, second in instructions:
-        x = _pick(values, -1 - first % 5)
-        y = _like(values, x, second)
-        values.append(OPERATIONS[operation](xp, x, y, second))
-    return values
+shapes = st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3)

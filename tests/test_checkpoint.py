@@ -49,7 +49,7 @@ def test_training_goes_on_as_if_the_file_had_not_been(tmp_path: Path) -> None:
     whole.fit(X, Y, epochs=5)
     parts.fit(X, Y, epochs=2)
     parts.save(tmp_path / "net.safetensors")
-    parts = pnn.load(tmp_path / "net.safetensors")
+    parts = pnn.load(tmp_path / "net.safetensors", backend=whole.backend)
     parts.fit(X, Y, epochs=3)
     np.testing.assert_array_equal(parts.state.theta, whole.state.theta)
 

@@ -21,7 +21,13 @@ from portablenn.data import digits, read_idx
 def _python(code: str, **environment: str) -> str:
     inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env=inherited | environment)
+    run = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=inherited | {"PORTABLENN_BACKEND": "numpy"} | environment,
+    )
     return run.stdout.strip()
 
 
@@ -73,7 +79,7 @@ def test_every_public_name_is_there_and_has_a_docstring() -> None:
 
 OPTIONAL = {
     "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "callbacks": {"rich"}, "data": {"sklearn"},
-    "checkpoint": {"safetensors"},
+    "checkpoint": {"safetensors"}, "collect": {"pytest"},
 }  # fmt: skip
 
 
@@ -126,7 +132,8 @@ DEMOS = {
 def _command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "portablenn", *arguments]
     clean = {k: v for k, v in os.environ.items() if k != "PORTABLENN_DATA"}
-    return subprocess.run(command, capture_output=True, text=True, env={**clean, "MPLBACKEND": "Agg", **environment})
+    figures = {"MPLBACKEND": "Agg", "PORTABLENN_BACKEND": "numpy"}  # which are told to every digit
+    return subprocess.run(command, capture_output=True, text=True, env={**clean, **figures, **environment})
 
 
 @pytest.mark.parametrize("name", DEMOS)

@@ -35,7 +35,7 @@ class CountingBackend(Backend):
 '''
 
 
-def _installed(folder: Path, module: str, entry: str, library: str = "array_api_strict") -> dict[str, str]:
+def installed(folder: Path, module: str, entry: str, library: str = "array_api_strict") -> dict[str, str]:
     """A distribution in ``folder``, as pip would leave it; the environment in which it is installed."""
     (folder / "third_party.py").write_text(module)
     info = folder / "third_party-1.0.dist-info"
@@ -51,7 +51,7 @@ def _run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[
 
 
 def test_a_third_partys_plug_in_is_found_used_and_listed(tmp_path: Path) -> None:
-    environment = _installed(tmp_path, THIRD_PARTY, "third_party:CountingBackend")
+    environment = installed(tmp_path, THIRD_PARTY, "third_party:CountingBackend")
     code = (
         "import numpy as np, portablenn as pnn\n"
         "net = pnn.mlp([2, 3, 2], loss='softmax_cross_entropy', backend='array_api_strict:device1')\n"
@@ -77,7 +77,7 @@ def test_a_third_partys_plug_in_is_found_used_and_listed(tmp_path: Path) -> None
     ],
 )
 def test_a_broken_plug_in_is_a_line_with_its_reason(module: str, entry: str, reason: str, tmp_path: Path) -> None:
-    environment = _installed(tmp_path, module, entry)
+    environment = installed(tmp_path, module, entry)
     code = (
         "import warnings, numpy as np, array_api_strict as strict, portablenn as pnn\n"
         "info = [i for i in pnn.backends() if i.name == 'array_api_strict'][0]; print(info.usable, '|', info.reason)\n"
@@ -99,7 +99,7 @@ def test_a_broken_plug_in_is_a_line_with_its_reason(module: str, entry: str, rea
 
 
 def test_looking_for_plug_ins_imports_none(tmp_path: Path) -> None:
-    environment = _installed(tmp_path, "raise SystemExit('imported')", "third_party:Backend")
+    environment = installed(tmp_path, "raise SystemExit('imported')", "third_party:Backend")
     code = "import sys, portablenn.choosing as c; print(list(c.plugins())); print('third_party' in sys.modules)"
     names, imported = _run(code, environment).stdout.splitlines()
     assert "array_api_strict" in names
@@ -110,6 +110,18 @@ def test_backends_lists_numpy_first() -> None:
     first, *rest = pnn.backends()
     assert (first.name, first.usable, first.executes, first.devices) == ("numpy", True, "plan", ("cpu",))
     assert [info.name for info in rest] == sorted(info.name for info in rest)
+
+
+def test_two_backends_for_the_same_arrays_share_no_programs() -> None:
+    plain, other = (
+        pnn.get_backend("array_api_strict"),
+        _Accelerated("array_api_strict", pnn.get_backend("array_api_strict").xp),
+    )
+    assert plain == pnn.get_backend("array_api_strict")
+    assert plain != other
+    for backend in (plain, other):
+        pnn.mlp([2, 1], backend=backend).fit(np.ones((3, 2)), np.ones(3))
+    assert pnn.program_cache.info().hits == 0
 
 
 class _Accelerated(pnn.Backend):

@@ -11,6 +11,8 @@ import pytest
 
 import portablenn as pnn
 
+pytestmark = pytest.mark.usefixtures("on_numpy")
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 

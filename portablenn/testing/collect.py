@@ -1,0 +1,55 @@
+"""The checks as tests of pytest: one case for each backend and promise.
+
+Requires pytest, when it is called.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ..backend import BackendError
+from ..choosing import get_backend
+from .operations import LeftOut
+from .promises import CHECKS
+
+
+def conformance_tests(*backends: str) -> Callable[[str, str], None]:
+    """A test for pytest to collect, with a case for each of these backends and each promise.
+
+    A library that is not installed, or cannot be used here, is skipped with its reason, unless the environment variable
+    ``PORTABLENN_REQUIRE`` names it ("cupy,torch"): then it fails. What says nothing about a backend (float64 where there
+    is none) is skipped, too.
+
+    Parameters
+    ----------
+    *backends
+        Names as `get_backend` takes them: "mylibrary", "mylibrary:gpu".
+
+    Examples
+    --------
+    >>> test_conformance = conformance_tests("numpy")
+    """
+    import pytest
+
+    @pytest.mark.parametrize("check", CHECKS)
+    @pytest.mark.parametrize("backend", backends)
+    def test_conformance(backend: str, check: str) -> None:
+        try:
+            found = get_backend(backend)
+        except BackendError as error:
+            if required(backend):
+                pytest.fail(f"PORTABLENN_REQUIRE names it, and {error}", pytrace=False)
+            pytest.skip(str(error))
+        try:
+            CHECKS[check](found)
+        except LeftOut as reason:
+            pytest.skip(str(reason))
+
+    return test_conformance
+
+
+def required(backend: str) -> bool:
+    """Whether ``PORTABLENN_REQUIRE`` names the library of a backend."""
+    names = os.environ.get("PORTABLENN_REQUIRE", "").split(",")
+    return backend.partition(":")[0] in (name.strip() for name in names)
