@@ -90,12 +90,14 @@ def to_numpy(array: Array) -> np.ndarray:
         return array
     if isinstance(array, (Recorded, np.generic)) or not is_array(array):
         return np.asarray(array)
+    first: Exception | None = None
     for bring in (_by_device, np.from_dlpack, np.asarray):
         try:
             return bring(array)
-        except (TypeError, ValueError, RuntimeError, BufferError, AttributeError):
-            continue
-    raise TypeError(f"cannot bring an array of {type(array).__module__} on {device_of(array)} to the host")
+        except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
+            first = first or error
+    message = f"cannot bring an array of {type(array).__module__} on {device_of(array)} to the host: {first}"
+    raise TypeError(message) from first
 
 
 def _by_device(array: Array) -> np.ndarray:

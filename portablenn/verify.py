@@ -162,4 +162,4 @@ def steps_per_second(backend: Backend, sizes: Sequence[int], batch: int, steps: 
     while (passed := time.perf_counter() - start) < SECONDS:
         backend.to_numpy(run(steps)[1])
         done += steps
-    return getattr(loop, "how", ""), done / passed
+    return getattr(getattr(loop, "loop", None), "how", ""), done / passed

@@ -12,6 +12,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class HostCuda:
     def __init__(self) -> None:
         self.recording: list[Callable[[], None]] | None = None
         self.launches = 0
+        self.lock = threading.RLock()
         self.broken = ""
 
     def memory(self, nbytes: int) -> Memory:
@@ -101,7 +103,8 @@ class HostCuda:
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         self.refused("waiting")
-        yield
+        with self.lock:
+            yield
 
 
 class Graph:
@@ -236,11 +239,7 @@ class HostCupy(CupyBackend):
 
     def __init__(self, cuda: HostCuda | None = None) -> None:
         self.name, self.xp, self.device = "host_cupy", pnn.get_backend("numpy").xp, "cpu"
-        self.cuda = cuda or HostCuda()
-
-    @property
-    def _cuda(self) -> HostCuda:  # type: ignore[override]
-        return self.cuda
+        self.cuda = self._cuda = cuda or HostCuda()
 
     @property
     def device_name(self) -> str:

@@ -10,6 +10,7 @@ import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import portablenn as pnn
+from portablenn import testing
 from portablenn.program.interpret import interpret
 from portablenn.program.simplify import simplify
+from portablenn.testing.collect import required
 
 pytest.importorskip("portablenn_cupy")
 
@@ -57,7 +60,7 @@ def agree(function: Any, *arrays: np.ndarray, rtol: float = 1e-12) -> Any:
 
 
 @on_host
-@given(programs.shapes, programs.steps, st.integers(0, 2**32 - 1))
+@given(programs.shapes, programs.continuous_steps, st.integers(0, 2**32 - 1))
 @settings(max_examples=40, deadline=None)
 def test_kernels_of_random_programs_agree_with_the_oracle(shapes: Any, instructions: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -66,7 +69,9 @@ def test_kernels_of_random_programs_agree_with_the_oracle(shapes: Any, instructi
 
 
 @on_host
-@given(programs.shapes, programs.steps, st.integers(0, 3), st.lists(st.integers(0, 30), min_size=3, max_size=3))
+@given(
+    programs.shapes, programs.continuous_steps, st.integers(0, 3), st.lists(st.integers(0, 30), min_size=3, max_size=3)
+)
 @settings(max_examples=40, deadline=None)
 def test_a_replayed_loop_agrees_with_interpreted_steps(
     shapes: Any, instructions: Any, count: int, places: list[int]
@@ -274,6 +279,62 @@ def test_out_of_memory_gives_memory_back_and_the_network_stays_as_it_was() -> No
     np.testing.assert_array_equal(net.state.theta, before)
     backend.cuda.memory = memory  # type: ignore[method-assign]
     net.fit(X, CLASSES)
+
+
+@on_host
+@pytest.mark.parametrize("check", testing.CHECKS)
+def test_the_stand_in_keeps_what_a_backend_promises(check: str) -> None:
+    """The conformance kit, by way of the kernels and graphs that a GPU gets."""
+    try:
+        testing.CHECKS[check](host_cuda.HostCupy())
+    except testing.LeftOut as reason:
+        pytest.skip(str(reason))
+
+
+@on_host
+def test_networks_of_several_threads_do_not_meet() -> None:
+    backend = host_cuda.HostCupy()
+    nets = [simple(backend, seed=seed % 2) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda net: net.fit(X, CLASSES, epochs=5, batch_size=32), nets))
+    for seed in (0, 1):
+        alone = simple(backend, seed=seed)
+        alone.fit(X, CLASSES, epochs=5, batch_size=32)
+        for net in nets[seed::2]:
+            np.testing.assert_array_equal(net.state.theta, alone.state.theta)
+
+
+@on_host
+def test_a_loop_that_keeps_nothing_is_recorded_once() -> None:
+    backend = host_cuda.HostCupy()
+    recorded = []
+    record = backend.cuda.record
+    backend.cuda.record = lambda ask: recorded.append(1) or record(ask)  # type: ignore[method-assign,func-returns-value]
+    program = traced(lambda i, x: [x * 2.0], np.asarray(0, np.int32), np.ones(3))
+    loop = backend.compile_loop(program, 1)
+    for _ in range(3):
+        np.testing.assert_array_equal(loop(2, np.ones(3))[0], np.full(3, 4.0))
+    assert recorded == [1]
+
+
+def test_a_step_that_changes_a_carried_dtype_has_no_schedule() -> None:
+    program = traced(lambda i, x, y: [x * y], np.asarray(0, np.int32), np.ones(3, np.float32), np.ones(3))
+    with pytest.raises(UnsupportedError, match="hands on float64"):
+        scheduled(program, xp, 1)
+
+
+def test_on_a_gpu_steps_are_a_graph_of_our_kernels() -> None:
+    """Without this the interpreter could stand in for all of the plug-in, and the kit would not notice."""
+    try:
+        backend = pnn.get_backend("cupy")
+    except pnn.BackendError as error:
+        if required("cupy"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+    for name, make in testing.ZOO.items():
+        net = make(backend=backend)
+        net.fit(X, CLASSES if net.loss.targets == "classes" else np.abs(X[:, :2]), batch_size=32)
+        assert "a CUDA graph of" in net.history.how, f"{name}: {net.history.how}"
 
 
 def test_memory_is_used_again() -> None:

@@ -189,7 +189,7 @@ def test_every_operation_stands_in_one_unit_after_what_it_reads(shapes: Any, ins
         known.add(operation.result)
 
 
-@given(programs.shapes, programs.steps, st.integers(0, 2**32 - 1))
+@given(programs.shapes, programs.continuous_steps, st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_compiled_loops_mean_the_same(shapes: Any, instructions: Any, seed: int) -> None:
     pytest.importorskip("portablenn_numba")

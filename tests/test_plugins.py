@@ -185,7 +185,7 @@ def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_not_usable_says_how_to_get_it(module: str, install: str, tmp_path: Path) -> None:
-    environment = _installed(tmp_path, module, "third_party:Anything")
+    environment = installed(tmp_path, module, "third_party:Anything")
     code = "import portablenn as pnn\nprint([i.install for i in pnn.backends() if i.name == 'array_api_strict'])"
     assert _run(code, environment).stdout == f"[{install!r}]\n"
 

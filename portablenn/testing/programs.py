@@ -65,7 +65,9 @@ def _widened(xp: Any, x: Any, n: int) -> Any:
     return xp.broadcast_to(x, (2, *x.shape)) if x.size < 100 and x.ndim < 4 else x
 
 
-OPERATIONS: list[Callable[[Any, Any, Any, int], Any]] = [
+Instruction = Callable[[Any, Any, Any, int], Any]
+
+CONTINUOUS: list[Instruction] = [
     lambda xp, x, y, n: x + y,
     lambda xp, x, y, n: x - y,
     lambda xp, x, y, n: y - x,
@@ -74,12 +76,10 @@ OPERATIONS: list[Callable[[Any, Any, Any, int], Any]] = [
     lambda xp, x, y, n: x / (1.0 + y * y),
     lambda xp, x, y, n: xp.maximum(x, y),
     lambda xp, x, y, n: xp.minimum(x, 0.25),
-    lambda xp, x, y, n: xp.where(x > y, x, -0.5 * y),
     lambda xp, x, y, n: xp.exp(-xp.abs(x)),
     lambda xp, x, y, n: -x,
     lambda xp, x, y, n: xp.square(xp.sin(x)),
     lambda xp, x, y, n: xp.sqrt(xp.abs(x) + 1.0),
-    lambda xp, x, y, n: xp.astype(x > y, x.dtype) * x,
     lambda xp, x, y, n: xp.astype(xp.astype(x, xp.float32), x.dtype),
     lambda xp, x, y, n: _reshaped(xp, x, n),
     lambda xp, x, y, n: _sliced(xp, x, n),
@@ -94,10 +94,17 @@ OPERATIONS: list[Callable[[Any, Any, Any, int], Any]] = [
     lambda xp, x, y, n: xp.max(x, axis=n % x.ndim) if x.ndim else x,
     lambda xp, x, y, n: xp.cumulative_sum(x, axis=n % x.ndim) * 0.25 if x.ndim else x,
     lambda xp, x, y, n: xp.sort(x, axis=n % x.ndim) if x.ndim else x,
-    lambda xp, x, y, n: xp.astype(xp.argmax(x, axis=0), x.dtype) if x.ndim else x,
     lambda xp, x, y, n: xp.roll(x, n % 3, axis=0) if x.ndim else x,
     lambda xp, x, y, n: x + xp.ones(x.shape, dtype=x.dtype) * xp.full(x.shape, 0.5, dtype=x.dtype),
     lambda xp, x, y, n: x * xp.zeros(x.shape, dtype=x.dtype) + 1.0 * x - 0.0,
+]
+"""Whose results move little where their arguments do."""
+
+OPERATIONS: list[Instruction] = [
+    *CONTINUOUS,
+    lambda xp, x, y, n: xp.where(x > y, x, -0.5 * y),
+    lambda xp, x, y, n: xp.astype(x > y, x.dtype) * x,
+    lambda xp, x, y, n: xp.astype(xp.argmax(x, axis=0), x.dtype) if x.ndim else x,
 ]
 
 SHAPES: list[tuple[int, ...]] = [(), (1,), (3,), (2, 3), (3, 1), (4, 4), (2, 1, 3)]

@@ -6,9 +6,11 @@ fails, CuPy runs operation by operation, and the compiled function's ``how`` say
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +59,7 @@ class CupyBackend(Backend):
 
         types = [v.type for v in program.outputs]
         return self._chosen(
+            len(program.inputs),
             lambda: Straight(self._cuda, scheduled(program, NUMPY.xp), types, self._make, self._as_input),
             lambda: self._on_device(super(CupyBackend, self).compile(program)),
         )
@@ -67,13 +70,25 @@ class CupyBackend(Backend):
 
         carry = [v.type for v in program.inputs[1 : 1 + carried]]
         return self._chosen(
+            len(program.inputs),
             lambda: Replayed(self._cuda, scheduled(program, NUMPY.xp, carried), carry, self._make, self._as_input),
             lambda: self._on_device(super(CupyBackend, self).compile_loop(program, carried)),
         )
 
-    def _chosen(self, ours: Callable[[], Compiled], interpreted: Callable[[], Compiled]) -> Compiled:
+    def _chosen(self, takes: int, ours: Callable[[], Compiled], interpreted: Callable[[], Compiled]) -> Compiled:
         wish = os.environ.get("PORTABLENN_CUPY", "")
-        return Chosen(ours, interpreted, lambda: self._cuda.free(), "PORTABLENN_CUPY=eager" if wish == "eager" else "")
+        reason = "PORTABLENN_CUPY=eager" if wish == "eager" else ""
+        return Chosen(takes, ours, interpreted, self.is_out_of_memory, self._free, reason)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """CuPy's own error, or what CUDA says where it makes a graph."""
+        return super().is_out_of_memory(error) or "cudaErrorMemoryAllocation" in str(error)
+
+    def _free(self) -> None:
+        """Give back what nobody holds any more."""
+        if "_cuda" in vars(self):
+            with contextlib.suppress(Exception):
+                self._cuda.free()
 
     def _on_device(self, run: Compiled) -> Compiled:
         def on_device(*arrays: Any) -> tuple[Array, ...]:
@@ -127,43 +142,58 @@ class Chosen:
     """
 
     def __init__(
-        self, ours: Callable[[], Compiled], interpreted: Callable[[], Compiled], free: Callable[[], None], wish: str
+        self,
+        takes: int,
+        ours: Callable[[], Compiled],
+        interpreted: Callable[[], Compiled],
+        is_out_of_memory: Callable[[BaseException], bool],
+        free: Callable[[], None],
+        wish: str,
     ) -> None:
-        self.ours, self.free = ours, free
+        self.takes, self.ours, self.is_out_of_memory, self.free = takes, ours, is_out_of_memory, free
         self.interpreted: Callable[[], Compiled] | None = interpreted
         self.run: Compiled | None = None
         self.how = ""
         if wish:
             self._fall_back(wish)
         else:
-            self._attempt(lambda: None)
+            self._built()
 
     def __call__(self, *arrays: Any) -> tuple[Array, ...]:
-        results = self._attempt(lambda: self.run(*arrays))  # type: ignore[misc]
-        return self.run(*arrays) if results is None else results  # type: ignore[misc]
-
-    def _attempt(self, work: Callable[[], Any]) -> Any:
-        """The result of ``work``; None if it failed and the interpreter has to do it."""
+        if len(arrays) != self.takes:
+            raise TypeError(f"expected {self.takes} arguments, found {len(arrays)}")
+        run = self.run or self._built()
         try:
-            if self.run is None:
-                self.run = self.ours()
-                self.how = self.run.how  # type: ignore[attr-defined]
-            return work()
+            return run(*arrays)
         except Exception as error:
-            if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
-                self.run = (
-                    None if self.interpreted else self.run
-                )  # its memory is given back; it is built anew next time
-                self.free()
-                raise
-            if self.interpreted is None:
-                raise
-            self._fall_back(f"{type(error).__name__}: {error}")
-            return None
+            if self.interpreted is None:  # it is what runs, or another thread has fallen back to it
+                if run is self.run:
+                    raise
+            else:
+                self._give_up(error)
+        return (self.run or self._built())(*arrays)
+
+    def _built(self) -> Compiled:
+        try:
+            run = self.run = self.ours()
+            self.how = run.how  # type: ignore[attr-defined]
+        except Exception as error:
+            self._give_up(error)
+        assert self.run is not None
+        return self.run
+
+    def _give_up(self, error: Exception) -> None:
+        """Fall back to the interpreter for good; but without memory, only let go of all that was taken, and raise."""
+        if self.is_out_of_memory(error):
+            self.run = None  # it is built anew at the next call
+            traceback.clear_frames(error.__traceback__)  # which hold what was being built
+            self.free()
+            raise error
+        self._fall_back(f"{type(error).__name__}: {error}")
 
     def _fall_back(self, reason: str) -> None:
-        assert self.interpreted is not None
-        self.run, self.interpreted = self.interpreted(), None
+        if self.interpreted is not None:
+            self.run, self.interpreted = self.interpreted(), None
         self.how = f"operation by operation: {reason}"
 
 
@@ -197,7 +227,7 @@ def unusable(number: int) -> str:
             product = float(((one + one) @ one)[0, 0])
     except Exception as error:
         return (
-            f"the device is there, but a product fails ({type(error).__name__}: {str(error).splitlines()[0]}). CuPy needs "
-            'CUDA\'s compiler and cuBLAS: pip install "cupy-cuda13x[ctk]" (or cuda12x)'
+            f"the device is there, but a product fails ({type(error).__name__}: {str(error).partition(chr(10))[0]}). CuPy "
+            'needs CUDA\'s compiler and cuBLAS: pip install "cupy-cuda13x[ctk]" (or cuda12x)'
         )
     return "" if product == 4.0 else f"a product of ones gives {product}, not 4"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ FULL_PRECISION = {"float32": 68, "float64": 70}
 TF32 = 77
 """CUBLAS_COMPUTE_32F_FAST_TF32: only where ``PORTABLENN_TF32=1`` asks for it."""
 
+ALLOCATION_FAILED = 3
+"""CUBLAS_STATUS_ALLOC_FAILED."""
+
 CUDA_TYPES = {"float32": 0, "float64": 1}
 """cudaDataType_t: CUDA_R_32F and CUDA_R_64F."""
 
@@ -37,15 +41,15 @@ class Cuda:
 
     def __init__(self, device: Any) -> None:
         self.device = device
+        self.lock = threading.RLock()
         with device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.pool = cupy.cuda.MemoryPool()
             self.blas = _Blas(self.pool)
 
     def memory(self, nbytes: int) -> Any:
-        """Device memory that lives as long as the object; ``address`` gives where."""
-        with self.device, self.stream:
-            return self.pool.malloc(max(nbytes, 1))
+        """Device memory that lives as long as the object; ``address`` gives where. For use while `working`."""
+        return self.pool.malloc(max(nbytes, 1))
 
     @staticmethod
     def address(memory: Any) -> int:
@@ -54,8 +58,9 @@ class Cuda:
 
     def free(self) -> None:
         """Give what nobody holds any more back to the device."""
-        self.pool.free_all_blocks()
-        cupy.get_default_memory_pool().free_all_blocks()
+        with self.device:  # a pool frees what it has on the current device
+            self.pool.free_all_blocks()
+            cupy.get_default_memory_pool().free_all_blocks()
 
     def functions(self, kernels: dict[str, Kernel]) -> dict[str, Any]:
         """The kernels, compiled together; CuPy keeps what it compiled on disk."""
@@ -99,12 +104,23 @@ class Cuda:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """Inside, work goes to the stream of our own, after what the caller's stream was asked before."""
-        with self.device:
+        """Inside, work goes to the stream of our own, after what the caller's stream was asked before.
+
+        One thread at a time: what another asked of the stream while it is recorded would become part of the graph, and
+        the handle of cuBLAS is not for two. Work is only asked for here, so nobody waits long.
+        """
+        with self.lock, self.device:
             callers = cupy.cuda.get_current_stream()
             self.stream.wait_event(callers.record())
-            with self.stream:
+            self.stream.use()  # not "with": that forgets a stream which the caller chose with use()
+            try:
                 yield
+            except BaseException:
+                callers.use()
+                with contextlib.suppress(Exception):
+                    callers.wait_event(self.stream.record())
+                raise
+            callers.use()
             callers.wait_event(self.stream.record())
 
 
@@ -150,5 +166,7 @@ def _cublas() -> Any:
 
 
 def _check(name: str, status: int) -> None:
+    if status == ALLOCATION_FAILED:
+        raise MemoryError(f"{name} of cuBLAS found no memory")
     if status != 0:
         raise RuntimeError(f"{name} of cuBLAS failed with status {status}")

@@ -28,13 +28,14 @@ class Straight:
     def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.types, self.make, self.as_input = device, schedule, types, make, as_input
         self.functions = device.functions(schedule.kernels)
-        self.constants = [as_input(c) for c in schedule.constants]
+        with device.working():
+            self.constants = [as_input(c) for c in schedule.constants]
         self.how = f"{len(schedule.calls)} kernels and products a call"
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         device = self.device
-        arrays = [self.as_input(x) for x in inputs]
         with device.working():
+            arrays = [self.as_input(x) for x in inputs]
             arena = device.memory(self.schedule.arena)
 
             def base(storage: Storage) -> int:
@@ -58,10 +59,11 @@ class Replayed:
     def __init__(self, device: Any, schedule: Schedule, carry: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.carry, self.make, self.as_input = device, schedule, carry, make, as_input
         self.functions = device.functions(schedule.kernels)
-        self.constants = [as_input(c) for c in schedule.constants]
-        self.arena = device.memory(schedule.arena)
-        self.homes = [device.memory(size_of(t)) for t in carry]
-        self.counter = device.memory(4)
+        with device.working():
+            self.constants = [as_input(c) for c in schedule.constants]
+            self.arena = device.memory(schedule.arena)
+            self.homes = [device.memory(size_of(t)) for t in carry]
+            self.counter = device.memory(4)
         self.copies: dict[int, Any] = {}
         self.kept: list[Any] = []
         self.rows = 0
@@ -76,21 +78,19 @@ class Replayed:
             carry, data = arrays[: len(self.carry)], arrays[len(self.carry) :]
             self._make_room(count)
             inputs = [self._steady(i, array) for i, array in enumerate(data)]
-            if count:
-                graph = self._graph(inputs, carry)
-                self._set(carry)
-                for _ in range(count):
-                    graph.launch()
-            else:
-                self._set(carry)
+            graph = self._graph(inputs, carry) if count else None
+            self._set(carry)
+            for _ in range(count):
+                graph.launch()  # type: ignore[union-attr]
             return self._results(count)
 
     def _make_room(self, count: int) -> None:
         """For what is kept of each step."""
-        if count > self.rows or not self.kept:
-            self.rows = max(count, 2 * self.rows)
-            self.kept = [self.device.memory(self.rows * size_of(t)) for t in self.schedule.collected]
+        if count > self.rows:
             self.recorded = None
+            rows = max(count, 2 * self.rows)
+            self.kept = [self.device.memory(rows * size_of(t)) for t in self.schedule.collected]
+            self.rows = rows
 
     def _steady(self, index: int, array: Array) -> Any:
         """The array, or a copy of a small one where it always lies."""
@@ -133,12 +133,13 @@ class Replayed:
 
     def _results(self, count: int) -> tuple[Array, ...]:
         carried = [self._copied(memory, type) for memory, type in zip(self.homes, self.carry, strict=True)]
-        kept = zip(self.kept, self.schedule.collected, strict=True)
+        kept = zip(self.kept or [None] * len(self.schedule.collected), self.schedule.collected, strict=True)
         return (*carried, *(self._copied(m, ArrayType((count, *t.shape), t.dtype)) for m, t in kept))
 
     def _copied(self, memory: Any, type: ArrayType) -> Array:
         result = self.make(type)
-        self.device.copy(self.device.address(result), self.device.address(memory), size_of(type))
+        if size_of(type):
+            self.device.copy(self.device.address(result), self.device.address(memory), size_of(type))
         return result
 
 

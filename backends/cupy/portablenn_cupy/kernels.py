@@ -312,7 +312,7 @@ def expression(operation: Operation, arguments: Sequence[Any]) -> str:
     if len(set(kinds)) > 1:
         values = [f"({TYPES[common]}){v}" for v in values]
     if common.is_integer:
-        working = TYPES[_unsigned(common)]
+        working = TYPES[_unsigned(common)] if BYTES[common] > 2 else "unsigned"  # shorter ones become signed ints
         if name == "bitwise_right_shift":
             return f"({TYPES[result]})({values[0]} >> {values[1]})"
         if name in ("add", "subtract", "multiply", "negative", "square"):

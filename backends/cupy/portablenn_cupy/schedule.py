@@ -106,6 +106,9 @@ class _Scheduler:
         self.program, self.xp, self.looping = program, xp, carried is not None
         self.units = fuse(program, expressible, smallest=1)
         self.carry = program.inputs[1 : 1 + (carried or 0)] if self.looping else ()
+        for home, out in zip(self.carry, program.outputs, strict=False):
+            if home.type != out.type:
+                raise UnsupportedError(f"a step that hands on {out.type} for {home.type}")
         self.result = Schedule()
         self.places: dict[Variable, Place] = {}
         self.values: dict[Variable, np.ndarray] = {}  # what is known now, for it is made of constants alone
@@ -220,8 +223,8 @@ class _Scheduler:
                 continue
             here = [v for v in group.reads if self.places[v].storage is place.storage]
             alike = all(group.extents[v] == Extent.FULL and self.places[v].contiguous for v in here)
-            if home.type.size == out.type.size and alike and self.reads_left[place.storage] == len(here):
-                return replace(place, shape=out.type.shape, strides=whole(place.storage, out.type).strides)
+            if home.type == out.type and alike and self.reads_left[place.storage] == len(here):
+                return place
         return None
 
     def _memory(self, variable: Variable) -> Place:
@@ -270,6 +273,10 @@ class _Scheduler:
     def _product(self, operation: Operation, inputs: list[Place]) -> None:
         a, b = inputs
         out = operation.result
+        if max(*a.shape, *b.shape, math.prod(operation.result.type.shape)) >= 2**31:
+            raise UnsupportedError(
+                f"matmul of {' and '.join(str(v.type) for v in operation.reads)}"
+            )  # cuBLAS takes ints
         if a.dtype != b.dtype or a.dtype not in ("float32", "float64") or len(a.shape) != 2 or len(b.shape) != 2:
             raise UnsupportedError(f"matmul of {' and '.join(str(v.type) for v in operation.reads)}")
         self.places[out] = self._memory(out)

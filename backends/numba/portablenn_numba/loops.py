@@ -187,9 +187,8 @@ class _Writer:
         if varies and self.flat:
             self._sweep(1, 0)
         elif varies:
-            some = next(v for v in (*group.reads, *group.results) if group.extents[v] == Extent.FULL)
-            name = self.sources.get(some) or self.sinks[some]
-            self.lines += [f"    rows, columns = {name}.shape"]
+            rows, columns = self._length(0, Extent.ROW), self._length(1, Extent.COLUMN)
+            self.lines += [f"    rows, columns = {rows}, {columns}"]
             self.lines += [f"    {b} = np.empty(columns, {DTYPES[v.type.dtype]})" for v, b in self.scratch.items()]
             self.lines += ["    for r in range(rows):"]
             self._load(2, full[Extent.ROW], "[r]")
@@ -200,6 +199,15 @@ class _Writer:
             self._store(2, full[Extent.ROW], "[r]")
         parameters = ", ".join([*self.sources.values(), *fresh])
         return "\n".join([f"def loops({parameters}):", *self.lines, ""])
+
+    def _length(self, axis: int, other: Extent) -> str:
+        """How many rows, or columns, there are: as a full array of the group's says, or one that has so many numbers."""
+        group = self.group
+        for extent, at in ((Extent.FULL, axis), (other, 0)):
+            for v in (*group.reads, *group.results):
+                if group.extents[v] == extent:
+                    return f"{self.sources.get(v) or self.sinks[v]}.shape[{at}]"
+        return str((group.rows, group.columns)[axis])
 
     def _rows_at(self, level: int) -> list[Operation]:
         group = self.group
@@ -243,8 +251,7 @@ class _Writer:
                 self.lines.append(f"{'    ' * indent}{self.names[o.result]} = {start}")
         needed = list(dict.fromkeys(v for o in operations for v in o.reads))
         index = "[j]" if self.flat else "[r, j]"
-        some = next((v for v in (*group.reads, *group.results) if group.extents[v] == Extent.FULL), None)
-        count = "columns" if not self.flat else f"{self.sources.get(some) or self.sinks[some]}.shape[0]"  # type: ignore[arg-type,index]
+        count = self._length(0, Extent.FULL) if self.flat else "columns"
         self.lines.append(f"{'    ' * indent}for j in range({count}):")
         self._load(indent + 1, [v for v in needed if group.extents[v] == Extent.COLUMN], "[j]")
         self._load(indent + 1, [v for v in needed if group.extents[v] == Extent.FULL], index)
