@@ -237,9 +237,9 @@ def machine(device: str) -> dict[str, str]:
         if importlib.util.find_spec(package):
             facts[package] = str(getattr(importlib.import_module(package), "__version__", ""))
     if device == "cuda":
-        import torch
+        import cupy
 
-        facts["device"] = torch.cuda.get_device_name()
+        facts["device"] = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
     return facts
 
 

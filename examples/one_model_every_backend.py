@@ -1,4 +1,4 @@
-"""The same network, the same data, the same seed: on every library that is here, unchanged.
+"""The same network, the same data, the same seed: on every library and device that is here, unchanged.
 
 Prints a line for each: its accuracy, how far its weights are from NumPy's in float64, and how long it took.
 """
@@ -11,7 +11,15 @@ import numpy as np
 
 import portablenn as pnn
 
-CANDIDATES = ["numpy", "jax", "torch", "array_api_strict", "cupy"]
+
+def here() -> list[str]:
+    """Every usable backend on each of its devices, and array-api-strict, which needs no plug-in; reasons for the others."""
+    names = []
+    for info in pnn.backends():
+        if not info.usable:
+            print(f"{info.name:32} {info.reason}")
+        names += [f"{info.name}:{device}" for device in info.devices]
+    return names + ["array_api_strict"] * bool(importlib.util.find_spec("array_api_strict"))
 
 
 def moons(rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -34,13 +42,9 @@ def trained(backend: str, dtype: str = "float32") -> pnn.Network:
 def main(out: Path = Path()) -> None:
     X, y = moons()
     oracle = trained("numpy", "float64").state.theta
-    for name in (name for name in CANDIDATES if importlib.util.find_spec(name)):
-        try:
-            start = time.perf_counter()
-            net = trained(name)
-        except pnn.BackendError as error:
-            print(f"{name:18} {error}")
-            continue
+    for name in here():
+        start = time.perf_counter()
+        net = trained(name)
         seconds = time.perf_counter() - start
         weights = net.backend.to_numpy(net.state.theta)
         deviation = np.max(np.abs(weights - oracle)) / np.max(np.abs(oracle))

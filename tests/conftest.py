@@ -38,14 +38,16 @@ class Library:
         return to_numpy(array)
 
 
-LIBRARIES = ("numpy", "array_api_strict", "array_api_strict:device1", "torch", "jax")
+GPU = ("cupy", "torch:cuda", "jax:cuda") if os.environ.get("PORTABLENN_GPU") else ()
+LIBRARIES = ("numpy", "array_api_strict", "array_api_strict:device1", "torch", "jax", *GPU)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Array libraries in their strictest manner: 64-bit JAX, so that float64 is float64."""
     if importlib.util.find_spec("jax"):
         os.environ.setdefault("JAX_ENABLE_X64", "1")
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        if not GPU:
+            os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def _library(name: str) -> Library:

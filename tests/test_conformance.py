@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from portablenn.program.ir import Program, Variable
 from portablenn.testing import operations
 
 BACKENDS = ("numpy", "array_api_strict", "array_api_strict:device1", "torch", "jax", "numba", "cupy")
+GPU = ("torch:cuda", "jax:cuda") if os.environ.get("PORTABLENN_GPU") else ()
 
-test_conformance = testing.conformance_tests(*BACKENDS)
+test_conformance = testing.conformance_tests(*BACKENDS, *GPU)
 
 
 def test_every_operation_that_can_be_recorded_is_tried() -> None:

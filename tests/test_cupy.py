@@ -323,6 +323,19 @@ def test_a_step_that_changes_a_carried_dtype_has_no_schedule() -> None:
         scheduled(program, xp, 1)
 
 
+def test_without_a_gpu_cupy_says_why_and_what_to_do() -> None:
+    cupy = pytest.importorskip("cupy")
+    if cupy.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(pnn.BackendError, match="no CUDA device was found. Check the driver with nvidia-smi, or choose"):
+        pnn.get_backend("cupy")
+    (info,) = (info for info in pnn.backends() if info.name == "cupy")
+    assert not info.usable
+    assert "no CUDA device" in info.reason
+    assert 'pip install "portablenn-cupy[cuda13]"' in info.install
+    assert str(pnn.get_backend("auto")).partition(" ")[0] != "cupy"
+
+
 def test_on_a_gpu_steps_are_a_graph_of_our_kernels() -> None:
     """Without this the interpreter could stand in for all of the plug-in, and the kit would not notice."""
     try:
