@@ -100,7 +100,7 @@ def backends(
         free = "" if info.memory is None else f"{info.memory[0] / 2**30:.1f} of {info.memory[1] / 2**30:.1f} GiB"
         usable = "yes" if info.usable else f"no: {info.reason}" + (f"; {info.install}" if info.install else "")
         table.add_row(info.name, info.version, ", ".join(info.devices), free, info.executes, usable)
-    Console().print(table)
+    Console(markup=False).print(table)  # names hold brackets
     typer.echo(portablenn.explain_auto())
 
 
@@ -134,7 +134,7 @@ def verify(
             table.add_row(f"{one.backend}:{one.device}", one.executes, *apart, seeds, *speeds, kept)
         bounds = [_two(TOLERANCES[t, 1], TOLERANCES[t, 20]) for t in ("float32", "float64")]
         table.add_row("", "at most", *bounds, style="dim")
-        Console().print(table)
+        Console(markup=False).print(table)  # names hold brackets
         for one in found:
             if not one.kept:
                 typer.echo(f"broken: {one.reason}")

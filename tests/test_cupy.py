@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -334,6 +336,9 @@ def test_without_a_gpu_cupy_says_why_and_what_to_do() -> None:
     assert "no CUDA device" in info.reason
     assert 'pip install "portablenn-cupy[cuda13]"' in info.install
     assert str(pnn.get_backend("auto")).partition(" ")[0] != "cupy"
+    command = [sys.executable, "-m", "portablenn", "backends"]
+    table = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "500"}, check=True)
+    assert info.install in table.stdout
 
 
 def test_on_a_gpu_steps_are_a_graph_of_our_kernels() -> None:
