@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 from portablenn_cupy import CupyBackend
-from portablenn_cupy.kernels import ON_THE_HOST, PRELUDE, Kernel
-from portablenn_cupy.places import Place, Storage
-from portablenn_cupy.schedule import Product, addresses
+from portablenn_cupy.kernels import ON_THE_HOST, PRELUDE, Kernel, addresses
 
 import portablenn as pnn
+from portablenn.program.places import Place, Storage
+from portablenn.program.schedule import Product
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 
@@ -60,8 +60,9 @@ class HostCuda:
     def free(self) -> None:
         pass
 
-    def functions(self, kernels: dict[str, Kernel]) -> dict[str, Any]:
+    def functions(self, calls: Sequence[Kernel | Product]) -> dict[str, Any]:
         self.refused("compiling")
+        kernels = by_name(calls)
         library = compiled("".join(kernel.text for kernel in kernels.values()))
         return {name: (library, getattr(library, name)) for name in kernels}
 
@@ -116,6 +117,10 @@ class Graph:
     def launch(self) -> None:
         for one in self.work:
             one()
+
+
+def by_name(calls: Sequence[Kernel | Product]) -> dict[str, Kernel]:
+    return {call.name: call for call in calls if isinstance(call, Kernel)}
 
 
 def launch(library: Any, function: Any, parts: int, pointers: Sequence[int]) -> None:
@@ -216,7 +221,8 @@ template <class... A> static void grid(void (*f)(A...), void** p, int gx, int gy
 class ManyWorkers(HostCuda):
     """Runs the text that a GPU runs, prelude and all: each block with all its workers, one block after the other."""
 
-    def functions(self, kernels: dict[str, Kernel]) -> dict[str, Any]:
+    def functions(self, calls: Sequence[Kernel | Product]) -> dict[str, Any]:
+        kernels = by_name(calls)
         text = "".join(
             f'{kernel.text}extern "C" void run_{name}(void** p, int gx, int gy, int bx, int by) '
             f"{{ grid({name}, p, gx, gy, bx, by); }}\n"

@@ -25,14 +25,15 @@ from hypothesis import strategies as st
 import portablenn as pnn
 from portablenn import testing
 from portablenn.program.interpret import interpret
+from portablenn.program.schedule import Copy, Product, Schedule, UnsupportedError
 from portablenn.program.simplify import simplify
 from portablenn.testing.collect import required
 
 pytest.importorskip("portablenn_cupy")
 
 import host_cuda
-from portablenn_cupy.kernels import EXPRESSIONS, PRELUDE, Kernel, UnsupportedError, expressible
-from portablenn_cupy.schedule import Product, Schedule, scheduled
+from portablenn_cupy import schedule
+from portablenn_cupy.kernels import EXPRESSIONS, PRELUDE, Kernel, expressible, kernels
 
 xp = pnn.get_backend("numpy").xp
 on_host = pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs a C++ compiler")
@@ -322,7 +323,7 @@ def test_a_loop_that_keeps_nothing_is_recorded_once() -> None:
 def test_a_step_that_changes_a_carried_dtype_has_no_schedule() -> None:
     program = traced(lambda i, x, y: [x * y], np.asarray(0, np.int32), np.ones(3, np.float32), np.ones(3))
     with pytest.raises(UnsupportedError, match="hands on float64"):
-        scheduled(program, xp, 1)
+        schedule(program, 1)
 
 
 def test_without_a_gpu_cupy_says_why_and_what_to_do() -> None:
@@ -361,15 +362,12 @@ def test_memory_is_used_again() -> None:
             x = of(x).tanh(x @ x)
         return x
 
-    schedule = scheduled(traced(long, np.ones((64, 64), np.float32)), xp)
-    assert schedule.arena <= 3 * 64 * 64 * 4
+    assert schedule(traced(long, np.ones((64, 64), np.float32))).arena <= 3 * 64 * 64 * 4
 
 
 def test_a_step_of_adam_moves_no_vector_twice() -> None:
     """The optimiser's group writes where the carried vectors belong: nothing is copied after it."""
-    schedule = step_of(simple("numpy"))
-    copies = [c for c in schedule.calls if isinstance(c, Kernel) and "p1[i] = p0[i];\n}" in c.text]
-    assert copies == []
+    assert not [call for call in step_of(simple("numpy")).calls if isinstance(call, Copy)]
 
 
 def step_of(net: Any) -> Schedule:
@@ -378,7 +376,7 @@ def step_of(net: Any) -> Schedule:
 
     class Watching(host_cuda.HostCupy):
         def compile_loop(self, program: Any, carried: int) -> Any:
-            found.append(scheduled(program, xp, carried))
+            found.append(schedule(program, carried))
             return pnn.Backend("numpy", xp).compile_loop(program, carried)
 
     watched = pnn.Network([layer for _, layer in net.model.layers], 6, net.loss, net.optimizer, backend=Watching())
@@ -391,15 +389,15 @@ def zoo() -> Iterable[Schedule]:
         layers = [pnn.Dense(16, "gelu"), pnn.BatchNorm(), pnn.Dropout(0.3), pnn.Dense(300, "elu"), pnn.Dense(4)]
         yield step_of(pnn.Network(layers, 6, "softmax_cross_entropy", optimizer))
     for case in CASES.values():
-        yield scheduled(traced(case, np.ones((1000, 5))), xp)
-    yield scheduled(traced(lambda x: of(x).sum(of(x).exp(x), axis=1), np.ones((3, 5000), np.float32)), xp)
+        yield schedule(traced(case, np.ones((1000, 5))))
+    yield schedule(traced(lambda x: of(x).sum(of(x).exp(x), axis=1), np.ones((3, 5000), np.float32)))
 
 
 def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
     compile_cuda = nvrtc() or nvcc(tmp_path)
     if compile_cuda is None:
         pytest.skip("neither NVRTC nor nvcc is here")
-    texts = list(dict.fromkeys(kernel.text for schedule in zoo() for kernel in schedule.kernels.values()))
+    texts = list(dict.fromkeys(k.text for one in zoo() for k in kernels(one.calls) if isinstance(k, Kernel)))
     names = [text.replace("void kernel_", f"void k{i}_", 1) for i, text in enumerate(texts)]
     assert len(texts) > 50
     compile_cuda(PRELUDE + "".join(names))
@@ -460,11 +458,11 @@ def nvcc(folder: Path) -> Any:
 
 
 def test_products_need_no_copy_for_a_transpose() -> None:
-    schedule = scheduled(traced(lambda x, y: (x.T @ y) @ y.T, np.ones((4, 3)), np.ones((4, 5))), xp)
-    assert [type(call) for call in schedule.calls] == [Product, Product]
+    calls = schedule(traced(lambda x, y: (x.T @ y) @ y.T, np.ones((4, 3)), np.ones((4, 5)))).calls
+    assert [type(call) for call in calls] == [Product, Product]
 
 
 def test_numbers_of_sixteen_bits_are_left_to_cupy() -> None:
     program = traced(lambda x: x * 2, np.ones(3, dtype=np.float16))
     with pytest.raises(UnsupportedError, match="float16"):
-        scheduled(program, xp)
+        schedule(program)

@@ -18,8 +18,9 @@ import numpy as np
 
 from portablenn.backend import NUMPY, Backend, BackendError, Compiled
 from portablenn.program.ir import Array, ArrayType, Program
+from portablenn.program.schedule import Schedule, scheduled
 
-from .schedule import scheduled
+from .kernels import expressible, reduction_parts
 
 __all__ = ["CupyBackend"]
 
@@ -60,7 +61,7 @@ class CupyBackend(Backend):
         types = [v.type for v in program.outputs]
         return self._chosen(
             len(program.inputs),
-            lambda: Straight(self._cuda, scheduled(program, NUMPY.xp), types, self._make, self._as_input),
+            lambda: Straight(self._cuda, schedule(program), types, self._make, self._as_input),
             lambda: self._on_device(super(CupyBackend, self).compile(program)),
         )
 
@@ -71,7 +72,7 @@ class CupyBackend(Backend):
         carry = [v.type for v in program.inputs[1 : 1 + carried]]
         return self._chosen(
             len(program.inputs),
-            lambda: Replayed(self._cuda, scheduled(program, NUMPY.xp, carried), carry, self._make, self._as_input),
+            lambda: Replayed(self._cuda, schedule(program, carried), carry, self._make, self._as_input),
             lambda: self._on_device(super(CupyBackend, self).compile_loop(program, carried)),
         )
 
@@ -130,6 +131,11 @@ class CupyBackend(Backend):
             return None
         number = _current(cupy)
         return None if unusable(number) else str(number)
+
+
+def schedule(program: Program, carried: int | None = None) -> Schedule:
+    """The schedule of a program, or of a step, for the kernels of this plug-in."""
+    return scheduled(program, NUMPY.xp, carried, expressible, reduction_parts)
 
 
 class Chosen:

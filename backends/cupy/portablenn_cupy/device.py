@@ -16,9 +16,10 @@ from typing import Any
 import cupy
 import numpy as np
 
-from .kernels import PRELUDE, Kernel
+from portablenn.program.schedule import Product
+
+from .kernels import PRELUDE, Kernel, addresses
 from .products import line_step
-from .schedule import Product, addresses
 
 WORKSPACE = 32 << 20
 """Bytes that cuBLAS may use; NVIDIA's recommendation for Hopper."""
@@ -62,8 +63,9 @@ class Cuda:
             self.pool.free_all_blocks()
             cupy.get_default_memory_pool().free_all_blocks()
 
-    def functions(self, kernels: dict[str, Kernel]) -> dict[str, Any]:
-        """The kernels, compiled together; CuPy keeps what it compiled on disk."""
+    def functions(self, calls: Sequence[Kernel | Product]) -> dict[str, Any]:
+        """The kernels by name, compiled together; CuPy keeps what it compiled on disk."""
+        kernels = {call.name: call for call in calls if isinstance(call, Kernel)}
         if not kernels:
             return {}
         code = PRELUDE + "".join(kernel.text for kernel in kernels.values())

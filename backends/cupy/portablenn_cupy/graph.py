@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from portablenn.program.ir import Array, ArrayType
+from portablenn.program.places import BYTES, Place, Storage, size_of
+from portablenn.program.schedule import Schedule
 
-from .places import BYTES, Place, Storage, size_of
-from .schedule import Schedule
+from .kernels import kernels
 
 SMALL = 16 << 20
 """Bytes of an input up to which it is copied to a place of its own at each call, so that the graph need not be recorded
@@ -27,7 +28,8 @@ class Straight:
 
     def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.types, self.make, self.as_input = device, schedule, types, make, as_input
-        self.functions = device.functions(schedule.kernels)
+        self.calls = kernels(schedule.calls)
+        self.functions = device.functions(self.calls)
         with device.working():
             self.constants = [as_input(c) for c in schedule.constants]
         self.how = f"{len(schedule.calls)} kernels and products a call"
@@ -41,7 +43,7 @@ class Straight:
             def base(storage: Storage) -> int:
                 return _base(device, storage, arena, arrays, self.constants)
 
-            device.run(self.schedule.calls, self.functions, base)
+            device.run(self.calls, self.functions, base)
             results = []
             for place, type in zip(self.schedule.results, self.types, strict=True):
                 result = self.make(type)
@@ -58,7 +60,8 @@ class Replayed:
 
     def __init__(self, device: Any, schedule: Schedule, carry: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.carry, self.make, self.as_input = device, schedule, carry, make, as_input
-        self.functions = device.functions(schedule.kernels)
+        self.calls = kernels(schedule.calls)
+        self.functions = device.functions(self.calls)
         with device.working():
             self.constants = [as_input(c) for c in schedule.constants]
             self.arena = device.memory(schedule.arena)
@@ -124,7 +127,7 @@ class Replayed:
                 return _base(device, storage, self.arena, inputs, self.constants)
 
             def ask() -> None:
-                device.run(self.schedule.calls, self.functions, base)
+                device.run(self.calls, self.functions, base)
 
             self._set(carry)
             ask()

@@ -10,16 +10,27 @@ Integers are computed without sign, for overflow of signed ones is undefined in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from portablenn.program.fuse import REDUCTIONS, Extent, Group
 from portablenn.program.ir import DType, Operation, Variable
-
-from .places import BYTES, Place, in_order
+from portablenn.program.places import BYTES, Place, Storage, in_order
+from portablenn.program.schedule import (
+    Call,
+    Collect,
+    Copy,
+    Count,
+    Extreme,
+    Fused,
+    Gather,
+    Product,
+    Reduction,
+    UnsupportedError,
+)
 
 TYPES = {"bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "uint16": "unsigned short",
          "int32": "int", "uint32": "unsigned", "float32": "float", "int64": "long long", "uint64": "unsigned long long",
@@ -133,10 +144,6 @@ PART = 1024
 """Rows, or elements, that one block reduces; more are shared among several, and a second kernel joins their results."""
 
 
-class UnsupportedError(Exception):
-    """There is no kernel for an operation; the message says which."""
-
-
 @dataclass(frozen=True)
 class Kernel:
     """A call of a kernel: its text, how many workers, and the arrays that it takes."""
@@ -146,6 +153,47 @@ class Kernel:
     grid: tuple[int, int]
     block: tuple[int, int]
     arguments: tuple[Place, ...]
+
+
+def kernels(calls: Sequence[Call]) -> list[Kernel | Product]:
+    """A kernel for each call that is no product, in order; those with the same text have the same name.
+
+    Raises
+    ------
+    UnsupportedError
+        If there is none for a call.
+    """
+    names: dict[str, str] = {}
+    made: list[Kernel | Product] = []
+    for call in calls:
+        if isinstance(call, Product):
+            if max(*call.a.shape, *call.b.shape) >= 2**31:
+                raise UnsupportedError(f"products of {call.a.shape} and {call.b.shape}: cuBLAS takes ints")
+            made.append(call)
+            continue
+        kernel = _kernel(call)
+        name = names.setdefault(kernel.text, f"kernel_{len(names)}")
+        made.append(replace(kernel, name=name, text=kernel.text.replace("void kernel(", f"void {name}(", 1)))
+    return made
+
+
+def _kernel(call: Call) -> Kernel:
+    if isinstance(call, Fused):
+        return _GroupWriter("kernel", call.group, call.values).kernel()
+    if isinstance(call, Reduction):
+        if BYTES[call.out.dtype] < 4:
+            raise UnsupportedError(f"{call.how} of {call.x.dtype}")  # there is no shuffle of such
+        return reduction_kernel("kernel", call.how, call.x, call.out, call.axes, call.parts)
+    if isinstance(call, Extreme):
+        return argument_kernel("kernel", call.how, call.x, call.out, call.axis)
+    if isinstance(call, Gather):
+        return take_kernel("kernel", call.x, call.indices, call.out, call.axis)
+    if isinstance(call, Copy):
+        return copy_kernel("kernel", call.source, call.target)
+    if isinstance(call, Collect):
+        return collect_kernel("kernel", call.source, call.target, call.counter)
+    assert isinstance(call, Count)
+    return count_kernel("kernel", call.counter)
 
 
 def expressible(operation: Operation) -> bool:
@@ -159,12 +207,9 @@ def expressible(operation: Operation) -> bool:
     return operation.name in EXPRESSIONS or operation.name in REDUCTIONS or operation.name in special
 
 
-def group_kernel(name: str, group: Group, places: dict[Variable, Place]) -> Kernel:
-    """All operations of a group: a worker an element, or, where rows are reduced, a warp or a block a row."""
-    return _GroupWriter(name, group, places).kernel()
-
-
 class _GroupWriter:
+    """All operations of a group: a worker an element, or, where rows are reduced, a warp or a block a row."""
+
     def __init__(self, name: str, group: Group, places: dict[Variable, Place]) -> None:
         self.name, self.group = name, group
         self.given = list(dict.fromkeys([*group.reads, *group.results]))
@@ -502,6 +547,6 @@ def _mixed(x: Place, axes: tuple[int, ...]) -> str:
     return " + ".join(terms)
 
 
-def bytes_of(place: Place) -> int:
-    """How many bytes an element takes."""
-    return BYTES[place.dtype]
+def addresses(places: Sequence[Place], base: Callable[[Storage], int]) -> list[int]:
+    """Of arrays: ``base(storage)`` is the address where a storage begins."""
+    return [base(place.storage) + place.offset * BYTES[place.dtype] for place in places]

@@ -5,7 +5,7 @@ Requires nothing. cuBLAS counts down columns first, arrays here along rows; so t
 
 from __future__ import annotations
 
-from .places import Place
+from portablenn.program.places import Place
 
 
 def line_step(place: Place) -> tuple[bool, int]:
@@ -14,11 +14,3 @@ def line_step(place: Place) -> tuple[bool, int]:
     if (across == 1 or columns == 1) and (down >= columns or rows == 1):
         return False, max(down if rows > 1 else columns, 1)
     return True, max(across if columns > 1 else rows, 1)
-
-
-def has_lines(place: Place) -> bool:
-    """Whether rows, or columns, lie in order, and apart from each other."""
-    (rows, columns), (down, across) = place.shape, place.strides
-    return ((across == 1 or columns == 1) and (down >= columns or rows == 1)) or (
-        (down == 1 or rows == 1) and (across >= rows or columns == 1)
-    )

@@ -1,51 +1,138 @@
-"""The schedule of a Program on a device: where every value lies, and which kernels and products fill it, in order.
+"""The schedule of a Program in flat memory: where every value lies, and which calls fill it, in order.
 
-Requires NumPy, for constants; no GPU. Values that nobody reads any more give their memory to later ones; pieces of a
-concatenation are computed where the whole will lie; a carried value is overwritten where each worker reads its own element
-of the old one last. Nothing here depends on the number of a step, so that a schedule can be recorded once and replayed.
+Requires NumPy, for constants. It is for backends that write their own loops or kernels: it knows nothing of how a call is
+done. Values that nobody reads any more give their memory to later ones; pieces of a concatenation are computed where the
+whole will lie; a carried value is overwritten where each element of the old one is read last with the same of the new.
+Nothing depends on the number of a step, so that a schedule can be recorded once and replayed.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from portablenn.program.fuse import ELEMENTWISE, Extent, Group, Unit, fuse
-from portablenn.program.interpret import CREATION, execute
-from portablenn.program.ir import Array, ArrayType, DType, Operation, Program, Variable
-
-from .kernels import (
-    Kernel,
-    UnsupportedError,
-    argument_kernel,
-    collect_kernel,
-    copy_kernel,
-    count_kernel,
-    expressible,
-    group_kernel,
-    reduction_kernel,
-    reduction_parts,
-    take_kernel,
-)
+from .fuse import ELEMENTWISE, Extent, Group, Unit, fuse
+from .interpret import CREATION, execute
+from .ir import Array, ArrayType, DType, Operation, Program, Variable
 from .places import BYTES, VIEWS, Place, Storage, size_of, whole
-from .products import has_lines
 
 ALIGNED = 256
 """Bytes: where a storage of the arena may begin."""
 
 
-@dataclass(frozen=True)
+class UnsupportedError(Exception):
+    """A backend has no way of its own for an operation; the message says which."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fused:
+    """All operations of a group; ``places`` holds its reads and results. A result may lie where a full value is read."""
+
+    group: Group
+    values: dict[Variable, Place]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return tuple(self.values.values())
+
+
+@dataclass(frozen=True, eq=False)
 class Product:
-    """A matrix product: out = a @ b; each place has a stride of 1 along one of its two axes."""
+    """A matrix product: out = a @ b; each place has a stride of 1 along one of its two axes (`Place.has_lines`)."""
 
     a: Place
     b: Place
     out: Place
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.a, self.b, self.out)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """A "sum", "max" or "min" along axes; ``out`` is (kept,), or (parts, kept) where the work is shared by several."""
+
+    how: str
+    x: Place
+    out: Place
+    axes: tuple[int, ...]
+    parts: int = 1
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.x, self.out)
+
+
+@dataclass(frozen=True, eq=False)
+class Extreme:
+    """Where the extreme element along an axis, or of all, stands first: "argmax" or "argmin"."""
+
+    how: str
+    x: Place
+    out: Place
+    axis: int | None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.x, self.out)
+
+
+@dataclass(frozen=True, eq=False)
+class Gather:
+    """Slices of ``x`` along an axis, (…, n, …) and (k,) to (…, k, …)."""
+
+    x: Place
+    indices: Place
+    out: Place
+    axis: int
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.x, self.indices, self.out)
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """Element by element, between places of one shape."""
+
+    source: Place
+    target: Place
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.source, self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class Collect:
+    """Into the row of ``target`` that the counter names."""
+
+    source: Place
+    target: Place
+    counter: Place
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.source, self.target, self.counter)
+
+
+@dataclass(frozen=True, eq=False)
+class Count:
+    """The counter of steps goes one up: the last call of a step."""
+
+    counter: Place
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (self.counter,)
+
+
+Call = Fused | Product | Reduction | Extreme | Gather | Copy | Collect | Count
 
 
 @dataclass
@@ -59,26 +146,27 @@ class Schedule:
     arena
         Bytes for everything that a step computes.
     constants
-        Arrays to be put on the device beforehand, in the order of their storages' indices.
+        Arrays to be there beforehand, in the order of their storages' indices.
     results
         Where the outputs lie; for a loop, those that are carried, in their homes.
     collected
         Of a loop: type and number of elements of what is kept of each step.
     """
 
-    calls: list[Kernel | Product] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     arena: int = 0
     constants: list[Any] = field(default_factory=list)
     results: list[Place] = field(default_factory=list)
     collected: list[ArrayType] = field(default_factory=list)
 
-    @property
-    def kernels(self) -> dict[str, Kernel]:
-        """Each kernel once, by name."""
-        return {call.name: call for call in self.calls if isinstance(call, Kernel)}
 
-
-def scheduled(program: Program, xp: Any, carried: int | None = None) -> Schedule:
+def scheduled(
+    program: Program,
+    xp: Any,
+    carried: int | None = None,
+    fusible: Callable[[Operation], bool] = lambda operation: True,
+    parts: Callable[[Place, tuple[int, ...]], int] = lambda x, axes: 1,
+) -> Schedule:
     """The schedule of a program, or of one step of a loop (see `portablenn.program.plan.plan_loop`).
 
     Parameters
@@ -89,22 +177,34 @@ def scheduled(program: Program, xp: Any, carried: int | None = None) -> Schedule
         NumPy's namespace, which computes constants.
     carried
         How many arrays are handed from step to step; None if the program is not a step.
+    fusible
+        Which elementwise operations and row reductions the backend can do; see `portablenn.program.fuse.fuse`.
+    parts
+        By how many the backend wants to share the work of a reduction along some axes.
 
     Raises
     ------
     UnsupportedError
-        If there is no kernel for an operation.
+        If an operation, or a dtype, is none that a call is for.
     """
-    return _Scheduler(program, xp, carried).schedule()
+    return _Scheduler(program, xp, carried, fusible, parts).schedule()
 
 
 class _Scheduler:
-    def __init__(self, program: Program, xp: Any, carried: int | None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        xp: Any,
+        carried: int | None,
+        fusible: Callable[[Operation], bool],
+        parts: Callable[[Place, tuple[int, ...]], int],
+    ) -> None:
+        self.fusible, self.parts = fusible, parts
         for variable in (*program.inputs, *(o.result for o in program.operations)):
             if variable.type.dtype not in BYTES:
                 raise UnsupportedError(f"arrays of {variable.type.dtype}")
         self.program, self.xp, self.looping = program, xp, carried is not None
-        self.units = fuse(program, expressible, smallest=1)
+        self.units = fuse(program, fusible, smallest=1)
         self.carry = program.inputs[1 : 1 + (carried or 0)] if self.looping else ()
         for home, out in zip(self.carry, program.outputs, strict=False):
             if home.type != out.type:
@@ -112,7 +212,6 @@ class _Scheduler:
         self.result = Schedule()
         self.places: dict[Variable, Place] = {}
         self.values: dict[Variable, np.ndarray] = {}  # what is known now, for it is made of constants alone
-        self.texts: dict[str, str] = {}
         self.reserved: dict[Variable, Place] = {}
         self.reads_left: dict[Storage, int] = defaultdict(int)
         self.life: dict[Storage, list[int]] = {}
@@ -211,7 +310,7 @@ class _Scheduler:
         for v in group.results:
             places[v] = self.places[v] = self._home(group, v, taken) or self._memory(v)
             taken.add(places[v].storage)
-        self._call(group_kernel("kernel", group, places))
+        self._call(Fused(group, places))
 
     def _home(self, group: Group, variable: Variable, taken: set[Storage]) -> Place | None:
         """Where a carried value belongs, if each worker reads its own element of the old one, and nobody does later."""
@@ -246,14 +345,14 @@ class _Scheduler:
             self._reduction(operation, inputs[0])
         elif name in ("argmax", "argmin"):
             self.places[out] = self._memory(out)
-            self._call(argument_kernel("kernel", name, inputs[0], self.places[out], operation.parameters["axis"]))
+            self._call(Extreme(name, inputs[0], self.places[out], operation.parameters["axis"]))
         elif name == "take":
             self.places[out] = self._memory(out)
             if out.type.size:
-                self._call(take_kernel("kernel", *inputs, self.places[out], operation.parameters["axis"]))
+                self._call(Gather(inputs[0], inputs[1], self.places[out], operation.parameters["axis"]))
         elif name in ("concat", "stack"):
             self._joined(operation, inputs)
-        elif name in ELEMENTWISE and expressible(operation):
+        elif name in ELEMENTWISE and self.fusible(operation):
             self._spread(operation, inputs)
         else:
             raise UnsupportedError(f"{name} of {', '.join(str(v.type) for v in operation.reads)}")
@@ -268,15 +367,11 @@ class _Scheduler:
         places = {v: p.view(wide) for v, p in zip(operation.reads, inputs, strict=True)} | {out: self.places[out]}
         extents = dict.fromkeys(places, Extent.FULL)
         group = Group(out.type.shape, (operation,), extents, tuple(dict.fromkeys(operation.reads)), (out,))
-        self._call(group_kernel("kernel", group, places))  # type: ignore[arg-type]
+        self._call(Fused(group, places))  # type: ignore[arg-type]
 
     def _product(self, operation: Operation, inputs: list[Place]) -> None:
         a, b = inputs
         out = operation.result
-        if max(*a.shape, *b.shape, math.prod(operation.result.type.shape)) >= 2**31:
-            raise UnsupportedError(
-                f"matmul of {' and '.join(str(v.type) for v in operation.reads)}"
-            )  # cuBLAS takes ints
         if a.dtype != b.dtype or a.dtype not in ("float32", "float64") or len(a.shape) != 2 or len(b.shape) != 2:
             raise UnsupportedError(f"matmul of {' and '.join(str(v.type) for v in operation.reads)}")
         self.places[out] = self._memory(out)
@@ -287,26 +382,23 @@ class _Scheduler:
             self._constant(zero, np.zeros((), dtype=a.dtype))
             self._copy(replace(self.places[zero], shape=out.type.shape, strides=(0, 0)), self.places[out])
             return
-        a, b = (place if has_lines(place) else self._in_order(place) for place in (a, b))
-        self.result.calls.append(Product(a, b, self.places[out]))
-        self._live(a, b, self.places[out])
+        a, b = (place if place.has_lines else self._in_order(place) for place in (a, b))
+        self._call(Product(a, b, self.places[out]))
 
     def _reduction(self, operation: Operation, x: Place) -> None:
         axes, out = operation.parameters["axis"], operation.result
-        if BYTES[out.type.dtype] < 4:
-            raise UnsupportedError(f"{operation.name} of {x.dtype}")  # there is no shuffle of such
         self.places[out] = self._memory(out)
         if out.type.size == 0:
             return
         flat = replace(self.places[out], shape=(out.type.size,), strides=(1,))
-        parts = reduction_parts(x, axes)
+        parts = self.parts(x, axes)
         if parts == 1:
-            self._call(reduction_kernel("kernel", operation.name, x, flat, axes, 1))
+            self._call(Reduction(operation.name, x, flat, axes))
             return
         partial = Variable(ArrayType((parts, out.type.size), DType(out.type.dtype)))
         between = whole(self._new(partial), partial.type)
-        self._call(reduction_kernel("kernel", operation.name, x, between, axes, parts))
-        self._call(reduction_kernel("kernel", operation.name, between, flat, (0,), 1))
+        self._call(Reduction(operation.name, x, between, axes, parts))
+        self._call(Reduction(operation.name, between, flat, (0,)))
 
     def _joined(self, operation: Operation, inputs: list[Place]) -> None:
         """Only the pieces that do not lie in their place yet are copied."""
@@ -322,7 +414,7 @@ class _Scheduler:
             target = replace(place, shape=piece.shape, offset=place.offset + start * place.strides[axis])
             start += piece.shape[axis]
             there = piece.storage is target.storage and piece.offset == target.offset and piece.contiguous
-            if not there and math.prod(piece.shape):
+            if not there and 0 not in piece.shape:
                 self._copy(piece, target)
 
     def _in_order(self, place: Place) -> Place:
@@ -334,15 +426,15 @@ class _Scheduler:
         return target
 
     def _copy(self, source: Place, target: Place) -> None:
-        if math.prod(source.shape):
-            self._call(copy_kernel("kernel", source, target))
+        if 0 not in source.shape:
+            self._call(Copy(source, target))
 
-    def _call(self, kernel: Kernel) -> None:
-        """Kernels with the same text are one."""
-        name = self.texts.setdefault(kernel.text, f"kernel_{len(self.texts)}")
-        text = kernel.text.replace(f"void {kernel.name}(", f"void {name}(", 1)
-        self.result.calls.append(replace(kernel, name=name, text=text))
-        self._live(*kernel.arguments)
+    def _call(self, call: Call) -> None:
+        self.result.calls.append(call)
+        now = len(self.result.calls) - 1
+        for place in call.places:
+            if place.storage.kind == "arena":
+                self.life.setdefault(place.storage, [now, now])[1] = now
 
     # The end of a step, and memory
 
@@ -358,20 +450,14 @@ class _Scheduler:
                 self.result.collected.append(v.type)
                 if v.type.size:
                     target = whole(Storage(0, "collected", index), v.type)
-                    self._call(collect_kernel("kernel", place, target, counter))
+                    self._call(Collect(place, target, counter))
         homes = [self.places[v] for v in self.carry]
         moves = [(p, h) for p, h in zip(outputs, homes, strict=False) if p.storage is not h.storage or not _same(p, h)]
         moves = [(self._in_order(p) if p.storage.kind == "carry" else p, h) for p, h in moves]
         for place, home in moves:
             self._copy(replace(place, shape=home.shape) if place.shape == home.shape else place, home)
-        self._call(count_kernel("kernel", counter))
+        self._call(Count(counter))
         self.result.results = homes
-
-    def _live(self, *places: Place) -> None:
-        now = len(self.result.calls) - 1
-        for place in places:
-            if place.storage.kind == "arena":
-                self.life.setdefault(place.storage, [now, now])[1] = now
 
     def _pack(self) -> None:
         """An offset for each storage of the arena: the first gap among those that live at the same time."""
@@ -399,8 +485,3 @@ def _fills_memory(unit: Unit | None) -> bool:
     if isinstance(unit, Group):
         return True
     return unit is not None and unit.name in ("matmul", "sum", "max", "min", "take", "argmax", "argmin")
-
-
-def addresses(places: Sequence[Place], base: Any) -> list[int]:
-    """Of arrays: ``base(storage)`` is the address where a storage begins."""
-    return [base(place.storage) + place.offset * BYTES[place.dtype] for place in places]

@@ -1,4 +1,4 @@
-"""Where a value lies on the device, before there is a device: a storage, an offset, a shape and strides.
+"""Where a value will lie, before there is memory: a storage, an offset, a shape and strides.
 
 Requires nothing. Views (slices, transposes, broadcasts) are other places in the same storage.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from portablenn.program.ir import ArrayType, DType, Operation
+from .ir import ArrayType, DType, Operation
 
 BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4,
          "int64": 8, "uint64": 8, "float64": 8}  # fmt: skip
@@ -15,7 +15,7 @@ BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, 
 
 @dataclass(eq=False)
 class Storage:
-    """A piece of device memory.
+    """A piece of memory.
 
     Attributes
     ----------
@@ -46,6 +46,14 @@ class Place:
     def contiguous(self) -> bool:
         """Whether its elements lie in order without gaps."""
         return all(n == 1 or s == t for n, s, t in zip(self.shape, self.strides, in_order(self.shape), strict=True))
+
+    @property
+    def has_lines(self) -> bool:
+        """Of a matrix: whether rows, or columns, lie in order, and apart from each other, as BLAS wants them."""
+        (rows, columns), (down, across) = self.shape, self.strides
+        return ((across == 1 or columns == 1) and (down >= columns or rows == 1)) or (
+            (down == 1 or rows == 1) and (across >= rows or columns == 1)
+        )
 
     def reshaped(self, shape: tuple[int, ...]) -> Place:
         """Of a contiguous place."""
