@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import programs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import portablenn as pnn
 from portablenn.program.fuse import Group, fuse
@@ -19,6 +22,7 @@ from portablenn.program.simplify import simplify
 pytest.importorskip("portablenn_numba")
 
 from portablenn_numba.loops import CHEAP, DEAR, FEW, LONG, Loops, fusible
+from portablenn_numba.steps import ELEMENTS
 
 xp = pnn.get_backend("numpy").xp
 RNG = np.random.default_rng(0)
@@ -138,17 +142,83 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None
 
 def test_steps_write_the_carried_vectors_in_place() -> None:
     """An optimiser's loop gets each vector once: what is carried is overwritten, and nothing is copied after it."""
+    many = np.ones(ELEMENTS + 1)
     program = traced(
-        lambda i, theta, m, g: [theta - 0.1 * (0.9 * m + g), 0.9 * m + g],
-        np.asarray(0, np.int32), *(np.ones(50) for _ in range(3)),
-    )  # fmt: skip
+        lambda i, theta, m, g: [theta - 0.1 * (0.9 * m + g), 0.9 * m + g], np.asarray(0, np.int32), many, many, many
+    )
     loop = pnn.get_backend("numba").compile_loop(program, 2)
-    theta, m = loop(3, np.ones(50), np.zeros(50), np.ones(50))
-    expected = pnn.Backend("numpy", xp).compile_loop(program, 2)(3, np.ones(50), np.zeros(50), np.ones(50))
+    theta, m = loop(3, many, 0 * many, many)
+    expected = pnn.Backend("numpy", xp).compile_loop(program, 2)(3, many, 0 * many, many)
     np.testing.assert_allclose(theta, expected[0], rtol=1e-14)
     np.testing.assert_allclose(m, expected[1], rtol=1e-14)
-    assert "copyto" not in str(loop.source.split("for i in")[1])
-    assert len([line for line in loop.source.split("for i in")[1].splitlines() if "k" in line and "(" in line]) == 2
+    steps = str(loop.source.split("for i in")[1])
+    assert "copyto" not in steps
+    assert len([line for line in steps.splitlines() if "k" in line and "(" in line]) == 2
+
+
+@given(
+    programs.shapes, programs.continuous_steps, st.integers(0, 3), st.lists(st.integers(0, 30), min_size=3, max_size=3)
+)
+@settings(max_examples=20, deadline=None)
+def test_a_compiled_loop_agrees_with_interpreted_steps(
+    shapes: Any, instructions: Any, count: int, places: list[int]
+) -> None:
+    def step(iteration: Any, *inputs: Any) -> Any:
+        values = programs.run(of(iteration), inputs, instructions)
+        carry = []
+        for x, place in zip(inputs[:-1], places, strict=False):
+            fitting = [v for v in values if v.shape == x.shape]
+            chosen = fitting[-1 - place % len(fitting)]
+            carry.append(of(chosen).tanh(chosen) if place % 4 else chosen)
+        return [
+            *carry,
+            of(iteration).sum(values[-1]) + of(iteration).astype(iteration, of(iteration).float64),
+            values[-1],
+        ]
+
+    inputs = [np.asarray(RNG.uniform(-1, 1, shape)) for shape in shapes]
+    carried = len(inputs) - 1
+    program = traced(step, np.asarray(0, np.int32), *inputs)
+    loop = pnn.get_backend("numba").compile_loop(program, carried)
+    expected = pnn.Backend("numpy", xp).compile_loop(program, carried)(count, *inputs)
+    before = [x.copy() for x in inputs]
+    for _ in range(2):
+        for ours, meant in zip(loop(count, *inputs), expected, strict=True):
+            np.testing.assert_allclose(ours, meant, rtol=1e-9, atol=1e-12)
+    for x, copy in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(x, copy)
+
+
+CASES = {
+    "columns": lambda x: of(x).sum(x, axis=0),
+    "rows": lambda x: of(x).max(x, axis=1),
+    "all": lambda x: of(x).sum(x),
+    "middle": lambda x: of(x).min(of(x).reshape(x, (5, 2, -1)), axis=(0, 2)),
+    "integers": lambda x: of(x).max(of(x).astype(x * 9.0, of(x).int32), axis=0),
+    "argmax": lambda x: of(x).argmax(x, axis=1),
+    "argmin of all": lambda x: of(x).argmin(x),
+    "taken": lambda x: of(x).take(x.T, of(x).asarray([3, 0, 2]), axis=0),
+    "taken columns": lambda x: of(x).take(x, of(x).asarray([3, 0]), axis=1),
+    "product": lambda x: x.T @ x,
+    "stacked": lambda x: of(x).stack([x, x * 2.0], axis=1),
+    "side by side": lambda x: of(x).concat([x, x + 1.0], axis=1),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_call_of_a_small_step_agrees_with_the_oracle(name: str) -> None:
+    x, total = RNG.normal(size=(10, 5)), np.zeros(())
+
+    def step(i: Any, total: Any, x: Any) -> Any:
+        result = CASES[name](x + total)
+        return [total + 0.01, result]
+
+    program = traced(step, np.asarray(0, np.int32), total, x)
+    loop = pnn.get_backend("numba").compile_loop(program, 1)
+    assert loop.how == "one compiled loop"
+    expected = pnn.Backend("numpy", xp).compile_loop(program, 1)(3, total, x)
+    for ours, meant in zip(loop(3, total, x), expected, strict=True):
+        np.testing.assert_allclose(ours, meant, rtol=1e-12, strict=True)
 
 
 def test_numba_has_one_device() -> None:

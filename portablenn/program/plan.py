@@ -42,7 +42,7 @@ def plan(program: Program, fusion: Fusion | None = None) -> Callable[..., tuple[
     Calls from several threads at once get memory of their own.
     """
     contracted = _contracted(program)
-    return _Pool(lambda: _Planner(contracted, None, fusion).call())
+    return Pool(lambda: _Planner(contracted, None, fusion).call())
 
 
 def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
@@ -64,7 +64,7 @@ def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> C
         Returns the carried arrays after the last step, then the collected ones with ``count`` rows each.
     """
     contracted = _contracted(program)
-    return _Pool(lambda: _Planner(contracted, carried, fusion).loop())
+    return Pool(lambda: _Planner(contracted, carried, fusion).loop())
 
 
 def _contracted(program: Program) -> Program:
@@ -86,10 +86,11 @@ def _contracted(program: Program) -> Program:
     return drop_dead(Program(program.inputs, tuple(operations), program.outputs, program.constants, program.name))
 
 
-class _Pool:
-    """Functions with memory of their own, one a thread that is inside."""
+class Pool:
+    """Functions with memory of their own, one a thread that is inside; ``build`` makes another."""
 
-    def __init__(self, build: Callable[[], Callable[..., tuple[Array, ...]]]) -> None:
+    def __init__(self, build: Callable[[], Callable[..., tuple[Array, ...]]], how: str = "") -> None:
+        self.how = how
         self._build = build
         self._idle: list[Callable[..., tuple[Array, ...]]] = []
         self._lock = threading.Lock()

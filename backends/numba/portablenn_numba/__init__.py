@@ -6,13 +6,16 @@ of them made a step a hundred times slower.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from portablenn.backend import Compiled, NumpyBackend
 from portablenn.program.ir import Program
-from portablenn.program.plan import plan, plan_loop
+from portablenn.program.plan import Pool, plan, plan_loop
+from portablenn.program.schedule import UnsupportedError
 
 from .loops import Loops
+from .steps import Steps, is_small, small_steps
 
 
 class NumbaBackend(NumpyBackend):
@@ -32,5 +35,9 @@ class NumbaBackend(NumpyBackend):
         return plan(program, Loops())
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """See `portablenn.program.plan.plan_loop`."""
+        """One compiled function of small steps; else see `portablenn.program.plan.plan_loop`."""
+        if is_small(program):
+            with contextlib.suppress(UnsupportedError):
+                steps = small_steps(program, carried)
+                return Pool(lambda: Steps(steps), "one compiled loop")
         return plan_loop(program, carried, Loops())

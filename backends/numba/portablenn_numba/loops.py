@@ -93,7 +93,7 @@ class Loops:
 
     def call(self, code: Code, group: Group, reads: list[Operand], results: list[Operand]) -> None:
         """Call the group's loop on flat looks at its arrays."""
-        writer = _Writer(group, [_index_of(reads, result) for result in results])
+        writer = Writer(group, [_index_of(reads, result) for result in results])
         arguments = [_look(code, group, v, o, writer.flat) for v, o in zip(group.reads, reads, strict=True)]
         for variable, operand, place in zip(group.results, results, writer.places, strict=True):
             if place is None:
@@ -102,7 +102,12 @@ class Loops:
 
 
 def fusible(operation: Operation) -> bool:
-    """Whether there is an expression for it, and it is worth its price."""
+    """Whether there is an expression for it that is worth its price."""
+    return expressible(operation) and (operation.name not in DEAR or operation.result.type.size <= FEW)
+
+
+def expressible(operation: Operation) -> bool:
+    """Whether there is an expression for it."""
     dtypes = {v.type.dtype for v in (*operation.reads, operation.result)}
     if not dtypes <= DTYPES.keys():
         return False
@@ -110,7 +115,7 @@ def fusible(operation: Operation) -> bool:
         return True
     if operation.name in REAL_ONLY and any(d.kind != "real floating" for d in dtypes):
         return False
-    return operation.name in CHEAP or (operation.name in DEAR and operation.result.type.size <= FEW)
+    return operation.name in CHEAP or operation.name in DEAR or operation.name == "bitwise_invert"
 
 
 def _index_of(reads: list[Operand], result: Operand) -> int | None:
@@ -122,13 +127,8 @@ def _index_of(reads: list[Operand], result: Operand) -> int | None:
 
 
 def _look(code: Code, group: Group, variable: Variable, operand: Operand, flat: bool) -> str:
-    """The array as the loop takes it: contiguous, (rows, columns), (rows,), (columns,), () or flat."""
-    shape = {
-        Extent.ONE: (),
-        Extent.ROW: (group.rows,),
-        Extent.COLUMN: (group.columns,),
-        Extent.FULL: (group.rows * group.columns,) if flat else (group.rows, group.columns),
-    }[group.extents[variable]]
+    """The array as the loop takes it: contiguous, and of its shape."""
+    shape = look_shape(group, variable, flat)
     if operand.array is None:
         return f"{code.bind(np.ascontiguousarray)}({operand.name}).reshape({shape})"
     if operand.array.flags.c_contiguous:
@@ -138,7 +138,17 @@ def _look(code: Code, group: Group, variable: Variable, operand: Operand, flat: 
     return code.bind(copy.reshape(shape))
 
 
-class _Writer:
+def look_shape(group: Group, variable: Variable, flat: bool) -> tuple[int, ...]:
+    """Of an array as the loop takes it: (rows, columns), (rows,), (columns,), () or flat."""
+    return {
+        Extent.ONE: (),
+        Extent.ROW: (group.rows,),
+        Extent.COLUMN: (group.columns,),
+        Extent.FULL: (group.rows * group.columns,) if flat else (group.rows, group.columns),
+    }[group.extents[variable]]
+
+
+class Writer:
     """Writes the loops of one group.
 
     ``places`` says for each result which of the arrays that are read it overwrites, or None. Such a result has the same
