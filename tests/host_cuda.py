@@ -73,7 +73,7 @@ class HostCuda:
             if isinstance(call, Product):
                 self._do(functools.partial(multiply, call, pointers))
             else:
-                self._do(functools.partial(launch, *functions[call.name], call.grid[1], pointers))
+                self._do(functools.partial(launch, *functions[call.name], call.grid[1], pointers, call.numbers))
 
     def _do(self, work: Callable[[], None]) -> None:
         if self.recording is None:
@@ -123,10 +123,10 @@ def by_name(calls: Sequence[Kernel | Product]) -> dict[str, Kernel]:
     return {call.name: call for call in calls if isinstance(call, Kernel)}
 
 
-def launch(library: Any, function: Any, parts: int, pointers: Sequence[int]) -> None:
+def launch(library: Any, function: Any, parts: int, pointers: Sequence[int], numbers: Sequence[int]) -> None:
     for part in range(parts):
         library.set_part(part)
-        function(*map(ctypes.c_void_p, pointers))
+        function(*map(ctypes.c_void_p, pointers), *map(ctypes.c_int, numbers))
 
 
 def multiply(call: Product, pointers: Sequence[int]) -> None:
@@ -177,6 +177,7 @@ WORKERS = """#include <barrier>
 #include <cmath>
 #include <memory>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 using namespace std;
@@ -199,7 +200,10 @@ template <class T> static T __shfl_xor_sync(unsigned, T x, int d) {
     warps[me / 32]->arrive_and_wait();
     return theirs;
 }
-template <class... A, size_t... I> static void called(void (*f)(A...), void** p, index_sequence<I...>) { f((A)p[I]...); }
+template <class A> static A argument(void* p) {
+    if constexpr (is_pointer_v<A>) return (A)p; else return (A)(long long)p;
+}
+template <class... A, size_t... I> static void called(void (*f)(A...), void** p, index_sequence<I...>) { f(argument<A>(p[I])...); }
 template <class... A> static void grid(void (*f)(A...), void** p, int gx, int gy, int bx, int by) {
     gridDim = {gx, gy, 1}; blockDim = {bx, by, 1};
     for (int y = 0; y < gy; ++y) for (int x = 0; x < gx; ++x) {
@@ -237,7 +241,9 @@ class ManyWorkers(HostCuda):
                 super().run([call], functions, base)
                 continue
             pointers = addresses(call.arguments, base)
-            functions[call.name]((ctypes.c_void_p * len(pointers))(*pointers), *call.grid, *call.block)
+            numbers = [ctypes.c_void_p(n) for n in call.numbers]
+            given = (ctypes.c_void_p * (len(pointers) + len(numbers)))(*pointers, *numbers)
+            functions[call.name](given, *call.grid, *call.block)
 
 
 class HostCupy(CupyBackend):

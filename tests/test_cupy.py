@@ -73,12 +73,18 @@ def test_kernels_of_random_programs_agree_with_the_oracle(shapes: Any, instructi
 
 @on_host
 @given(
-    programs.shapes, programs.continuous_steps, st.integers(0, 3), st.lists(st.integers(0, 30), min_size=3, max_size=3)
+    programs.shapes,
+    programs.continuous_steps,
+    st.integers(0, 3),
+    st.lists(st.integers(0, 30), min_size=3, max_size=3),
+    st.booleans(),
 )
 @settings(max_examples=40, deadline=None)
-def test_a_replayed_loop_agrees_with_interpreted_steps(
-    shapes: Any, instructions: Any, count: int, places: list[int]
+def test_a_loop_agrees_with_interpreted_steps(
+    shapes: Any, instructions: Any, count: int, places: list[int], graph: bool
 ) -> None:
+    """As a graph, and as one kernel that does many steps."""
+
     def step(iteration: Any, *inputs: Any) -> Any:
         values = programs.run(of(iteration), inputs, instructions)
         carry = []
@@ -95,7 +101,9 @@ def test_a_replayed_loop_agrees_with_interpreted_steps(
     inputs = [np.asarray(RNG.uniform(-1, 1, shape)) for shape in shapes]
     carried = len(inputs) - 1
     program = traced(step, np.asarray(0, np.int32), *inputs)
-    loop = host_cuda.HostCupy().compile_loop(program, carried)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PORTABLENN_CUPY", "graph" if graph else "")
+        loop = host_cuda.HostCupy().compile_loop(program, carried)
     expected = pnn.Backend("numpy", xp).compile_loop(program, carried)(count, *inputs)
     for _ in range(2):
         for ours, meant in zip(loop(count, *inputs), expected, strict=True):
@@ -221,11 +229,30 @@ def test_workers_that_share_a_row_or_a_column_agree_with_the_oracle(name: str) -
         np.testing.assert_allclose(ours, meant, rtol=1e-11)
 
 
+@on_host
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_steps_in_one_kernel_agree_with_all_workers_of_a_block(dtype: str) -> None:
+    """The text that a GPU runs: a missing barrier between two calls would show, if not always."""
+    backend = host_cuda.HostCupy(host_cuda.ManyWorkers())
+    ours, oracle = (simple(b, dtype=dtype) for b in (backend, "numpy"))
+    for net in (ours, oracle):
+        net.fit(X[:20], CLASSES[:20], epochs=2, batch_size=10)
+    assert "a CUDA kernel that does many steps" in ours.history.how
+    np.testing.assert_allclose(ours.state.theta, oracle.state.theta, rtol=0, atol=1e-5 if dtype == "float32" else 1e-12)
+
+
 def simple(backend: Any, **facts: Any) -> Any:
     return pnn.mlp([6, 8, 4], "relu", loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=backend, **facts)
 
 
+@pytest.fixture
+def as_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small steps, too."""
+    monkeypatch.setenv("PORTABLENN_CUPY", "graph")
+
+
 @on_host
+@pytest.mark.usefixtures("as_graph")
 def test_an_epoch_is_replayed_without_recording_again() -> None:
     backend = host_cuda.HostCupy()
     recorded = []
@@ -238,6 +265,7 @@ def test_an_epoch_is_replayed_without_recording_again() -> None:
 
 
 @on_host
+@pytest.mark.usefixtures("as_graph")
 def test_where_recording_fails_the_interpreter_runs_and_the_reason_is_kept() -> None:
     backend = host_cuda.HostCupy()
     backend.cuda.broken = "calling cuBLAS API during stream capture is currently unsupported"
@@ -286,8 +314,10 @@ def test_out_of_memory_gives_memory_back_and_the_network_stays_as_it_was() -> No
 
 @on_host
 @pytest.mark.parametrize("check", testing.CHECKS)
-def test_the_stand_in_keeps_what_a_backend_promises(check: str) -> None:
+@pytest.mark.parametrize("way", ["graph", "one kernel"])
+def test_the_stand_in_keeps_what_a_backend_promises(way: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The conformance kit, by way of the kernels and graphs that a GPU gets."""
+    monkeypatch.setenv("PORTABLENN_CUPY", way)
     try:
         testing.CHECKS[check](host_cuda.HostCupy())
     except testing.LeftOut as reason:
@@ -308,6 +338,7 @@ def test_networks_of_several_threads_do_not_meet() -> None:
 
 
 @on_host
+@pytest.mark.usefixtures("as_graph")
 def test_a_loop_that_keeps_nothing_is_recorded_once() -> None:
     backend = host_cuda.HostCupy()
     recorded = []
@@ -342,8 +373,10 @@ def test_without_a_gpu_cupy_says_why_and_what_to_do() -> None:
     assert info.install in table.stdout
 
 
-def test_on_a_gpu_steps_are_a_graph_of_our_kernels() -> None:
+@pytest.mark.parametrize("way", ["graph", "one kernel"])
+def test_on_a_gpu_steps_are_our_kernels(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this the interpreter could stand in for all of the plug-in, and the kit would not notice."""
+    monkeypatch.setenv("PORTABLENN_CUPY", way)
     try:
         backend = pnn.get_backend("cupy")
     except pnn.BackendError as error:
@@ -353,7 +386,7 @@ def test_on_a_gpu_steps_are_a_graph_of_our_kernels() -> None:
     for name, make in testing.ZOO.items():
         net = make(backend=backend)
         net.fit(X, CLASSES if net.loss.targets == "classes" else np.abs(X[:, :2]), batch_size=32)
-        assert "a CUDA graph of" in net.history.how, f"{name}: {net.history.how}"
+        assert "operation by operation" not in net.history.how, f"{name}: {net.history.how}"
 
 
 def test_memory_is_used_again() -> None:

@@ -21,6 +21,7 @@ from portablenn.program.ir import Array, ArrayType, Program
 from portablenn.program.schedule import Schedule, scheduled
 
 from .kernels import expressible, reduction_parts
+from .small import is_small
 
 __all__ = ["CupyBackend"]
 
@@ -66,13 +67,15 @@ class CupyBackend(Backend):
         )
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """One step recorded as a graph and replayed; or the interpreter, see the result's ``how``."""
-        from .graph import Replayed
+        """One step recorded as a graph and replayed, or many small ones in one kernel; or the interpreter: see ``how``."""
+        from .graph import OneKernel, Replayed
 
         carry = [v.type for v in program.inputs[1 : 1 + carried]]
+        small = is_small(program) and os.environ.get("PORTABLENN_CUPY") != "graph"
+        way = OneKernel if small else Replayed
         return self._chosen(
             len(program.inputs),
-            lambda: Replayed(self._cuda, schedule(program, carried), carry, self._make, self._as_input),
+            lambda: way(self._cuda, schedule(program, carried, not small), carry, self._make, self._as_input),
             lambda: self._on_device(super(CupyBackend, self).compile_loop(program, carried)),
         )
 
@@ -133,9 +136,10 @@ class CupyBackend(Backend):
         return None if unusable(number) else str(number)
 
 
-def schedule(program: Program, carried: int | None = None) -> Schedule:
-    """The schedule of a program, or of a step, for the kernels of this plug-in."""
-    return scheduled(program, NUMPY.xp, carried, expressible, reduction_parts)
+def schedule(program: Program, carried: int | None = None, shared: bool = True) -> Schedule:
+    """The schedule of a program, or of a step, for the kernels of this plug-in; ``shared`` among many blocks."""
+    parts = reduction_parts if shared else (lambda x, axes: 1)
+    return scheduled(program, NUMPY.xp, carried, expressible, parts)
 
 
 class Chosen:

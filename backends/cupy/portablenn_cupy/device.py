@@ -80,8 +80,9 @@ class Cuda:
             if isinstance(call, Product):
                 self.blas.product(stream, call, addresses((call.a, call.b, call.out), base))
             else:
-                pointers = tuple(np.uint64(a) for a in addresses(call.arguments, base))
-                functions[call.name]((*call.grid, 1), (*call.block, 1), pointers)
+                pointers = [np.uint64(a) for a in addresses(call.arguments, base)]
+                numbers = [np.int32(n) for n in call.numbers]
+                functions[call.name]((*call.grid, 1), (*call.block, 1), (*pointers, *numbers))
 
     def record(self, ask: Callable[[], None]) -> Any:
         """A graph of what ``ask`` asks of the stream; ``launch`` runs it on the current stream."""

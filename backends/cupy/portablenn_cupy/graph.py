@@ -1,4 +1,4 @@
-"""Running a schedule: a program call by call, a training step as a graph that is replayed.
+"""Running a schedule: a program call by call, a training step as a graph that is replayed, or many in one kernel.
 
 Requires a device (`device.Cuda`, or a test's stand-in). What changes from step to step (the number of the step, carried
 values) lives on the device, so a replay sends nothing and reads nothing.
@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from portablenn.program.ir import Array, ArrayType
 from portablenn.program.places import BYTES, Place, Storage, size_of
-from portablenn.program.schedule import Schedule
+from portablenn.program.schedule import Product, Schedule
 
-from .kernels import kernels
+from .kernels import Kernel, kernels
+from .small import many_steps
 
 SMALL = 16 << 20
 """Bytes of an input up to which it is copied to a place of its own at each call, so that the graph need not be recorded
 anew where it lies elsewhere next time, as the order of the rows does each epoch."""
+
+STEPS = 8192
+"""Of a kernel that does many: a desktop's driver ends one that runs for seconds."""
 
 Make = Callable[[ArrayType], Array]
 
@@ -52,58 +57,47 @@ class Straight:
         return tuple(results)
 
 
-class Replayed:
-    """A loop of steps: one step is recorded as a graph, which is then launched once a step.
+class Loop:
+    """A loop of steps. The caller's carried arrays are copied into homes of our own, and at the end out of them."""
 
-    The caller's carried arrays are copied into homes of our own, and what they have become is copied out at the end.
-    """
+    how = ""
 
     def __init__(self, device: Any, schedule: Schedule, carry: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.carry, self.make, self.as_input = device, schedule, carry, make, as_input
-        self.calls = kernels(schedule.calls)
+        self.calls = self._calls()
         self.functions = device.functions(self.calls)
         with device.working():
             self.constants = [as_input(c) for c in schedule.constants]
             self.arena = device.memory(schedule.arena)
             self.homes = [device.memory(size_of(t)) for t in carry]
             self.counter = device.memory(4)
-        self.copies: dict[int, Any] = {}
         self.kept: list[Any] = []
         self.rows = 0
-        self.recorded: tuple[Any, Any] | None = None
         self.lock = threading.Lock()
-        self.how = f"a CUDA graph of {len(schedule.calls)} kernels and products a step"
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
-        device = self.device
-        with self.lock, device.working():
+        with self.lock, self.device.working():
             arrays = tuple(map(self.as_input, arrays))
             carry, data = arrays[: len(self.carry)], arrays[len(self.carry) :]
-            self._make_room(count)
-            inputs = [self._steady(i, array) for i, array in enumerate(data)]
-            graph = self._graph(inputs, carry) if count else None
-            self._set(carry)
-            for _ in range(count):
-                graph.launch()  # type: ignore[union-attr]
+            if count > self.rows:
+                self._make_room(max(count, 2 * self.rows))
+            if count:
+                self._advance(count, carry, data)
+            else:
+                self._set(carry)
             return self._results(count)
 
-    def _make_room(self, count: int) -> None:
-        """For what is kept of each step."""
-        if count > self.rows:
-            self.recorded = None
-            rows = max(count, 2 * self.rows)
-            self.kept = [self.device.memory(rows * size_of(t)) for t in self.schedule.collected]
-            self.rows = rows
+    def _calls(self) -> list[Kernel | Product]:
+        return kernels(self.schedule.calls)
 
-    def _steady(self, index: int, array: Array) -> Any:
-        """The array, or a copy of a small one where it always lies."""
-        nbytes = int(array.nbytes)
-        if nbytes > SMALL:
-            return array
-        if index not in self.copies:
-            self.copies[index] = self.device.memory(nbytes)
-        self.device.copy(self.device.address(self.copies[index]), self.device.address(array), nbytes)
-        return self.copies[index]
+    def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
+        """Set out from the carried arrays, and do so many steps."""
+        raise NotImplementedError
+
+    def _make_room(self, rows: int) -> None:
+        """For what is kept of each step."""
+        self.kept = [self.device.memory(rows * size_of(t)) for t in self.schedule.collected]
+        self.rows = rows
 
     def _set(self, carry: Sequence[Array]) -> None:
         device = self.device
@@ -111,28 +105,15 @@ class Replayed:
         for home, array in zip(self.homes, carry, strict=True):
             device.copy(device.address(home), device.address(array), int(array.nbytes))
 
-    def _graph(self, inputs: list[Any], carry: Sequence[Array]) -> Any:
-        """The graph for inputs at these addresses. It is run once without recording: libraries set themselves up then."""
+    def _base(self, storage: Storage, inputs: Sequence[Any]) -> int:
         device = self.device
-        where = tuple(map(device.address, inputs))
-        if self.recorded is None or self.recorded[0] != where:
-
-            def base(storage: Storage) -> int:
-                if storage.kind == "carry":
-                    return device.address(self.homes[storage.index])
-                if storage.kind == "counter":
-                    return device.address(self.counter)
-                if storage.kind == "collected":
-                    return device.address(self.kept[storage.index])
-                return _base(device, storage, self.arena, inputs, self.constants)
-
-            def ask() -> None:
-                device.run(self.calls, self.functions, base)
-
-            self._set(carry)
-            ask()
-            self.recorded = (where, device.record(ask))
-        return self.recorded[1]
+        if storage.kind == "carry":
+            return int(device.address(self.homes[storage.index]))
+        if storage.kind == "counter":
+            return int(device.address(self.counter))
+        if storage.kind == "collected":
+            return int(device.address(self.kept[storage.index]))
+        return _base(device, storage, self.arena, inputs, self.constants)
 
     def _results(self, count: int) -> tuple[Array, ...]:
         carried = [self._copied(memory, type) for memory, type in zip(self.homes, self.carry, strict=True)]
@@ -144,6 +125,68 @@ class Replayed:
         if size_of(type):
             self.device.copy(self.device.address(result), self.device.address(memory), size_of(type))
         return result
+
+
+class Replayed(Loop):
+    """One step is recorded as a graph, which is then launched once a step."""
+
+    def __init__(self, *facts: Any) -> None:
+        super().__init__(*facts)
+        self.copies: dict[int, Any] = {}
+        self.recorded: tuple[Any, Any] | None = None
+        self.how = f"a CUDA graph of {len(self.calls)} kernels and products a step"
+
+    def _make_room(self, rows: int) -> None:
+        self.recorded = None
+        super()._make_room(rows)
+
+    def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
+        inputs = [self._steady(i, array) for i, array in enumerate(data)]
+        graph = self._graph(inputs, carry)
+        self._set(carry)
+        for _ in range(count):
+            graph.launch()
+
+    def _steady(self, index: int, array: Array) -> Any:
+        """The array, or a copy of a small one where it always lies."""
+        nbytes = int(array.nbytes)
+        if nbytes > SMALL:
+            return array
+        if index not in self.copies:
+            self.copies[index] = self.device.memory(nbytes)
+        self.device.copy(self.device.address(self.copies[index]), self.device.address(array), nbytes)
+        return self.copies[index]
+
+    def _graph(self, inputs: list[Any], carry: Sequence[Array]) -> Any:
+        """The graph for inputs at these addresses. It is run once without recording: libraries set themselves up then."""
+        where = tuple(map(self.device.address, inputs))
+        if self.recorded is None or self.recorded[0] != where:
+
+            def ask() -> None:
+                self.device.run(self.calls, self.functions, lambda storage: self._base(storage, inputs))
+
+            self._set(carry)
+            ask()
+            self.recorded = (where, self.device.record(ask))
+        return self.recorded[1]
+
+
+class OneKernel(Loop):
+    """Small steps: one kernel of one block does many, and nothing is asked for in between."""
+
+    def __init__(self, *facts: Any) -> None:
+        super().__init__(*facts)
+        self.how = f"a CUDA kernel that does many steps of {len(self.schedule.calls)} calls"
+
+    def _calls(self) -> list[Kernel | Product]:
+        return [many_steps(self.schedule)]
+
+    def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
+        self._set(carry)
+        (kernel,) = self.calls
+        for start in range(0, count, STEPS):
+            some = replace(kernel, numbers=(min(STEPS, count - start),))  # type: ignore[type-var]
+            self.device.run([some], self.functions, lambda storage: self._base(storage, data))
 
 
 def _base(device: Any, storage: Storage, arena: Any, inputs: Sequence[Any], constants: Sequence[Any]) -> int:

@@ -74,8 +74,12 @@ PRELUDE = (
 #define NAN __longlong_as_double(0x7ff8000000000000LL)
 #endif
 typedef long long index_t;
-WORKER index_t first_element() { return (index_t)blockIdx.x * blockDim.x + threadIdx.x; }
-WORKER index_t element_step() { return (index_t)gridDim.x * blockDim.x; }
+WORKER index_t first_element() {
+    return ((index_t)blockIdx.x * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+}
+WORKER index_t element_step() { return (index_t)gridDim.x * blockDim.x * blockDim.y; }
+WORKER index_t first_column() { return (index_t)blockIdx.x * blockDim.x + threadIdx.x; }
+WORKER index_t column_step() { return (index_t)gridDim.x * blockDim.x; }
 WORKER index_t first_row() { return (index_t)blockIdx.x * blockDim.y + threadIdx.y; }
 WORKER index_t row_step() { return (index_t)gridDim.x * blockDim.y; }
 WORKER int lane() { return threadIdx.x; }
@@ -118,11 +122,15 @@ using namespace std;
 #define METHOD inline
 #define WORKER static METHOD
 #define __global__
+#define __device__
+static inline void __syncthreads() {}
 typedef long long index_t;
 static int the_part = 0;
 extern "C" void set_part(int p) { the_part = p; }
 WORKER index_t first_element() { return 0; }
 WORKER index_t element_step() { return 1; }
+WORKER index_t first_column() { return 0; }
+WORKER index_t column_step() { return 1; }
 WORKER index_t first_row() { return 0; }
 WORKER index_t row_step() { return 1; }
 WORKER int lane() { return 0; }
@@ -146,13 +154,14 @@ PART = 1024
 
 @dataclass(frozen=True)
 class Kernel:
-    """A call of a kernel: its text, how many workers, and the arrays that it takes."""
+    """A call of a kernel: its text, how many workers, the arrays that it takes, and numbers (int) after them."""
 
     name: str
     text: str
     grid: tuple[int, int]
     block: tuple[int, int]
     arguments: tuple[Place, ...]
+    numbers: tuple[int, ...] = ()
 
 
 def kernels(calls: Sequence[Call]) -> list[Kernel | Product]:
@@ -500,7 +509,7 @@ def reduction_kernel(name: str, how: str, x: Place, out: Place, axes: tuple[int,
         grid, block = (kept if long else -(-kept // 8), parts), (BLOCK if long else WARP, 1 if long else 8)
     elif _reduces_ahead(x, axes):  # a lane a column, and the bands of a block share the rows
         body = (
-            f"for (index_t b = first_element(); b < {-(-kept // WARP) * WARP}; b += element_step()) {{\n{start}"
+            f"for (index_t b = first_column(); b < {-(-kept // WARP) * WARP}; b += column_step()) {{\n{start}"
             f"const index_t j = b < {kept} ? b : {kept - 1};\n"
             "for (index_t k = begin + band(); k < end; k += bands())\n"
             f"total = {combine}(total, ({dtype})p0[{located(x, f'(k * {kept} + j)')}]);\n"
