@@ -34,6 +34,7 @@ pytest.importorskip("portablenn_cupy")
 import host_cuda
 from portablenn_cupy import schedule
 from portablenn_cupy.kernels import EXPRESSIONS, PRELUDE, Kernel, expressible, kernels
+from portablenn_cupy.small import many_steps
 
 xp = pnn.get_backend("numpy").xp
 on_host = pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs a C++ compiler")
@@ -403,13 +404,13 @@ def test_a_step_of_adam_moves_no_vector_twice() -> None:
     assert not [call for call in step_of(simple("numpy")).calls if isinstance(call, Copy)]
 
 
-def step_of(net: Any) -> Schedule:
+def step_of(net: Any, shared: bool = True) -> Schedule:
     """The schedule of the training step of ``net``."""
     found: list[Schedule] = []
 
     class Watching(host_cuda.HostCupy):
         def compile_loop(self, program: Any, carried: int) -> Any:
-            found.append(schedule(program, carried))
+            found.append(schedule(program, carried, shared))
             return pnn.Backend("numpy", xp).compile_loop(program, carried)
 
     watched = pnn.Network([layer for _, layer in net.model.layers], 6, net.loss, net.optimizer, backend=Watching())
@@ -434,6 +435,9 @@ def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
     names = [text.replace("void kernel_", f"void k{i}_", 1) for i, text in enumerate(texts)]
     assert len(texts) > 50
     compile_cuda(PRELUDE + "".join(names))
+    for optimizer in (pnn.SGD(0.1), pnn.Adam(clip_norm=1.0)):
+        small = step_of(pnn.mlp([6, 8, 4], loss="softmax_cross_entropy", optimizer=optimizer), shared=False)
+        compile_cuda(PRELUDE + many_steps(small).text)
 
 
 def test_what_does_not_compile_is_noticed(tmp_path: Path) -> None:
