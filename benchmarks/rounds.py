@@ -1,43 +1,141 @@
-"""Time some functions in turn, round after round, so that a machine whose speed drifts is fair to all of them."""
+"""Time some contestants in turn, round after round, so that a machine whose speed drifts is fair to all of them.
+
+Each lives in a process of its own, so that nobody's threads or memory are another's, and waits there for its turn.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import multiprocessing
 import os
 import platform
-import statistics
+import resource
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+Timed = Callable[[], object]
 
 
-def seconds(functions: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, list[float]]:
-    """The time of each call, after one of each that is not counted."""
-    for function in functions.values():
-        function()
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return times
+@dataclass(frozen=True)
+class Contestant:
+    """What is timed: a function of a module of this folder that makes, of the arguments, the function to be timed.
+
+    Attributes
+    ----------
+    name
+        As the tables show it.
+    maker
+        "module:function".
+    arguments
+        For it.
+    packages
+        What it imports; a contestant whose packages are not installed does not compete.
+    environment
+        Of its process.
+    """
+
+    name: str
+    maker: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def here(self) -> bool:
+        return all(importlib.util.find_spec(package) for package in self.packages)
 
 
-def report(title: str, times: dict[str, list[float]], ours: str = "portablenn") -> None:
-    """Print the median time of each, and each peer's ratio to ours, pair by pair."""
-    print(f"\n{title}")
-    print(f"  {'':28} {'median s':>9}   peer / ours: min, median, max")
-    for name, values in times.items():
-        line = f"  {name:28} {statistics.median(values):9.4f}"
-        if name != ours:
-            ratios = [theirs / mine for theirs, mine in zip(values, times[ours], strict=True)]
-            line += f"   {min(ratios):5.2f} {statistics.median(ratios):5.2f} {max(ratios):5.2f}"
-        print(line)
+@dataclass(frozen=True)
+class Measured:
+    """What was found of one contestant: seconds of each round, of the first call, and the growth of its memory."""
+
+    seconds: list[float]
+    first: float
+    peak_bytes: int
 
 
-def machine() -> str:
-    """What it ran on."""
-    import numpy
+def compete(contestants: list[Contestant], rounds: int) -> dict[str, Measured]:
+    """Seconds of each round by name, after two calls of each that are not counted; who fails is told and left out."""
+    with _started([c for c in contestants if c.here]) as ready:
+        seconds: dict[str, list[float]] = {name: [] for name in ready}
+        for _ in range(rounds):
+            for name, (line, _) in ready.items():
+                line.send("run")
+                seconds[name].append(line.recv())
+        found = {}
+        for name, (line, first) in ready.items():
+            line.send("end")
+            found[name] = Measured(seconds[name], first, line.recv())
+    return found
 
-    return (
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {numpy.__version__}"
-    )
+
+@contextmanager
+def _started(contestants: list[Contestant]) -> Iterator[dict[str, tuple[Connection, float]]]:
+    context = multiprocessing.get_context("spawn")
+    ready: dict[str, tuple[Connection, float]] = {}
+    processes = []
+    try:
+        for contestant in contestants:
+            here, there = context.Pipe()
+            process = context.Process(target=_contest, args=(contestant, there), daemon=True)
+            process.start()
+            there.close()
+            processes.append(process)
+            try:
+                first = here.recv()
+            except EOFError:
+                first = "it died"
+            if isinstance(first, float):
+                ready[contestant.name] = here, first
+            else:
+                print(f"{contestant.name} cannot compete: {first}")
+        yield ready
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _contest(contestant: Contestant, line: Connection) -> None:
+    os.environ.update(contestant.environment)
+    try:
+        module, _, function = contestant.maker.partition(":")
+        package = __name__.rpartition(".")[0]
+        timed = getattr(importlib.import_module(f"{package}.{module}"), function)(**contestant.arguments)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start = time.perf_counter()
+        timed()
+        first = time.perf_counter() - start
+        timed()
+    except Exception as error:
+        traceback.print_exc()
+        line.send(f"{type(error).__name__}: {error}")
+        return
+    line.send(first)
+    while line.recv() == "run":
+        start = time.perf_counter()
+        timed()
+        line.send(time.perf_counter() - start)
+    line.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def machine() -> dict[str, str]:
+    """What it runs on."""
+    facts = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
+    for package in ("numpy", "numba", "sklearn", "torch", "jax", "keras", "thinc"):
+        if importlib.util.find_spec(package):
+            facts[package] = str(importlib.import_module(package).__version__)
+    return facts
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

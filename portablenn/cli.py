@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import runpy
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,6 +145,17 @@ def verify(
 
 def _two(one: float | None, twenty: float | None) -> str:
     return "  ".join("-" if deviation is None else f"{deviation:.0e}" for deviation in (one, twenty))
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def bench(arguments: Annotated[list[str] | None, typer.Argument(help="See --help.")] = None) -> None:
+    """Time workloads A to H: this library and every other that is installed, in turn ("portablenn bench --help")."""
+    if (Path(__file__).resolve().parent / "benchmarks").is_dir():
+        from portablenn.benchmarks.__main__ import main  # type: ignore # in an installed package
+    else:
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+        from benchmarks.__main__ import main
+    main(arguments)
 
 
 def example(name: str) -> Any:

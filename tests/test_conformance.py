@@ -140,7 +140,7 @@ class _SharedMemory(_Interpreted):
 class _OnTheHost(_Interpreted):
     def compile(self, program: Program) -> Any:
         run = super().compile(program)
-        return lambda *inputs: tuple(np.asarray(r) for r in run(*inputs))
+        return lambda *inputs: tuple(self.to_numpy(r) for r in run(*inputs))
 
 
 class _OnAnotherDevice(_Interpreted):

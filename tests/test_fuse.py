@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import portablenn as pnn
-from portablenn.program.fuse import LONGEST_ROW, REDUCTIONS, Extent, Group, fuse
+from portablenn.program.fuse import LONGEST_ROW, MOST, REDUCTIONS, Extent, Group, fuse
 from portablenn.program.interpret import execute, interpret
 from portablenn.program.ir import Operation, Program, Variable
 from portablenn.program.simplify import simplify
@@ -152,6 +152,29 @@ def test_a_square_shape_does_not_confuse_rows_with_columns() -> None:
         return x * sums + x * xp_of(x).reshape(sums, (3, 1))  # the first is a number a column
 
     agree(f, RNG.normal(size=(3, 3)))
+
+
+def test_a_single_rows_value_does_not_go_into_single_numbers() -> None:
+    agree(lambda x, b: xp_of(x).sum(x * 2.0) * b, np.ones(3), np.full((1, 1), 3.0))
+
+
+def test_groups_do_not_grow_without_end() -> None:
+    def long(x: Any) -> Any:
+        for i in range(3 * MOST):
+            x = x * 1.01 + float(i % 7)
+        return x
+
+    units = agree(long, np.ones(3))
+    assert max(len(names) for names in groups(units)) == MOST
+    assert len(units) <= 8
+
+
+def test_numbers_beyond_a_dtype_are_left_to_the_library() -> None:
+    for f in (lambda x: (x + 1) < 2**40, lambda x: (x + 1) >> 40, lambda x: (x + 1) >> -1):
+        program = simplify(pnn.trace(f, FLOAT((3,), "int32")))
+        assert groups(fuse(program)) == []
+    for f in (lambda x: (x + 1) < 2**30, lambda x: (x + 1) >> 31):
+        assert len(groups(fuse(simplify(pnn.trace(f, FLOAT((3,), "int32")))))) == 1
 
 
 def test_a_long_row_is_not_reduced_in_a_group() -> None:

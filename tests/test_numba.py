@@ -221,6 +221,79 @@ def test_each_call_of_a_small_step_agrees_with_the_oracle(name: str) -> None:
         np.testing.assert_allclose(ours, meant, rtol=1e-12, strict=True)
 
 
+def test_a_foreign_byte_order_will_do() -> None:
+    x = RNG.normal(size=(5, 3))
+    program = traced(lambda x: x * 2.0 + 1.5, x)
+    np.testing.assert_array_equal(pnn.get_backend("numba").compile(program)(x.astype(">f8"))[0], x * 2.0 + 1.5)
+    X, y = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 1))
+    for batch in (None, 5):
+        swapped, native = (pnn.mlp([3, 4, 1], optimizer=pnn.Adam(), backend="numba", dtype="float64") for _ in range(2))
+        swapped.fit(X.astype(">f8"), y.astype(">f8"), epochs=3, batch_size=batch)
+        native.fit(X, y, epochs=3, batch_size=batch)
+        np.testing.assert_array_equal(swapped.state.theta, native.state.theta)
+
+
+def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
+    right = _trained(tmp_path)
+    for damage in ("nbi", "nbc", "py"):
+        for path in tmp_path.rglob(f"*.{damage}"):
+            path.write_bytes(b"\xff\xfe damaged")
+        assert _trained(tmp_path) == right
+
+
+def test_another_rate_needs_no_other_code() -> None:
+    """Numbers that somebody chose are arguments of the loops."""
+    from portablenn_numba.loops import compiled
+
+    def fit(rate: float, rows: int) -> None:
+        net = pnn.mlp([3, 40, 2], loss="softmax_cross_entropy", optimizer=pnn.Adam(rate), backend="numba")
+        net.fit(np.ones((rows, 3)), [0] * rows, epochs=1, batch_size=rows)
+
+    for rows in (2, 200):  # a step of each kind
+        fit(1e-3, rows)
+        before = compiled.cache_info().currsize
+        fit(2.7e-3, rows)
+        assert compiled.cache_info().currsize == before
+
+
+def test_nothing_is_contracted() -> None:
+    """With fused multiply-add a·a − b·b would not be 0 for equal a and b, and its root might be NaN."""
+    a = RNG.normal(size=1000)
+    agree(lambda a, b: of(a).sqrt(a * a - b * b), a, a.copy(), rtol=0)
+
+
+def test_a_value_of_a_single_row_is_not_read_before_it_is_made() -> None:
+    agree(lambda x, b: of(x).sum(x * 2.0) * b, np.ones(3), np.full((1, 1), 3.0))
+
+
+def test_several_rows_of_scratch_and_truth_values_go_together() -> None:
+    def two(x: Any) -> Any:
+        m = of(x).max(x, axis=1, keepdims=True)
+        e, g = of(x).exp(x - m), x - m > -1.0
+        return of(x).where(g, e / of(x).sum(e, axis=1, keepdims=True), 0.0)
+
+    agree(two, RNG.normal(size=(2, 3)))
+
+
+@pytest.mark.parametrize("f", [lambda x: (x < 2**40) & (x > 0), lambda x: (x + 1) >> 40])
+def test_integers_beyond_the_dtype_are_left_to_numpy(f: Any) -> None:
+    program = traced(f, np.asarray([-3, 5], dtype=np.int32))
+    for unit in Loops().units(program):
+        operations = unit.operations if isinstance(unit, Group) else ()
+        assert not any(2**40 in o.arguments or 40 in o.arguments for o in operations)
+
+
+def test_a_large_integer_beside_real_numbers_is_one_of_them() -> None:
+    agree(lambda x: (x + 10**20) * 2.0, np.ones(3))
+
+
+def test_without_numbas_compiler_loops_run_as_python(tmp_path: Path) -> None:
+    environment = os.environ | {"PORTABLENN_CACHE": str(tmp_path), "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(float(_trained(tmp_path)), rel=1e-6)
+
+
 def test_numba_has_one_device() -> None:
     assert pnn.get_backend("numba:cpu") == pnn.get_backend("numba")
     assert pnn.get_backend("numba") != pnn.get_backend("numpy")

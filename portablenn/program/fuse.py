@@ -31,6 +31,9 @@ ELEMENTWISE = frozenset(
 REDUCTIONS = frozenset({"max", "min", "sum"})
 """Operations that make one number of a row."""
 
+MOST = 256
+"""Operations of a group: compilers take long for more."""
+
 LONGEST_ROW = 8192
 """Rows longer than this are not reduced within a group: they want a pass of their own, by several workers."""
 
@@ -146,9 +149,13 @@ class _Fuser:
     def place(self, operation: Operation) -> None:
         """Into a group that makes what it reads, or a new one, or by itself; then the groups that met become one."""
         makers = list({self.maker[v].number: self.maker[v] for v in operation.reads if v in self.maker}.values())
-        possible = self.fusible(operation)
+        possible = _numbers_fit(operation) and self.fusible(operation)
         for piece in sorted(makers, key=lambda p: (len(p.shape or ()), p.number), reverse=True) if possible else ():
-            if piece.shape is None or any(self._leads(piece, other) for other in makers if other is not piece):
+            if (
+                piece.shape is None
+                or len(piece.operations) >= MOST
+                or any(self._leads(piece, other) for other in makers if other is not piece)
+            ):
                 continue
             extents = _admitted(operation, piece.shape, piece.extents)
             if extents is not None and _compatible(piece.extents, extents):
@@ -188,6 +195,8 @@ class _Fuser:
         assert piece.shape is not None
         if other.shape not in (piece.shape, ()) or not _compatible(piece.extents, other.extents):
             return
+        if len(piece.operations) + len(other.operations) > MOST:
+            return
         if other.shape == () and piece.shape != ():
             others = dict.fromkeys(other.extents, Extent.ONE)
             if not _compatible(piece.extents, others):
@@ -221,6 +230,22 @@ class _Fuser:
             waiting.remove(ready)
             done |= 1 << ready.number
             yield ready
+
+
+def _numbers_fit(operation: Operation) -> bool:
+    """Whether the Python integers beside arrays are ones of the arrays' dtype, and shifts stay within its width.
+
+    What else they mean is each library's own affair, so it is left to the library.
+    """
+    dtypes = [v.type.dtype for v in operation.reads if v.type.dtype != "bool"]
+    if operation.name not in ELEMENTWISE or not dtypes or not dtypes[0].is_integer:
+        return True
+    bits = int(dtypes[0].lstrip("uint"))
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dtypes[0].kind == "signed" else (0, 2**bits - 1)
+    numbers = [a for a in operation.arguments if isinstance(a, int) and not isinstance(a, bool)]
+    if operation.name.endswith("_shift"):
+        return all(0 <= n < bits for n in numbers)
+    return all(least <= n <= most for n in numbers)
 
 
 def _compatible(known: dict[Variable, Extent], news: dict[Variable, Extent]) -> bool:
@@ -293,7 +318,8 @@ def _elementwise(
     one_row = set(shape[:-1]) <= {1}
     for variable in operation.reads:
         extent = _varies(variable.type.shape, shape, extents[operation.result])
-        if known.get(variable) == Extent.ROW and extent == Extent.ONE and one_row:
+        made_before = extents[operation.result] != Extent.ONE  # single numbers are computed before any row
+        if known.get(variable) == Extent.ROW and extent == Extent.ONE and one_row and made_before:
             extent = Extent.ROW
         if extent is None or known.get(variable, extent) != extent:
             return None

@@ -106,6 +106,7 @@ class Code:
     def __init__(self, take_mode: str = "wrap") -> None:
         self.take_mode = take_mode
         self.lines: list[str] = []
+        self.prologue: list[str] = []
         self.bound: dict[str, Any] = {}
         self._names: dict[int, str] = {}
 
@@ -119,6 +120,15 @@ class Code:
 
     def call(self, function: Any, *arguments: str) -> None:
         self.lines.append(f"{self.bind(function)}({', '.join(arguments)})")
+
+    def once(self, text: str) -> str:
+        """A name for the value of ``text``, an expression of inputs, computed before anything else."""
+        for line in self.prologue:
+            name, _, known = line.partition(" = ")
+            if known == text:
+                return name
+        self.prologue.append(f"p{len(self.prologue)} = {text}")
+        return f"p{len(self.prologue) - 1}"
 
     def function(self, name: str, parameters: str, lines: list[str]) -> Any:
         """Compile ``lines`` as the body of a function whose free names are the bound objects."""

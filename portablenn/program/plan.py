@@ -63,6 +63,11 @@ def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> C
     callable
         Returns the carried arrays after the last step, then the collected ones with ``count`` rows each.
     """
+    for home, out in zip(program.inputs[1 : 1 + carried], program.outputs, strict=False):
+        if home.type != out.type:
+            raise TypeError(
+                f"{program.name} hands on {out.type} for {home.type}: a carried array keeps shape and dtype"
+            )
     contracted = _contracted(program)
     return Pool(lambda: _Planner(contracted, carried, fusion).loop())
 
@@ -164,7 +169,7 @@ class _Planner:
         for unit in self.units:
             self._compute(unit)
         results = ", ".join(self._leaving(v) for v in self.program.outputs)
-        return self._function([*self.code.lines, f"return ({results}{',' * bool(results)})"])
+        return self._function([*self.code.prologue, *self.code.lines, f"return ({results}{',' * bool(results)})"])
 
     def loop(self) -> Callable[..., tuple[Array, ...]]:
         """What varies from step to step inside a ``for``; the rest before it."""
@@ -193,7 +198,13 @@ class _Planner:
             code.call(np.add, counter, code.bind(np.asarray(1, dtype=np.int32)), counter)
         body = [f"    {line}" for line in code.lines] or ["    pass"]
         results = [f"{self._text(v)}.copy()" for v in self.carry] + [f"y{i}" for i in range(len(collected))]
-        lines = [*before, "for i in range(count):", *body, f"return ({', '.join(results)}{',' * bool(results)})"]
+        lines = [
+            *code.prologue,
+            *before,
+            "for i in range(count):",
+            *body,
+            f"return ({', '.join(results)}{',' * bool(results)})",
+        ]
         return self._function(lines)
 
     def _function(self, lines: list[str]) -> Callable[..., tuple[Array, ...]]:
@@ -209,7 +220,7 @@ class _Planner:
         if self.looping:
             self.parameters.append("count")
         for variable, array in self.program.constants.items():
-            self.operands[variable] = Operand(variable.type, np.asarray(array))
+            self.operands[variable] = Operand(variable.type, np.asarray(array, dtype=variable.type.dtype))
         for i, variable in enumerate(self.program.inputs):
             if variable is self.iteration or variable in self.carry:
                 memory = np.zeros(variable.type.shape, dtype=variable.type.dtype)

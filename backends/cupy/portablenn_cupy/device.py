@@ -70,7 +70,7 @@ class Cuda:
             return {}
         code = PRELUDE + "".join(kernel.text for kernel in kernels.values())
         with self.device:
-            module = cupy.RawModule(code=code, options=("--std=c++17",))
+            module = cupy.RawModule(code=code, options=("--std=c++17", "--fmad=false"))
             return {name: module.get_function(name) for name in kernels}
 
     def run(self, calls: Sequence[Kernel | Product], functions: dict[str, Any], base: Callable[[Any], int]) -> None:

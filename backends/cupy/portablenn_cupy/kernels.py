@@ -61,7 +61,13 @@ EQUIPMENT = """
 template <class T> WORKER T larger(T a, T b) { return (a > b || a != a) ? a : b; }
 template <class T> WORKER T smaller(T a, T b) { return (a < b || a != a) ? a : b; }
 template <class T> WORKER T sign_of(T a) { return a != a ? a : T(T(0) < a) - T(a < T(0)); }
-struct Sum { template <class T> METHOD T operator()(T a, T b) const { return a + b; } };
+struct Sum {
+    template <class T> METHOD T operator()(T a, T b) const { return a + b; }
+    METHOD int operator()(int a, int b) const { return (int)((unsigned)a + (unsigned)b); }
+    METHOD long long operator()(long long a, long long b) const {
+        return (long long)((unsigned long long)a + (unsigned long long)b);
+    }
+};
 struct Max { template <class T> METHOD T operator()(T a, T b) const { return larger(b, a); } };
 struct Min { template <class T> METHOD T operator()(T a, T b) const { return smaller(b, a); } };
 """

@@ -6,11 +6,13 @@ operation's result is cast to its dtype at once, for Numba widens: int32 + int32
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
 import math
 import os
+import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -58,6 +60,9 @@ FEW = 8192
 LONG = 64
 """Columns from which a row's sum is worth a function that adds in any order, several at a time."""
 
+PLAIN = (0, 1, -1, 2, 0.5)
+"""Numbers that are part of a formula, more likely than somebody's choice."""
+
 REAL_ONLY = frozenset({"ceil", "divide", "floor", "negative", "pow", "reciprocal", "round", "sign", "trunc", *DEAR})
 
 ACCUMULATE = {
@@ -98,7 +103,8 @@ class Loops:
         for variable, operand, place in zip(group.results, results, writer.places, strict=True):
             if place is None:
                 arguments.append(_look(code, group, variable, operand, writer.flat))
-        code.call(compiled(writer.text(), writer.signature()), *arguments)
+        arguments += [code.bind(number) for number in writer.numbers]
+        code.call(compiled(writer.text, writer.signature()), *arguments)
 
 
 def fusible(operation: Operation) -> bool:
@@ -130,7 +136,8 @@ def _look(code: Code, group: Group, variable: Variable, operand: Operand, flat: 
     """The array as the loop takes it: contiguous, and of its shape."""
     shape = look_shape(group, variable, flat)
     if operand.array is None:
-        return f"{code.bind(np.ascontiguousarray)}({operand.name}).reshape({shape})"
+        ordered = f"{code.bind(np.ascontiguousarray)}({operand.name}, {variable.type.dtype!r}).reshape({shape})"
+        return code.once(ordered) if operand.name.startswith("x") else ordered  # x…: an input, the same in each step
     if operand.array.flags.c_contiguous:
         return operand.text(code) if operand.array.shape == shape else code.bind(operand.array.reshape(shape))
     copy = np.empty(operand.array.shape, dtype=operand.array.dtype)
@@ -168,6 +175,8 @@ class Writer:
             for i, (v, place) in enumerate(zip(group.results, places, strict=True))
         }
         self.scratch: dict[Variable, str] = {}
+        self.numbers: list[np.generic] = []  # arguments after the arrays, so that another rate needs no other text
+        self.text = self._text()
 
     def _reduces_last(self) -> bool:
         """Whether nothing is swept over after the last reductions."""
@@ -180,11 +189,12 @@ class Writer:
         given = [*self.group.reads]
         given += [v for v, place in zip(self.group.results, self.places, strict=True) if place is None]
         dimensions = {Extent.ONE: 0, Extent.ROW: 1, Extent.COLUMN: 1, Extent.FULL: 1 if self.flat else 2}
-        return tuple(
+        arrays = (
             types.Array(numba.from_dtype(np.dtype(v.type.dtype)), dimensions[self.group.extents[v]], "C") for v in given
         )
+        return (*arrays, *(numba.from_dtype(number.dtype) for number in self.numbers))
 
-    def text(self) -> str:
+    def _text(self) -> str:
         """The function ``loops``."""
         group = self.group
         fresh = [name for name, place in zip(self.sinks.values(), self.places, strict=True) if place is None]
@@ -207,7 +217,7 @@ class Writer:
                 self._sweep(2, level)
             self._compute(2, self._rows_at(self.sweeps))
             self._store(2, full[Extent.ROW], "[r]")
-        parameters = ", ".join([*self.sources.values(), *fresh])
+        parameters = ", ".join([*self.sources.values(), *fresh, *(f"n{i}" for i in range(len(self.numbers)))])
         return "\n".join([f"def loops({parameters}):", *self.lines, ""])
 
     def _length(self, axis: int, other: Extent) -> str:
@@ -244,7 +254,7 @@ class Writer:
                 for v in operation.reads:
                     earlier = v in self.names and self.group.extents[v] == Extent.FULL and self.group.levels[v] < level
                     if earlier or self._adds_apart(operation):
-                        self.scratch.setdefault(v, f"b{len(self.scratch)}")
+                        self.scratch.setdefault(v, f"row{len(self.scratch)}")
 
     def _adds_apart(self, operation: Operation) -> bool:
         return operation.name == "sum" and self.group.columns >= LONG
@@ -305,6 +315,16 @@ class Writer:
     def _name(self, variable: Variable) -> str:
         return self.names.get(variable) or f"a{self.sources[variable][1:]}"
 
+    def _number(self, value: float | bool, dtype: str) -> str:
+        """Written out if it is plain, or an integer; else the name of an argument."""
+        if dtype not in ("f4", "f8") or value in PLAIN or not math.isfinite(value):
+            return _literal(value, dtype)
+        number = np.dtype(dtype).type(value)
+        known = next((i for i, n in enumerate(self.numbers) if n == number and n.dtype == number.dtype), None)
+        if known is None:
+            self.numbers.append(number)
+        return f"n{len(self.numbers) - 1 if known is None else known}"
+
     def _expression(self, operation: Operation) -> str:
         dtype = DTYPES[operation.result.type.dtype]
         if operation.name == "reshape":
@@ -318,37 +338,56 @@ class Writer:
         numeric = [v.type.dtype for v in operation.reads if v.type.dtype != "bool"]
         common = DTYPES[np.result_type(*numeric).name] if numeric else "b1"
         inputs = operation.arguments[:1] if operation.name == "broadcast_to" else operation.arguments
-        arguments = [self._name(a) if isinstance(a, Variable) else _number(a, common) for a in inputs]
+        arguments = [self._name(a) if isinstance(a, Variable) else self._number(a, common) for a in inputs]
         expression = (CHEAP.get(operation.name) or DEAR[operation.name]).format(*arguments)
         return expression if dtype == "b1" else f"{dtype}({expression})"
 
 
-def _number(value: float | bool, dtype: str) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{dtype}({'np.nan' if math.isnan(value) else 'np.inf' if value > 0 else '-np.inf'})"
+def _literal(value: float | bool, dtype: str) -> str:
+    if dtype in ("f4", "f8"):
+        value = float(value)
+        if not math.isfinite(value):
+            return f"{dtype}({'np.nan' if math.isnan(value) else 'np.inf' if value > 0 else '-np.inf'})"
     return f"{dtype}({value!r})"
 
 
-@functools.cache
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+"""Nothing that changes results: with contraction to fused multiply-add a·a − a·a would not be 0."""
+
+
+@functools.lru_cache(maxsize=4096)
 def compiled(text: str, signature: Any) -> Callable[..., None]:
     """The function of a text: from the folder of compiled code if it is there, else compiled and put there."""
     text = PRELUDE + text
-    digest = hashlib.sha256(f"{text}{signature}".encode()).hexdigest()[:24]
+    digest = hashlib.sha256(f"{text}{signature}{OPTIONS}".encode()).hexdigest()[:24]
     folder = cache_folder()
     path = _written(folder, f"portablenn_loops_{digest}", text) if folder else None
+    if path is not None:
+        try:
+            return _entry(_module(path), signature, cache=True)
+        except (OSError, EOFError, ValueError, ImportError, AttributeError, pickle.PickleError):
+            for damaged in path.parent.rglob(f"{path.stem}*"):  # what is kept is no more than a copy
+                with contextlib.suppress(OSError):
+                    damaged.unlink()
     scope: dict[str, Any] = {}
-    if path is None:
-        exec(compile(text, f"<loops {digest}>", "exec"), scope)
-    else:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module  # where Numba looks for it when it loads what it kept
-        spec.loader.exec_module(module)
-        scope = vars(module)
-    options = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True, "cache": path is not None}
-    dispatcher = numba.njit([signature], **options)(scope["loops"])
+    exec(compile(text, f"<loops {digest}>", "exec"), scope)
+    return _entry(scope, signature, cache=False)
+
+
+def _module(path: Path) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where Numba looks for it when it loads what it kept
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+def _entry(scope: dict[str, Any], signature: Any, cache: bool) -> Callable[..., None]:
+    dispatcher = numba.njit([signature], **OPTIONS, cache=cache)(scope["loops"])
+    if not hasattr(dispatcher, "overloads"):  # NUMBA_DISABLE_JIT: plain Python
+        return dispatcher
     # past the dispatcher, which would look at each argument's type again at each call: 0.4 us instead of 0.8
     return dispatcher.overloads[dispatcher.signatures[0]].entry_point
 
@@ -364,7 +403,7 @@ def cache_folder() -> Path | None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 
@@ -377,5 +416,5 @@ def _written(folder: Path, name: str, text: str) -> Path | None:
                 file.write(text)
             os.replace(file.name, path)
         return path
-    except OSError:
+    except (OSError, ValueError):
         return None

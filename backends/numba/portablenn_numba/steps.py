@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from portablenn.backend import NUMPY
-from portablenn.program.ir import Array, Program
+from portablenn.program.ir import Array, Program, dtype_name
 from portablenn.program.places import BYTES, Place
 from portablenn.program.schedule import (
     Call,
@@ -39,7 +39,7 @@ MULTIPLICATIONS = 4096
 ELEMENTS = 8192
 """Of the largest value of a step, likewise."""
 
-NESTED = '@numba.njit(error_model="numpy", fastmath={"contract"})\n'
+NESTED = '@numba.njit(error_model="numpy")\n'
 
 
 def is_small(program: Program) -> bool:
@@ -58,6 +58,8 @@ class SmallSteps:
         With a function ``loops(count, *arguments)``.
     looks
         An argument each: a place, and the shape as which it is taken.
+    numbers
+        The arguments after them.
 
     Raises
     ------
@@ -69,12 +71,14 @@ class SmallSteps:
         self.schedule = scheduled(program, NUMPY.xp, carried, expressible)
         self.carry = [v.type for v in program.inputs[1 : 1 + carried]]
         self.data = [v.type for v in program.inputs[1 + carried :]]
-        self.constants = [np.ascontiguousarray(c).reshape(-1).view(np.uint8) for c in self.schedule.constants]
+        self.constants = [_bytes(c, str(dtype_name(c.dtype))) for c in self.schedule.constants]
         self.looks: list[tuple[Place, tuple[int, ...]]] = []
         self._names: dict[Any, str] = {}
         self._functions: dict[str, str] = {}
+        self.numbers: list[np.generic] = []
         body = "".join(f"        {line}\n" for call in self.schedule.calls for line in self._lines(call))
-        arguments = ", ".join(["count", *(f"k{i}" for i in range(len(self.looks)))])
+        names = [*(f"k{i}" for i in range(len(self.looks))), *(f"n{i}" for i in range(len(self.numbers)))]
+        arguments = ", ".join(["count", *names])
         self.text = f"{''.join(self._functions)}def loops({arguments}):\n    for s in range(count):\n{body}"
 
     def _argument(self, place: Place, shape: tuple[int, ...] | None = None) -> str:
@@ -116,7 +120,10 @@ class SmallSteps:
         writer = Writer(group, places)
         given = [*group.reads, *(v for v, place in zip(group.results, places, strict=True) if place is None)]
         arguments = [self._argument(values[v], look_shape(group, v, writer.flat)) for v in given]
-        return f"{self._function(writer.text().replace('def loops(', 'def f(', 1))}({', '.join(arguments)})"
+        for number in writer.numbers:
+            arguments.append(f"n{len(self.numbers)}")
+            self.numbers.append(number)
+        return f"{self._function(writer.text.replace('def loops(', 'def f(', 1))}({', '.join(arguments)})"
 
 
 class Steps:
@@ -139,7 +146,7 @@ class Steps:
         self.memory["counter"][0][:4] = 0
         for home, array in zip(self.homes, arrays, strict=False):
             home[...] = np.reshape(array, -1)
-        inputs = [np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in arrays[len(steps.carry) :]]
+        inputs = [_bytes(a, t.dtype) for a, t in zip(arrays[len(steps.carry) :], steps.data, strict=True)]
         kept = [np.empty((count, *t.shape), dtype=t.dtype) for t in steps.schedule.collected]
         arguments = []
         for (place, shape), fixed in zip(steps.looks, self.fixed, strict=True):
@@ -149,6 +156,7 @@ class Steps:
                 arguments.append(_looked(inputs[place.storage.index], place, shape))
             else:
                 arguments.append(kept[place.storage.index])
+        arguments += steps.numbers
         compiled(steps.text, tuple(map(numba.typeof, (count, *arguments))))(count, *arguments)
         return (*(h.reshape(t.shape).copy() for h, t in zip(self.homes, steps.carry, strict=True)), *kept)
 
@@ -184,6 +192,10 @@ def _memory(nbytes: int) -> np.ndarray:
     raw = np.zeros(nbytes + 64, dtype=np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + max(nbytes, 8)]
+
+
+def _bytes(array: Any, dtype: str) -> np.ndarray:
+    return np.ascontiguousarray(array, dtype=dtype).reshape(-1).view(np.uint8)
 
 
 def _looked(memory: np.ndarray, place: Place, shape: tuple[int, ...]) -> np.ndarray:

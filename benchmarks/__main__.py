@@ -1,0 +1,53 @@
+"""``python -m benchmarks``, or ``portablenn bench``: ours and every peer that is installed, in turn."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .report import as_json, markdown
+from .rounds import Measured, compete, machine
+from .workloads import WORKLOADS, quick
+
+
+def main(arguments: list[str] | None = None) -> None:
+    titles = "; ".join(w.title for w in WORKLOADS.values())
+    options = argparse.ArgumentParser("portablenn bench", description=f"{__doc__} Workloads: {titles}.")
+    options.add_argument(
+        "workloads", nargs="*", metavar="WORKLOAD", help=f"of {' '.join(WORKLOADS)}; all if none is named"
+    )
+    options.add_argument("--rounds", type=int, default=7, help="timed calls of each")
+    options.add_argument(
+        "--only", default="", help="names of contestants to take, with commas between; ours always compete"
+    )
+    options.add_argument(
+        "--without", default="torch.compile", help="names to leave out (torch.compile takes long to start)"
+    )
+    options.add_argument("--quick", action="store_true", help="little to do: does it run?")
+    options.add_argument("--json", type=Path, help="file for all that was measured")
+    options.add_argument("--markdown", type=Path, help="file for the tables")
+    given = options.parse_args(arguments)
+    unknown = [letter for letter in given.workloads if letter not in WORKLOADS]
+    if unknown:
+        options.error(f"there is no workload {unknown[0]!r}, only {', '.join(WORKLOADS)}")
+    facts, results = machine(), dict[str, dict[str, Measured]]()
+    print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
+    only, without = (set(filter(None, text.split(","))) for text in (given.only, given.without))
+    for letter in given.workloads or WORKLOADS:
+        workload = quick(letter) if given.quick else WORKLOADS[letter]
+        contestants = [
+            c for c in workload.contestants
+            if c.name not in without and (not only or c.name in only or c.name.startswith("portablenn") or c.name == "limit")
+        ]  # fmt: skip
+        results[workload.title] = compete(contestants, 1 if given.quick else given.rounds)
+        print("\n" + markdown(workload.title, results[workload.title]), flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(as_json(facts, results), indent=1) + "\n")
+    if given.markdown:
+        head = ", ".join(f"{key} {value}" for key, value in facts.items())
+        given.markdown.write_text("\n".join([head, "", *(markdown(t, found) for t, found in results.items())]))
+
+
+if __name__ == "__main__":
+    main()

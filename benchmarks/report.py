@@ -1,0 +1,50 @@
+"""Results as a table on the screen, as Markdown, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from .rounds import Measured
+
+
+def best_of_ours(found: dict[str, Measured]) -> str:
+    """The fastest of ours, by its median."""
+    mine = [name for name in found if name.startswith("portablenn")]
+    return min(mine, key=lambda name: statistics.median(found[name].seconds))
+
+
+def ratios(theirs: Measured, mine: Measured) -> tuple[float, float, float]:
+    """Theirs / ours, round by round: least, median, greatest; above 1 ours is faster."""
+    values = [a / b for a, b in zip(theirs.seconds, mine.seconds, strict=True)]
+    return min(values), statistics.median(values), max(values)
+
+
+def rows_of(found: dict[str, Measured]) -> Iterable[tuple[str, float, str, str, float, float]]:
+    """Name, median seconds, ratio to the best of ours, to ours on NumPy, seconds of the first call, MB of growth."""
+    best, plain = found[best_of_ours(found)], found.get("portablenn, NumPy")
+    for name, measured in found.items():
+        against = ["", ""]
+        if not name.startswith("portablenn"):
+            against = ["{:.2f} {:.2f} {:.2f}".format(*ratios(measured, m)) if m else "" for m in (best, plain)]
+        yield (
+            name, statistics.median(measured.seconds), against[0], against[1], measured.first, measured.peak_bytes / 1e6,
+        )  # fmt: skip
+
+
+def markdown(title: str, found: dict[str, Measured]) -> str:
+    """A table for people."""
+    lines = [f"**{title}** (best of ours: {best_of_ours(found)})", ""]
+    lines += [
+        "| | median s | theirs / best of ours: min, median, max | theirs / ours on NumPy | first call s | memory MB |"
+    ]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, median, best, plain, first, memory in rows_of(found):
+        lines.append(f"| {name} | {median:.4f} | {best} | {plain} | {first:.2f} | {memory:.0f} |")
+    return "\n".join([*lines, ""])
+
+
+def as_json(facts: dict[str, str], results: dict[str, dict[str, Measured]]) -> dict[str, Any]:
+    """Everything that was measured."""
+    return {"machine": facts, "workloads": {t: {n: vars(m) for n, m in found.items()} for t, found in results.items()}}

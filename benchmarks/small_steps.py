@@ -1,0 +1,138 @@
+"""Steps so small that what surrounds the arithmetic is what costs: the 3-4-1 network, online training, many small fits.
+
+Every function makes one that does all steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from .rounds import Timed
+
+INPUTS = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
+TARGETS = np.array([[0.0], [1], [1], [0]])
+
+
+def three_layers_ours(steps: int, backend: str) -> Timed:
+    """Full batches of four rows, as the tutorial "a neural network in 11 lines" does."""
+    import portablenn as pnn
+
+    loss = pnn.losses.HalfSquaredError(reduction="sum")
+    net = pnn.mlp([3, 4, 1], "sigmoid", loss=loss, optimizer=pnn.SGD(1.0), backend=backend, dtype="float64")
+    return lambda: net.fit(INPUTS, TARGETS, epochs=steps, batch_size=None)
+
+
+def three_layers_by_hand(steps: int) -> Timed:
+    """The loop of the tutorial, without its prints."""
+
+    def loop() -> None:
+        X, y = INPUTS, TARGETS
+        rng = np.random.RandomState(1)
+        syn0, syn1 = 2 * rng.random_sample((3, 4)) - 1, 2 * rng.random_sample((4, 1)) - 1
+        for _ in range(steps):
+            l0 = X
+            l1 = 1 / (1 + np.exp(-(np.dot(l0, syn0))))
+            l2 = 1 / (1 + np.exp(-(np.dot(l1, syn1))))
+            l2_error = y - l2
+            l2_delta = l2_error * (l2 * (1 - l2))
+            l1_error = l2_delta.dot(syn1.T)
+            l1_delta = l1_error * (l1 * (1 - l1))
+            syn1 += l1.T.dot(l2_delta)
+            syn0 += l0.T.dot(l1_delta)
+
+    return loop
+
+
+def three_layers_jax(steps: int) -> Timed:
+    """``jax.lax.fori_loop`` around a step written by hand."""
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    X, y = jnp.asarray(INPUTS), jnp.asarray(TARGETS)
+    rng = np.random.RandomState(1)
+    start = jnp.asarray(2 * rng.random_sample((3, 4)) - 1), jnp.asarray(2 * rng.random_sample((4, 1)) - 1)
+
+    def step(_: Any, weights: Any) -> Any:
+        syn0, syn1 = weights
+        l1 = jax.nn.sigmoid(X @ syn0)
+        l2 = jax.nn.sigmoid(l1 @ syn1)
+        l2_delta = (y - l2) * l2 * (1 - l2)
+        l1_delta = (l2_delta @ syn1.T) * l1 * (1 - l1)
+        return syn0 + X.T @ l1_delta, syn1 + l1.T @ l2_delta
+
+    run = jax.jit(lambda weights: jax.lax.fori_loop(0, steps, step, weights))
+    return lambda: jax.block_until_ready(run(start))
+
+
+ROWS = np.array(list(itertools.product([0.0, 1.0], repeat=3)))
+PARITY = ROWS.sum(axis=1, keepdims=True) % 2
+
+
+def online_ours(steps: int, backend: str) -> Timed:
+    """One row a step, in random order."""
+    import portablenn as pnn
+
+    net = pnn.mlp(
+        [3, 8, 1], "sigmoid", loss="half_squared_error", optimizer=pnn.SGD(0.1), backend=backend, dtype="float64"
+    )
+    return lambda: net.fit(ROWS, PARITY, epochs=steps // 8, batch_size=1)
+
+
+def online_by_hand(steps: int) -> Timed:
+    """The same by NumPy, a row at a time."""
+
+    def loop() -> None:
+        rng = np.random.default_rng(0)
+        w1, b1, w2, b2 = rng.normal(size=(3, 8)), np.zeros(8), rng.normal(size=(8, 1)), np.zeros(1)
+        for _ in range(steps // 8):
+            for i in rng.permutation(8):
+                x, y = ROWS[i : i + 1], PARITY[i : i + 1]
+                hidden = 1 / (1 + np.exp(-(x @ w1 + b1)))
+                error = hidden @ w2 + b2 - y
+                back = (error @ w2.T) * hidden * (1 - hidden)
+                w2 -= 0.1 * (hidden.T @ error)
+                b2 -= 0.1 * error[0]
+                w1 -= 0.1 * (x.T @ back)
+                b1 -= 0.1 * back[0]
+
+    return loop
+
+
+def fits_ours(fits: int, backend: str) -> Timed:
+    """A thousand small fits with different seeds: 200 rows, ten epochs of ten steps."""
+    import portablenn as pnn
+
+    X, y = _small()
+
+    def run() -> None:
+        for seed in range(fits):
+            net = pnn.mlp([5, 8, 2], loss="softmax_cross_entropy", optimizer=pnn.Adam(0.01), backend=backend, seed=seed)
+            net.fit(X, y, epochs=10, batch_size=20)
+
+    return run
+
+
+def fits_scikit_learn(fits: int) -> Timed:
+    import warnings
+
+    from sklearn.neural_network import MLPClassifier
+
+    X, y = _small()
+
+    def run() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for seed in range(fits):
+                net = MLPClassifier((8,), learning_rate_init=0.01, batch_size=20, max_iter=10, random_state=seed)
+                net.fit(X, y)
+
+    return run
+
+
+def _small() -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(0).random((200, 5), dtype=np.float32)
+    return X, (X[:, 0] > X[:, 1]).astype(int)

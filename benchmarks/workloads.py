@@ -1,0 +1,106 @@
+"""What is timed: the workloads by letter, and who competes in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .rounds import Contestant
+
+Packages = tuple[str, ...]
+OURS: dict[str, Packages] = {
+    "NumPy": (),
+    "Numba": ("numba", "portablenn_numba"),
+    "JAX": ("jax", "portablenn_jax"),
+    "torch": ("torch", "portablenn_torch"),
+}
+PEERS = {
+    "scikit-learn": ("scikit_learn", ("sklearn",), {}),
+    "PyTorch eager": ("pytorch", ("torch",), {}),
+    "torch.compile": ("pytorch", ("torch",), {"compiled": True}),
+    "jax.jit": ("jax_jit", ("jax",), {}),
+    "Keras on JAX": ("keras_on_jax", ("keras", "jax"), {}),
+    "thinc": ("thinc", ("thinc",), {}),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A title, and who competes: ours first, then the peers, then the limit if there is one."""
+
+    title: str
+    contestants: tuple[Contestant, ...]
+
+
+def ours(name: str) -> str:
+    """The name of one of ours in tables."""
+    return f"portablenn, {name}"
+
+
+def _classifier(letter: str, sizes: list[int], rows: int, batch: int) -> Workload:
+    facts = {"sizes": sizes, "rows": rows, "batch": batch}
+    all_ = [
+        Contestant(ours(n), "classifiers:ours", facts | {"backend": n.lower()}, packages)
+        for n, packages in OURS.items()
+    ]
+    all_ += [Contestant(n, f"classifiers:{maker}", facts | more, p) for n, (maker, p, more) in PEERS.items()]
+    title = f"{letter} {'-'.join(map(str, sizes))}, {rows:,} rows, batch {batch}"
+    return Workload(title, (*all_, Contestant("limit", "classifiers:limit", facts)))
+
+
+def _small(
+    letter: str, title: str, kind: str, facts: dict[str, int], peers: dict[str, tuple[str, Packages]]
+) -> Workload:
+    double = {"JAX_ENABLE_X64": "1"}
+    some = {name: OURS[name] for name in ("NumPy", "Numba", "JAX")}
+    all_ = [
+        Contestant(ours(n), f"small_steps:{kind}_ours", facts | {"backend": n.lower()}, p, double)
+        for n, p in some.items()
+    ]
+    all_ += [Contestant(n, f"small_steps:{kind}_{maker}", facts, p, double) for n, (maker, p) in peers.items()]
+    return Workload(f"{letter} {title}", tuple(all_))
+
+
+def _prediction(letter: str, sizes: list[int], rows: int) -> Workload:
+    facts = {"sizes": sizes, "rows": rows}
+    all_ = [Contestant(ours(n), "classifiers:predict_ours", facts | {"backend": n.lower()}, p) for n, p in OURS.items()]
+    peers = {
+        "scikit-learn": ("scikit_learn", "sklearn"),
+        "PyTorch eager": ("pytorch", "torch"),
+        "jax.jit": ("jax", "jax"),
+    }
+    all_ += [Contestant(n, f"classifiers:predict_{m}", facts, (p,)) for n, (m, p) in peers.items()]
+    return Workload(f"{letter} prediction of {'-'.join(map(str, sizes))} on {rows:,} rows", tuple(all_))
+
+
+WORKLOADS = {
+    "A": _classifier("A", [784, 16, 16, 10], 60_000, 128),
+    "B": _classifier("B", [784, 512, 512, 10], 20_000, 128),
+    "C": _classifier("C", [28, 256, 256, 2], 300_000, 1024),
+    "D": _classifier("D", [20, 64, 64, 2], 100_000, 200),
+    "E": _small("E", "3-4-1, 60,000 full-batch steps, float64", "three_layers", {"steps": 60_000},
+                {"hand-written loop": ("by_hand", ()), "jax.lax.fori_loop": ("jax", ("jax",))}),
+    "F": _small("F", "3-8-1 online, 10,000 steps of one row, float64", "online", {"steps": 10_000},
+                {"hand-written loop": ("by_hand", ())}),
+    "G": _prediction("G", [28, 256, 256, 2], 1_000_000),
+    "H": _small("H", "1,000 fits of 200 rows with different seeds", "fits", {"fits": 1000},
+                {"scikit-learn": ("scikit_learn", ("sklearn",))}),
+}  # fmt: skip
+
+
+def quick(letter: str) -> Workload:
+    """The same with little to do: does it run?"""
+    few = {
+        "A": _classifier("A", [784, 16, 16, 10], 512, 128),
+        "B": _classifier("B", [784, 512, 512, 10], 256, 128),
+        "C": _classifier("C", [28, 256, 256, 2], 2048, 1024),
+        "D": _classifier("D", [20, 64, 64, 2], 400, 200),
+        "G": _prediction("G", [28, 256, 256, 2], 1000),
+    }
+    if letter in few:
+        return few[letter]
+    whole = WORKLOADS[letter]
+    less = {"steps": 80, "fits": 2}
+    contestants = tuple(
+        replace(c, arguments={k: less.get(k, v) for k, v in c.arguments.items()}) for c in whole.contestants
+    )
+    return Workload(f"{whole.title}, quick", contestants)
