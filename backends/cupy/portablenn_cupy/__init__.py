@@ -33,13 +33,7 @@ class CupyBackend(Backend):
 
     def __init__(self, name: str, xp: Any, device: Any) -> None:
         self.cupy = importlib.import_module("cupy")
-        number = int(
-            device
-            if isinstance(device, (int, str))
-            else getattr(device, "id", 0)
-            if device is not None
-            else _current(self.cupy)
-        )
+        number = _number(self.cupy, device)
         why_not = unusable(number)
         if why_not:
             raise BackendError(why_not)
@@ -215,10 +209,19 @@ def _cuda(number: int) -> Any:
     return Cuda(cupy.cuda.Device(number))
 
 
+def _number(cupy: Any, device: Any) -> int:
+    """Of a device as users name it ("1"), as CuPy does, or of the one in use."""
+    if device is None:
+        return _current(cupy)
+    if isinstance(device, str) and not device.isdigit():
+        raise BackendError(f"a CUDA device is a number, as in 'cupy:1'; found the device {device!r}")
+    return int(getattr(device, "id", device))
+
+
 def _current(cupy: Any) -> int:
     try:
         return int(cupy.cuda.runtime.getDevice())
-    except Exception:
+    except Exception:  # whatever a driver that is not there does
         return 0
 
 
