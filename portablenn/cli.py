@@ -6,6 +6,7 @@ Requires typer and rich (the extra "cli").
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import runpy
 import sys
@@ -150,12 +151,11 @@ def _two(one: float | None, twenty: float | None) -> str:
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def bench(arguments: Annotated[list[str] | None, typer.Argument(help="See --help.")] = None) -> None:
     """Time workloads A to H: this library and every other that is installed, in turn ("portablenn bench --help")."""
-    if (Path(__file__).resolve().parent / "benchmarks").is_dir():
-        from portablenn.benchmarks.__main__ import main  # type: ignore # in an installed package
-    else:
-        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-        from benchmarks.__main__ import main
-    main(arguments)
+    package = Path(__file__).resolve().parent
+    installed = (package / "benchmarks").is_dir()  # else they lie beside it, in a checkout
+    if not installed:
+        sys.path.insert(0, str(package.parent))
+    importlib.import_module(f"{'portablenn.' * installed}benchmarks.__main__").main(arguments)
 
 
 def example(name: str) -> Any:

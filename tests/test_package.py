@@ -91,11 +91,16 @@ def _imported(node: ast.AST) -> list[str]:
     return []
 
 
+def beside(path: Path) -> bool:
+    """Whether a file of an installed package is of those that lie beside it in a checkout."""
+    return bool({"examples", "benchmarks"} & {parent.name for parent in path.parents})
+
+
 def test_the_core_imports_numpy_and_array_api_compat_only() -> None:
     """Optional packages are imported where they are used, inside functions; the command line alone is built on one."""
     allowed = {"numpy", "array_api_compat"} | set(sys.stdlib_module_names)
     package = Path(pnn.__file__).parent
-    files = [path for path in package.rglob("*.py") if package / "examples" not in path.parents]
+    files = [path for path in package.rglob("*.py") if not beside(path)]
     assert len(files) > 25
     for path in files:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -108,7 +113,7 @@ def test_the_core_imports_numpy_and_array_api_compat_only() -> None:
 def test_nothing_of_the_core_names_an_optional_array_library() -> None:
     package = Path(pnn.__file__).parent
     for path in package.rglob("*.py"):
-        if package / "examples" not in path.parents:
+        if not beside(path):
             code = ast.parse(path.read_text(encoding="utf-8"))
             compared = {
                 c.value
