@@ -246,8 +246,9 @@ def _watched(backend: Backend, kinds: set[type]) -> Iterator[tuple[list[str], li
 
     def noting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            asked.append(name)
-            return original(*args, **kwargs)
+            value = original(*args, **kwargs)
+            asked.append(name)  # what is refused is no reading: JAX tries whether a power's exponent is an integer
+            return value
 
         return call
 
