@@ -21,7 +21,8 @@ def three_layers_ours(steps: int, backend: str) -> Timed:
     import portablenn as pnn
 
     loss = pnn.losses.HalfSquaredError(reduction="sum")
-    net = pnn.mlp([3, 4, 1], "sigmoid", loss=loss, optimizer=pnn.SGD(1.0), backend=backend, dtype="float64")
+    layers = [pnn.Dense(n, "sigmoid", use_bias=False, kernel_init="uniform") for n in (4, 1)]
+    net = pnn.Network(layers, 3, loss, pnn.SGD(1.0), backend=backend, dtype="float64", seed=1)
     return lambda: net.fit(INPUTS, TARGETS, epochs=steps, batch_size=None)
 
 
