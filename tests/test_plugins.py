@@ -215,17 +215,21 @@ def test_one_model_gives_the_same_accuracy_everywhere() -> None:
     assert max(deviations) < 1e-2  # 200 steps in float32: the final metric is what is compared
 
 
-def test_a_plug_in_for_jax_runs_steps_the_same_by_scan_and_by_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jax_compiles_with_the_options_that_its_compiler_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in = pytest.importorskip("portablenn_jax")
     X, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
     states = []
-    for large in (0, 10**12):
-        monkeypatch.setattr(plug_in, "LARGE", large)
+    for options in (plug_in.STEADY, {"xla_of_a_later_version": True}):
+        monkeypatch.setattr(plug_in, "STEADY", options)
+        plug_in.compiler_options.cache_clear()
         pnn.program_cache.clear()
-        net = pnn.mlp([4, 8, 3], loss="softmax_cross_entropy", backend="jax", dtype="float64")
+        net = pnn.mlp([4, 8, 3], loss="softmax_cross_entropy", backend="jax:cpu", dtype="float64")
         net.fit(X, y, epochs=3, batch_size=16)
         assert net.fit(X, y, epochs=0) == {}
         states.append(net.backend.to_numpy(net.state.theta))
+        assert plug_in.compiler_options("cpu") == (options if "later" not in str(options) else None)
+    plug_in.compiler_options.cache_clear()
+    assert plug_in.compiler_options("gpu") is None
     np.testing.assert_allclose(states[0], states[1], rtol=1e-12)
 
 

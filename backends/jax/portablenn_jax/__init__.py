@@ -5,7 +5,7 @@ Requires JAX. Products of float32 run in full precision, also where the hardware
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -15,14 +15,21 @@ from portablenn.backend import Backend, Compiled
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Array, Program
 
-LARGE = 50_000_000
-"""Multiplications of a step above which a call of its own does not count."""
+STEADY = {"xla_cpu_use_fusion_emitters": False}
+"""Options of the CPU's compiler. With jaxlib 0.10 and these emitters, steps of 784-512-512-10, of 4 ms, take 10 to 70 ms at
+one time or another; without them they never did, and no workload of the benchmarks was slower."""
 
 
-def multiplications(program: Program) -> int:
-    """Of the matrix products, which are nearly all."""
-    products = (o for o in program.operations if o.name == "matmul")
-    return sum(o.result.type.size * o.reads[0].type.shape[-1] for o in products)
+@cache
+def compiler_options(platform: str) -> dict[str, bool] | None:
+    """`STEADY` on the CPU, if this version's compiler knows it: tried on a sum."""
+    if platform != "cpu":
+        return None
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=STEADY)(0)
+    except Exception:  # an option that is not known, or no longer
+        return None
+    return STEADY
 
 
 class JaxBackend(Backend):
@@ -32,34 +39,10 @@ class JaxBackend(Backend):
 
     def compile(self, program: Program) -> Compiled:
         """One jitted function."""
-        return jax.jit(partial(self._run, program))
+        return self._jitted(partial(self._run, program))
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """One scan, compiled anew for each number of steps; for large products on the CPU a call a step.
-
-        Seen with jaxlib 0.10 on two cores, steps of 784-512-512-10, of 2 to 3 ms: in a scan, or with calls that queue up,
-        the same program now and then stalls for 15 to 25 ms a step; calls that are waited for one by one do so rarely.
-        For small steps the scan is faster by the price of a call, some 0.05 ms.
-        """
-        if self.device.platform == "cpu" and multiplications(program) > LARGE:
-            return self._step_by_step(program, carried)
-        return self._scanned(program, carried)
-
-    def _step_by_step(self, program: Program, carried: int) -> Compiled:
-        """Calls of one jitted step, each writing over the state of the one before; the caller's state is copied first."""
-        jitted = jax.jit(partial(self._run, program), donate_argnums=tuple(range(1, 1 + carried)))
-
-        def step(*arrays: Array) -> tuple[Array, ...]:
-            return jax.block_until_ready(jitted(*arrays))
-
-        def loop(count: int, *arrays: Array) -> tuple[Array, ...]:
-            own = map(self.xp.copy, arrays[:carried])
-            return self._loop(step, program, carried, count, *own, *arrays[carried:])
-
-        loop.how = "a call a step"
-        return loop
-
-    def _scanned(self, program: Program, carried: int) -> Compiled:
+        """One scan, compiled anew for each number of steps; it hands its carry on in place."""
 
         def step(data: tuple[Array, ...], carry: tuple[Array, ...], iteration: Array) -> Any:
             results = self._run(program, iteration, *carry, *data)
@@ -70,9 +53,12 @@ class JaxBackend(Backend):
             carry, collected = lax.scan(partial(step, arrays[carried:]), arrays[:carried], iterations)
             return (*carry, *collected)
 
-        scan = jax.jit(loop, static_argnums=0)
+        scan = self._jitted(loop, static_argnums=0)
         scan.how = "one scan"
         return scan
+
+    def _jitted(self, function: Any, **facts: Any) -> Any:
+        return jax.jit(function, compiler_options=compiler_options(self.device.platform), **facts)
 
     def _run(self, program: Program, *arrays: Array) -> tuple[Array, ...]:
         with jax.default_matmul_precision("highest"):
