@@ -61,7 +61,7 @@ def operands(name: str, dtype: str) -> list[np.ndarray]:
 def expressed() -> list[tuple[str, str]]:
     found = []
     for name in sorted({**CHEAP, **DEAR}.keys() - {"broadcast_to", "where"}):
-        for dtype in ("float32", "float64", "int32", "int64", "bool"):
+        for dtype in ("float32", "float64", "int8", "int32", "int64", "uint8", "uint32", "bool"):
             try:
                 program = traced(lambda *a, name=name: getattr(of(*a), name)(*a), *operands(name, dtype))
             except TypeError:
