@@ -58,7 +58,8 @@ class JaxBackend(Backend):
         return scan
 
     def _jitted(self, function: Any, **facts: Any) -> Any:
-        return jax.jit(function, compiler_options=compiler_options(self.device.platform), **facts)
+        platform = getattr(self.device, "platform", "")  # tracers of JAX have no device yet
+        return jax.jit(function, compiler_options=compiler_options(platform), **facts)
 
     def _run(self, program: Program, *arrays: Array) -> tuple[Array, ...]:
         with jax.default_matmul_precision("highest"):
