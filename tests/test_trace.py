@@ -18,8 +18,8 @@ N = np.asarray([[5, -3, 2], [1, 0, 7]], dtype=np.int32)
 B = np.asarray([[True, False, True], [False, False, True]])
 
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-    "creation": (lambda xp, x: [xp.zeros((2, 3)), xp.ones(3, dtype=xp.int32), xp.empty(2) * 0 + x[0, :2], xp.full((2,), 7)], (X,)),
-    "creation-like": (lambda xp, x: [xp.zeros_like(x), xp.ones_like(x), xp.full_like(x, 2.5), xp.empty_like(x) * 0], (X,)),
+    "creation": (lambda xp, x: [xp.zeros((2, 3)), xp.ones(3, dtype=xp.int32), xp.where(x[0, :2] > 1e300, xp.empty(2), x[0, :2]), xp.full((2,), 7)], (X,)),
+    "creation-like": (lambda xp, x: [xp.zeros_like(x), xp.ones_like(x), xp.full_like(x, 2.5), xp.where(x > 1e300, xp.empty_like(x), x)], (X,)),
     "ranges": (lambda xp, x: [xp.arange(5), xp.arange(1, 8, 2), xp.arange(5, 0, -2), xp.arange(0.0, 1.0, 0.25), xp.linspace(0, 1, 5)], (X,)),
     "ranges-open": (lambda xp, x: [xp.linspace(0.0, 1.0, 4, endpoint=False), xp.arange(3, dtype=xp.float32)], (X,)),
     "matrices": (lambda xp, x: [xp.eye(3), xp.eye(2, 3, k=1), xp.tril(x), xp.triu(x, k=1)], (X,)),
