@@ -190,6 +190,15 @@ def scheduled(
     return _Scheduler(program, xp, carried, fusible, parts).schedule()
 
 
+def is_small(program: Program, multiplications: int, elements: int) -> bool:
+    """Whether no more is multiplied in all products, and no value is larger: by the program alone, so that the way of a
+    backend that asks, and with it its results to the last bit, do not depend on how often a step is done.
+    """
+    products = (o for o in program.operations if o.name == "matmul")
+    work = sum(o.result.type.size * o.reads[0].type.shape[-1] for o in products)
+    return work <= multiplications and all(o.result.type.size <= elements for o in program.operations)
+
+
 class _Scheduler:
     def __init__(
         self,
@@ -257,7 +266,6 @@ class _Scheduler:
         for unit in self.units:
             if isinstance(unit, Operation) and unit.name in VIEWS:
                 root[unit.result] = root.get(unit.reads[0], unit.reads[0])
-        self.root = root
         self.reads_of: dict[Variable, int] = defaultdict(int)
         for unit in self.units:
             for v in unit.reads:

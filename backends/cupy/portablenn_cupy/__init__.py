@@ -18,10 +18,10 @@ import numpy as np
 
 from portablenn.backend import NUMPY, Backend, BackendError, Compiled
 from portablenn.program.ir import Array, ArrayType, Program
-from portablenn.program.schedule import Schedule, scheduled
+from portablenn.program.schedule import Schedule, is_small, scheduled
 
 from .kernels import expressible, reduction_parts
-from .small import is_small
+from .small import ELEMENTS, MULTIPLICATIONS
 
 __all__ = ["CupyBackend"]
 
@@ -65,7 +65,7 @@ class CupyBackend(Backend):
         from .graph import OneKernel, Replayed
 
         carry = [v.type for v in program.inputs[1 : 1 + carried]]
-        small = is_small(program) and os.environ.get("PORTABLENN_CUPY") != "graph"
+        small = is_small(program, MULTIPLICATIONS, ELEMENTS) and os.environ.get("PORTABLENN_CUPY") != "graph"
         way = OneKernel if small else Replayed
         return self._chosen(
             len(program.inputs),

@@ -151,6 +151,9 @@ template <class F, class T> WORKER T over_bands(F, T x) { return x; }
     + EQUIPMENT
 )
 
+NAME = "kernel"
+"""Of every kernel's function, until `kernels` tells those with different texts apart."""
+
 COMBINE = {"sum": "Sum()", "max": "Max()", "min": "Min()"}
 
 WARP, BLOCK, MOST_BLOCKS = 32, 256, 4096
@@ -194,21 +197,21 @@ def kernels(calls: Sequence[Call]) -> list[Kernel | Product]:
 
 def _kernel(call: Call) -> Kernel:
     if isinstance(call, Fused):
-        return _GroupWriter("kernel", call.group, call.values).kernel()
+        return _GroupWriter(call.group, call.values).kernel()
     if isinstance(call, Reduction):
         if BYTES[call.out.dtype] < 4:
             raise UnsupportedError(f"{call.how} of {call.x.dtype}")  # there is no shuffle of such
-        return reduction_kernel("kernel", call.how, call.x, call.out, call.axes, call.parts)
+        return reduction_kernel(call.how, call.x, call.out, call.axes, call.parts)
     if isinstance(call, Extreme):
-        return argument_kernel("kernel", call.how, call.x, call.out, call.axis)
+        return argument_kernel(call.how, call.x, call.out, call.axis)
     if isinstance(call, Gather):
-        return take_kernel("kernel", call.x, call.indices, call.out, call.axis)
+        return take_kernel(call.x, call.indices, call.out, call.axis)
     if isinstance(call, Copy):
-        return copy_kernel("kernel", call.source, call.target)
+        return copy_kernel(call.source, call.target)
     if isinstance(call, Collect):
-        return collect_kernel("kernel", call.source, call.target, call.counter)
+        return collect_kernel(call.source, call.target, call.counter)
     assert isinstance(call, Count)
-    return count_kernel("kernel", call.counter)
+    return count_kernel(call.counter)
 
 
 def expressible(operation: Operation) -> bool:
@@ -225,8 +228,8 @@ def expressible(operation: Operation) -> bool:
 class _GroupWriter:
     """All operations of a group: a worker an element, or, where rows are reduced, a warp or a block a row."""
 
-    def __init__(self, name: str, group: Group, places: dict[Variable, Place]) -> None:
-        self.name, self.group = name, group
+    def __init__(self, group: Group, places: dict[Variable, Place]) -> None:
+        self.group = group
         self.given = list(dict.fromkeys([*group.reads, *group.results]))
         self.places = places
         self.names = {o.result: f"v{i}" for i, o in enumerate(group.operations)}
@@ -249,8 +252,8 @@ class _GroupWriter:
         parameters = ", ".join(
             f"{'' if v in group.results else 'const '}{TYPES[v.type.dtype]}* {self.pointers[v]}" for v in self.given
         )
-        text = f'extern "C" __global__ void {self.name}({parameters}) {{\n' + "\n".join(self.lines) + "\n}\n"
-        return Kernel(self.name, text, grid, block, tuple(self.places[v] for v in self.given))
+        text = f'extern "C" __global__ void kernel({parameters}) {{\n' + "\n".join(self.lines) + "\n}\n"
+        return Kernel(NAME, text, grid, block, tuple(self.places[v] for v in self.given))
 
     def _elements(self) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
@@ -431,44 +434,44 @@ def located(place: Place, linear: str) -> str:
     return " + ".join(terms) or "0"
 
 
-def copy_kernel(name: str, source: Place, target: Place) -> Kernel:
+def copy_kernel(source: Place, target: Place) -> Kernel:
     """Element by element, between places of one shape, whatever their strides."""
     count = math.prod(source.shape)
     kind, into = TYPES[source.dtype], TYPES[target.dtype]
     text = (
-        f'extern "C" __global__ void {name}(const {kind}* p0, {into}* p1) {{\n'
+        f'extern "C" __global__ void kernel(const {kind}* p0, {into}* p1) {{\n'
         f"for (index_t i = first_element(); i < {count}; i += element_step())\n"
         f"p1[{located(target, 'i')}] = p0[{located(source, 'i')}];\n}}\n"
     )
-    return Kernel(name, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (source, target))
+    return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (source, target))
 
 
-def collect_kernel(name: str, source: Place, target: Place, counter: Place) -> Kernel:
+def collect_kernel(source: Place, target: Place, counter: Place) -> Kernel:
     """Into the row of ``target`` that the counter names."""
     count = math.prod(source.shape)
     kind = TYPES[source.dtype]
     text = (
-        f'extern "C" __global__ void {name}(const {kind}* p0, {kind}* p1, const int* p2) {{\n'
+        f'extern "C" __global__ void kernel(const {kind}* p0, {kind}* p1, const int* p2) {{\n'
         f"for (index_t i = first_element(); i < {count}; i += element_step())\n"
         f"p1[(index_t)*p2 * {count} + i] = p0[{located(source, 'i')}];\n}}\n"
     )
-    return Kernel(name, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (source, target, counter))
+    return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (source, target, counter))
 
 
-def count_kernel(name: str, counter: Place) -> Kernel:
+def count_kernel(counter: Place) -> Kernel:
     """The counter of steps goes one up."""
-    text = f'extern "C" __global__ void {name}(int* p0) {{ if (is_first()) *p0 += 1; }}\n'
-    return Kernel(name, text, (1, 1), (1, 1), (counter,))
+    text = 'extern "C" __global__ void kernel(int* p0) { if (is_first()) *p0 += 1; }\n'
+    return Kernel(NAME, text, (1, 1), (1, 1), (counter,))
 
 
-def take_kernel(name: str, x: Place, indices: Place, out: Place, axis: int) -> Kernel:
+def take_kernel(x: Place, indices: Place, out: Place, axis: int) -> Kernel:
     """Slices of ``x`` along an axis. A negative index counts from the end; one beyond either end is brought to it."""
     length, taken = x.shape[axis], out.shape[axis]
     inner = math.prod(out.shape[axis + 1 :])
     count = math.prod(out.shape)
     linear = f"(i / {inner * taken} * {length} + k) * {inner} + i % {inner}"
     text = (
-        f'extern "C" __global__ void {name}(const {TYPES[x.dtype]}* p0, const {TYPES[indices.dtype]}* p1, '
+        f'extern "C" __global__ void kernel(const {TYPES[x.dtype]}* p0, const {TYPES[indices.dtype]}* p1, '
         f"{TYPES[out.dtype]}* p2) {{\n"
         f"for (index_t i = first_element(); i < {count}; i += element_step()) {{\n"
         f"index_t k = (index_t)p1[{located(indices, f'(i / {inner} % {taken})')}];\n"
@@ -476,7 +479,7 @@ def take_kernel(name: str, x: Place, indices: Place, out: Place, axis: int) -> K
         f"const index_t at = {linear};\n"
         f"p2[{located(out, 'i')}] = p0[{located(x, 'at')}];\n}}\n}}\n"
     )
-    return Kernel(name, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (x, indices, out))
+    return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (x, indices, out))
 
 
 def reduction_parts(x: Place, axes: tuple[int, ...]) -> int:
@@ -493,13 +496,13 @@ def _reduces_ahead(x: Place, axes: tuple[int, ...]) -> bool:
     return axes == tuple(range(len(axes)))
 
 
-def reduction_kernel(name: str, how: str, x: Place, out: Place, axes: tuple[int, ...], parts: int) -> Kernel:
+def reduction_kernel(how: str, x: Place, out: Place, axes: tuple[int, ...], parts: int) -> Kernel:
     """A sum, maximum or minimum along axes. ``out`` is in order; of several parts it has one row each."""
     kind, dtype, combine = TYPES[x.dtype], TYPES[out.dtype], COMBINE[how]
     kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
     reduced = math.prod(x.shape[a] for a in axes)
     share = -(-reduced // parts)
-    head = f'extern "C" __global__ void {name}(const {kind}* p0, {dtype}* p1) {{\n'
+    head = f'extern "C" __global__ void kernel(const {kind}* p0, {dtype}* p1) {{\n'
     start = f"{dtype} total = {_start(how, out.dtype)};\n"
     end = f"begin + {share} < {reduced} ? begin + {share} : {reduced}"
     bounds = f"const index_t begin = (index_t)part() * {share}, end = {end};\n"
@@ -530,10 +533,10 @@ def reduction_kernel(name: str, how: str, x: Place, out: Place, axes: tuple[int,
         )
         grid, block = (min(-(-kept // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1)
     grid = (min(grid[0], 2**31 - 1), grid[1])
-    return Kernel(name, head + bounds + body + "}\n", grid, block, (x, out))
+    return Kernel(NAME, head + bounds + body + "}\n", grid, block, (x, out))
 
 
-def argument_kernel(name: str, how: str, x: Place, out: Place, axis: int | None) -> Kernel:
+def argument_kernel(how: str, x: Place, out: Place, axis: int | None) -> Kernel:
     """Where the largest or smallest element along an axis stands first; a worker a result."""
     axes = tuple(range(len(x.shape))) if axis is None else (axis,)
     kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
@@ -541,14 +544,14 @@ def argument_kernel(name: str, how: str, x: Place, out: Place, axis: int | None)
     kind, than = TYPES[x.dtype], ">" if how == "argmax" else "<"
     at = _mixed(x, axes)
     text = (
-        f'extern "C" __global__ void {name}(const {kind}* p0, {TYPES[out.dtype]}* p1) {{\n'
+        f'extern "C" __global__ void kernel(const {kind}* p0, {TYPES[out.dtype]}* p1) {{\n'
         f"for (index_t i = first_element(); i < {kept}; i += element_step()) {{\n"
         f"index_t k = 0, best = 0; {kind} most = p0[{at}];\n"
         f"for (k = 1; k < {reduced}; ++k) {{ const {kind} x = p0[{at}];\n"
         f"if (x {than} most || (x != x && most == most)) {{ most = x; best = k; }} }}\n"
         f"p1[{located(out, 'i')}] = best;\n}}\n}}\n"
     )
-    return Kernel(name, text, (min(-(-kept // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (x, out))
+    return Kernel(NAME, text, (min(-(-kept // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (x, out))
 
 
 def _mixed(x: Place, axes: tuple[int, ...]) -> str:

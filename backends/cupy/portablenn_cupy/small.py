@@ -5,26 +5,19 @@ Requires nothing. A graph's node costs about a microsecond, however small; here 
 
 from __future__ import annotations
 
-from portablenn.program.ir import DType, Program
+from portablenn.program.ir import DType
 from portablenn.program.places import Place, Storage
 from portablenn.program.schedule import Product, Schedule
 
 from .kernels import TYPES, Kernel, kernels, located
 
 MULTIPLICATIONS = 16384
-"""Of all products of a step, up to which one block is faster than many."""
+"""Of all products of a step, up to which one block is faster than many; see `portablenn.program.schedule.is_small`."""
 
 ELEMENTS = 8192
 """Of the largest value of a step, likewise."""
 
 BLOCK = (32, 8)
-
-
-def is_small(program: Program) -> bool:
-    """Whether one block should do a step; by the step alone, so that results do not depend on more."""
-    products = (o for o in program.operations if o.name == "matmul")
-    work = sum(o.result.type.size * o.reads[0].type.shape[-1] for o in products)
-    return work <= MULTIPLICATIONS and all(o.result.type.size <= ELEMENTS for o in program.operations)
 
 
 def many_steps(schedule: Schedule) -> Kernel:

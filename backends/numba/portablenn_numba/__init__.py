@@ -12,10 +12,10 @@ from typing import Any
 from portablenn.backend import Compiled, NumpyBackend
 from portablenn.program.ir import Program
 from portablenn.program.plan import Pool, plan, plan_loop
-from portablenn.program.schedule import UnsupportedError
+from portablenn.program.schedule import UnsupportedError, is_small
 
 from .loops import Loops
-from .steps import Steps, is_small, small_steps
+from .steps import ELEMENTS, MULTIPLICATIONS, Steps, small_steps
 
 
 class NumbaBackend(NumpyBackend):
@@ -36,7 +36,7 @@ class NumbaBackend(NumpyBackend):
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
         """One compiled function of small steps; else see `portablenn.program.plan.plan_loop`."""
-        if is_small(program):
+        if is_small(program, MULTIPLICATIONS, ELEMENTS):
             with contextlib.suppress(UnsupportedError):
                 steps = small_steps(program, carried)
                 return Pool(lambda: Steps(steps), "one compiled loop")

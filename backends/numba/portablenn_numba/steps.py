@@ -34,19 +34,12 @@ from portablenn.program.schedule import (
 from .loops import ACCUMULATE, DTYPES, START, Writer, compiled, expressible, look_shape
 
 MULTIPLICATIONS = 4096
-"""Of all products of a step, up to which a loop of our own is faster than calls of BLAS."""
+"""Of all products of a step, up to which a loop of our own is faster than BLAS; see `portablenn.program.schedule.is_small`."""
 
 ELEMENTS = 8192
 """Of the largest value of a step, likewise."""
 
 NESTED = '@numba.njit(error_model="numpy")\n'
-
-
-def is_small(program: Program) -> bool:
-    """Whether the loop of a step is worth a function of its own; by the step alone, so that results do not depend on more."""
-    products = (o for o in program.operations if o.name == "matmul")
-    work = sum(o.result.type.size * o.reads[0].type.shape[-1] for o in products)
-    return work <= MULTIPLICATIONS and all(o.result.type.size <= ELEMENTS for o in program.operations)
 
 
 class SmallSteps:
