@@ -21,12 +21,12 @@ import programs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import looped_step, of, operands, traced
 
 import portablenn as pnn
 from portablenn import testing
 from portablenn.program.interpret import interpret
 from portablenn.program.schedule import Copy, Product, Schedule, UnsupportedError
-from portablenn.program.simplify import simplify
 from portablenn.testing.collect import required
 
 pytest.importorskip("portablenn_cupy")
@@ -41,14 +41,6 @@ on_host = pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs a C++ com
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 6))
 CLASSES = RNG.integers(0, 4, 96)
-
-
-def traced(function: Any, *arrays: Any) -> Any:
-    return simplify(pnn.trace(function, *(pnn.ArrayType(a.shape, str(a.dtype)) for a in arrays)))
-
-
-def of(*arrays: Any) -> Any:
-    return pnn.array_namespace(*arrays)
 
 
 def agree(function: Any, *arrays: np.ndarray, rtol: float = 1e-12) -> Any:
@@ -88,22 +80,9 @@ def test_a_loop_agrees_with_interpreted_steps(
 ) -> None:
     """As a graph, and as one kernel that does many steps."""
 
-    def step(iteration: Any, *inputs: Any) -> Any:
-        values = programs.run(of(iteration), inputs, instructions)
-        carry = []
-        for x, place in zip(inputs[:-1], places, strict=False):
-            fitting = [v for v in values if v.shape == x.shape]
-            chosen = fitting[-1 - place % len(fitting)]
-            carry.append(of(chosen).tanh(chosen) if place % 4 else chosen)
-        return [
-            *carry,
-            of(iteration).sum(values[-1]) + of(iteration).astype(iteration, of(iteration).float64),
-            values[-1],
-        ]
-
     inputs = [np.asarray(RNG.uniform(-1, 1, shape)) for shape in shapes]
     carried = len(inputs) - 1
-    program = traced(step, np.asarray(0, np.int32), *inputs)
+    program = traced(looped_step(instructions, places), np.asarray(0, np.int32), *inputs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PORTABLENN_CUPY", "graph" if graph else "")
         loop = host_cuda.HostCupy().compile_loop(program, carried)
@@ -113,19 +92,8 @@ def test_a_loop_agrees_with_interpreted_steps(
             np.testing.assert_allclose(ours, meant, rtol=1e-9, atol=1e-12)
 
 
-def operands(name: str, dtype: str) -> list[np.ndarray]:
-    """Arguments that the operation is defined for, with what is not finite where there is such."""
-    values = np.asarray([0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-3, 7.0])
-    if name in ("acosh", "log", "log2", "log10", "log1p", "sqrt", "pow", "reciprocal", "divide"):
-        values = np.abs(values) + 1.0
-    if name in ("acos", "asin", "atanh"):
-        values = values / 8.0
-    if "float" in dtype:
-        values = np.concatenate([values, [np.inf, -np.inf, np.nan]])
-    arrays = [values.astype(dtype), values[::-1].astype(dtype).copy()]
-    if name.endswith("_shift"):
-        arrays[1] = np.abs(arrays[1])
-    return arrays if name.endswith("_shift") or "{1}" in EXPRESSIONS.get(name, "") else arrays[:1]
+def arguments(name: str, dtype: str) -> list[np.ndarray]:
+    return operands(name, dtype, 2 if name.endswith("_shift") or "{1}" in EXPRESSIONS.get(name, "") else 1)
 
 
 def expressed() -> Iterable[tuple[str, str]]:
@@ -133,7 +101,7 @@ def expressed() -> Iterable[tuple[str, str]]:
     for name in sorted(special | EXPRESSIONS.keys() - {"broadcast_to"}):
         for dtype in ("float32", "float64", "int32", "int64", "uint8", "bool"):
             try:
-                program = traced(getattr(xp_recording(), name), *operands(name, dtype))
+                program = traced(getattr(xp_recording(), name), *arguments(name, dtype))
             except TypeError:
                 continue  # the standard has no such operation of this dtype
             if all(map(expressible, program.operations)):
@@ -153,7 +121,7 @@ def xp_recording() -> Any:
 @on_host
 @pytest.mark.parametrize(("name", "dtype"), list(expressed()))
 def test_each_expression_agrees_with_the_oracle(name: str, dtype: str) -> None:
-    arrays = operands(name, dtype)
+    arrays = arguments(name, dtype)
     program = traced(getattr(xp_recording(), name), *arrays)
     with np.errstate(all="ignore"):
         run = host_cuda.HostCupy().compile(program)
@@ -248,6 +216,14 @@ def simple(backend: Any, **facts: Any) -> Any:
     return pnn.mlp([6, 8, 4], "relu", loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=backend, **facts)
 
 
+def recordings(backend: host_cuda.HostCupy) -> list[int]:
+    """A list that grows by one with each recording."""
+    recorded: list[int] = []
+    record = backend.cuda.record
+    backend.cuda.record = lambda ask: recorded.append(1) or record(ask)  # type: ignore[method-assign,func-returns-value]
+    return recorded
+
+
 @pytest.fixture
 def as_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small steps, too."""
@@ -258,9 +234,7 @@ def as_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("as_graph")
 def test_an_epoch_is_replayed_without_recording_again() -> None:
     backend = host_cuda.HostCupy()
-    recorded = []
-    record = backend.cuda.record
-    backend.cuda.record = lambda ask: recorded.append(1) or record(ask)  # type: ignore[method-assign,func-returns-value]
+    recorded = recordings(backend)
     net = simple(backend)
     for _ in range(4):
         net.fit(X, CLASSES, epochs=1, batch_size=32)
@@ -344,9 +318,7 @@ def test_networks_of_several_threads_do_not_meet() -> None:
 @pytest.mark.usefixtures("as_graph")
 def test_a_loop_that_keeps_nothing_is_recorded_once() -> None:
     backend = host_cuda.HostCupy()
-    recorded = []
-    record = backend.cuda.record
-    backend.cuda.record = lambda ask: recorded.append(1) or record(ask)  # type: ignore[method-assign,func-returns-value]
+    recorded = recordings(backend)
     program = traced(lambda i, x: [x * 2.0], np.asarray(0, np.int32), np.ones(3))
     loop = backend.compile_loop(program, 1)
     for _ in range(3):

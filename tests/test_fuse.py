@@ -10,6 +10,7 @@ import programs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import of, traced
 
 import portablenn as pnn
 from portablenn.program.fuse import LONGEST_ROW, MOST, REDUCTIONS, Extent, Group, fuse
@@ -82,7 +83,7 @@ def run(program: Program, arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 def agree(function: Any, *arrays: np.ndarray) -> tuple[Any, ...]:
     """Check the groups of ``function`` against its meaning; the units."""
-    program = simplify(pnn.trace(function, *(pnn.ArrayType(a.shape, str(a.dtype)) for a in arrays)))
+    program = traced(function, *arrays)
     for ours, meant in zip(run(program, list(arrays)), interpret(xp, program, *arrays), strict=True):
         np.testing.assert_allclose(ours, meant, rtol=1e-12, atol=1e-12)
     return fuse(program)
@@ -97,12 +98,8 @@ WIDE = RNG.normal(size=(4, 3))
 
 
 def softmax_cross_entropy(x: Any, y: Any) -> Any:
-    shifted = x - xp_of(x).max(x, axis=1, keepdims=True)
-    return xp_of(x).log(xp_of(x).sum(xp_of(x).exp(shifted), axis=1)) - xp_of(x).sum(shifted * y, axis=1)
-
-
-def xp_of(*arrays: Any) -> Any:
-    return pnn.array_namespace(*arrays)
+    shifted = x - of(x).max(x, axis=1, keepdims=True)
+    return of(x).log(of(x).sum(of(x).exp(shifted), axis=1)) - of(x).sum(shifted * y, axis=1)
 
 
 def test_softmax_cross_entropy_is_one_group() -> None:
@@ -112,7 +109,7 @@ def test_softmax_cross_entropy_is_one_group() -> None:
 
 
 def test_a_normalised_row_needs_two_sweeps() -> None:
-    (group,) = agree(lambda x: x * 2.0 / xp_of(x).sum(x * 2.0, axis=1, keepdims=True), np.abs(WIDE))
+    (group,) = agree(lambda x: x * 2.0 / of(x).sum(x * 2.0, axis=1, keepdims=True), np.abs(WIDE))
     assert isinstance(group, Group)
     assert set(group.levels.values()) == {0, 1}
 
@@ -120,8 +117,8 @@ def test_a_normalised_row_needs_two_sweeps() -> None:
 def test_an_optimizers_update_is_one_group_with_its_scalars() -> None:
     def adam(theta: Any, m: Any, v: Any, g: Any, step: Any) -> Any:
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        rate = 0.01 * xp_of(step).sqrt(1.0 - 0.999**step) / (1.0 - 0.9**step)
-        return theta - rate * m / (xp_of(v).sqrt(v) + 1e-8), m, v
+        rate = 0.01 * of(step).sqrt(1.0 - 0.999**step) / (1.0 - 0.9**step)
+        return theta - rate * m / (of(v).sqrt(v) + 1e-8), m, v
 
     vectors = [RNG.normal(size=9), np.zeros(9), np.ones(9), RNG.normal(size=9)]
     assert len(agree(adam, *vectors, np.asarray(3.0))) == 1
@@ -129,7 +126,7 @@ def test_an_optimizers_update_is_one_group_with_its_scalars() -> None:
 
 def test_a_way_through_an_operation_outside_keeps_groups_apart() -> None:
     def around(x: Any) -> Any:
-        y = xp_of(x).tanh(x + 1.0)
+        y = of(x).tanh(x + 1.0)
         return y * 2.0 + (y @ y) * 3.0
 
     x = RNG.normal(size=(3, 3))
@@ -139,8 +136,8 @@ def test_a_way_through_an_operation_outside_keeps_groups_apart() -> None:
 def test_groups_that_wait_for_each_other_do_not_become_one() -> None:
     def crossed(x: Any, z: Any) -> Any:
         a, b = x * 2.0, z * 3.0
-        c = b + xp_of(x).sum(a, axis=0) * 1.0  # a column sum: outside
-        d = a + xp_of(x).sum(z + 1.0, axis=0)
+        c = b + of(x).sum(a, axis=0) * 1.0  # a column sum: outside
+        d = a + of(x).sum(z + 1.0, axis=0)
         return c * d, c + a
 
     agree(crossed, RNG.normal(size=(3, 3)), RNG.normal(size=(3, 3)))
@@ -148,14 +145,14 @@ def test_groups_that_wait_for_each_other_do_not_become_one() -> None:
 
 def test_a_square_shape_does_not_confuse_rows_with_columns() -> None:
     def f(x: Any) -> Any:
-        sums = xp_of(x).sum(x * 1.5, axis=1)  # (3,): a number a row
-        return x * sums + x * xp_of(x).reshape(sums, (3, 1))  # the first is a number a column
+        sums = of(x).sum(x * 1.5, axis=1)  # (3,): a number a row
+        return x * sums + x * of(x).reshape(sums, (3, 1))  # the first is a number a column
 
     agree(f, RNG.normal(size=(3, 3)))
 
 
 def test_a_single_rows_value_does_not_go_into_single_numbers() -> None:
-    agree(lambda x, b: xp_of(x).sum(x * 2.0) * b, np.ones(3), np.full((1, 1), 3.0))
+    agree(lambda x, b: of(x).sum(x * 2.0) * b, np.ones(3), np.full((1, 1), 3.0))
 
 
 def test_groups_do_not_grow_without_end() -> None:
@@ -179,12 +176,12 @@ def test_numbers_beyond_a_dtype_are_left_to_the_library() -> None:
 
 def test_a_long_row_is_not_reduced_in_a_group() -> None:
     x = np.ones((1, LONGEST_ROW + 1))
-    program = simplify(pnn.trace(lambda x: xp_of(x).sum(x * 2.0, axis=1) * 3.0, FLOAT(x.shape, "float64")))
+    program = simplify(pnn.trace(lambda x: of(x).sum(x * 2.0, axis=1) * 3.0, FLOAT(x.shape, "float64")))
     assert not any("sum" in names for names in groups(fuse(program)))
 
 
 def test_what_a_backend_cannot_fuse_stays_outside() -> None:
-    program = simplify(pnn.trace(lambda x: xp_of(x).exp(x + 1.0) * 2.0 - x, FLOAT((5,), "float64")))
+    program = simplify(pnn.trace(lambda x: of(x).exp(x + 1.0) * 2.0 - x, FLOAT((5,), "float64")))
     units = fuse(program, fusible=lambda operation: operation.name != "exp")
     assert [u.name for u in units if isinstance(u, Operation)] == ["add", "exp"]
     assert groups(units) == [["multiply", "subtract"]]
@@ -195,14 +192,14 @@ def test_what_a_backend_cannot_fuse_stays_outside() -> None:
 def test_random_programs_mean_the_same_in_groups(shapes: Any, instructions: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     inputs = [rng.normal(size=shape) for shape in shapes]
-    agree(lambda *arrays: programs.run(xp_of(*arrays), arrays, instructions), *inputs)
+    agree(lambda *arrays: programs.run(of(*arrays), arrays, instructions), *inputs)
 
 
 @given(programs.shapes, programs.steps)
 @settings(max_examples=100, deadline=None)
 def test_every_operation_stands_in_one_unit_after_what_it_reads(shapes: Any, instructions: Any) -> None:
     types = [FLOAT(shape, "float64") for shape in shapes]
-    program = simplify(pnn.trace(lambda *a: programs.run(xp_of(*a), a, instructions), *types))
+    program = simplify(pnn.trace(lambda *a: programs.run(of(*a), a, instructions), *types))
     units = fuse(program)
     operations = [list(unit.operations) if isinstance(unit, Group) else [unit] for unit in units]
     assert sorted(map(id, itertools.chain(*operations))) == sorted(map(id, program.operations))
@@ -220,7 +217,7 @@ def test_compiled_loops_mean_the_same(shapes: Any, instructions: Any, seed: int)
     rng = np.random.default_rng(seed)
     inputs = [rng.normal(size=shape) for shape in shapes]
     program = simplify(
-        pnn.trace(lambda *a: programs.run(xp_of(*a), a, instructions), *(FLOAT(a.shape, "float64") for a in inputs))
+        pnn.trace(lambda *a: programs.run(of(*a), a, instructions), *(FLOAT(a.shape, "float64") for a in inputs))
     )
     before = [x.copy() for x in inputs]
     for ours, meant in zip(backend.compile(program)(*inputs), interpret(xp, program, *inputs), strict=True):

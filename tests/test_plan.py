@@ -75,18 +75,7 @@ def test_a_planned_loop_agrees_with_interpreted_steps(
 ) -> None:
     """Carried values come back in any order, twice, or unchanged: whatever lies in whose memory."""
 
-    def step(iteration: Any, *inputs: Any) -> Any:
-        namespace = pnn.array_namespace(iteration)
-        values = programs.run(namespace, inputs, instructions)
-        carry = []
-        for x, place in zip(inputs, places, strict=False):
-            fitting = [v for v in values if v.shape == x.shape]
-            carry.append(
-                namespace.tanh(fitting[-1 - place % len(fitting)]) if place % 4 else fitting[-1 - place % len(fitting)]
-            )
-        carried = carry[: len(inputs) - 1]
-        return [*carried, namespace.sum(values[-1]) + namespace.astype(iteration, namespace.float64), values[-1]]
-
+    step = programs.looped_step(instructions, places)
     program = simplify(
         pnn.trace(step, pnn.ArrayType((), "int32"), *(pnn.ArrayType(s, "float64") for s in shapes), name="step")
     )
