@@ -39,24 +39,33 @@ def scikit_learn(sizes: list[int], rows: int, batch: int) -> Timed:
     return lambda: net.partial_fit(X, y, classes=classes)
 
 
-def pytorch(sizes: list[int], rows: int, batch: int, compiled: bool = False) -> Timed:
+def torch_network(sizes: list[int]) -> Any:
+    """Linear layers with ReLU between them."""
     import torch
 
-    X, y = data(sizes, rows)
     layers: list[Any] = []
     for inputs, outputs in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
-    net = torch.nn.Sequential(*layers[:-1])
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def pytorch(
+    sizes: list[int], rows: int, batch: int, compiled: bool = False, mode: str | None = None, device: str = "cpu"
+) -> Timed:
+    import torch
+
+    X, y = data(sizes, rows)
+    net = torch_network(sizes).to(device)
     optimizer, loss_of = torch.optim.Adam(net.parameters(), fused=True), torch.nn.CrossEntropyLoss()
-    x_all, y_all = torch.from_numpy(X), torch.from_numpy(y)
+    x_all, y_all = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
 
     def forward(x: Any, target: Any) -> Any:
         return loss_of(net(x), target)
 
-    run = torch.compile(forward) if compiled else forward
+    run = torch.compile(forward, mode=mode) if compiled else forward
 
     def epoch() -> float:
-        order, total = torch.randperm(len(y)), torch.zeros(())
+        order, total = torch.randperm(len(y), device=device), torch.zeros((), device=device)
         for some in order.split(batch):
             optimizer.zero_grad(set_to_none=True)
             loss = run(x_all[some], y_all[some])
@@ -68,17 +77,16 @@ def pytorch(sizes: list[int], rows: int, batch: int, compiled: bool = False) -> 
     return epoch
 
 
-def jax_jit(sizes: list[int], rows: int, batch: int) -> Timed:
+def jax_training(sizes: list[int]) -> tuple[Any, Any]:
+    """A state, and ``step(state, x, target)`` that returns the next: parameters, Adam's vectors, steps, sum of losses."""
     import jax
     import jax.numpy as jnp
 
-    X, y = data(sizes, rows)
     rng = np.random.default_rng(0)
     shapes = list(itertools.pairwise(sizes))
     params = [(jnp.asarray(rng.normal(0, a**-0.5, (a, b)), "float32"), jnp.zeros(b, "float32")) for a, b in shapes]
     zeros = jax.tree.map(jnp.zeros_like, params)
     state = [params, zeros, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), "float32"), jnp.zeros((), "float32")]
-    x_all, y_all = jnp.asarray(X), jnp.asarray(y)
 
     def loss_of(params: Any, x: Any, target: Any) -> Any:
         for w, b in params[:-1]:
@@ -86,23 +94,35 @@ def jax_jit(sizes: list[int], rows: int, batch: int) -> Timed:
         logits = jax.nn.log_softmax(x @ params[-1][0] + params[-1][1])
         return -jnp.mean(jnp.take_along_axis(logits, target[:, None], axis=1))
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: Any, x_all: Any, y_all: Any, some: Any) -> Any:
+    def step(state: Any, x: Any, target: Any) -> Any:
         params, m, v, t, total = state
-        loss, g = jax.value_and_grad(loss_of)(params, x_all[some], y_all[some])
+        loss, g = jax.value_and_grad(loss_of)(params, x, target)
         t = t + 1
         m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
         v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
         params = jax.tree.map(
             lambda p, m, v: p - 1e-3 * (m / (1 - 0.9**t)) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8), params, m, v
         )
-        return [params, m, v, t, total + loss * some.shape[0]]
+        return [params, m, v, t, total + loss * x.shape[0]]
+
+    return state, step
+
+
+def jax_jit(sizes: list[int], rows: int, batch: int) -> Timed:
+    import jax
+    import jax.numpy as jnp
+
+    X, y = data(sizes, rows)
+    rng = np.random.default_rng(0)
+    state, step = jax_training(sizes)
+    x_all, y_all = jnp.asarray(X), jnp.asarray(y)
+    run = functools.partial(jax.jit, donate_argnums=0)(lambda state, x, y, some: step(state, x[some], y[some]))
 
     def epoch() -> float:
         nonlocal state
         order = rng.permutation(len(y)).astype(np.int32)
         for start in range(0, len(y), batch):
-            state = step(state, x_all, y_all, order[start : start + batch])
+            state = run(state, x_all, y_all, order[start : start + batch])
         return float(state[4])
 
     return epoch
@@ -189,10 +209,7 @@ def predict_pytorch(sizes: list[int], rows: int) -> Timed:
     import torch
 
     X, _ = data(sizes, rows)
-    layers: list[Any] = []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
-    net, x_all = torch.nn.Sequential(*layers[:-1]), torch.from_numpy(X)
+    net, x_all = torch_network(sizes), torch.from_numpy(X)
 
     def predict() -> np.ndarray:
         with torch.inference_mode():

@@ -27,7 +27,7 @@ for folder in sorted(pathlib.Path("backends").iterdir()):
     (info / "entry_points.txt").write_text(f"[portablenn.backends]\n{points}")
 PY
 PYTHONPATH="$PWD:$sites:$(printf '%s:' "$PWD"/backends/*/)${PYTHONPATH:-}"
-export PYTHONPATH XLA_PYTHON_CLIENT_PREALLOCATE=false PYTHONUNBUFFERED=1
+export PYTHONPATH XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_ENABLE_X64=1 PYTHONUNBUFFERED=1
 export PORTABLENN_GPU=1 # the tests also take CuPy, and torch and JAX on the GPU
 status=0
 
@@ -43,5 +43,5 @@ workers=$("$python" -c 'import importlib.util as u; print("-n 8" if u.find_spec(
 PORTABLENN_REQUIRE=$required timeout "${TEST_SECONDS:-240}" "$python" -m pytest -q --maxfail=40 -p no:cacheprovider $workers \
     tests/test_conformance.py tests/test_cupy.py tests 2>&1 | tail -n 150 | tee "$out/tests.txt" || status=1
 echo "== benchmark"
-timeout 235 "$python" benchmarks/gpu.py --out "$out" --seconds "${BENCH_SECONDS:-120}" || status=1
+timeout 235 "$python" -m benchmarks.gpu --out "$out" --seconds "${BENCH_SECONDS:-120}" || status=1
 exit $status

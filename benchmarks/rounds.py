@@ -127,7 +127,7 @@ def _contest(contestant: Contestant, line: Connection) -> None:
 def machine() -> dict[str, str]:
     """What it runs on."""
     facts = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
-    for package in ("numpy", "numba", "sklearn", "torch", "jax", "keras", "thinc"):
+    for package in ("numpy", "numba", "cupy", "array_api_compat", "sklearn", "torch", "jax", "keras", "thinc"):
         if importlib.util.find_spec(package):
             facts[package] = str(importlib.import_module(package).__version__)
     return facts
