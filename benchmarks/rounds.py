@@ -6,7 +6,9 @@ Each lives in a process of its own, so that nobody's threads or memory are anoth
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
+import itertools
 import multiprocessing
 import os
 import platform
@@ -14,12 +16,16 @@ import resource
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
 Timed = Callable[[], object]
+PAUSE, TURN = 0.2, 0.5
+"""Seconds: to wait before a turn, until the threads of who came before are asleep, and that a turn lasts at least."""
+SETTINGS = ("OPENBLAS_", "OMP_", "MKL_", "XLA_", "NUMBA_", "PORTABLENN_")
+"""How the names of environment variables begin that change what the libraries do."""
 
 
 @dataclass(frozen=True)
@@ -118,19 +124,28 @@ def _contest(contestant: Contestant, line: Connection) -> None:
         return
     line.send(first)
     while line.recv() == "run":
-        start = time.perf_counter()
-        timed()
-        line.send(time.perf_counter() - start)
+        time.sleep(PAUSE)
+        line.send(_seconds(timed))
     line.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def _seconds(timed: Timed) -> float:
+    """Of one call, over as many as fill a turn."""
+    start = time.perf_counter()
+    for calls in itertools.count(1):
+        timed()
+        if (seconds := time.perf_counter() - start) >= TURN:
+            return seconds / calls
+    raise AssertionError("never here")
 
 
 def machine() -> dict[str, str]:
     """What it runs on."""
     facts = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
-    for package in ("numpy", "numba", "cupy", "array_api_compat", "sklearn", "torch", "jax", "keras", "thinc"):
-        if importlib.util.find_spec(package):
-            facts[package] = str(importlib.import_module(package).__version__)
-    return facts
+    for name in ("numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "scikit-learn", "torch", "jax", "keras", "thinc"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            facts[name] = importlib.metadata.version(name)
+    return facts | {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
 
 
 def _processor() -> str:
