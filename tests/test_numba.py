@@ -213,7 +213,7 @@ def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
 
 def test_another_rate_needs_no_other_code() -> None:
     """Numbers that somebody chose are arguments of the loops."""
-    from portablenn_numba.loops import compiled
+    from portablenn_numba.compiled import compiled
 
     def fit(rate: float, rows: int) -> None:
         net = pnn.mlp([3, 40, 2], loss="softmax_cross_entropy", optimizer=pnn.Adam(rate), backend="numba")

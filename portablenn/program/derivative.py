@@ -143,7 +143,8 @@ rule("square", lambda xp, g, y, x: (g * (2.0 * x),))
 rule("tan", lambda xp, g, y, x: (g * (y * y + 1.0),))
 rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
-# Of two arrays; where a maximum or minimum is a tie, the second argument has it, so that relu'(0) = 0
+# Of two arrays; where a maximum or minimum is a tie, the second argument has it, so that relu'(0) = 0. The result tells
+# as well as the first argument who won, and is kept anyway
 
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -163,11 +164,11 @@ def _angle(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _larger(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return g * _like(xp, xp.greater(a, b), g), g * _like(xp, xp.less_equal(a, b), g)
+    return g * _like(xp, xp.greater(y, b), g), g * _like(xp, xp.less_equal(y, b), g)
 
 
 def _smaller(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return g * _like(xp, xp.less(a, b), g), g * _like(xp, xp.greater_equal(a, b), g)
+    return g * _like(xp, xp.less(y, b), g), g * _like(xp, xp.greater_equal(y, b), g)
 
 
 rule("add", lambda xp, g, y, a, b: (g, g))

@@ -122,7 +122,7 @@ def fuse(
     group[3, 3](multiply, add)
     matmul
     """
-    fuser = _Fuser(fusible)
+    fuser = _Fuser(fusible, program)
     for operation in program.operations:
         fuser.place(operation)
     uses = Counter(v for operation in program.operations for v in operation.reads) + Counter(program.outputs)
@@ -140,8 +140,12 @@ class _Piece:
 
 
 class _Fuser:
-    def __init__(self, fusible: Callable[[Operation], bool]) -> None:
+    def __init__(self, fusible: Callable[[Operation], bool], program: Program) -> None:
         self.fusible = fusible
+        self.readers: dict[Variable, list[Operation | None]] = {v: [None] for v in program.outputs}
+        for operation in program.operations:
+            for v in operation.reads:
+                self.readers.setdefault(v, []).append(operation)
         self.pieces: dict[int, _Piece] = {}
         self.maker: dict[Variable, _Piece] = {}
         self.behind: dict[int, int] = {}  # for each piece the set of those that it depends on, as the bits of a number
@@ -150,11 +154,12 @@ class _Fuser:
         """Into a group that makes what it reads, or a new one, or by itself; then the groups that met become one."""
         makers = list({self.maker[v].number: self.maker[v] for v in operation.reads if v in self.maker}.values())
         possible = _numbers_fit(operation) and self.fusible(operation)
+        met = self._met_with(operation)
         for piece in sorted(makers, key=lambda p: (len(p.shape or ()), p.number), reverse=True) if possible else ():
             if (
                 piece.shape is None
                 or len(piece.operations) >= MOST
-                or any(self._leads(piece, other) for other in makers if other is not piece)
+                or any(self._leads(piece, other) for other in (*makers, *met) if other is not piece)
             ):
                 continue
             extents = _admitted(operation, piece.shape, piece.extents)
@@ -168,8 +173,28 @@ class _Fuser:
         for other in makers:
             self._depend(piece, other)
         for other in makers:
-            if other is not piece and piece.shape is not None and other.shape is not None:
+            if (
+                other is not piece
+                and piece.shape is not None
+                and other.shape is not None
+                and not any(self._leads(other, far) for far in met)
+            ):
                 self._merge(piece, other)
+
+    def _met_with(self, operation: Operation) -> list[_Piece]:
+        """What makes the values that the result is for, if that is its only use: where it can wait until it meets them.
+
+        The mask of ReLU is best computed where the gradient is, of what ReLU left: then it is never written to memory.
+        """
+        value, alone = operation.result, _alone(operation)
+        while alone and len(self.readers.get(value, ())) == 1:
+            (reader,) = self.readers[value]
+            if reader is None or not self.fusible(reader):
+                break
+            if not _alone(reader):
+                return [self.maker[v] for v in reader.reads if v in self.maker]
+            value = reader.result
+        return []
 
     def _new(self, operation: Operation, possible: bool) -> tuple[_Piece, dict[Variable, Extent]]:
         shape, extents = _started(operation) if possible else (None, {})
@@ -230,6 +255,11 @@ class _Fuser:
             waiting.remove(ready)
             done |= 1 << ready.number
             yield ready
+
+
+def _alone(operation: Operation) -> bool:
+    """Whether it makes of each element of one array an element."""
+    return operation.name in ELEMENTWISE and len({v for v in operation.reads if v.type.size > 1}) == 1
 
 
 def _numbers_fit(operation: Operation) -> bool:

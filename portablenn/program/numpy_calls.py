@@ -299,10 +299,11 @@ def _take(code: Code, operation: Operation, arguments: list[Any], out: Operand) 
     if x.array is not None:
         code.call(_gatherer(x.array), places, str(axis), out.text(code), repr(code.take_mode))
     else:
-        code.call(_gather, x.text(code), places, str(axis), out.text(code), repr(code.take_mode))
+        code.call(gather, x.text(code), places, str(axis), out.text(code), repr(code.take_mode))
 
 
-def _gather(x: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:
+def gather(x: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:
+    """``x`` taken along an axis into ``out``."""
     _gatherer(x)(indices, axis, out, mode)
 
 

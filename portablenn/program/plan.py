@@ -27,13 +27,16 @@ from .simplify import drop_dead
 
 
 class Fusion(Protocol):
-    """How a plug-in computes groups of operations; without one the plan computes each operation by itself."""
+    """How a plug-in computes groups of operations, and some by themselves; without one the plan calls NumPy for each."""
 
     def units(self, program: Program) -> Sequence[Unit]:
         """The program's operations, and the groups that take the place of some."""
 
     def call(self, code: Code, group: Group, reads: list[Operand], results: list[Operand]) -> None:
         """Write the line that computes ``results``; one may lie in the memory of a full value that is read."""
+
+    def operation(self, code: Code, operation: Operation, arguments: list[Any], out: Operand) -> bool:
+        """Write the line that computes one operation, if it has a faster one than NumPy's; say whether it did."""
 
 
 def plan(program: Program, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
@@ -301,7 +304,8 @@ class _Planner:
         elif can_write(operation):
             out = self._memory_for(operation.result, self._overwritten(operation))
             self.operands[operation.result] = out
-            CALLS[operation.name](self.code, operation, arguments, out)
+            if self.fusion is None or not self.fusion.operation(self.code, operation, arguments, out):
+                CALLS[operation.name](self.code, operation, arguments, out)
         else:
             self._call_interpreter(operation, arguments)
 

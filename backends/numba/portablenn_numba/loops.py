@@ -1,4 +1,4 @@
-"""Groups of operations as the text of loops, and the loops as compiled functions, kept on disk.
+"""Groups of operations as the text of loops.
 
 Requires Numba. The text does not say how many rows and columns there are, so that programs of any size share it. Each
 operation's result is cast to its dtype at once, for Numba widens: int32 + int32 is int64 there, float32 * 0.5 is float64.
@@ -6,17 +6,8 @@ operation's result is cast to its dtype at once, for Numba widens: int32 + int32
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
-import importlib.util
 import math
-import os
-import pickle
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numba
@@ -26,6 +17,9 @@ from numba import types
 from portablenn.program.fuse import REDUCTIONS, Extent, Group, Unit, fuse
 from portablenn.program.ir import Operation, Program, Variable
 from portablenn.program.numpy_calls import Code, Operand, same_memory
+
+from .compiled import compiled
+from .gather import gathered
 
 DTYPES = {"bool": "b1", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8", "uint8": "u1", "uint16": "u2",
           "uint32": "u4", "float32": "f4", "float64": "f8"}  # fmt: skip
@@ -73,35 +67,6 @@ ACCUMULATE = {
 }
 START = {"sum": "0", "max": "-np.inf", "min": "np.inf"}
 
-PRELUDE = """import numba
-import numpy as np
-
-b1, f4, f8 = np.bool_, np.float32, np.float64
-i1, i2, i4, i8, u1, u2, u4 = np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32
-
-
-@numba.njit(fastmath={"reassoc"})
-def row_sum(x):
-    total = x.dtype.type(0)
-    for j in range(x.shape[0]):
-        total += x[j]
-    return total
-
-
-@numba.njit(error_model="numpy")
-def tanh(x):  # a third of the time of the C library's; relative error below 1e-13, Taylor's series near 0
-    a = abs(f8(x))
-    if a < 0.0078125:
-        s = a * a
-        r = a * (1.0 - s * (1.0 / 3.0 - s * (2.0 / 15.0 - s * (17.0 / 315.0))))
-    else:
-        t = np.exp(-2.0 * a)
-        r = (1.0 - t) / (1.0 + t)
-    return np.copysign(r, f8(x))
-
-
-"""
-
 
 class Loops:
     """Computes the groups of a plan (`portablenn.program.plan.Fusion`)."""
@@ -119,6 +84,10 @@ class Loops:
                 arguments.append(_look(code, group, variable, operand, writer.flat))
         arguments += [code.bind(number) for number in writer.numbers]
         code.call(compiled(writer.text, writer.signature()), *arguments)
+
+    def operation(self, code: Code, operation: Operation, arguments: list[Any], out: Operand) -> bool:
+        """Rows of a large array are taken by `gather`."""
+        return operation.name == "take" and gathered(code, operation, arguments, out)
 
 
 def fusible(operation: Operation) -> bool:
@@ -363,72 +332,3 @@ def _literal(value: float | bool, dtype: str) -> str:
         if not math.isfinite(value):
             return f"{dtype}({'np.nan' if math.isnan(value) else 'np.inf' if value > 0 else '-np.inf'})"
     return f"{dtype}({value!r})"
-
-
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
-"""Nothing that changes results: with contraction to fused multiply-add a·a − a·a would not be 0."""
-
-
-@functools.lru_cache(maxsize=4096)
-def compiled(text: str, signature: Any) -> Callable[..., None]:
-    """The function of a text: from the folder of compiled code if it is there, else compiled and put there."""
-    text = PRELUDE + text
-    digest = hashlib.sha256(f"{text}{signature}{OPTIONS}".encode()).hexdigest()[:24]
-    folder = cache_folder()
-    path = _written(folder, f"portablenn_loops_{digest}", text) if folder else None
-    if path is not None:
-        try:
-            return _entry(_module(path), signature, cache=True)
-        except (OSError, EOFError, ValueError, ImportError, AttributeError, pickle.PickleError):
-            for damaged in path.parent.rglob(f"{path.stem}*"):  # what is kept is no more than a copy
-                with contextlib.suppress(OSError):
-                    damaged.unlink()
-    scope: dict[str, Any] = {}
-    exec(compile(text, f"<loops {digest}>", "exec"), scope)
-    return _entry(scope, signature, cache=False)
-
-
-def _module(path: Path) -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where Numba looks for it when it loads what it kept
-    spec.loader.exec_module(module)
-    return vars(module)
-
-
-def _entry(scope: dict[str, Any], signature: Any, cache: bool) -> Callable[..., None]:
-    dispatcher = numba.njit([signature], **OPTIONS, cache=cache)(scope["loops"])
-    if not hasattr(dispatcher, "overloads"):  # NUMBA_DISABLE_JIT: plain Python
-        return dispatcher
-    # past the dispatcher, which would look at each argument's type again at each call: 0.4 us instead of 0.8
-    return dispatcher.overloads[dispatcher.signatures[0]].entry_point
-
-
-@functools.cache
-def cache_folder() -> Path | None:
-    """Where compiled loops are kept: ``PORTABLENN_CACHE``, or the user's folder of caches; None if it cannot be written."""
-    home = Path.home() if sys.platform != "win32" else Path(os.environ.get("LOCALAPPDATA", Path.home()))
-    usual = {"darwin": home / "Library/Caches", "win32": home}.get(sys.platform, home / ".cache")
-    base = Path(os.environ.get("PORTABLENN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or usual) / "portablenn")
-    folder = base / f"numba-{numba.__version__}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, ValueError):
-        return None
-
-
-def _written(folder: Path, name: str, text: str) -> Path | None:
-    """A file with that text; Numba keeps what it compiles of a file beside it."""
-    path = folder / f"{name}.py"
-    try:
-        if not path.exists() or path.read_text() != text:
-            with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False) as file:
-                file.write(text)
-            os.replace(file.name, path)
-        return path
-    except (OSError, ValueError):
-        return None

@@ -31,7 +31,8 @@ from portablenn.program.schedule import (
     scheduled,
 )
 
-from .loops import ACCUMULATE, DTYPES, START, Writer, compiled, expressible, look_shape
+from .compiled import compiled
+from .loops import ACCUMULATE, DTYPES, START, Writer, expressible, look_shape
 
 MULTIPLICATIONS = 4096
 """Of all products of a step, up to which a loop of our own is faster than BLAS; see `portablenn.program.schedule.is_small`."""
