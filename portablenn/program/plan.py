@@ -25,6 +25,9 @@ from .ir import Array, ArrayType, Operation, Program, Variable
 from .numpy_calls import CALLS, UFUNCS, VIEWS, Code, Operand, address, can_write, same_memory
 from .simplify import drop_dead
 
+LARGE, BLOCK, ALIGNED = 1 << 18, 1 << 25, 64
+"""Bytes of an array that lies in a block, of a block, and of what an array in it starts at a multiple of."""
+
 
 class Fusion(Protocol):
     """How a plug-in computes groups of operations, and some by themselves; without one the plan calls NumPy for each."""
@@ -156,6 +159,7 @@ class _Planner:
         self.operands: dict[Variable, Operand] = {}
         self.storages: dict[Variable, _Storage] = {}
         self.free: list[np.ndarray] = []
+        self.block = np.empty(0, dtype=np.uint8)  # what is left of it
         self.uses = Counter(v for unit in self.units for v in unit.reads)
         self.outputs = set(program.outputs)
         self.targets = dict(zip(self.carry_out, self.carry, strict=True))
@@ -226,7 +230,8 @@ class _Planner:
             self.operands[variable] = Operand(variable.type, np.asarray(array, dtype=variable.type.dtype))
         for i, variable in enumerate(self.program.inputs):
             if variable is self.iteration or variable in self.carry:
-                memory = np.zeros(variable.type.shape, dtype=variable.type.dtype)
+                memory = self._new_memory(variable.type)
+                memory[...] = 0
                 self.operands[variable] = Operand(variable.type, memory)
                 self.storages[variable] = storage = _Storage(memory, pinned=variable is self.iteration)
                 storage.pending = self.uses[variable] + (variable in self.outputs)
@@ -415,10 +420,22 @@ class _Planner:
         size = type.size * np.dtype(type.dtype).itemsize
         fitting = [m for m in self.free if size <= m.nbytes <= 4 * size]
         if not fitting:
-            return np.empty(size, dtype=np.uint8)
+            return self._new_memory(type).reshape(-1).view(np.uint8)
         chosen = min(reversed(fitting), key=lambda m: m.nbytes)
         self.free = [m for m in self.free if m is not chosen]
         return chosen
+
+    def _new_memory(self, type: ArrayType) -> np.ndarray:
+        """Large arrays lie in blocks so large that the system gives them huge pages, if NumPy asks for such."""
+        count = type.size * np.dtype(type.dtype).itemsize
+        size = -(-count // ALIGNED) * ALIGNED
+        if not LARGE <= size <= BLOCK:
+            return np.empty(type.shape, dtype=type.dtype)
+        if size > self.block.nbytes:
+            block = np.empty(BLOCK + ALIGNED, dtype=np.uint8)  # what nobody writes to takes no memory
+            self.block = block[-address(block) % ALIGNED :]
+        memory, self.block = self.block[:size], self.block[size:]
+        return memory[:count].view(type.dtype).reshape(type.shape)
 
     def _read(self, variable: Variable) -> None:
         storage = self.storages.get(variable)
