@@ -90,14 +90,15 @@ def to_numpy(array: Array) -> np.ndarray:
         return array
     if isinstance(array, (Recorded, np.generic)) or not is_array(array):
         return np.asarray(array)
-    first: Exception | None = None
+    reasons = []
     for bring in (_by_device, np.from_dlpack, np.asarray):
         try:
             return bring(array)
         except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
-            first = first or error
-    message = f"cannot bring an array of {type(array).__module__} on {device_of(array)} to the host: {first}"
-    raise TypeError(message) from first
+            reasons.append(str(error))  # not the error, which would keep this frame, and all above, with their arrays
+    raise TypeError(
+        f"cannot bring an array of {type(array).__module__} on {device_of(array)} to the host: {reasons[0]}"
+    )
 
 
 def _by_device(array: Array) -> np.ndarray:

@@ -111,13 +111,20 @@ class Backend:
             else:
                 x = imported
             copy = None if is_writeable_array(self._empty) else True
-        array = self.xp.asarray(x, dtype=wanted, device=self.device, copy=copy)
+        if copy and isinstance(x, np.ndarray):
+            array = self._copied_from_host(x, wanted)
+        else:
+            array = self.xp.asarray(x, dtype=wanted, device=self.device, copy=copy)
         if dtype is not None and dtype_name(array.dtype) != dtype:
             raise BackendError(
                 f"{self} made {dtype_name(array.dtype)} of {dtype}. Choose dtype={str(dtype_name(array.dtype))!r}, or "
                 "allow 64-bit numbers in that library"
             )
         return array
+
+    def _copied_from_host(self, x: np.ndarray, dtype: Any) -> Array:
+        """A copy of NumPy's array, for a library whose arrays never change."""
+        return self.xp.asarray(x, dtype=dtype, device=self.device, copy=True)
 
     @cached_property
     def _empty(self) -> Array:

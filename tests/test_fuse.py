@@ -224,3 +224,19 @@ def test_compiled_loops_mean_the_same(shapes: Any, instructions: Any, seed: int)
         np.testing.assert_allclose(ours, meant, rtol=1e-9, atol=1e-12)
     for x, copy in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(x, copy)
+
+
+def test_what_a_gradient_is_multiplied_with_waits_for_it() -> None:
+    """ReLU's mask is computed where the gradient is, of what ReLU left anyway; the step as an activation is no mask."""
+
+    def gradient(x: Any, w: Any, v: Any) -> list[Any]:
+        def loss(x: Any, w: Any, v: Any) -> Any:
+            return of(x).sum(of(x).square(of(x).maximum(x @ w, 0.0) @ v))
+
+        return list(pnn.grad(loss, argnums=(0, 1, 2))(x, w, v))
+
+    groups = [u for u in fuse(traced(gradient, *(np.ones((3, 3)),) * 3)) if isinstance(u, Group)]
+    assert [[o.name for o in g.operations] for g in groups] == [["greater", "astype", "multiply"]]
+
+    step = traced(lambda x, w: of(x).astype(x + 1.0 > 0.0, of(x).float64) @ w, *(np.ones((3, 3)),) * 2)
+    assert [u.name for u in fuse(step) if isinstance(u, Operation)] == ["matmul"]

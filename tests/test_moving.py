@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from pathlib import Path
 from typing import Any
@@ -322,3 +323,23 @@ def test_gpus_of_jax_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(jax, "devices", lambda kind: asked.append(kind) or ["first", "second"])
     assert [_device(jax, name) for name in ("cuda", "gpu:0", "cuda:1")] == ["first", "first", "second"]
     assert asked == ["cuda", "gpu", "cuda"]
+
+
+def test_what_a_fit_held_is_free_when_it_returns(library: Any) -> None:
+    """Not only when the collector of circles comes by: until then each fit would hold its own copy of the data."""
+    X, y = library.array(np.eye(4), "float64"), library.array([0, 1, 1, 0])
+    net = pnn.mlp([4, 3, 2], loss="softmax_cross_entropy", dtype="float64")
+
+    def work() -> None:
+        net.fit(X, y)
+        net.predict(X)
+        net.evaluate(X, y)
+
+    work()  # which records and compiles
+    gc.collect()
+    gc.disable()
+    try:
+        work()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

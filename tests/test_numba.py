@@ -18,10 +18,12 @@ from programs import looped_step, of, operands, traced
 import portablenn as pnn
 from portablenn.program.fuse import Group, fuse
 from portablenn.program.interpret import interpret
+from portablenn.program.plan import plan_loop
 from portablenn.program.simplify import simplify
 
 pytest.importorskip("portablenn_numba")
 
+from portablenn_numba.gather import LINE
 from portablenn_numba.loops import CHEAP, DEAR, FEW, LONG, Loops, fusible
 from portablenn_numba.steps import ELEMENTS
 
@@ -137,6 +139,41 @@ def test_steps_write_the_carried_vectors_in_place() -> None:
     steps = str(loop.source.split("for i in")[1])
     assert "copyto" not in steps
     assert len([line for line in steps.splitlines() if "k" in line and "(" in line]) == 2
+
+
+def _rows_of(x: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The rows of ``x`` that a loop takes, a step for each row of ``order``."""
+    program = traced(
+        lambda i, carried, x, order: [
+            carried + 0.0,
+            of(x).astype(of(x).take(x, of(x).take(order, i[None], axis=0)[0, ...], axis=0), of(x).float64),
+        ],
+        np.asarray(0, np.int32), np.zeros(1), x, order,
+    )  # fmt: skip
+    loop = plan_loop(program, 1, Loops())
+    taken = loop(len(order), np.zeros(1), x, order)[1]
+    assert ("p0 = " in loop.source) == (x[0].nbytes >= LINE)  # by a function made for x, if its rows are worth one
+    return np.asarray(taken)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 16, 17, 33, 784, 5000])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int8", "bool"])
+def test_rows_that_are_fetched_ahead_are_those_that_were_meant(columns: int, dtype: str) -> None:
+    x = (RNG.random((150, columns)) * 9).astype(dtype)
+    order = RNG.integers(-150, 150, (3, 100))
+    np.testing.assert_array_equal(_rows_of(x, order), x[order].astype(float))
+
+
+@pytest.mark.parametrize("make", [np.asfortranarray, lambda x: x[:, ::-1], lambda x: np.repeat(x, 2, axis=0)[::2]])
+def test_rows_of_any_strides_are_taken(make: Any) -> None:
+    x, order = make(RNG.random((150, 40))), RNG.integers(0, 150, (3, 100))
+    np.testing.assert_array_equal(_rows_of(x, order), x[order])
+
+
+def test_rows_of_a_file_that_may_not_be_written_are_taken(tmp_path: Path) -> None:
+    x, order = RNG.random((150, 40)), RNG.integers(0, 150, (3, 100))
+    np.save(tmp_path / "x.npy", x)
+    np.testing.assert_array_equal(_rows_of(np.load(tmp_path / "x.npy", mmap_mode="r"), order), x[order])
 
 
 @given(

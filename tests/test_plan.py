@@ -12,13 +12,14 @@ import programs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import of, traced
 
 import portablenn as pnn
 from portablenn.model import Batches, Model, State
 from portablenn.program.derivative import value_and_gradients
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Program
-from portablenn.program.plan import plan, plan_loop
+from portablenn.program.plan import BLOCK, LARGE, plan, plan_loop
 from portablenn.program.simplify import simplify
 
 
@@ -255,3 +256,14 @@ def test_an_index_out_of_range_is_an_error_in_a_compiled_function(x: np.ndarray)
     assert take(x, np.asarray([-1, 0])).tolist() == [x[-1], x[0]]
     with pytest.raises(IndexError):
         take(x, np.asarray([5]))
+
+
+def test_large_arrays_of_a_plan_are_apart_and_aligned() -> None:
+    """They share blocks of memory: of sizes that fill one, that are no multiple of a line, and beyond a block."""
+    sizes = [LARGE // 8, LARGE // 8 + 3, BLOCK // 8 - LARGE // 8, BLOCK // 8 + 1]
+    arrays = [np.full(n, float(k)) for k, n in enumerate(sizes)]
+    program = traced(lambda *xs: [of(x).cumulative_sum(x + 1.0) for x in xs], *arrays)
+    loop = plan_loop(traced(lambda i, *xs: [x + 1.0 for x in xs], np.asarray(0, np.int32), *arrays), len(arrays))
+    for k, (sums, counted) in enumerate(zip(plan(program)(*arrays), loop(3, *arrays), strict=True)):
+        assert sums[-1] == (k + 1.0) * sizes[k]
+        assert (counted == k + 3.0).all()

@@ -9,11 +9,13 @@ from functools import cache, partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 
 from portablenn.backend import Backend, Compiled
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Array, Program
+from portablenn.program.numpy_calls import address
 
 STEADY = {"xla_cpu_use_fusion_emitters": False}
 """Options of the CPU's compiler. With jaxlib 0.10 and these emitters, steps of 784-512-512-10, of 4 ms, take 10 to 70 ms at
@@ -36,6 +38,16 @@ class JaxBackend(Backend):
     """JAX: the interpreter under ``jax.jit``."""
 
     install = 'pip install "portablenn-jax[cuda13]", or [cuda12], or "portablenn-jax" for the CPU'
+
+    def _copied_from_host(self, x: np.ndarray, dtype: Any) -> Array:
+        """Once, where JAX's own ``asarray`` copies twice; done when it returns, for the host's array may change then."""
+        given = x if dtype is None else x.astype(dtype, copy=False)
+        array = jax.block_until_ready(jax.device_put(given, self.device))
+        if array.unsafe_buffer_pointer() == address(
+            x
+        ):  # shared, as it may if it fits; may_alias=False is no help there
+            array = jax.device_put(x.copy(), self.device)
+        return array
 
     def compile(self, program: Program) -> Compiled:
         """One jitted function."""

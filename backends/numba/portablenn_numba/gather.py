@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 from numba import types
 
@@ -81,7 +82,8 @@ def gathered(code: Code, operation: Operation, arguments: list[Any], out: Operan
     inside = indices.array is not None and indices.array.flags.c_contiguous and indices.array.dtype == np.int64
     here = out.array is not None and out.array.flags.c_contiguous
     fits = x.array is None and operation.parameters["axis"] == 0 and len(indices.type.shape) == 1
-    if not (fits and inside and here and code.take_mode == "wrap" and size >= LINE and x.type.shape[0]):
+    worth = size >= LINE and x.type.shape[0] > 0 and not numba.config.DISABLE_JIT
+    if not (fits and inside and here and worth and code.take_mode == "wrap"):
         return False
     function = compiled(TEXT, SIGNATURE)
     take = code.once(f"{code.bind(functools.partial(_taker, function, size))}({x.name})")
