@@ -4,9 +4,10 @@ Requires NumPy. `CALLS` holds the operations that write to an ``out``; `VIEWS` t
 memory. What is in neither is called through the interpreter and makes its own array.
 
 Facts behind the choices: ``a.dot(b, out)`` costs a third of ``np.matmul`` for small matrices; a column sum is fastest as
-``ones @ matrix``; ``np.take`` buffers its ``out`` unless its mode is not "raise", copies a whole array that is not
-C-contiguous, and converts indices that are not ``intp`` (in a loop its mode is "wrap", so that nothing is buffered; the
-standard leaves open what an index out of range means); ``np.maximum`` and ``np.minimum`` want ``out`` by keyword.
+``ones @ matrix``, and the sum of a few numbers as ``ones @ numbers``; ``np.take`` buffers its ``out`` unless its mode is not
+"raise", copies a whole array that is not C-contiguous, and converts indices that are not ``intp`` (in a loop its mode is
+"wrap", so that nothing is buffered; the standard leaves open what an index out of range means); ``np.maximum`` and
+``np.minimum`` want ``out`` by keyword.
 """
 
 from __future__ import annotations
@@ -90,6 +91,9 @@ _UFUNCS = [
 ]
 UFUNCS: dict[str, np.ufunc] = {name: getattr(np, _RENAMED.get(name, name)) for name in _UFUNCS}
 """The elementwise operations: their result may overwrite an argument of the same shape and dtype."""
+
+FEW = 4096
+"""Numbers up to which a product with ones is the faster sum."""
 
 VIEWS = frozenset({"broadcast_to", "flip", "getitem", "permute_dims", "reshape"})
 
@@ -258,6 +262,10 @@ def _reduction(code: Code, operation: Operation, arguments: list[Any], out: Oper
     if columns and x.array is not None and x.array.flags.c_contiguous and flat.flags.c_contiguous:
         ones = np.ones(x.type.shape[0], dtype=x.type.dtype)
         code.call(ones.dot, x.text(code), code.bind(flat))
+        return
+    few = operation.name == "sum" and len(x.type.shape) == 1 and x.type.size <= FEW and x.type.dtype.is_floating
+    if few and x.array is not None and x.array.flags.c_contiguous:
+        code.call(np.ones(x.type.shape, dtype=x.type.dtype).dot, x.text(code), code.bind(flat))
         return
     along = str(axis[0] if len(axis) == 1 else axis)
     dtype = "None" if x.type.dtype.is_floating else code.bind(flat.dtype)

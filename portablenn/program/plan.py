@@ -74,27 +74,66 @@ def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> C
             raise TypeError(
                 f"{program.name} hands on {out.type} for {home.type}: a carried array keeps shape and dtype"
             )
-    contracted = _contracted(program)
-    return Pool(lambda: _Planner(contracted, carried, fusion).loop())
+    collecting, numbers = _scaled_after(_contracted(program), carried)
+    return Pool(lambda: _Planner(collecting, carried, fusion).loop(numbers))
 
 
 def _contracted(program: Program) -> Program:
-    """With a dot product for the sum of all squares, or of all products, of two arrays: one call in place of two."""
+    """With a dot product for the sum of all squares, or of all products of two arrays, or of a number times such."""
     made_by = {operation.result: operation for operation in program.operations}
     uses = Counter(v for operation in program.operations for v in operation.reads) + Counter(program.outputs)
-    operations = []
+    operations: list[Operation] = []
+
+    def only_for(variable: Variable) -> Operation | None:
+        """What makes it, if it has one use."""
+        real = variable.type.dtype.kind == "real floating"
+        return made_by.get(variable) if real and uses[variable] == 1 else None
+
     for operation in program.operations:
-        product = made_by.get(operation.reads[0]) if operation.name == "sum" else None
-        if product is not None and operation.result.type.shape == () and uses[product.result] == 1:
-            factors = product.reads * 2 if product.name == "square" else product.reads
-            fits = product.name in ("square", "multiply") and product.result.type.dtype.kind == "real floating"
-            if fits and len(factors) == 2 and all(f.type == product.result.type for f in factors):
-                flat = [Variable(ArrayType((f.type.size,), f.type.dtype)) for f in dict.fromkeys(factors)]
-                for factor, line in zip(dict.fromkeys(factors), flat, strict=True):
-                    operations.append(Operation("reshape", (factor, line.type.shape), {}, line))
-                operation = Operation("vecdot", (flat[0], flat[-1]), {"axis": -1}, operation.result)
-        operations.append(operation)
+        product, number = None, None
+        if operation.name == "sum" and operation.result.type.shape == ():
+            product = only_for(operation.reads[0])
+            while product is not None and (
+                product.name == "reshape" or (number is None and _number(product) is not None)
+            ):
+                number = _number(product) if number is None else number
+                product = only_for(product.reads[0])
+        if product is None or product.name not in ("square", "multiply") or _number(product) is not None:
+            operations.append(operation)
+            continue
+        factors = product.reads * (2 if product.name == "square" else 1)
+        if len(factors) != 2 or any(f.type != product.result.type for f in factors):
+            operations.append(operation)
+            continue
+        lines = {f: Variable(ArrayType((f.type.size,), f.type.dtype)) for f in factors}
+        operations += [Operation("reshape", (f, line.type.shape), {}, line) for f, line in lines.items()]
+        dot = operation.result if number is None else Variable(operation.result.type)
+        operations.append(Operation("vecdot", (lines[factors[0]], lines[factors[1]]), {"axis": -1}, dot))
+        if number is not None:
+            operations.append(Operation("multiply", (dot, number), {}, operation.result))
     return drop_dead(Program(program.inputs, tuple(operations), program.outputs, program.constants, program.name))
+
+
+def _number(operation: Operation | None) -> float | None:
+    """What it multiplies one array with, if that is all it does."""
+    if operation is None or operation.name != "multiply":
+        return None
+    return next((a for a in operation.arguments if not isinstance(a, Variable)), None)
+
+
+def _scaled_after(program: Program, carried: int) -> tuple[Program, list[float | None]]:
+    """Collect what a number is multiplied with last, and those numbers: once for all steps is less work than in each."""
+    made_by = {operation.result: operation for operation in program.operations}
+    outputs, numbers = list(program.outputs), list[float | None]()
+    for i, variable in enumerate(program.outputs[carried:], start=carried):
+        number = _number(made_by.get(variable)) if variable.type.dtype.kind == "real floating" else None
+        if number is not None and made_by[variable].reads[0].type == variable.type:
+            outputs[i] = made_by[variable].reads[0]
+        else:
+            number = None
+        numbers.append(number)
+    collecting = Program(program.inputs, program.operations, tuple(outputs), program.constants, program.name)
+    return drop_dead(collecting), numbers
 
 
 class Pool:
@@ -178,8 +217,8 @@ class _Planner:
         results = ", ".join(self._leaving(v) for v in self.program.outputs)
         return self._function([*self.code.prologue, *self.code.lines, f"return ({results}{',' * bool(results)})"])
 
-    def loop(self) -> Callable[..., tuple[Array, ...]]:
-        """What varies from step to step inside a ``for``; the rest before it."""
+    def loop(self, numbers: Sequence[float | None]) -> Callable[..., tuple[Array, ...]]:
+        """What varies from step to step inside a ``for``; the rest before it; and after it the collected ones' numbers."""
         self._take_inputs()
         self._find_places()
         self._find_varying()
@@ -210,6 +249,7 @@ class _Planner:
             *before,
             "for i in range(count):",
             *body,
+            *(f"y{i} *= {code.bind(number)}" for i, number in enumerate(numbers) if number is not None),
             f"return ({', '.join(results)}{',' * bool(results)})",
         ]
         return self._function(lines)
@@ -239,7 +279,7 @@ class _Planner:
                 self.operands[variable] = Operand(variable.type, name=f"x{i}")
             if variable is not self.iteration:
                 self.parameters.append(f"x{i}")
-            if variable in self.carry:
+            if variable in self.carry and variable.type.size:
                 self.code.call(np.copyto, self._text(variable), f"x{i}")
 
     def _find_places(self) -> None:
@@ -460,7 +500,7 @@ class _Planner:
         moves = [
             (home, result)
             for home, result, variable in zip(homes, self.carry_out, self.carry, strict=True)
-            if result is not variable and not self._lies_in(result, variable)
+            if variable.type.size and result is not variable and not self._lies_in(result, variable)
         ]
         waiting = []
         for home, result in moves:
