@@ -10,6 +10,7 @@ import argparse
 import datetime
 import functools
 import importlib.util
+import itertools
 import json
 import statistics
 import time
@@ -63,7 +64,7 @@ def torch_graph(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=False)
-        loss = loss_of(net(x_all[rows]), y_all[rows])
+        loss = loss_of(net(x_all[some]), y_all[some])
         loss.backward()
         optimizer.step()
         total.add_(loss.detach())
@@ -114,6 +115,27 @@ def jax_scan(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
     return epoch
 
 
+def products(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
+    """The matrix products of an epoch's steps, by PyTorch, and nothing else: the device's own rate."""
+    import torch
+
+    shapes = list(itertools.pairwise(sizes))
+    values = [torch.randn(batch, n, device=device) for n in sizes]
+    weights = [torch.randn(shape, device=device) for shape in shapes]
+
+    def epoch() -> None:
+        for _ in range(rows // batch):
+            for i, w in enumerate(weights):
+                torch.mm(values[i], w)
+                torch.mm(values[i].T, values[i + 1])
+                if i:
+                    torch.mm(values[i + 1], w.T)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return epoch
+
+
 def timed(epochs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each call, in turn, after two that are not counted; what fails is left out, with its reason printed."""
     for name in list(epochs):
@@ -144,6 +166,7 @@ def candidates(device: str, sizes: list[int], rows: int, batch: int) -> dict[str
     if device == "cuda":
         makers["torch.compile"] = ("torch", pytorch, there | {"compiled": True, "mode": "reduce-overhead"})
         makers["PyTorch, CUDA graph"] = ("torch", torch_graph, there)
+    makers["the products alone"] = ("torch", products, there)
     makers["jax.jit, scan"] = ("jax", jax_scan, there)
     epochs = {}
     for name, (package, make, arguments) in makers.items():

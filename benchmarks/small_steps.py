@@ -6,6 +6,8 @@ Every function makes one that does all steps.
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,74 @@ def online_by_hand(steps: int) -> Timed:
                 b1 -= 0.1 * back[0]
 
     return loop
+
+
+def recording_ours(sizes: list[int], backend: str) -> Timed:
+    """A training step recorded and made a function anew; no step is run."""
+    import portablenn as pnn
+    from portablenn.model import Batches
+    from portablenn.training import recorded_step
+    from portablenn.transforms import prepared
+
+    X, order = np.zeros((256, sizes[0]), dtype=np.float32), np.zeros((2, 128), dtype=np.int64)
+    y = np.zeros(256, dtype=np.int64)
+    net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=pnn.Adam(1e-3), backend=backend)
+
+    def run() -> None:
+        batches = Batches(X, y, None, order, None, np.asarray(0, dtype=np.int32))
+        program = prepared(recorded_step(net.model, net.state, batches, None), net.backend)
+        loop = net.backend.compile_loop(program, 4)
+        assert loop.source  # which writes it
+
+    return run
+
+
+def recording_jax(sizes: list[int]) -> Timed:
+    """``jax.jit`` of a step written by hand, traced and compiled anew."""
+    import jax
+    import jax.numpy as jnp
+
+    from .classifiers import jax_training
+
+    state, step = jax_training(sizes)
+    x, y = jnp.zeros((128, sizes[0]), "float32"), jnp.zeros(128, "int32")
+
+    def run() -> None:
+        jax.clear_caches()
+        jax.jit(step).lower(state, x, y).compile()
+
+    return run
+
+
+SCRIPTS = {
+    "ours": """import portablenn as pnn
+net = pnn.mlp([5, 8, 2], loss="softmax_cross_entropy", optimizer=pnn.Adam(0.01), backend={backend!r})
+net.fit(X, y, epochs=10, batch_size=20)""",
+    "scikit_learn": """from sklearn.neural_network import MLPClassifier
+MLPClassifier((8,), learning_rate_init=0.01, batch_size=20, max_iter=10).fit(X, y)""",
+    "pytorch": """import torch
+net = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+optimizer, loss_of = torch.optim.Adam(net.parameters(), lr=0.01), torch.nn.CrossEntropyLoss()
+x_all, y_all = torch.from_numpy(X), torch.from_numpy(y)
+for _ in range(10):
+    for some in torch.randperm(200).split(20):
+        optimizer.zero_grad()
+        loss_of(net(x_all[some]), y_all[some]).backward()
+        optimizer.step()""",
+    "nothing": "",
+}
+DATA = """import warnings
+warnings.simplefilter("ignore")
+import numpy as np
+X = np.random.default_rng(0).random((200, 5), dtype=np.float32)
+y = (X[:, 0] > X[:, 1]).astype(int)
+"""
+
+
+def start_up(kind: str, backend: str = "") -> Timed:
+    """A new process of Python that imports NumPy, makes 200 rows, imports a library and fits ten epochs of ten steps."""
+    command = [sys.executable, "-c", DATA + SCRIPTS[kind].format(backend=backend)]
+    return lambda: subprocess.run(command, check=True)
 
 
 def fits_ours(fits: int, backend: str) -> Timed:

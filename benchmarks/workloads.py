@@ -60,6 +60,31 @@ def _small(
     return Workload(f"{letter} {title}", tuple(all_))
 
 
+def _start_up(letter: str) -> Workload:
+    some = {name: OURS[name] for name in ("NumPy", "Numba", "JAX")}
+    all_ = [
+        Contestant(ours(n), "small_steps:start_up", {"kind": "ours", "backend": n.lower()}, p) for n, p in some.items()
+    ]
+    peers = {
+        "scikit-learn": ("scikit_learn", ("sklearn",)),
+        "PyTorch eager": ("pytorch", ("torch",)),
+        "limit": ("nothing", ()),
+    }
+    all_ += [Contestant(n, "small_steps:start_up", {"kind": k}, p) for n, (k, p) in peers.items()]
+    return Workload(
+        f"{letter} start-up: a new process imports, and fits 200 rows; the limit imports NumPy alone", tuple(all_)
+    )
+
+
+def _recording(letter: str, sizes: list[int]) -> Workload:
+    all_ = [
+        Contestant(ours(n), "small_steps:recording_ours", {"sizes": sizes, "backend": n.lower()}, OURS[n])
+        for n in ("NumPy", "Numba")
+    ]
+    all_.append(Contestant("jax.jit", "small_steps:recording_jax", {"sizes": sizes}, ("jax",)))
+    return Workload(f"{letter} a step of {'-'.join(map(str, sizes))} with Adam recorded and compiled anew", tuple(all_))
+
+
 def _prediction(letter: str, sizes: list[int], rows: int) -> Workload:
     facts = {"sizes": sizes, "rows": rows}
     all_ = [Contestant(ours(n), "classifiers:predict_ours", facts | {"backend": n.lower()}, p) for n, p in OURS.items()]
@@ -84,6 +109,8 @@ WORKLOADS = {
     "G": _prediction("G", [28, 256, 256, 2], 1_000_000),
     "H": _small("H", "1,000 fits of 200 rows with different seeds", "fits", {"fits": 1000},
                 {"scikit-learn": ("scikit_learn", ("sklearn",))}),
+    "H1": _start_up("H1"),
+    "H2": _recording("H2", [784, 512, 512, 256, 10]),
 }  # fmt: skip
 
 
