@@ -1,6 +1,6 @@
 """How time and memory grow: time a row against rows, width, depth and batch; peak memory against the size of the data.
 
-``python -m benchmarks.scaling --backend numba --out FOLDER`` writes JSON and a picture (matplotlib).
+``python -m benchmarks.scaling --backends numpy,numba --out FOLDER`` writes JSON and a picture (matplotlib).
 """
 
 from __future__ import annotations
@@ -42,48 +42,57 @@ def measured(backend: str, rounds: int, most_rows: int) -> dict[str, list[dict[s
                 "bytes of data": size, "bytes beyond": one.peak_bytes,
             }  # fmt: skip
             found.setdefault(name, []).append(line)
-            print(line, flush=True)
+            print(backend, line, flush=True)
     return found
 
 
-def draw(found: dict[str, list[dict[str, float]]], file: Path, title: str) -> None:
-    """Time a row, a picture each series; and memory beside the data."""
+def draw(found: dict[str, dict[str, list[dict[str, float]]]], file: Path, title: str) -> None:
+    """Time a row, a picture each series, and memory beside the data; a curve each backend."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
-    figure, axes = plt.subplots(1, len(found) + 1, figsize=(4 * (len(found) + 1), 3.4), layout="constrained")
-    for axis, (name, lines) in zip(axes, found.items(), strict=False):
-        axis.plot([line[name] for line in lines], [line["seconds a row"] * 1e6 for line in lines], "o-")
-        axis.set(xscale="log", yscale="log", xlabel=name, ylabel="µs a row and epoch", title=f"against {name}")
+    figure, grid = plt.subplots(2, 3, figsize=(10.5, 6), layout="constrained")
+    *times, memory, rest = grid.flat
+    rest.set_axis_off()
+    for backend, all_series in found.items():
+        for axis, (name, lines) in zip(times, all_series.items(), strict=True):
+            axis.plot(
+                [line[name] for line in lines], [line["seconds a row"] * 1e6 for line in lines], "o-", label=backend
+            )
+            axis.set(xscale="log", yscale="log", xlabel=name, ylabel="µs a row and epoch")
+        lines = all_series["rows"]
+        memory.plot(
+            [line["bytes of data"] / 1e6 for line in lines], [line["bytes beyond"] / 1e6 for line in lines], "o-"
+        )
+    memory.set(xscale="log", xlabel="data, MB", ylabel="beyond them, MB", ylim=(0, None))
+    for axis in (*times, memory):
         axis.grid(alpha=0.3, which="both")
-    lines = found["rows"]
-    axes[-1].plot([line["bytes of data"] / 1e6 for line in lines], [line["bytes beyond"] / 1e6 for line in lines], "o-")
-    axes[-1].set(xscale="log", xlabel="data, MB", ylabel="memory of training beyond them, MB", title="memory")
-    axes[-1].grid(alpha=0.3, which="both")
+    for axis in times:
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
+        low, high = axis.get_ylim()
+        axis.set_ylim(low / 1.5, high * 1.5)
+    rest.legend(*times[0].get_legend_handles_labels(), loc="center", title="portablenn on")
     figure.suptitle(title)
     figure.savefig(file, dpi=110)
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--backend", default="numpy")
+    options.add_argument("--backends", default="numpy", help="with commas between")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--rows", type=int, default=10_000_000, help="no series goes beyond so many")
     options.add_argument("--out", type=Path, default=Path())
     given = options.parse_args()
-    found = measured(given.backend, given.rounds, given.rows)
+    found = {backend: measured(backend, given.rounds, given.rows) for backend in given.backends.split(",")}
     given.out.mkdir(parents=True, exist_ok=True)
     facts = machine()
-    (given.out / f"scaling-{given.backend}.json").write_text(
-        json.dumps({"machine": facts, "series": found}, indent=1) + "\n"
-    )
-    draw(
-        found,
-        given.out / f"scaling-{given.backend}.png",
-        f"20-64-64-2 and its kin on {given.backend}: {facts['processor']}",
-    )
+    (given.out / "scaling.json").write_text(json.dumps({"machine": facts, "series": found}, indent=1) + "\n")
+    draw(found, given.out / "scaling.png", f"20-64-64-2, batch 200, 20,000 rows, and its kin: {facts['processor']}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ WEIGHTS, ORDER, MASKS, SPLIT = 1, 2, 3, 4
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+_AT_ONCE = 1 << 15
+"""Counters whose words are made at a time, so that what is in between stays near the processor."""
 
 
 def threefry2x32(key: Array, counter: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -303,10 +305,18 @@ def permutations(key: np.ndarray, first: int, epochs: int, rows: int) -> np.ndar
     >>> sorted(permutations(new_key(0, ORDER), 3, 1, 5)[0].tolist())
     [0, 1, 2, 3, 4]
     """
-    words = bits(key, np.arange(first, first + epochs, dtype=np.int32), rows)
-    packed = (words.astype(np.int64) << 32) | np.arange(rows, dtype=np.int64)
+    packed, half = np.empty((epochs, rows), dtype=np.int64), (rows + 1) // 2
+    streams = np.arange(first, first + epochs, dtype=np.int32)[:, None]
+    some = max(1, _AT_ONCE // max(1, epochs))
+    for start in range(0, half, some):  # the words of `bits`, without holding them all
+        words = threefry2x32(key, (streams, np.arange(start, min(start + some, half), dtype=np.int32)[None, :]))
+        for begin, word in zip((start, start + half), words, strict=True):
+            place = packed[:, begin : begin + word.shape[1]]
+            np.multiply(word[:, : place.shape[1]], 1 << 32, out=place, dtype=np.int64)
+            place |= np.arange(begin, begin + place.shape[1], dtype=np.int64)
     packed.sort(axis=1)
-    return packed & 0xFFFFFFFF
+    packed &= 0xFFFFFFFF
+    return packed
 
 
 def draws(key: np.ndarray, first: int, epochs: int, count: int, rows: int) -> np.ndarray:
