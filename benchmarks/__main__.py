@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from .report import as_json, markdown
+from .report import as_json, markdown, summary
 from .rounds import Measured, compete, machine
 from .workloads import WORKLOADS, quick
 
@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
         given.json.write_text(json.dumps(as_json(facts, results), indent=1) + "\n")
     if given.markdown:
         head = ", ".join(f"{key} {value}" for key, value in facts.items())
-        given.markdown.write_text("\n".join([head, "", *(markdown(t, found) for t, found in results.items())]))
+        tables = (markdown(title, found) for title, found in results.items())
+        given.markdown.write_text("\n".join([head, "", summary(results), *tables]))
 
 
 if __name__ == "__main__":

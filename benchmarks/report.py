@@ -8,10 +8,12 @@ from typing import Any
 
 from .rounds import Measured
 
+OURS = "portablenn, "
+
 
 def best_of_ours(found: dict[str, Measured]) -> str:
     """The fastest of ours, by its median."""
-    mine = [name for name in found if name.startswith("portablenn")]
+    mine = [name for name in found if name.startswith(OURS)]
     return min(mine, key=lambda name: statistics.median(found[name].seconds))
 
 
@@ -23,10 +25,10 @@ def ratios(theirs: Measured, mine: Measured) -> tuple[float, float, float]:
 
 def rows_of(found: dict[str, Measured]) -> Iterable[tuple[str, float, str, str, float, float]]:
     """Name, median seconds, ratio to the best of ours, to ours on NumPy, seconds of the first call, MB of growth."""
-    best, plain = found[best_of_ours(found)], found.get("portablenn, NumPy")
+    best, plain = found[best_of_ours(found)], found.get(f"{OURS}NumPy")
     for name, measured in found.items():
         against = ["", ""]
-        if not name.startswith("portablenn"):
+        if not name.startswith(OURS):
             against = ["{:.2f} {:.2f} {:.2f}".format(*ratios(measured, m)) if m else "" for m in (best, plain)]
         yield (
             name, statistics.median(measured.seconds), against[0], against[1], measured.first, measured.peak_bytes / 1e6,
@@ -43,6 +45,23 @@ def markdown(title: str, found: dict[str, Measured]) -> str:
     for name, median, best, plain, first, memory in rows_of(found):
         lines.append(f"| {name} | {median:.4f} | {best} | {plain} | {first:.2f} | {memory:.0f} |")
     return "\n".join([*lines, ""])
+
+
+def summary(results: dict[str, dict[str, Measured]]) -> str:
+    """One table for all workloads: seconds of the best of ours, and how many times that each of the others takes."""
+    others = list(dict.fromkeys(name for found in results.values() for name in found if not name.startswith(OURS)))
+    lines = [f"| | best of ours | on NumPy alone | {' | '.join(others)} |", "|---" * (len(others) + 3) + "|"]
+    for title, found in results.items():
+        best, plain = best_of_ours(found), found.get(f"{OURS}NumPy")
+        cells = [title, f"{_shown(found[best])} ({best.removeprefix(OURS)})", _shown(plain) if plain else ""]
+        cells += [f"{ratios(found[name], found[best])[1]:.2f}" if name in found else "" for name in others]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _shown(measured: Measured) -> str:
+    seconds = statistics.median(measured.seconds)
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def as_json(facts: dict[str, str], results: dict[str, dict[str, Measured]]) -> dict[str, Any]:
