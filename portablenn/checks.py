@@ -92,13 +92,13 @@ def finite(x: Array, name: str, dtype: str) -> None:
         return
     xp = array_namespace(x)
     largest = float(np.finfo(dtype).max)
-    wider = float(np.finfo(own).max) > largest
+    wider = float(xp.finfo(x.dtype).max) > largest
     if wider:
         low, high = _range(xp, x)
         if -largest <= low and high <= largest:
             return
     else:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             if x.ndim == 2 and own in ("float32", "float64"):
                 sums = x @ xp.ones(x.shape[1], dtype=x.dtype, device=device_of(x))
             else:

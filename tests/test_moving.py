@@ -343,3 +343,13 @@ def test_what_a_fit_held_is_free_when_it_returns(library: Any) -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_a_network_can_be_made_inside_jaxs_tracing() -> None:
+    jax = pytest.importorskip("jax")
+
+    def traced(x: Any) -> Any:
+        net = pnn.mlp([3, 4, 2], backend="jax")
+        return net.backend.asarray(np.ones(3, dtype=np.float32)) + x + float(net.outputs)
+
+    assert jax.jit(traced)(np.zeros(3, dtype=np.float32)).tolist() == [3.0, 3.0, 3.0]

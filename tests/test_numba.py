@@ -170,6 +170,44 @@ def test_rows_of_any_strides_are_taken(make: Any) -> None:
     np.testing.assert_array_equal(_rows_of(x, order), x[order])
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ">u2"])
+def test_rows_of_a_foreign_byte_order_train_as_those_of_our_own(dtype: str) -> None:
+    x = np.round(RNG.random((300, 40)) * 9)
+    y = (x[:, 0] > 4).astype(int)
+    losses = []
+    for rows in (x.astype(dtype), x.astype(dtype[1:])):
+        net = pnn.mlp([40, 200, 2], loss="softmax_cross_entropy", backend="numba", dtype="float64")
+        losses.append(net.fit(rows, y, epochs=2, batch_size=100)["loss"])
+    assert losses[0] == losses[1]
+
+
+def test_rows_of_what_is_made_in_the_step_are_taken() -> None:
+    x = RNG.random((50, 40))
+    program = traced(
+        lambda i, c, x: [c + 0.0, of(x).take(of(x).sort(x, axis=0, descending=True), of(x).astype(of(x).arange(20), of(x).int64), axis=0) + c[0]],
+        np.asarray(0, np.int32), np.zeros(1), x,
+    )  # fmt: skip
+    taken = plan_loop(program, 1, Loops())(2, np.zeros(1), x)[1]
+    np.testing.assert_array_equal(taken[1], -np.sort(-x, axis=0)[:20])
+
+
+@pytest.mark.parametrize("make", [lambda x: x[:0], lambda x: x.astype("float32"), lambda x: x[:, :7], np.asmatrix])
+def test_an_array_that_was_not_recorded_is_numpys_affair(make: Any) -> None:
+    """Whatever NumPy says of it: nothing is read where there is nothing."""
+    x, order = RNG.random((150, 40)), RNG.integers(0, 150, (1, 100))
+    program = traced(
+        lambda i, c, x, order: [c + 0.0, of(x).take(x, of(x).reshape(order, (100,)), axis=0) + c[0]],
+        np.asarray(0, np.int32), np.zeros(1), x, order,
+    )  # fmt: skip
+    results = []
+    for fusion in (Loops(), None):
+        try:
+            results.append(plan_loop(program, 1, fusion)(1, np.zeros(1), make(x), order)[1])
+        except Exception as error:
+            results.append(np.asarray(type(error).__name__))
+    np.testing.assert_array_equal(*results)
+
+
 def test_rows_of_a_file_that_may_not_be_written_are_taken(tmp_path: Path) -> None:
     x, order = RNG.random((150, 40)), RNG.integers(0, 150, (3, 100))
     np.save(tmp_path / "x.npy", x)

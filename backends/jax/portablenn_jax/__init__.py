@@ -43,10 +43,9 @@ class JaxBackend(Backend):
         """Once, where JAX's own ``asarray`` copies twice; done when it returns, for the host's array may change then."""
         given = x if dtype is None else x.astype(dtype, copy=False)
         array = jax.block_until_ready(jax.device_put(given, self.device))
-        if array.unsafe_buffer_pointer() == address(
-            x
-        ):  # shared, as it may if it fits; may_alias=False is no help there
-            array = jax.device_put(x.copy(), self.device)
+        # it may be shared, if it fits: may_alias=False is no help there
+        if not isinstance(array, jax.core.Tracer) and array.unsafe_buffer_pointer() == address(given):
+            array = jax.device_put(given.copy(), self.device)
         return array
 
     def compile(self, program: Program) -> Compiled:

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import types
 
-from portablenn.program.ir import Operation
+from portablenn.program.ir import ArrayType, Operation
 from portablenn.program.numpy_calls import Code, Operand, gather
 
 from .compiled import compiled
@@ -81,21 +81,26 @@ def gathered(code: Code, operation: Operation, arguments: list[Any], out: Operan
     size = int(np.prod(x.type.shape[1:])) * np.dtype(x.type.dtype).itemsize
     inside = indices.array is not None and indices.array.flags.c_contiguous and indices.array.dtype == np.int64
     here = out.array is not None and out.array.flags.c_contiguous
-    fits = x.array is None and operation.parameters["axis"] == 0 and len(indices.type.shape) == 1
+    is_input = x.array is None and x.name.startswith("x")  # and so the same in each step
+    fits = is_input and operation.parameters["axis"] == 0 and len(indices.type.shape) == 1
     worth = size >= LINE and x.type.shape[0] > 0 and not numba.config.DISABLE_JIT
     if not (fits and inside and here and worth and code.take_mode == "wrap"):
         return False
     function = compiled(TEXT, SIGNATURE)
-    take = code.once(f"{code.bind(functools.partial(_taker, function, size))}({x.name})")
+    take = code.once(f"{code.bind(functools.partial(_taker, function, size, x.type))}({x.name})")
     code.lines.append(f"{take}({indices.text(code)}, {code.bind(_bytes(out.array))}, {out.text(code)})")
     return True
 
 
-def _taker(function: Callable[..., None], size: int, x: np.ndarray) -> Callable[..., None]:
-    """``take(indices, bytes of out, out)`` for this array; NumPy's own if its elements do not lie in order."""
-    if not x.flags.c_contiguous:
+def _taker(function: Callable[..., None], size: int, type: ArrayType, x: np.ndarray) -> Callable[..., None]:
+    """``take(indices, bytes of out, out)`` for this array; NumPy's own for one that is not as it was recorded.
+
+    That is one whose elements do not lie in order, or are of another dtype, as of the other byte order.
+    """
+    alike = x.dtype == np.dtype(type.dtype) and x.shape[1:] == type.shape[1:] and len(x) > 0
+    if not (alike and x.flags.c_contiguous):
         return lambda indices, _, out: gather(x, indices, 0, out, "wrap")
-    source, ahead = _bytes(x), min(max(1, AHEAD // size), MOST_AHEAD)
+    source, ahead = _bytes(np.asarray(x)), min(max(1, AHEAD // size), MOST_AHEAD)
     return lambda indices, target, _: function(source, size, ahead, indices, target)
 
 
