@@ -28,7 +28,7 @@ VERSION = 1
 MOST_LAYERS = 10_000
 _SLOT = "optimizer."
 _ALLOWED: dict[str, dict[str, Any]] = {
-    "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Dropout, layers.BatchNorm)},
+    "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Activation, layers.Dropout, layers.BatchNorm)},
     "loss": {kind.__name__: kind for kind in losses.LOSSES.values()},
     "optimizer": {kind.__name__: kind for kind in optimizers.OPTIMIZERS.values()},
     "schedule": {

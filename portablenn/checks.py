@@ -14,6 +14,7 @@ import numpy as np
 from .arrays import array_namespace, device_of, is_array
 from .losses import Loss
 from .program.ir import Array, DType, dtype_name
+from .sources import SparseRows, is_sparse
 
 
 def as_array(value: Any, name: str) -> Array:
@@ -61,23 +62,27 @@ def _kind(array: Array) -> str:
         return ""
 
 
-def inputs(x: Any, width: int, dtype: str, name: str = "X") -> Array:
-    """``x`` as rows of ``width`` numbers that are finite in ``dtype``.
+def inputs(x: Any, width: int, dtype: str, name: str = "X") -> Array | SparseRows:
+    """``x`` as rows of ``width`` numbers that are finite in ``dtype``; SciPy's sparse matrices stay sparse.
 
     Raises
     ------
     TypeError, ValueError
         For another kind, number of dimensions, width, no rows, NaN, infinity, or numbers beyond the dtype.
     """
-    x = as_array(x, name)
-    if x.ndim != 2:
-        fix = f"; for one row, {name}.reshape(1, -1)" if x.ndim == 1 else ""
+    if is_sparse(x):
+        x = SparseRows.of(x)
+        values = as_array(x.matrix.data, name)
+    else:
+        x = values = as_array(x, name)
+    if len(x.shape) != 2:
+        fix = f"; for one row, {name}.reshape(1, -1)" if len(x.shape) == 1 else ""
         raise ValueError(f"{name} has shape {tuple(x.shape)}: expected two dimensions, (rows, {width}){fix}")
     if x.shape[0] == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: expected at least one row")
     if x.shape[1] != width:
         raise ValueError(f"{name} has {x.shape[1]} columns: this network has inputs={width}")
-    finite(x, name, dtype)
+    finite(values, name, dtype)
     return x
 
 
@@ -285,6 +290,7 @@ def whole(value: Any, name: str, least: int) -> int:
 
 def one_library(reference: Array, others: Mapping[str, Any]) -> None:
     """Refuse arrays of another library, or on another device, than ``reference`` (X); what is no array is host data."""
+    reference = reference if is_array(reference) else np.zeros(0)
     xp, device = array_namespace(reference), device_of(reference)
     for name, other in others.items():
         if not is_array(other):

@@ -77,6 +77,32 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Activation:
+    """An activation by itself, for where a layer stands between the affine map and it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Activation("relu").apply(np, {}, np.asarray([[-1.0, 2.0]])).tolist()
+    [[0.0, 2.0]]
+    """
+
+    activation: str | activations.Activation | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        activations.get(self.activation)
+
+    def init(self, key: np.ndarray, inputs: int) -> Parameters:
+        """Nothing."""
+        return {}
+
+    def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
+        """See the class."""
+        return activations.get(self.activation)(x)
+
+
+@dataclass(frozen=True)
 class Dropout:
     """While training, each element is 0 with probability ``rate`` and the others grow by 1 / (1 - rate).
 

@@ -81,11 +81,24 @@ class Loss:
 
 
 def reduced(xp: Any, rows: Array, weights: Array | None, reduction: str) -> Array:
-    """The mean (Σ w l / Σ w) or the sum (Σ w l) of the rows' losses."""
+    """The mean (Σ w l / Σ w) or the sum (Σ w l) of the rows' losses; 0 where all weights are 0."""
     if weights is None:
         return xp.mean(rows) if reduction == "mean" else xp.sum(rows)
     total = xp.sum(rows * weights)
-    return total / xp.sum(weights) if reduction == "mean" else total
+    return total * inverse(xp, xp.sum(weights)) if reduction == "mean" else total
+
+
+def inverse(xp: Any, total: Array) -> Array:
+    """1 / total of weights, and 0 for none: a batch of rows that do not count changes nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> inverse(np, np.asarray([4.0, 0.0])).tolist()
+    [0.25, 0.0]
+    """
+    counts = total > 0.0
+    return xp.where(counts, 1.0 / xp.where(counts, total, 1.0), 0.0)
 
 
 def one_hot(classes: Array, count: int, dtype: Any) -> Array:
@@ -203,7 +216,13 @@ class SigmoidCrossEntropy(Loss):
     """
 
     targets = "classes"
-    link = staticmethod(activations.sigmoid)
+
+    @staticmethod
+    def link(p: Array) -> Array:
+        """The probability, of which also a small one keeps all its digits."""
+        xp = array_namespace(p)
+        small = xp.exp(-xp.abs(p))
+        return xp.where(p >= 0.0, 1.0, small) / (1.0 + small)
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
         """See the class."""

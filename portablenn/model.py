@@ -15,7 +15,7 @@ import numpy as np
 
 from .arrays import array_namespace
 from .layout import Layout
-from .losses import Loss
+from .losses import Loss, inverse
 from .optimizers import Optimizer
 from .program.ir import Array, ArrayType, DType, dtype_name
 from .program.trace import trace
@@ -122,27 +122,32 @@ class Model:
         return both, self.parameters.join(xp, gradients, theta)
 
     def penalized_objective(
-        self, theta: Array, statistics: Array, batch: Batches, kernels: Array | None
+        self, theta: Array, statistics: Array, batch: Batches, kernels: Array | None, step: Array
     ) -> tuple[Array, Array, Array]:
-        """Loss with penalties, its gradient, and the new statistics: what an optimizer of full batches minimises."""
+        """Loss with penalties, its gradient, and the new statistics: what is minimised."""
         xp = array_namespace(theta)
-        (loss, updated), gradient = self.objective(theta, statistics, batch, batch.first_step)
-        if self.optimizer.penalizes:
-            loss = loss + self.optimizer.penalty(xp, theta, kernels)
-            gradient = self.optimizer.penalized(xp, gradient, theta, kernels)
+        (loss, updated), gradient = self.objective(theta, statistics, batch, step)
+        optimizer = self.optimizer
+        if optimizer.l1 or optimizer.l2:
+            if optimizer.shared:
+                assert kernels is not None
+                count = batch.x.shape[0]
+                kernels = kernels * (1.0 / count if batch.weights is None else inverse(xp, xp.sum(batch.weights)))
+            loss = loss + optimizer.penalty(xp, theta, kernels)
+            gradient = optimizer.penalized(xp, gradient, theta, kernels)
         return loss, gradient, updated
 
     def step(self, iteration: Array, state: State, batches: Batches, kernels: Array | None) -> tuple[State, Array]:
-        """One training step: state and batch to state, and the loss of the batch before it.
+        """One training step: state and batch to state, and the loss of the batch before it, with penalties.
 
         ``iteration`` is an int32 array of shape (), from 0: the number of the step in this run.
         """
         xp = array_namespace(state.theta)
         number = batches.first_step + iteration
         batch = self.batch(xp, iteration, batches)
-        (loss, statistics), gradient = self.objective(state.theta, state.statistics, batch, number)
+        loss, gradient, statistics = self.penalized_objective(state.theta, state.statistics, batch, kernels, number)
         step = xp.astype(number, getattr(xp, self.dtype))
-        theta, slots = self.optimizer.update(xp, state.theta, gradient, state.slots, step, kernels)
+        theta, slots = self.optimizer.moved(xp, state.theta, gradient, state.slots, step, kernels)
         return State(theta, slots, statistics), loss
 
     def batch(self, xp: Any, iteration: Array, batches: Batches) -> Batches:

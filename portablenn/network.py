@@ -10,13 +10,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import activations, checkpoint, checks, losses, optimizers, random
 from .arrays import array_namespace, array_type, device_of, is_array, to_numpy
-from .backend import NUMPY, Backend, OutOfMemoryError
+from .backend import NUMPY, Backend, BackendError, OutOfMemoryError
 from .callbacks import Callback, Progress
 from .choosing import get_backend
 from .history import History
@@ -24,6 +25,7 @@ from .layers import Dense, layer_names
 from .layout import Layout
 from .model import Model, State, accepted, initial_values
 from .program.ir import Array, dtype_name
+from .sources import Source, some_rows
 from .training import Data, Plan, Standing, Task, compiled, in_chunks, minimized, stepped
 
 if TYPE_CHECKING:
@@ -131,8 +133,21 @@ class Network:
 
     @property
     def optimizer(self) -> optimizers.Optimizer:
-        """The optimizer."""
+        """The optimizer. Another one takes its place at once, in a callback from the next epoch on.
+
+        What it remembers of past steps stays if the new one remembers the same, such as Adam at another rate; else it
+        starts anew.
+        """
         return self.model.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: str | optimizers.Optimizer) -> None:
+        new = optimizers.get(optimizer)
+        if (type(new), new.slots) != (type(self.optimizer), self.optimizer.slots):
+            zeros = np.zeros(self.model.parameters.size)
+            slots = tuple(self.backend.own(zeros, self.dtype) for _ in new.slots)
+            self.state = self.state._replace(slots=slots)
+        self.model = replace(self.model, optimizer=new)
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -184,8 +199,17 @@ class Network:
         return self.__dict__ | {"state": self._placed(self.state, NUMPY), "backend": self.backend.full_name}
 
     def __setstate__(self, facts: dict[str, Any]) -> None:
-        """Back to where it was."""
-        self.__dict__.update(facts | {"backend": get_backend(facts["backend"])})
+        """Back to where it was; if there is no such backend, to what is "auto" here, with a warning."""
+        try:
+            backend = get_backend(facts["backend"])
+        except BackendError as error:
+            backend = get_backend("auto")
+            warnings.warn(
+                f"the backend of before, {facts['backend']!r}, is not here, so the network is on {backend}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self.__dict__.update(facts | {"backend": backend})
         self.state = self._placed(self.state)
 
     def to(self, backend: Any) -> Network:
@@ -274,7 +298,7 @@ class Network:
         y: Any,
         epochs: int = 1,
         batch_size: int | None = 32,
-        order: str = "shuffle",
+        order: str | Callable[[int], Any] = "shuffle",
         validation_data: tuple[Any, ...] | None = None,
         validation_split: float = 0.0,
         sample_weight: Any = None,
@@ -288,7 +312,8 @@ class Network:
         Parameters
         ----------
         X
-            (rows, inputs), finite real numbers of any dtype and any library.
+            (rows, inputs), finite real numbers of any dtype and any library; or a sparse matrix of SciPy's, which is made
+            dense some rows at a time.
         y
             (rows,) or (rows, outputs), of the same library as X: class numbers from 0 or rows of 0 and 1 for losses of
             classes, values for the others.
@@ -297,7 +322,8 @@ class Network:
         batch_size
             Rows a step; None for all of them.
         order
-            "shuffle" (a new permutation each epoch), "sequential", or "random" (each batch drawn with replacement).
+            "shuffle" (a new permutation each epoch), "sequential", or "random" (each batch drawn with replacement). Or a
+            function of the epoch's number, from 0, that returns the row numbers in their order, as many as there are rows.
         validation_data
             (X, y) or (X, y, weights) to be evaluated after each epoch.
         validation_split
@@ -316,8 +342,8 @@ class Network:
         Returns
         -------
         History
-            "loss" of each epoch (the mean over its batches, taken before each step), and of the validation rows
-            "val_loss" and, for losses of classes, "val_accuracy".
+            "loss" of each epoch (the mean over its batches, taken before each step, with the optimizer's l1 and l2), and of
+            the validation rows "val_loss" and, for losses of classes, "val_accuracy".
 
         Raises
         ------
@@ -327,8 +353,8 @@ class Network:
             If the device has not the memory; the network is then where the last whole epoch left it.
         """
         epochs = checks.whole(epochs, "epochs", 0)
-        if order not in ("shuffle", "sequential", "random"):
-            raise ValueError(f'order is "shuffle", "sequential" or "random", found {order!r}')
+        if not callable(order) and order not in ("shuffle", "sequential", "random"):
+            raise ValueError(f'order is "shuffle", "sequential", "random" or a function, found {order!r}')
         if batch_size is not None:
             batch_size = checks.whole(batch_size, "batch_size", 1)
         if not (isinstance(validation_split, (int, float)) and 0 <= validation_split < 1):
@@ -375,7 +401,7 @@ class Network:
                     if full_batch
                     else stepped(task, standing, epochs, every_epoch=watched)
                 )
-                return self._run(runs, validation, speakers, epochs)
+                return self._run(task, runs, validation, speakers, epochs)
             except BaseException:
                 if self.epochs == before["epochs"]:  # nothing was learnt: as if it had not been called
                     self.__dict__.update(before)
@@ -383,6 +409,7 @@ class Network:
 
     def _run(
         self,
+        task: Task,
         runs: Iterator[tuple[Standing, list[float]]],
         validation: Data | None,
         callbacks: Sequence[Callback],
@@ -395,6 +422,7 @@ class Network:
         try:
             for (self.state, self.epochs, self.steps, how), losses_ in runs:
                 self.history.how = f"{self.backend}: {how}" if how else str(self.backend)
+                self.history.evaluations = task.evaluations
                 if not callbacks and validation is None:
                     self.history.setdefault("loss", []).extend(losses_)
                     continue
@@ -408,6 +436,12 @@ class Network:
                 stops = [callback.on_epoch_end(self, epoch, logs) for callback in callbacks]
                 if any(stops):
                     break
+                if self.optimizer.slots != task.model.optimizer.slots:
+                    raise ValueError(
+                        f"a callback replaced the optimizer {task.model.optimizer} by {self.optimizer}, which remembers other "
+                        "vectors: do so between calls of fit"
+                    )
+                task.model = self.model
         finally:
             for callback in callbacks:
                 callback.on_train_end(self)
@@ -470,10 +504,10 @@ class Network:
         return self._evaluated(self._data(self.backend, x, target, weights))
 
     def _raw(self, X: Any) -> Array:
-        x = self.backend.asarray(checks.inputs(X, self.inputs, self.dtype))
+        x = self._here(self.backend, checks.inputs(X, self.inputs, self.dtype))
         parts = []
         for rows in in_chunks(x.shape[0], CHUNK):
-            part = x[rows, :]
+            part = self.backend.asarray(some_rows(x, rows))
             run = compiled(self.model, self.backend, self.model.forward, self.state.theta, self.state.statistics, part)
             parts.append(run(self.state.theta, self.state.statistics, part)[0])
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
@@ -482,7 +516,7 @@ class Network:
         sums = []
         for rows in in_chunks(data.x.shape[0], CHUNK):
             weights = None if data.weights is None else data.weights[rows]
-            part = (data.x[rows, :], data.y[rows, ...], weights)
+            part = (self.backend.asarray(some_rows(data.x, rows)), data.y[rows, ...], weights)
             run = compiled(self.model, self.backend, self.model.evaluated, *self.state[::2], *part)
             sums.append((rows.stop - rows.start, weights, *run(*self.state[::2], *part)))
         sizes = np.asarray([float(self.backend.xp.sum(w)) if w is not None else float(n) for n, w, *_ in sums])
@@ -524,11 +558,16 @@ class Network:
 
     def _home(self, x: Array) -> Backend:
         """Where to train: where the network was told to be, else where the data are."""
-        return self.backend if self._settled or isinstance(x, np.ndarray) else get_backend(x)
+        return self.backend if self._settled or not is_array(x) or isinstance(x, np.ndarray) else get_backend(x)
 
     def _data(self, backend: Backend, x: Array, y: Array, weights: Array | None) -> Data:
         moved = None if weights is None else backend.asarray(weights, self.dtype)
-        return Data(backend.asarray(x), backend.asarray(y), moved)
+        return Data(self._here(backend, x), backend.asarray(y), moved)
+
+    @staticmethod
+    def _here(backend: Backend, x: Array | Source) -> Array | Source:
+        """An array on the backend; what comes from a source comes later."""
+        return backend.asarray(x) if is_array(x) else x
 
     def _split(self, rows: int, share: float) -> tuple[np.ndarray, np.ndarray]:
         """The rows to train on and the rows set apart, in order; the same at each call of fit."""
@@ -544,7 +583,7 @@ class Network:
         try:
             yield
         except Exception as error:
-            if not backend.is_out_of_memory(error):
+            if not backend.is_out_of_memory(error) or not is_array(x):
                 raise
             from .memory import Demand
 
@@ -682,4 +721,5 @@ def _taken(backend: Backend, data: Data, rows: np.ndarray) -> tuple[Array, Array
     xp = backend.xp
     index = backend.asarray(rows, dtype_name(xp.arange(1).dtype))
     weights = None if data.weights is None else xp.take(data.weights, index, axis=0)
-    return xp.take(data.x, index, axis=0), xp.take(data.y, index, axis=0), weights
+    x = xp.take(data.x, index, axis=0) if is_array(data.x) else data.x.part(rows)
+    return x, xp.take(data.y, index, axis=0), weights

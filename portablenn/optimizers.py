@@ -4,15 +4,18 @@ Requires nothing of any library: each is its formula, of vectors. ``step`` is an
 from 0, and stays on the device, as do the learning rate and the bias corrections, so that one compiled step serves every
 ``step``.
 
-All of them take ``l1`` and ``l2`` (added to the gradient: of l1 ‖W‖₁ + ½ l2 ‖W‖²), ``weight_decay`` (decoupled: the
-weights shrink by rate · weight_decay · W; Loshchilov & Hutter 2019), all three on kernels alone, not on biases; and
+All of them take ``l1`` and ``l2`` (what is minimised is the loss and l1 ‖W‖₁ + ½ l2 ‖W‖²; with ``shared`` divided by the
+rows of the batch, or by the sum of their weights, as scikit-learn does), ``weight_decay`` (decoupled: the weights shrink by
+rate · weight_decay · W; Loshchilov & Hutter 2019), all three on kernels alone, not on biases; and
 ``clip_norm`` (Pascanu, Mikolov & Bengio 2013) and ``clip_value``, which bound the gradient first.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
+
+import numpy as np
 
 from .program.ir import Array
 from .schedules import Schedule, rate
@@ -36,12 +39,16 @@ class Optimizer:
     weight_decay: float = field(default=0.0, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
     clip_value: float | None = field(default=None, kw_only=True)
+    shared: bool = field(default=False, kw_only=True)
 
     slots: ClassVar[tuple[str, ...]] = ()
     """The names of the vectors that it remembers from step to step; all start as zeros."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse what cannot be meant; NumPy's numbers, of a grid that is searched, become Python's."""
+        for own in fields(self):
+            if isinstance(value := getattr(self, own.name), np.generic):
+                object.__setattr__(self, own.name, value.item())
         if not callable(self.learning_rate):
             _at_least_zero("learning_rate", self.learning_rate, " or a schedule")
         for name in ("l1", "l2", "weight_decay"):
@@ -81,7 +88,13 @@ class Optimizer:
         theta, slots
             After the step.
         """
-        gradient = self.bounded(xp, self.penalized(xp, gradient, theta, kernels))
+        return self.moved(xp, theta, self.penalized(xp, gradient, theta, kernels), slots, step, kernels)
+
+    def moved(
+        self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
+    ) -> tuple[Array, Slots]:
+        """`update` by a gradient that has the penalties' in it."""
+        gradient = self.bounded(xp, gradient)
         learning_rate = rate(self.learning_rate, step)
         direction, slots = self.direction(xp, gradient, slots, step, learning_rate)
         if self.weight_decay:
@@ -99,13 +112,17 @@ class Optimizer:
         if self.l2:
             gradient = gradient + self.l2 * _on(kernels, theta)
         if self.l1:
-            gradient = gradient + self.l1 * xp.sign(_on(kernels, theta))
+            gradient = gradient + self.l1 * _on(kernels, xp.sign(theta))
         return gradient
 
     def penalty(self, xp: Any, theta: Array, kernels: Array | None) -> Array:
         """The l1 and l2 penalties themselves; shape ()."""
-        weights = _on(kernels, theta)
-        return self.l1 * xp.sum(xp.abs(weights)) + 0.5 * self.l2 * xp.sum(weights * weights)
+        terms = []
+        if self.l2:
+            terms.append(0.5 * self.l2 * xp.sum(_on(kernels, theta) * theta))
+        if self.l1:
+            terms.append(self.l1 * xp.sum(_on(kernels, xp.abs(theta))))
+        return sum(terms[1:], start=terms[0])
 
     def bounded(self, xp: Any, gradient: Array) -> Array:
         """The gradient, clipped."""
@@ -216,7 +233,8 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, algorithm 1): m and s are running means of g and g², both corrected for their start at 0.
 
-    θ ← θ - η m̂ / (√ŝ + ε) with m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ), t from 1.
+    θ ← θ - η m̂ / (√ŝ + ε) with m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ), t from 1. With ``epsilon_hat`` ε stands beside √s,
+    not √ŝ, as at the end of the paper's section 2 and in scikit-learn.
 
     Examples
     --------
@@ -230,6 +248,7 @@ class Adam(Optimizer):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = field(default=False, kw_only=True)
     slots: ClassVar[tuple[str, ...]] = ("mean", "squares")
 
     def __post_init__(self) -> None:
@@ -247,7 +266,8 @@ class Adam(Optimizer):
         t = step + 1.0
         root = xp.sqrt(1.0 - xp.pow(self.beta_2, t))
         scale = -learning_rate * root / (1.0 - xp.pow(self.beta_1, t))
-        return scale * (mean / (xp.sqrt(squares) + self.epsilon * root)), (mean, squares)
+        epsilon = self.epsilon if self.epsilon_hat else self.epsilon * root
+        return scale * (mean / (xp.sqrt(squares) + epsilon)), (mean, squares)
 
 
 @dataclass(frozen=True)
@@ -282,7 +302,8 @@ class LBFGS(Optimizer):
     learning_rate: float | Schedule = 1.0
     memory: int = 10
     tolerance: float = 1e-6
-    max_evaluations: int = 25
+    max_evaluations: int = 20
+    budget: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import lbfgs, random
-from .arrays import array_type
+from .arrays import array_type, is_array
 from .backend import Backend
 from .model import Batches, Model, State
 from .optimizers import LBFGS
 from .program.ir import Array, ArrayType, DType, Program, dtype_name
 from .program.trace import trace
+from .sources import Source, some_rows
 from .transforms import hashable, prepared, program_cache
 from .trees import Structure, flatten, unflatten
 
@@ -124,7 +125,7 @@ class Plan:
     batch
         Rows a step.
     order
-        "shuffle", "sequential" or "random".
+        "shuffle", "sequential", "random", or a function that returns the row numbers of an epoch.
     epoch
         Rows an epoch: ``count``, unless rows are drawn with replacement.
     """
@@ -132,13 +133,13 @@ class Plan:
     rows: np.ndarray | None
     count: int
     batch: int
-    order: str
+    order: str | Callable[[int], Any]
     epoch: int
 
     @property
     def whole(self) -> bool:
         """Whether each step takes all rows as they lie."""
-        return self.batch >= self.count and self.rows is None and self.order != "random"
+        return self.batch >= self.count and self.rows is None and self.order in ("shuffle", "sequential")
 
     @property
     def steps(self) -> int:
@@ -147,7 +148,9 @@ class Plan:
 
     def orders(self, key: np.ndarray, first: int, epochs: int) -> np.ndarray:
         """The rows' numbers in the order of some epochs, (epochs, rows of an epoch), int64."""
-        if self.order == "shuffle":
+        if callable(self.order):
+            order = np.stack([self._chosen(self.order(epoch)) for epoch in range(first, first + epochs)])
+        elif self.order == "shuffle":
             order = random.permutations(key, first, epochs, self.count)
         elif self.order == "random":
             order = random.draws(key, first, epochs, self.epoch, self.count)
@@ -155,12 +158,30 @@ class Plan:
             order = np.broadcast_to(np.arange(self.count), (epochs, self.count))
         return order if self.rows is None else self.rows[order]
 
+    def _chosen(self, rows: Any) -> np.ndarray:
+        """What a user's function returned, checked."""
+        rows = np.asarray(rows)
+        if (
+            rows.shape != (self.epoch,)
+            or rows.dtype.kind not in "iu"
+            or not (0 <= rows.min() <= rows.max() < self.count)
+        ):
+            raise ValueError(
+                f"order returned {rows.dtype} of shape {rows.shape}: expected {self.epoch} whole numbers of rows, from 0 to "
+                f"{self.count - 1}"
+            )
+        return rows.astype(np.int64, copy=False)
+
+
+SOURCED = 1 << 23
+"""Numbers that are taken from a source at a time: so many rows, and at least one batch."""
+
 
 @dataclass(frozen=True)
 class Data:
-    """What ``fit`` trains on, on the backend: rows, targets, weights a row or None."""
+    """What ``fit`` trains on, on the backend: rows (or where to get them), targets, weights a row or None."""
 
-    x: Array
+    x: Array | Source
     y: Array
     weights: Array | None
 
@@ -177,20 +198,22 @@ class Standing(NamedTuple):
     how: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
     """What one ``fit`` has to do.
 
     Attributes
     ----------
     model, backend, data, plan
-        What to train, where, on what, and in which order.
+        What to train, where, on what, and in which order. Between epochs the model may get another optimizer.
     seed
         Decides the order.
     keys
         What layers that draw random numbers draw from, (layers, 2), int32; None if none does.
     kernels
         Ones where the parameter vector holds kernels; None if there are no penalties.
+    evaluations
+        How often L-BFGS has computed the loss of all rows so far.
     """
 
     model: Model
@@ -200,13 +223,20 @@ class Task:
     seed: int
     keys: Array | None
     kernels: Array | None
+    evaluations: int = 0
 
-    def batches(self, order: np.ndarray | None, step: int) -> Batches:
+    def weight(self, data: Data) -> float:
+        """What the mean loss of some rows counts for among others'."""
+        if self.model.loss.reduction != "mean":
+            return 1.0
+        return float(data.y.shape[0]) if data.weights is None else float(self.backend.xp.sum(data.weights))
+
+    def batches(self, data: Data, order: np.ndarray | None, step: int) -> Batches:
         """What the compiled step reads, from a step on, with row numbers in the library's own index type."""
         make = self.backend.asarray
         rows = None if order is None else make(order, dtype_name(self.backend.xp.arange(1).dtype))
         first = make(np.asarray(step, dtype=np.int32), "int32")
-        return Batches(self.data.x, self.data.y, self.data.weights, rows, self.keys, first)
+        return Batches(data.x, data.y, data.weights, rows, self.keys, first)
 
 
 def stepped(task: Task, standing: Standing, epochs: int, every_epoch: bool) -> Iterator[tuple[Standing, list[float]]]:
@@ -221,28 +251,41 @@ def stepped(task: Task, standing: Standing, epochs: int, every_epoch: bool) -> I
     while epoch < last:
         together = 1 if every_epoch else max(1, min(last - epoch, ROWS_A_CALL // plan.epoch))
         losses = []
-        for order, count in _calls(plan, key, epoch, together):
-            batches = task.batches(order, step)
+        for order, count, data in _sourced(task, _calls(plan, key, epoch, together)):
+            batches = task.batches(data, order, step)
             run = compiled_steps(task.model, task.backend, state, batches, task.kernels)
             state, some = run(count, state, batches, task.kernels)
             ways[getattr(run.loop, "how", "")] = None  # type: ignore[attr-defined]
             step += count
-            losses.append((some, plan.count if order is None else order.shape[1]))
+            losses.append((some, data.y.shape[0] if order is None else order.shape[1]))
         epoch += together
         yield Standing(state, epoch, step, ", ".join(ways)), _epoch_losses(task, losses, together)
 
 
 def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple[Standing, list[float]]]:
-    """Train on all rows at once by L-BFGS, an iteration an epoch, until its tolerance is reached."""
+    """Train on all rows at once by L-BFGS, an iteration an epoch, until its tolerance is reached.
+
+    Rows from a source are gone through in parts, whose losses and gradients are added up.
+    """
     model, backend, optimizer = task.model, task.backend, task.model.optimizer
     assert isinstance(optimizer, LBFGS)
     (start, _, statistics), epoch, step, _ = standing
-    batches = task.batches(None, step)
-    evaluate = compiled(model, backend, model.penalized_objective, start, statistics, batches, task.kernels)
+    total, found = task.weight(task.data), statistics
 
     def objective(theta: Array) -> tuple[float, Array]:
-        loss, gradient, _ = evaluate(theta, statistics, batches, task.kernels)
-        return float(loss), gradient
+        nonlocal found
+        task.evaluations += 1
+        loss, gradient = 0.0, None
+        for data, parts in _parts(task):
+            kernels = task.kernels / float(parts) if optimizer.shared and task.kernels is not None else task.kernels
+            batches = task.batches(data, None, step)
+            arguments = (statistics, batches, kernels, batches.first_step)
+            evaluate = compiled(model, backend, model.penalized_objective, theta, *arguments)
+            one, slope, found = evaluate(theta, *arguments)
+            share = task.weight(data) / total
+            loss += float(one) * share
+            gradient = slope * share if gradient is None else gradient + slope * share
+        return loss, gradient
 
     for theta, loss in lbfgs.minimize(
         backend.xp,
@@ -255,9 +298,24 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple
         first_step=float(optimizer.learning_rate),  # type: ignore[arg-type] # LBFGS takes no schedule
     ):
         if model.statistics.pieces:
-            statistics = evaluate(theta, statistics, batches, task.kernels)[2]
+            objective(theta)
+            statistics = found
         epoch, step = epoch + 1, step + 1
         yield Standing(State(theta, (), statistics), epoch, step), [loss]
+        if optimizer.budget is not None and task.evaluations > optimizer.budget:
+            return
+
+
+def _parts(task: Task) -> Iterator[tuple[Data, int]]:
+    """All rows, or as many as are taken from a source at a time; and how many parts there are."""
+    data, some = task.data, max(1, SOURCED // task.data.x.shape[1])
+    if is_array(data.x):
+        yield data, 1
+        return
+    slices = list(in_chunks(data.x.shape[0], some))
+    for rows in slices:
+        weights = None if data.weights is None else data.weights[rows]
+        yield Data(task.backend.asarray(some_rows(data.x, rows)), data.y[rows, ...], weights), len(slices)
 
 
 def _calls(plan: Plan, key: np.ndarray, first: int, epochs: int) -> Iterator[tuple[np.ndarray | None, int]]:
@@ -274,6 +332,29 @@ def _calls(plan: Plan, key: np.ndarray, first: int, epochs: int) -> Iterator[tup
     for one in order:
         yield one[: full * batch].reshape(full, batch), full
         yield one[full * batch :].reshape(1, rest), 1
+
+
+def _sourced(
+    task: Task, calls: Iterator[tuple[np.ndarray | None, int]]
+) -> Iterator[tuple[np.ndarray | None, int, Data]]:
+    """The calls and what each reads: where rows come from a source, those of some steps, in their order."""
+    data, backend = task.data, task.backend
+    if is_array(data.x):
+        for order, count in calls:
+            yield order, count, data
+        return
+    for order, count in calls:
+        numbers = np.arange(task.plan.count)[None, :] if order is None else order
+        some = max(1, SOURCED // max(1, numbers.shape[1] * data.x.shape[1]))
+        for start in range(0, len(numbers), some):
+            rows = numbers[start : start + some]
+            index = backend.asarray(rows.reshape(-1), dtype_name(backend.xp.arange(1).dtype))
+            y, weights = (None if a is None else backend.xp.take(a, index, axis=0) for a in (data.y, data.weights))
+            part = Data(backend.asarray(data.x.take(rows.reshape(-1))), y, weights)
+            if order is None:
+                yield None, count, part
+            else:
+                yield np.arange(rows.size).reshape(rows.shape), len(rows), part
 
 
 def _epoch_losses(task: Task, losses: Sequence[tuple[Array, int]], epochs: int) -> list[float]:

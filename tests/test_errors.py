@@ -73,7 +73,7 @@ FIT: dict[str, tuple[Callable[[], pnn.Network], dict[str, Any], str]] = {
     "no epochs": (_classifier, {"epochs": -1}, r"epochs is a whole number of at least 0, found -1"),
     "half an epoch": (_classifier, {"epochs": 1.5}, r"epochs is a whole number"),
     "batch of nothing": (_classifier, {"batch_size": 0}, r"batch_size is a whole number of at least 1, found 0"),
-    "unknown order": (_classifier, {"order": "sorted"}, r'order is "shuffle", "sequential" or "random", found \'sorted\''),
+    "unknown order": (_classifier, {"order": "sorted"}, r'order is "shuffle", "sequential", "random" or a function, found \'sorted\''),
     "steps of shuffled rows": (_classifier, {"steps_per_epoch": 3}, r'steps_per_epoch goes with order="random"'),
     "split of all": (_classifier, {"validation_split": 1.0}, r"validation_split is at least 0 and below 1, found 1.0"),
     "split that leaves nothing": (_classifier, {"validation_split": 0.99}, r"validation_split=0.99 of 4 rows leaves none"),
