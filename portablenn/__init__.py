@@ -5,8 +5,9 @@ from .arrays import array_namespace, stop_gradient
 from .backend import Backend, BackendError, OutOfMemoryError
 from .checkpoint import ModelFileError
 from .choosing import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
+from .convert import from_torch
 from .history import History
-from .layers import BatchNorm, Dense, Dropout
+from .layers import Activation, BatchNorm, Dense, Dropout
 from .network import Network, load, mlp
 from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
 from .program.derivative import NotDifferentiableError
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LBFGS",
     "SGD",
+    "Activation",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -45,6 +47,7 @@ __all__ = [
     "callbacks",
     "compile",
     "explain_auto",
+    "from_torch",
     "get_backend",
     "grad",
     "initializers",

@@ -38,13 +38,14 @@ class Library:
         return to_numpy(array)
 
 
-collect_ignore = [] if importlib.util.find_spec("portablenn_cupy") else ["host_cuda.py"]
+collect_ignore = ["sklearn_replaced.py", *([] if importlib.util.find_spec("portablenn_cupy") else ["host_cuda.py"])]
 GPU = ("cupy", "torch:cuda", "jax:cuda") if os.environ.get("PORTABLENN_GPU") else ()
 LIBRARIES = ("numpy", "array_api_strict", "array_api_strict:device1", "torch", "jax", *GPU)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Array libraries in their strictest manner: 64-bit JAX, so that float64 is float64."""
+    """Array libraries in their strictest manner: 64-bit JAX, so that float64 is float64; SciPy with other libraries' arrays."""
+    os.environ.setdefault("SCIPY_ARRAY_API", "1")  # without which scikit-learn does not check any
     if importlib.util.find_spec("jax"):
         os.environ.setdefault("JAX_ENABLE_X64", "1")
         if not GPU:

@@ -1,0 +1,387 @@
+"""The estimators as scikit-learn's users meet them: its checks, any kind of input, any library, pipelines, files."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import sklearn
+from sklearn import neural_network
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
+from sklearn.utils._array_api import _convert_to_numpy
+from sklearn.utils.estimator_checks import check_estimator
+
+import portablenn as pnn
+from portablenn.sklearn import MLPClassifier, MLPRegressor, Perceptron, from_sklearn, to_sklearn
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = scale(load_iris().data), load_iris().target
+VALUES = scale(load_diabetes().data), scale(load_diabetes().target)
+ONLINE = {"check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"}
+"""A row of weight 0 is a row, and where each row is a step of its own its place in the order is another's."""
+
+
+def _net(**parameters: Any) -> MLPClassifier:
+    return MLPClassifier((8,), random_state=0, max_iter=20, **parameters)
+
+
+# scikit-learn's own checks
+
+
+CHECKED = {
+    "adam": (MLPClassifier(max_iter=30), frozenset()),
+    # weights count within a batch, as in scikit-learn's own: in batches of one they would change nothing
+    "small batches": (MLPClassifier(max_iter=30, batch_size=7), ONLINE | {"check_class_weight_classifiers"}),
+    "lbfgs": (MLPClassifier(solver="lbfgs", max_iter=100), frozenset()),
+    "values by adam": (MLPRegressor(max_iter=30), frozenset()),
+    "values by lbfgs": (MLPRegressor(solver="lbfgs", max_iter=100), frozenset()),
+    "perceptron": (Perceptron(), ONLINE),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CHECKED)
+def test_scikit_learns_checks_hold(name: str) -> None:
+    estimator, expected = CHECKED[name]
+    with pnn.use_backend("numpy"):
+        results = check_estimator(estimator, on_fail=None)
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
+    failed = {name: e for name, e in failed.items() if type(e).__name__ != "CUDARuntimeError"}  # CuPy without a GPU
+    assert failed.keys() == expected, failed
+    ran = [str(r["check_name"]) for r in results if r["status"] == "passed"]
+    libraries = 2 if importlib.util.find_spec("torch") else 1
+    assert sum(name == "check_array_api_input" for name in ran) >= 2 * libraries
+    assert "check_array_api_same_namespace" in ran
+
+
+# Where X lies
+
+
+@pytest.fixture
+def pair(other_library: Any) -> Any:
+    """X and y of a library that is not NumPy."""
+    return other_library, other_library.array(X), other_library.array(Y)
+
+
+@pytest.mark.parametrize("dispatch", [False, True])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_everything_follows_x(pair: Any, solver: str, dispatch: bool) -> None:
+    library, x, y = pair
+    with sklearn.config_context(array_api_dispatch=dispatch):
+        there = _net(solver=solver, early_stopping=solver == "adam").fit(x, y)
+        here = _net(solver=solver, early_stopping=solver == "adam", backend="numpy").fit(X, Y)
+        for array in (*there.coefs_, *there.intercepts_, there.predict(x), there.predict_proba(x)):
+            assert pnn.array_namespace(array) is pnn.array_namespace(x)
+            assert str(getattr(array, "device", "")) == str(getattr(x, "device", ""))
+        np.testing.assert_allclose(library.numpy(there.predict_proba(x)), here.predict_proba(X), rtol=1e-6, atol=1e-9)
+        assert there.score(x, y) == pytest.approx(here.score(X, Y))
+        if dispatch:
+            assert pnn.array_namespace(there.classes_) is pnn.array_namespace(x)
+            with pytest.raises(ValueError, match="must use the same namespace"):
+                there.predict(X)
+        else:
+            np.testing.assert_array_equal(there.predict(X), here.predict(X))
+    if library.name != "jax":
+        assert library.name.partition(":")[0] in there.backend_
+
+
+def test_values_and_weights_follow_x(pair: Any) -> None:
+    library, _, _ = pair
+    x, y = library.array(VALUES[0]), library.array(VALUES[1])
+    weights = np.linspace(0.5, 2.0, len(VALUES[1]))
+    there = MLPRegressor(hidden_layer_sizes=(8,), random_state=0, max_iter=5).fit(x, y, sample_weight=weights)
+    here = MLPRegressor(hidden_layer_sizes=(8,), random_state=0, max_iter=5, backend="numpy").fit(*VALUES, weights)
+    np.testing.assert_allclose(library.numpy(there.predict(x)), here.predict(VALUES[0]), rtol=1e-6, atol=1e-9)
+
+
+def test_perceptrons_follow_x(pair: Any) -> None:
+    library, x, y = pair
+    there, here = Perceptron(max_iter=3).fit(x, y), Perceptron(max_iter=3, backend="numpy").fit(X, Y)
+    np.testing.assert_allclose(library.numpy(there.coef_), here.coef_, rtol=1e-9, atol=1e-9)
+    np.testing.assert_array_equal(library.numpy(there.predict(x)), here.predict(X))
+    assert pnn.array_namespace(there.coef_) is pnn.array_namespace(x)
+
+
+def test_an_estimator_is_moved_by_scikit_learns_hook(pair: Any) -> None:
+    from sklearn.utils._array_api import _estimator_with_converted_arrays
+
+    library, x, y = pair
+    with sklearn.config_context(array_api_dispatch=True):
+        there = _net().fit(x, y)
+        here = _estimator_with_converted_arrays(there, lambda a: _convert_to_numpy(a, pnn.array_namespace(a)))
+        assert isinstance(here.predict(X), np.ndarray)
+        np.testing.assert_allclose(here.predict_proba(X), library.numpy(there.predict_proba(x)), rtol=1e-6)
+        assert pnn.array_namespace(there.coefs_[0]) is pnn.array_namespace(x)  # the first stays
+
+
+def test_text_labels_of_foreign_rows_are_numpys(pair: Any) -> None:
+    _, x, _ = pair
+    names = np.asarray(["setosa", "versicolor", "virginica"])[Y]
+    assert set(_net().fit(x, names).predict(x)) <= set(names)
+
+
+# Any kind of input
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
+def test_tables_keep_the_names_of_their_columns(kind: str) -> None:
+    library = pytest.importorskip(kind)
+    columns = {name: X[:, i] for i, name in enumerate("abcd")}
+    table = library.table(columns) if kind == "pyarrow" else library.DataFrame(columns)
+    net = _net().fit(table, Y)
+    assert net.feature_names_in_.tolist() == list("abcd")
+    np.testing.assert_array_equal(net.predict(table), _net().fit(X, Y).predict(X))
+    wrong = {name: columns[name] for name in "abdc"}
+    other = library.table(wrong) if kind == "pyarrow" else library.DataFrame(wrong)
+    with pytest.raises(ValueError, match="feature names"):
+        net.predict(other)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint64", "bool", ">f8"])
+@pytest.mark.parametrize("make", [np.asarray, np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2]])
+def test_any_dtype_and_strides_train(dtype: str, make: Any) -> None:
+    x = make(np.round(X * 3 + 8).astype(dtype))
+    net = _net().fit(x, Y)
+    assert net.predict_proba(x).dtype == (np.float32 if dtype == "float32" else np.float64)
+    np.testing.assert_array_equal(
+        net.predict(x), _net(dtype=net.coefs_[0].dtype.name).fit(x.astype(float), Y).predict(x)
+    )
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_array, sp.coo_array])
+def test_sparse_rows_train_as_dense_ones(form: Any, solver: str) -> None:
+    x = np.where(np.abs(X) > 0.5, X, 0.0)
+    sparse, dense = _net(solver=solver).fit(form(x), Y), _net(solver=solver).fit(x, Y)
+    np.testing.assert_allclose(sparse.loss_curve_, dense.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(sparse.predict_proba(form(x)), dense.predict_proba(x), rtol=1e-6, atol=1e-9)
+
+
+def test_a_sparse_matrix_is_never_dense_as_a_whole() -> None:
+    """8 GB if it were."""
+    script = """
+import resource, numpy as np, scipy.sparse as sp
+from portablenn.sklearn import MLPClassifier
+rng = np.random.default_rng(0)
+X = sp.random_array((100_000, 10_000), density=1e-4, rng=rng, format="csr", dtype=np.float64)
+net = MLPClassifier((4,), max_iter=1, early_stopping=True, backend="numpy").fit(X, rng.integers(0, 2, 100_000))
+net.predict(X)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2.0
+
+
+def test_a_memory_map_that_may_not_be_written_trains(tmp_path: Any) -> None:
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    np.testing.assert_array_equal(_net().fit(mapped, Y).predict(mapped), _net().fit(X, Y).predict(X))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        Y > 0,
+        Y.astype(float),
+        Y.astype("uint8"),
+        np.asarray(list("abc"))[Y],
+        np.asarray(list("abc"), dtype=object)[Y],
+        (Y - 1).tolist(),
+    ],
+)
+def test_labels_of_any_kind_come_back(targets: Any) -> None:
+    net = MLPClassifier((8,), solver="lbfgs", random_state=0).fit(X, targets)
+    assert net.classes_.tolist() == sorted({*np.asarray(targets).tolist()})
+    assert net.predict(X).dtype == net.classes_.dtype
+    assert np.mean(net.predict(X) == np.asarray(targets)) > 0.95
+
+
+# What scikit-learn's own do not have
+
+
+def test_class_weights_act_as_the_weights_of_rows() -> None:
+    table = {0: 3.0, 1: 1.0, 2: 0.5}
+    by_class = _net(class_weight=table).fit(X, Y)
+    by_row = _net().fit(X, Y, sample_weight=np.asarray([table[int(k)] for k in Y]))
+    assert by_class.loss_curve_ == by_row.loss_curve_
+    assert _net(class_weight="balanced").fit(X[:120], Y[:120]).loss_curve_ != _net().fit(X[:120], Y[:120]).loss_curve_
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"dropout": 0.2}, {"batch_norm": True}, {"clip_norm": 0.1}, {"clip_value": 0.01}, {"activation": ["gelu"]},
+        {"activation": lambda x: x * x}, {"loss": "hinge"}, {"loss": pnn.losses.SoftmaxCrossEntropy()}, {"dtype": "float32"},
+    ],
+)  # fmt: skip
+def test_each_parameter_of_ours_changes_the_training(parameters: dict[str, Any]) -> None:
+    X_, Y_ = (X[:100], Y[:100]) if parameters.get("loss") == "hinge" else (X, Y)
+    usual, other = _net().fit(X_, Y_), _net(**parameters).fit(X_, Y_)
+    if not isinstance(parameters.get("loss"), pnn.losses.Loss):
+        assert other.loss_curve_ != usual.loss_curve_
+    assert len(other.predict(X_)) == len(X_)
+    clone(other)
+
+
+def test_callbacks_are_told() -> None:
+    seen: list[int] = []
+
+    class Seen(pnn.callbacks.Callback):
+        def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
+            seen.append(epoch)
+            return epoch == 3
+
+    assert _net(callbacks=[Seen()]).fit(X, Y).n_iter_ == 3
+    assert seen == [1, 2, 3]
+
+
+# Among scikit-learn's own tools
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "array_api_strict"])
+def test_pickles_and_copies_predict_the_same(backend: str) -> None:
+    pytest.importorskip(backend)
+    library = pnn.get_backend(backend)
+    x, y = library.asarray(X), library.asarray(Y)
+    net = _net().fit(x, y)
+    for other in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
+        np.testing.assert_allclose(library.to_numpy(other.predict_proba(x)), library.to_numpy(net.predict_proba(x)))
+        assert pnn.array_namespace(other.coefs_[0]) is pnn.array_namespace(x)
+        assert repr(other) == repr(net)
+    assert not hasattr(clone(net), "backend_")
+
+
+def test_a_pickle_of_a_device_that_is_not_here_runs_on_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    net = _net().fit(torch.asarray(X), torch.asarray(Y))
+    expected = net.predict_proba(torch.asarray(X)).numpy()
+    kept = pickle.dumps(net)
+    monkeypatch.setenv("PORTABLENN_BACKEND", "numpy")
+    real = pnn.get_backend
+
+    def without_torch(name: Any) -> Any:
+        if isinstance(name, str) and name.startswith("torch"):
+            raise pnn.BackendError("no such device here")
+        return real(name)
+
+    monkeypatch.setattr("portablenn.network.get_backend", without_torch)
+    with pytest.warns(RuntimeWarning, match="is not here"):
+        other = pickle.loads(kept)
+    np.testing.assert_allclose(other.predict_proba(X), expected, rtol=1e-6)
+
+
+def test_pipelines_searches_and_calibration_work() -> None:
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier((6,), solver="lbfgs", random_state=0))
+    search = GridSearchCV(pipeline, {"mlpclassifier__alpha": np.logspace(-3, 0, 2)}, cv=3).fit(load_iris().data, Y)
+    assert search.best_score_ > 0.9
+    assert cross_val_score(pipeline, load_iris().data, Y, cv=3).mean() > 0.9
+    calibrated = CalibratedClassifierCV(_net(), cv=3).fit(X, Y)
+    assert calibrated.predict_proba(X).shape == (150, 3)
+    importance = permutation_importance(search.best_estimator_, load_iris().data, Y, n_repeats=2, random_state=0)
+    assert importance.importances_mean.argmax() in (2, 3)
+
+
+def test_weights_are_routed() -> None:
+    with sklearn.config_context(enable_metadata_routing=True):
+        net = _net(solver="lbfgs").set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        results = cross_validate(net, X, Y, params={"sample_weight": np.ones(150)}, cv=3)
+    assert (results["test_score"] > 0.5).all()
+
+
+def test_representations_show_where_it_was_trained() -> None:
+    net = _net(backend="numpy")
+    assert "trained on" not in repr(net)
+    net.fit(X, Y)
+    assert repr(net).endswith("# trained on numpy")
+    assert "backend_" in net._repr_html_()
+    assert "numpy" in net._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "parameters"),
+    [
+        ("MLPClassifier", (X, Y), {}),
+        ("MLPClassifier", (X[:100], np.asarray(["a", "b"])[Y[:100]]), {"activation": "logistic"}),
+        ("MLPClassifier", (X, np.stack([Y > 0, Y > 1], axis=1).astype(int)), {"hidden_layer_sizes": (5, 4)}),
+        ("MLPRegressor", VALUES, {}),
+        ("MLPRegressor", (VALUES[0], np.stack([VALUES[1]] * 2, axis=1)), {"activation": "tanh"}),
+        ("MLPRegressor", (VALUES[0], np.exp(VALUES[1])), {"loss": "poisson"}),
+    ],
+)
+def test_weights_go_to_scikit_learn_and_back(kind: str, data: Any, parameters: dict[str, Any]) -> None:
+    theirs = getattr(neural_network, kind)(random_state=0, max_iter=5, **parameters).fit(*data)
+    ours = from_sklearn(theirs, backend="numpy")
+    back = to_sklearn(ours)
+    for method in ("predict", "predict_proba")[: 1 + (kind == "MLPClassifier")]:
+        expected = getattr(theirs, method)(data[0])
+        for other in (ours, back):
+            given = getattr(other, method)(data[0])
+            if given.dtype.kind == "f":
+                np.testing.assert_allclose(given, expected, rtol=1e-9, atol=1e-12)
+            else:
+                np.testing.assert_array_equal(given, expected)
+    assert back.loss_curve_ == theirs.loss_curve_
+    back.partial_fit(*data)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda: _net().predict(X), "is not fitted yet"),
+        (
+            lambda: _net().fit(X, Y).predict(X[:, :2]),
+            "X has 2 features, but MLPClassifier is expecting 4 features as input",
+        ),
+        (lambda: _net().fit(np.where(X > 2, np.nan, X), Y), "Input X contains NaN"),
+        (lambda: _net().fit(X, Y[:10]), "inconsistent numbers of samples"),
+        (lambda: _net().fit(X[0], Y[:1]), "Expected 2D array, got 1D array instead"),
+        (lambda: _net().fit(X, None), "requires y to be passed, but the target y is None"),
+        (lambda: _net().fit(X, VALUES[1][:150]), "Unknown label type: continuous"),
+        (lambda: _net(activation="reluu").fit(X, Y), "The 'activation' parameter of MLPClassifier must be"),
+        (lambda: _net(solver="rmsprop").fit(X, Y), "The 'solver' parameter of MLPClassifier must be a str among"),
+        (lambda: _net(dropout=1.5).fit(X, Y), "The 'dropout' parameter of MLPClassifier must be a float in the range"),
+        (lambda: _net(activation=["relu", "tanh"]).fit(X, Y), "activation has 2 entries and there are 1 hidden layers"),
+        (lambda: _net(solver="lbfgs").partial_fit(X, Y), "has no attribute 'partial_fit'"),
+        (lambda: _net().partial_fit(X, Y), "classes must be passed on the first call to partial_fit"),
+        (lambda: Perceptron().fit(X, np.zeros(150)), "The number of classes has to be greater than one"),
+        (lambda: _net(backend="nowhere").fit(X, Y), "nowhere"),
+    ],
+)
+def test_a_wrong_input_gets_the_message_that_users_know(broken: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError, AttributeError, pnn.BackendError)) as caught:
+        broken()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [load_iris, load_breast_cancer])
+def test_it_is_not_worse_in_cross_validation(data: Any) -> None:
+    x, y = data(return_X_y=True)
+    scores = []
+    for kind in (MLPClassifier, neural_network.MLPClassifier):
+        pipeline = make_pipeline(StandardScaler(), kind((16,), max_iter=100, random_state=0))
+        scores.append(cross_val_score(pipeline, x, y, cv=5))
+    mine, theirs = scores
+    assert mine.mean() >= theirs.mean() - theirs.std(ddof=1) / np.sqrt(5)
+
+
+def test_a_convergence_warning_is_scikit_learns() -> None:
+    with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
+        MLPClassifier(max_iter=2).fit(X, Y)
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge after 2 iteration"):
+        MLPClassifier(max_iter=2, solver="lbfgs").fit(X, Y)
