@@ -108,6 +108,7 @@ class Backend:
             if imported is None:
                 x = np.asarray(to_numpy(x), order="C") if is_array(x) else np.asarray(x, dtype=dtype)
                 x = x if x.flags.writeable else x.copy()  # some libraries would share it, and warn
+                x = x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))  # and none but NumPy reads those
             else:
                 x = imported
             copy = None if is_writeable_array(self._empty) else True

@@ -248,12 +248,16 @@ def stepped(task: Task, standing: Standing, epochs: int, every_epoch: bool) -> I
     state, epoch, step, _ = standing
     last = epoch + epochs
     ways: dict[str, None] = {}
+    known: dict[Any, tuple[Callable[..., Any], Model]] = {}
     while epoch < last:
         together = 1 if every_epoch else max(1, min(last - epoch, ROWS_A_CALL // plan.epoch))
         losses = []
         for order, count, data in _sourced(task, _calls(plan, key, epoch, together)):
             batches = task.batches(data, order, step)
-            run = compiled_steps(task.model, task.backend, state, batches, task.kernels)
+            shapes = (id(task.model), data.x.shape, None if order is None else order.shape)
+            if shapes not in known:  # to look among all programs takes longer than a small step
+                known[shapes] = compiled_steps(task.model, task.backend, state, batches, task.kernels), task.model
+            run, _ = known[shapes]  # with its model, so that no other has the same id
             state, some = run(count, state, batches, task.kernels)
             ways[getattr(run.loop, "how", "")] = None  # type: ignore[attr-defined]
             step += count

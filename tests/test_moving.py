@@ -353,3 +353,13 @@ def test_a_network_can_be_made_inside_jaxs_tracing() -> None:
         return net.backend.asarray(np.ones(3, dtype=np.float32)) + x + float(net.outputs)
 
     assert jax.jit(traced)(np.zeros(3, dtype=np.float32)).tolist() == [3.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_in_a_foreign_byte_order_are_the_same_numbers(name: str) -> None:
+    _here(name)
+    losses = []
+    for dtype in ("<f8", ">f8"):
+        net = pnn.mlp([4, 5, 3], loss="softmax_cross_entropy", dtype="float64", backend=name)
+        losses.append(net.fit(X.astype(dtype), Y, epochs=2)["loss"])
+    assert losses[0] == losses[1]

@@ -19,7 +19,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context, is_class
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, shuffle
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -272,8 +272,10 @@ class _MLP(OnNetwork):
         order = np.arange(count)
 
         def shuffled(_: int) -> np.ndarray:
-            nonlocal order
-            order = shuffle(order, random_state=self._random_state)
+            nonlocal order  # in the order that sklearn.utils.shuffle would put it
+            places = np.arange(count)
+            self._random_state.shuffle(places)
+            order = order[places]
             return order
 
         epochs = 1 if incremental else self.max_iter

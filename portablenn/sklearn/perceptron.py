@@ -15,7 +15,7 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, shuffle
+from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import unique_labels
 
@@ -253,10 +253,11 @@ class Perceptron(ClassifierMixin, OnNetwork):
             x, numbers = inputs.taken(x, chosen), numbers[chosen]
             weights = None if weights is None else weights[chosen]
         count = x.shape[0]
-        order = np.arange(count)
 
         def shuffled(_: int) -> np.ndarray:
-            return shuffle(order, random_state=random)
+            order = np.arange(count)
+            random.shuffle(order)
+            return order
 
         watch = _Watch(self, held_out, count)
         network.fit(
