@@ -16,7 +16,7 @@ import sklearn
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
@@ -26,6 +26,7 @@ from sklearn.utils._array_api import _convert_to_numpy
 from sklearn.utils.estimator_checks import check_estimator
 
 import portablenn as pnn
+import portablenn.sklearn
 from portablenn.sklearn import MLPClassifier, MLPRegressor, Perceptron, from_sklearn, to_sklearn
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -327,7 +328,8 @@ def test_representations_show_where_it_was_trained() -> None:
 def test_weights_go_to_scikit_learn_and_back(kind: str, data: Any, parameters: dict[str, Any]) -> None:
     theirs = getattr(neural_network, kind)(random_state=0, max_iter=5, **parameters).fit(*data)
     ours = from_sklearn(theirs, backend="numpy")
-    back = to_sklearn(ours)
+    back = ours.to_sklearn()
+    assert type(to_sklearn(ours)) is type(back)
     for method in ("predict", "predict_proba")[: 1 + (kind == "MLPClassifier")]:
         expected = getattr(theirs, method)(data[0])
         for other in (ours, back):
@@ -369,14 +371,16 @@ def test_a_wrong_input_gets_the_message_that_users_know(broken: Any, message: st
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("data", [load_iris, load_breast_cancer])
+@pytest.mark.parametrize("data", [load_breast_cancer, load_wine, load_digits, load_diabetes])
 def test_it_is_not_worse_in_cross_validation(data: Any) -> None:
     x, y = data(return_X_y=True)
-    scores = []
-    for kind in (MLPClassifier, neural_network.MLPClassifier):
-        pipeline = make_pipeline(StandardScaler(), kind((16,), max_iter=100, random_state=0))
-        scores.append(cross_val_score(pipeline, x, y, cv=5))
-    mine, theirs = scores
+    kind, y = ("MLPRegressor", scale(y)) if data is load_diabetes else ("MLPClassifier", y)
+    mine, theirs = (
+        cross_val_score(
+            make_pipeline(StandardScaler(), module(hidden_layer_sizes=(20,), max_iter=60, random_state=0)), x, y, cv=5
+        )
+        for module in (getattr(portablenn.sklearn, kind), getattr(neural_network, kind))
+    )
     assert mine.mean() >= theirs.mean() - theirs.std(ddof=1) / np.sqrt(5)
 
 
