@@ -371,6 +371,26 @@ def test_a_wrong_input_gets_the_message_that_users_know(broken: Any, message: st
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [MLPClassifier, Perceptron])
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(kind: Any) -> None:
+    estimator = kind(max_iter=5).fit(X, Y)
+    before, expected = dict(vars(estimator)), estimator.predict(X)
+    for broken in (lambda: estimator.fit(X[:, :3], Y[:5]), lambda: estimator.partial_fit(X, Y, classes=[7, 8])):
+        with pytest.raises(ValueError, match=r"inconsistent|is not the same"):
+            broken()
+        assert vars(estimator) == before
+    np.testing.assert_array_equal(estimator.predict(X), expected)
+    fresh = kind()
+    with pytest.raises(ValueError, match="NaN"):
+        fresh.partial_fit(X * np.nan, Y, classes=[0, 1, 2])
+    assert vars(fresh) == vars(kind())
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float32")])
+def test_a_dtype_has_many_names(dtype: Any) -> None:
+    assert _net(dtype=dtype).fit(X, Y).coefs_[0].dtype == np.float32
+
+
 @pytest.mark.parametrize("data", [load_breast_cancer, load_wine, load_digits, load_diabetes])
 def test_it_is_not_worse_in_cross_validation(data: Any) -> None:
     x, y = data(return_X_y=True)

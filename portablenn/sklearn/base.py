@@ -6,7 +6,8 @@ Requires scikit-learn.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,17 @@ class OnNetwork(BaseEstimator):
         if not hasattr(self, "_network"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: fit it first")
         return self._network
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """What fails leaves the estimator as it was."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _settle_where(self, x: Any) -> None:
         """After training: where X was, and where the network is."""

@@ -30,7 +30,7 @@ from ..arrays import array_namespace, to_numpy
 from ..callbacks import Callback
 from ..layers import BatchNorm, Dense, Dropout
 from ..network import Network
-from ..program.ir import Array, dtype_name
+from ..program.ir import Array
 from . import inputs
 from .base import OnNetwork
 from .inputs import Labels
@@ -119,7 +119,8 @@ class _MLP(OnNetwork):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        with self._whole():
+            return self._fit(X, y, sample_weight, incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
         sizes = self.hidden_layer_sizes
@@ -131,11 +132,11 @@ class _MLP(OnNetwork):
         anew = not hasattr(self, "_network") or not (self.warm_start or incremental)
         x = inputs.rows(self, X, reset=anew)
         target = self._targets(y, x, anew, incremental)
-        dtype = self.dtype or ("float32" if dtype_name(x.dtype) == "float32" else "float64")
-        weights = self._weights(target, sample_weight, x, str(dtype))
+        dtype = inputs.float_dtype(self.dtype, x)
+        weights = self._weights(target, sample_weight, x, dtype)
         self._random_state = check_random_state(self.random_state)
         if anew:
-            self._build(sizes, x.shape[1], str(dtype))
+            self._build(sizes, x.shape[1], dtype)
         if not incremental:
             self._forget_steps()
         if self.solver == "lbfgs":
@@ -254,10 +255,8 @@ class _MLP(OnNetwork):
         """Rows to train on, and rows set apart to judge by."""
         stratify = None
         if is_classifier(self) and target.ndim == 1:
-            two = self.n_outputs_ == 1
-            stratify = (
-                target.astype(bool)[:, None] if two else target
-            )  # as scikit-learn's own, whose messages name True
+            # two classes as scikit-learn's own has them, whose messages name True
+            stratify = target.astype(bool)[:, None] if self.n_outputs_ == 1 else target
         train, apart = train_test_split(
             np.arange(x.shape[0]),
             random_state=self._random_state,
@@ -506,6 +505,12 @@ class MLPClassifier(ClassifierMixin, _MLP):
         -------
         self
         """
+        with self._whole():
+            self._settle_all(classes, X, y)
+            return self._fit(X, y, sample_weight, incremental=True)
+
+    def _settle_all(self, classes: Any, X: Any, y: Any) -> None:
+        """All classes there will be: in the first call they are learnt, in the others they must be the same."""
         if not hasattr(self, "_labels"):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -516,7 +521,6 @@ class MLPClassifier(ClassifierMixin, _MLP):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self._labels.classes!r}"
             )
-        return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
         """The label of each row, (n_samples,), or rows of 0 and 1; where X is, but for labels of text, which NumPy has."""
@@ -679,7 +683,8 @@ class MLPRegressor(RegressorMixin, _MLP):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        with self._whole():
+            return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
         """Values, (n_samples,) or (n_samples, n_outputs), where X is."""

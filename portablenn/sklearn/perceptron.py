@@ -24,7 +24,7 @@ from ..arrays import array_namespace, to_numpy
 from ..callbacks import Callback
 from ..layers import Dense
 from ..network import Network
-from ..program.ir import Array, dtype_name
+from ..program.ir import Array
 from . import inputs
 from .base import OnNetwork
 from .inputs import Labels
@@ -134,7 +134,8 @@ class Perceptron(ClassifierMixin, OnNetwork):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, None, self.max_iter, coef_init, intercept_init)
+        with self._whole():
+            return self._fit(X, y, sample_weight, None, self.max_iter, coef_init, intercept_init)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Perceptron:
@@ -168,7 +169,8 @@ class Perceptron(ClassifierMixin, OnNetwork):
                 )
         if self.early_stopping:
             raise ValueError("early_stopping should be False with partial_fit")
-        return self._fit(X, y, sample_weight, classes, 1)
+        with self._whole():
+            return self._fit(X, y, sample_weight, classes, 1)
 
     def _fit(
         self,
@@ -194,7 +196,7 @@ class Perceptron(ClassifierMixin, OnNetwork):
         if len(labels.classes) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(labels.classes)} class")
         numbers = labels.numbers(target)
-        dtype = str(self.dtype or ("float32" if dtype_name(x.dtype) == "float32" else "float64"))
+        dtype = inputs.float_dtype(self.dtype, x)
         weights = inputs.weights(self, sample_weight, x, dtype)
         if self.class_weight is not None:
             by_class = compute_class_weight(self.class_weight, classes=labels.classes, y=target)[numbers].astype(dtype)
