@@ -207,3 +207,30 @@ def fits_scikit_learn(fits: int) -> Timed:
 def _small() -> tuple[np.ndarray, np.ndarray]:
     X = np.random.default_rng(0).random((200, 5), dtype=np.float32)
     return X, (X[:, 0] > X[:, 1]).astype(int)
+
+
+def estimators(package: str, epochs: int, **parameters: Any) -> Timed:
+    """A fit of a perceptron of 100 units on each of four data sets that come with scikit-learn, standardised."""
+    import importlib
+    import warnings
+
+    from sklearn import datasets
+    from sklearn.preprocessing import scale
+
+    module = importlib.import_module(package)
+    sets = [
+        getattr(datasets, f"load_{name}")(return_X_y=True) for name in ("breast_cancer", "wine", "digits", "diabetes")
+    ]
+    kinds = [module.MLPClassifier] * 3 + [module.MLPRegressor]
+    tasks = [
+        (scale(X), y if kind is not module.MLPRegressor else scale(y), kind)
+        for (X, y), kind in zip(sets, kinds, strict=True)
+    ]
+
+    def run() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for X, y, kind in tasks:
+                kind(max_iter=epochs, tol=0.0, n_iter_no_change=epochs, random_state=0, **parameters).fit(X, y)
+
+    return run

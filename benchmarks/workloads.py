@@ -85,6 +85,18 @@ def _recording(letter: str, sizes: list[int]) -> Workload:
     )
 
 
+def _estimators(letter: str, epochs: int) -> Workload:
+    facts = {"package": "portablenn.sklearn", "epochs": epochs}
+    all_ = [
+        Contestant(ours(n), "small_steps:estimators", facts | {"backend": n.lower()}, (*OURS[n], "sklearn"))
+        for n in ("NumPy", "Numba")
+    ]
+    theirs = Contestant(
+        "scikit-learn", "small_steps:estimators", facts | {"package": "sklearn.neural_network"}, ("sklearn",)
+    )
+    return Workload(f"{letter} estimators on four small data sets, {epochs} epochs", (*all_, theirs))
+
+
 def _prediction(letter: str, sizes: list[int], rows: int) -> Workload:
     facts = {"sizes": sizes, "rows": rows}
     all_ = [Contestant(ours(n), "classifiers:predict_ours", facts | {"backend": n.lower()}, p) for n, p in OURS.items()]
@@ -110,6 +122,7 @@ WORKLOADS = {
     "H": _small("H", "1,000 fits of 200 rows with different seeds", "fits", {"fits": 1000},
                 {"scikit-learn": ("scikit_learn", ("sklearn",))}),
     "H1": _start_up("H1"),
+    "K": _estimators("K", 200),
     "H2": _recording("H2", [784, 512, 512, 256, 10]),
 }  # fmt: skip
 
@@ -126,7 +139,7 @@ def quick(letter: str) -> Workload:
     if letter in few:
         return few[letter]
     whole = WORKLOADS[letter]
-    less = {"steps": 80, "fits": 2}
+    less = {"steps": 80, "fits": 2, "epochs": 2}
     contestants = tuple(
         replace(c, arguments={k: less.get(k, v) for k, v in c.arguments.items()}) for c in whole.contestants
     )
