@@ -36,6 +36,7 @@ _ALLOWED: dict[str, dict[str, Any]] = {
         for kind in (
             schedules.CosineDecay,
             schedules.ExponentialDecay,
+            schedules.InverseScaling,
             schedules.InverseTimeDecay,
             schedules.StepDecay,
             schedules.WarmUp,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import losses
 from .arrays import to_numpy
 from .layers import Activation, BatchNorm, Dense, Dropout
 from .network import Network
@@ -20,7 +21,7 @@ ACTIVATIONS = {
     "ELU": "elu", "GELU": "gelu", "Identity": "identity", "LeakyReLU": "leaky_relu", "ReLU": "relu", "SiLU": "silu",
     "Sigmoid": "sigmoid", "Softplus": "softplus", "Softmax": "softmax", "Tanh": "tanh",
 }  # fmt: skip
-DEFAULTS = {"alpha": 1.0, "approximate": "tanh", "negative_slope": 0.01, "beta": 1, "dim": 1}
+DEFAULTS = {"alpha": 1.0, "approximate": "tanh", "negative_slope": 0.01, "beta": 1, "threshold": 20, "dim": 1}
 """What the parameters of PyTorch's activations must be, for ours have no others."""
 
 
@@ -55,9 +56,9 @@ def from_torch(module: Any, loss: Any = "squared_error", **network: Any) -> Netw
     <Network 2-3-3-1, 13 parameters, float32, numpy>
     """
     made = [_LAYERS[kind](part) for part in _flat(module) for kind in [_kind(part)]]
-    links = {"Softmax": "softmax_cross_entropy", "Sigmoid": "sigmoid_cross_entropy"}
+    links = {"Softmax": losses.SoftmaxCrossEntropy, "Sigmoid": losses.SigmoidCrossEntropy}
     last = _kind(list(_flat(module))[-1]) if made else ""
-    if links.get(last) == loss:
+    if last in links and isinstance(losses.get(loss), links[last]):
         made.pop()
     dense = [(layer, values) for layer, values in made if isinstance(layer, Dense)]
     if not dense:

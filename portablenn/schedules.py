@@ -149,3 +149,28 @@ class WarmUp:
         """The rate at ``step``."""
         xp = array_namespace(step)
         return xp.minimum((step + 1.0) / float(self.steps), 1.0) * rate(self.then, step)
+
+
+@dataclass(frozen=True)
+class InverseScaling:
+    """start / (rows seen + 1)ᵖᵒʷᵉʳ, counted at the ends of epochs of ``steps`` steps and ``rows`` rows, as scikit-learn does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [float(InverseScaling(1.0, 0.5, steps=2, rows=99)(np.asarray(step))) for step in (0.0, 1.0, 2.0)]
+    [1.0, 1.0, 0.1]
+    """
+
+    start: float
+    power: float
+    steps: int
+    rows: int
+    seen: int = 0
+
+    def __call__(self, step: Array) -> Array:
+        """The rate at ``step``, where ``seen`` rows were before the first."""
+        xp = array_namespace(step)
+        epochs = xp.floor(step / float(self.steps))
+        seen = xp.where(epochs > 0.0, epochs * float(self.rows) + float(self.seen), 0.0)
+        return self.start / xp.pow(seen + 1.0, self.power)

@@ -51,7 +51,7 @@ def test_it_trains_on_from_there_and_keeps_the_dtype() -> None:
 @pytest.mark.parametrize(
     ("last", "loss"), [(nn.Softmax(dim=1), "softmax_cross_entropy"), (nn.Sigmoid(), "sigmoid_cross_entropy")]
 )
-def test_a_last_link_is_the_losss_own(last: Any, loss: str) -> None:
+def test_a_last_link_is_the_losss_own(last: Any, loss: Any) -> None:
     module = nn.Sequential(nn.Linear(4, 3), last)
     net = pnn.from_torch(module, loss, backend="numpy")
     expected = module(torch.from_numpy(X)).detach().numpy()
@@ -67,6 +67,7 @@ def test_a_last_link_is_the_losss_own(last: Any, loss: str) -> None:
         (nn.Sequential(nn.Linear(2, 2), nn.GELU()), ValueError, "expected approximate='tanh'"),
         (nn.Sequential(nn.Linear(2, 2), nn.Softmax(dim=0)), ValueError, "expected dim=1"),
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False)), ValueError, "expected affine"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Softplus(threshold=0.01)), ValueError, "expected threshold=20"),
         (object(), TypeError, "object has no counterpart"),
     ],
 )

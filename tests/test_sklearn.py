@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 import pickle
 import subprocess
 import sys
@@ -384,6 +385,105 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(kind: Any) -> None:
     with pytest.raises(ValueError, match="NaN"):
         fresh.partial_fit(X * np.nan, Y, classes=[0, 1, 2])
     assert vars(fresh) == vars(kind())
+
+
+class _Boo(pnn.callbacks.Callback):
+    def on_epoch_end(self, network: Any, epoch: int, logs: Any) -> bool:
+        if epoch == 3:
+            raise RuntimeError("boo")
+        return False
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_a_training_that_fails_half_way_leaves_the_estimator_as_it_was(solver: str) -> None:
+    estimator = _net(solver=solver, warm_start=True).fit(X, Y)
+    weights, figures = (
+        [np.array(w) for w in estimator.coefs_],
+        (list(estimator.loss_curve_), estimator.n_iter_, estimator.t_),
+    )
+    with pytest.raises(RuntimeError, match="boo"):
+        estimator.set_params(callbacks=[_Boo()], alpha=3.0, tol=1e-12).fit(X, Y)
+    assert (list(estimator.loss_curve_), estimator.n_iter_, estimator.t_) == figures
+    for before, after in zip(weights, estimator.coefs_, strict=True):
+        np.testing.assert_array_equal(before, after)
+    estimator.set_params(callbacks=[]).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"hidden_layer_sizes": (3,)}, {"activation": "tanh"}, {"activation": ["tanh"]}, {"loss": "hinge"}, {"dropout": 0.5}, {"dtype": "float32"}],
+    ids=str,
+)  # fmt: skip
+def test_a_warm_start_goes_on_with_the_same_network_or_says_so(changed: dict[str, Any]) -> None:
+    net = _net(warm_start=True).fit(X, Y)
+    expected = net.predict_proba(X)
+    net.set_params(**changed)
+    with pytest.raises(ValueError, match=f"{next(iter(changed))} changed since the network was made"):
+        net.fit(X, Y)
+    if "loss" not in changed:
+        np.testing.assert_array_equal(net.predict_proba(X), expected)
+    np.testing.assert_allclose(net.to_sklearn().predict_proba(X), expected)
+    net.set_params(warm_start=False).fit(X, Y)
+
+
+def test_one_solver_goes_on_where_another_stood() -> None:
+    net = _net(solver="lbfgs", warm_start=True).fit(X, Y)
+    before = net.loss_
+    assert net.set_params(solver="adam").fit(X, Y).loss_ < before + 0.05
+
+
+def test_what_was_converted_shares_nothing() -> None:
+    theirs = neural_network.MLPClassifier(random_state=0, max_iter=3, early_stopping=True, warm_start=True).fit(X, Y)
+    before = len(theirs.loss_curve_)
+    ours = from_sklearn(theirs, backend="numpy", max_iter=5).fit(X, Y)
+    ours.to_sklearn().fit(X, Y)
+    assert (len(theirs.loss_curve_), len(ours.loss_curve_)) == (before, before + 5)
+    with pytest.raises(TypeError, match="takes a fitted MLPClassifier or MLPRegressor of ours"):
+        to_sklearn(Perceptron().fit(X, Y))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "targets", "message"),
+    [
+        (MLPClassifier(loss="squared_error"), Y, "is for values"),
+        (MLPRegressor(loss="hinge"), VALUES[1][:150], "is for classes"),
+        (MLPClassifier(hidden_layer_sizes=(1.5,)), Y, "cannot be interpreted as an integer"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(estimator: Any, targets: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        estimator.fit(X, targets)
+
+
+def test_margins_have_no_probabilities() -> None:
+    assert not hasattr(_net(loss="hinge"), "predict_proba")
+    assert hasattr(_net(), "predict_proba")
+
+
+def test_labels_that_a_library_cannot_hold_are_numpys() -> None:
+    script = """
+import numpy as np, jax.numpy as jnp
+from sklearn.datasets import load_iris
+from portablenn.sklearn import MLPClassifier
+X, y = load_iris(return_X_y=True)
+labels = np.array([2**40, 2**40 + 1, 5])[y]
+net = MLPClassifier((5,), solver="lbfgs", max_iter=50, random_state=0).fit(jnp.asarray(X), labels)
+print(net.score(jnp.asarray(X), labels))
+"""
+    pytest.importorskip("jax")
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0.9
+
+
+def test_a_network_of_an_estimator_is_saved_and_loaded(tmp_path: Any) -> None:
+    net = _net(solver="sgd", learning_rate="invscaling").fit(X, Y)
+    net.network_.save(tmp_path / "net.safetensors")
+    loaded = pnn.load(tmp_path / "net.safetensors", backend="numpy")
+    np.testing.assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float32")])

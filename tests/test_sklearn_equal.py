@@ -44,6 +44,8 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "full batch": ("MLPClassifier", IRIS, {"solver": "sgd", "batch_size": 150, "learning_rate_init": 0.1}),
     "in order": ("MLPClassifier", IRIS, {"shuffle": False, "batch_size": 10}),
     "early stopping": ("MLPClassifier", CANCER, {"early_stopping": True, "max_iter": 60, "n_iter_no_change": 3}),
+    "early stopping of three classes": ("MLPClassifier", IRIS, {"early_stopping": True, "max_iter": 40}),
+    "several counts": ("MLPRegressor", (IRIS[0], np.stack([IRIS[1], IRIS[1] * 3, 2 - IRIS[1]], axis=1)), {"loss": "poisson"}),
     "values": ("MLPRegressor", (DIABETES[0], scale(DIABETES[1])), {}),
     "several values": ("MLPRegressor", BOTH, {"alpha": 0.5}),
     "counts": ("MLPRegressor", COUNTS, {"loss": "poisson"}),
@@ -98,8 +100,22 @@ def test_going_on_is_scikit_learns(name: str, way: str) -> None:
     np.testing.assert_allclose(pair[0].loss_curve_, pair[1].loss_curve_, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adam", "sgd", "inverse scaling"])
+def test_parts_of_any_size_are_learnt_as_scikit_learn_does(name: str) -> None:
+    kind, (X, y), parameters = CASES[name]
+    X = scale(X)
+    pair = _pair(kind, **{"random_state": 5, **parameters})
+    for estimator in pair:
+        for count in (100, 100, 7, 1, 150, 150):
+            estimator.partial_fit(X[-count:], y[-count:], classes=[0, 1, 2])
+    np.testing.assert_allclose(pair[0].loss_curve_, pair[1].loss_curve_, rtol=1e-6)
+    for estimator in pair:
+        estimator.set_params(alpha=5.0).partial_fit(X, y).partial_fit(X, y)
+    np.testing.assert_allclose(pair[0].loss_curve_, pair[1].loss_curve_, rtol=1e-6)
+
+
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
-@pytest.mark.parametrize("name", ["adam", "two classes", "values", "counts", "several labels"])
+@pytest.mark.parametrize("name", ["adam", "two classes", "values", "counts", "several counts", "several labels"])
 def test_each_iteration_of_lbfgs_is_scikit_learns(name: str, activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import scipy.optimize
 

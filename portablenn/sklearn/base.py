@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._array_api import check_same_namespace
+from sklearn.utils._pprint import _EstimatorPrettyPrinter
 from sklearn.utils.validation import check_is_fitted
 
 from ..choosing import get_backend
@@ -45,12 +46,17 @@ class OnNetwork(BaseEstimator):
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """What fails leaves the estimator as it was."""
-        before = dict(self.__dict__)
+        before = {name: list(v) if isinstance(v, list) else v for name, v in self.__dict__.items()}
+        network = before.get("_network")
+        inside = dict(network.__dict__) if network is not None else {}
         try:
             yield
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
+            if network is not None:
+                network.__dict__.clear()
+                network.__dict__.update(inside)
             raise
 
     def _settle_where(self, x: Any) -> None:
@@ -101,6 +107,7 @@ class OnNetwork(BaseEstimator):
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Any:
         """A copy whose arrays are where ``converter`` brings them."""
         new = copy.copy(self)
+        new.__dict__.update({name: list(v) for name, v in self.__dict__.items() if isinstance(v, list)})
         like = converter(self._coef)
         new._network = copy.deepcopy(self._network)
         new._network._move(get_backend(like))
@@ -108,3 +115,8 @@ class OnNetwork(BaseEstimator):
         if inputs.is_foreign(getattr(self, "classes_", None)):
             new.classes_ = converter(self.classes_)
         return new
+
+
+_EstimatorPrettyPrinter._dispatch[OnNetwork.__repr__] = (
+    _EstimatorPrettyPrinter._pprint_estimator
+)  # so that lines are broken

@@ -46,7 +46,7 @@ def from_sklearn(estimator: Any, **parameters: Any) -> MLPClassifier | MLPRegres
             f"from_sklearn takes a fitted MLPClassifier or MLPRegressor of scikit-learn's, found {estimator!r}"
         )
     check_is_fitted(estimator)
-    ours = kinds[type(estimator)](**estimator.get_params(deep=False), **parameters)
+    ours = kinds[type(estimator)](**(estimator.get_params(deep=False) | parameters))
     if isinstance(ours, MLPClassifier):
         kind = estimator._label_binarizer.y_type_
         ours._labels = Labels("multiclass" if kind == "multiclass" else kind, np.asarray(estimator.classes_))

@@ -158,6 +158,8 @@ class Labels:
             return self.classes[to_numpy(numbers)]
         xp = array_namespace(numbers)
         table = xp.asarray(self.classes, device=device_of(numbers))
+        if not np.array_equal(to_numpy(table), self.classes):  # a library without 64-bit numbers
+            return self.classes[to_numpy(numbers)]
         return xp.take(table, xp.astype(numbers, xp.arange(1).dtype), axis=0)
 
 

@@ -7,6 +7,7 @@ attributes it promises; the training is the network's.
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,13 +32,16 @@ from ..callbacks import Callback
 from ..layers import BatchNorm, Dense, Dropout
 from ..network import Network
 from ..program.ir import Array
+from ..schedules import InverseScaling
 from . import inputs
 from .base import OnNetwork
 from .inputs import Labels
-from .rules import HalfPoissonDeviance, InverseScaling, MeanOfOutputs, Steady, Watch
+from .rules import HalfPoissonDeviance, MeanOfOutputs, Steady, Watch
 from .theirs import to_sklearn
 
 STOCHASTIC = ("sgd", "adam")
+BUILT = ("hidden_layer_sizes", "activation", "loss", "dropout", "batch_norm", "dtype", "backend")
+"""The parameters that a network is made of."""
 HALF, POISSON = losses.HalfSquaredError(), losses.Poisson()
 
 OURS: dict[str, list[Any]] = {
@@ -94,6 +98,12 @@ def _is_stochastic(estimator: Any) -> bool:
     return True
 
 
+def _has_probabilities(estimator: Any) -> bool:
+    if estimator.loss != "log_loss" and losses.get(estimator.loss).link is None:
+        raise AttributeError(f"predict_proba is for losses that have probabilities: loss={estimator.loss!r} has none.")
+    return True
+
+
 class _MLP(OnNetwork):
     """What both have in common: from the parameters to a network, and what is to be told of it."""
 
@@ -124,12 +134,14 @@ class _MLP(OnNetwork):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
         sizes = self.hidden_layer_sizes
-        sizes = [int(n) for n in (sizes if hasattr(sizes, "__iter__") else [sizes])]
+        sizes = [operator.index(n) for n in (sizes if hasattr(sizes, "__iter__") else [sizes])]
         if any(n <= 0 for n in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         if self.early_stopping and incremental and self.solver in STOCHASTIC:
             raise ValueError("partial_fit does not support early_stopping=True")
         anew = not hasattr(self, "_network") or not (self.warm_start or incremental)
+        if not anew:
+            self._refuse_another_network()
         x = inputs.rows(self, X, reset=anew)
         target = self._targets(y, x, anew, incremental)
         dtype = inputs.float_dtype(self.dtype, x)
@@ -170,9 +182,16 @@ class _MLP(OnNetwork):
                     "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
                 )
             batch = int(np.clip(self.batch_size, 1, count))
+        steps = -(-count // batch)
         if not (incremental and self._going):
-            network.optimizer = self._optimizer_for(count, -(-count // batch))
+            network.optimizer = self._optimizer_for(count, steps)
             self._going = True
+        else:
+            network.optimizer = replace(
+                network.optimizer, l2=self.alpha, learning_rate=self._rate_of_today(count, steps)
+            )
+        if not hasattr(self, "best_loss_"):
+            self._no_figures()
         self.n_iter_, self._converged = 0, False
         watch = Watch(self, held_out, count)
         order = np.arange(count)
@@ -253,10 +272,8 @@ class _MLP(OnNetwork):
 
     def _split(self, x: Any, target: np.ndarray, weights: np.ndarray | None) -> Any:
         """Rows to train on, and rows set apart to judge by."""
-        stratify = None
-        if is_classifier(self) and target.ndim == 1:
-            # two classes as scikit-learn's own has them, whose messages name True
-            stratify = target.astype(bool)[:, None] if self.n_outputs_ == 1 else target
+        two = is_classifier(self) and self.n_outputs_ == 1
+        stratify = target.astype(bool)[:, None] if two else None  # as scikit-learn's own, whose messages name True
         train, apart = train_test_split(
             np.arange(x.shape[0]),
             random_state=self._random_state,
@@ -291,7 +308,8 @@ class _MLP(OnNetwork):
         layers.append(Dense(self.n_outputs_, kernel_init="zeros"))
         first: dict[str, np.ndarray] = {}
         for i, (a, b) in enumerate(zip([features, *sizes], [*sizes, self.n_outputs_], strict=True), 1):
-            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (a + b))
+            logistic = isinstance(self.activation, str) and self.activation == "logistic"
+            bound = np.sqrt((2.0 if logistic else 6.0) / (a + b))
             first[f"dense_{i}.kernel"] = self._random_state.uniform(-bound, bound, (a, b))
             first[f"dense_{i}.bias"] = self._random_state.uniform(-bound, bound, b)
         seed = int(self._random_state.randint(2**31 - 1)) if self.dropout else 0
@@ -301,11 +319,32 @@ class _MLP(OnNetwork):
         self.n_iter_ = self.t_ = 0
         self._going = False
         self._no_improvement_count = 0
+        self._built = {name: getattr(self, name) for name in BUILT}
         if self.solver in STOCHASTIC:
-            self.loss_curve_ = []
-            self.validation_scores_ = [] if self.early_stopping else None
-            self.best_validation_score_ = -np.inf if self.early_stopping else None
-            self.best_loss_ = None if self.early_stopping else np.inf
+            self._no_figures()
+
+    def _no_figures(self) -> None:
+        self.loss_curve_ = []
+        self.validation_scores_ = [] if self.early_stopping else None
+        self.best_validation_score_ = -np.inf if self.early_stopping else None
+        self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _refuse_another_network(self) -> None:
+        changed = [name for name, value in self._built.items() if not np.array_equal(getattr(self, name), value)]
+        if changed:
+            raise ValueError(
+                f"{', '.join(changed)} changed since the network was made, and a warm start or partial_fit goes on with that: "
+                "fit anew, with warm_start=False"
+            )
+
+    def _rate_of_today(self, rows: int, steps: int) -> Any:
+        """The rate of a call of partial_fit after the first: of the same size the schedule goes on."""
+        rate = self._network.optimizer.learning_rate
+        if isinstance(rate, InverseScaling) and (rate.rows, rate.steps) != (rows, steps):
+            return self.learning_rate_init / (self.t_ + 1) ** self.power_t
+        if self.learning_rate == "invscaling" and self.solver == "sgd" and not isinstance(rate, InverseScaling):
+            return self.learning_rate_init / (self.t_ + 1) ** self.power_t
+        return rate
 
     def _hidden_activations(self, count: int) -> Sequence[Any]:
         given = self.activation
@@ -478,6 +517,10 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def _loss(self) -> Any:
         if self.loss != "log_loss":
+            if losses.get(self.loss).targets != "classes":
+                raise ValueError(
+                    f"loss={self.loss!r} is for values: expected a loss of classes, such as 'log_loss' or 'hinge'"
+                )
             return self.loss
         return "softmax_cross_entropy" if self._labels.kind == "multiclass" else "sigmoid_cross_entropy"
 
@@ -534,11 +577,13 @@ class MLPClassifier(ClassifierMixin, _MLP):
         numbers = xp.astype(raw > 0.0, xp.int64 if xp.arange(1).dtype == xp.int64 else xp.int32)
         return self._labels.labels(numbers if self._labels.kind != "binary" else xp.reshape(numbers, (-1,)))
 
+    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, (n_samples, n_classes); of each label by itself where a row has several."""
         x = self._checked(X, "predict_proba")
         return self._network.predict_proba(x)
 
+    @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`."""
         x = self._checked(X, "predict_log_proba")
@@ -670,9 +715,12 @@ class MLPRegressor(RegressorMixin, _MLP):
         return target
 
     def _loss(self) -> Any:
-        if isinstance(self.loss, str):
-            return {"squared_error": HALF, "poisson": POISSON}.get(self.loss, self.loss)
-        return self.loss
+        loss = {"squared_error": HALF, "poisson": POISSON}.get(self.loss) if isinstance(self.loss, str) else None
+        if loss is None and losses.get(self.loss).targets == "classes":
+            raise ValueError(
+                f"loss={self.loss!r} is for classes: expected a loss of values, such as 'squared_error' or 'huber'"
+            )
+        return loss or self.loss
 
     @available_if(_is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)

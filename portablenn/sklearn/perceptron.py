@@ -33,7 +33,9 @@ from .inputs import Labels
 class Perceptron(ClassifierMixin, OnNetwork):
     """A linear classifier that moves its weights by each row that it gets wrong (Rosenblatt 1958).
 
-    Drop-in for ``sklearn.linear_model.Perceptron``, on the library and device of X.
+    Drop-in for ``sklearn.linear_model.Perceptron``, on the library and device of X. Of more than two classes all are learnt in
+    one order of the rows, and ``tol`` is for the sum of their losses, so weights equal scikit-learn's with
+    ``shuffle=False, tol=None``; ``l1`` is a plain subgradient, which makes weights small but not 0.
 
     Parameters
     ----------

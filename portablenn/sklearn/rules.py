@@ -1,4 +1,4 @@
-"""scikit-learn's rules where a network has others or none: the value of a loss, a rate, when to stop.
+"""scikit-learn's rules where a network has others or none: the value of a loss, when to stop.
 
 Requires nothing beside the network.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import losses
-from ..arrays import array_namespace, stop_gradient
+from ..arrays import stop_gradient
 from ..callbacks import Callback
 from ..program.ir import Array
 
@@ -28,31 +28,12 @@ class MeanOfOutputs(losses.HalfSquaredError):
 
 @dataclass(frozen=True)
 class HalfPoissonDeviance(losses.Poisson):
-    """exp(p) - t p + t log t - t, which is 0 where the rate is t; the value is the mean over outputs, as above."""
+    """exp(p) - t p + t log t - t, which is 0 where the rate is t."""
 
     def rows(self, xp: Any, p: Array, t: Array) -> Array:
         """The loss of each row, (rows,)."""
         positive = xp.where(t > 0.0, t, 1.0)
-        total = xp.sum(self.elements(xp, p, t) + t * xp.log(positive) - t, axis=1)
-        return total if p.shape[1] == 1 else total + stop_gradient(total * (1.0 / p.shape[1] - 1.0))
-
-
-@dataclass(frozen=True)
-class InverseScaling:
-    """start / (rows seen + 1)ᵖᵒʷᵉʳ, counted at the ends of epochs."""
-
-    start: float
-    power: float
-    steps: int
-    rows: int
-    seen: int = 0
-
-    def __call__(self, step: Array) -> Array:
-        """The rate at ``step``, where ``seen`` rows were before the first."""
-        xp = array_namespace(step)
-        epochs = xp.floor(step / float(self.steps))
-        seen = xp.where(epochs > 0.0, epochs * float(self.rows) + float(self.seen), 0.0)
-        return self.start / xp.pow(seen + 1.0, self.power)
+        return xp.sum(self.elements(xp, p, t) + t * xp.log(positive) - t, axis=1)
 
 
 class Watch(Callback):

@@ -31,21 +31,28 @@ def to_sklearn(estimator: Any) -> Any:
     >>> bool((to_sklearn(ours).predict(X) == ours.predict(X)).all())
     True
     """
+    if not hasattr(estimator, "_built"):
+        raise TypeError(f"to_sklearn takes a fitted MLPClassifier or MLPRegressor of ours, found {estimator!r}")
     check_is_fitted(estimator)
+    built = estimator._built
     kind = reference.MLPClassifier if is_classifier(estimator) else reference.MLPRegressor
-    if estimator.batch_norm or not isinstance(estimator.activation, str):
+    if built["batch_norm"] or not isinstance(built["activation"], str):
         raise ValueError("scikit-learn's own has neither batch_norm nor an activation for each layer")
     known = kind().get_params(deep=False)
-    activation = {"sigmoid": "logistic"}.get(estimator.activation, estimator.activation)
+    activation = {"sigmoid": "logistic"}.get(built["activation"], built["activation"])
     if activation not in ("identity", "logistic", "tanh", "relu"):
         raise ValueError(f"scikit-learn's own has no activation {activation!r}")
-    if estimator.loss not in ("log_loss", "squared_error", "poisson"):
-        raise ValueError(f"scikit-learn's own has no loss {estimator.loss!r}")
-    given = {k: v for k, v in estimator.get_params(deep=False).items() if k in known} | {"activation": activation}
+    if built["loss"] not in ("log_loss", "squared_error", "poisson"):
+        raise ValueError(f"scikit-learn's own has no loss {built['loss']!r}")
+    given = {k: v for k, v in (estimator.get_params(deep=False) | built).items() if k in known} | {
+        "activation": activation
+    }
     theirs = kind(**given)
     copy_figures(estimator, theirs)
     theirs.coefs_ = [np.array(to_numpy(w)) for w in estimator.coefs_]
     theirs.intercepts_ = [np.array(to_numpy(b)) for b in estimator.intercepts_]
+    theirs._best_coefs = [w.copy() for w in theirs.coefs_]
+    theirs._best_intercepts = [b.copy() for b in theirs.intercepts_]
     if is_classifier(estimator):
         labels = estimator._labels
         binarizer = LabelBinarizer()
@@ -59,4 +66,5 @@ def copy_figures(source: Any, target: Any) -> None:
     """The fitted attributes that both have."""
     for name in FIGURES:
         if hasattr(source, name):
-            setattr(target, name, getattr(source, name))
+            value = getattr(source, name)
+            setattr(target, name, list(value) if isinstance(value, list) else value)
