@@ -224,7 +224,8 @@ def test_lbfgs_finds_the_minimum_of_a_linear_network() -> None:
     # a loss that is exact to 1e-16 tells lengths apart to its root, 1e-8
     np.testing.assert_allclose(net.parameters["dense_1.kernel"], solution[:4], rtol=1e-7)
     assert len(history["loss"]) < 30
-    assert all(b < a for a, b in zip(history["loss"], history["loss"][1:], strict=False))
+    # at the minimum the last bit of the loss may go either way
+    assert all(b <= a * (1 + 1e-14) for a, b in zip(history["loss"], history["loss"][1:], strict=False))
 
 
 def test_lbfgs_minimises_the_penalty_too() -> None:
