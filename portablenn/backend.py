@@ -161,6 +161,18 @@ class Backend:
         """
         return self.xp.asarray(self.asarray(x, dtype), device=self.device, copy=True)
 
+    def indices(self, rows: np.ndarray) -> Array:
+        """Row numbers, of any shape, here, in the integer dtype that the library indexes by.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import portablenn as pnn
+        >>> pnn.get_backend("numpy").indices(np.asarray([2, 0], dtype=np.int32)).dtype
+        dtype('int64')
+        """
+        return self.asarray(rows, dtype_name(self.xp.arange(1).dtype))
+
     def to_numpy(self, array: Array) -> np.ndarray:
         """An array of this backend on the host."""
         return to_numpy(array)

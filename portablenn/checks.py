@@ -104,10 +104,11 @@ def finite(x: Array, name: str, dtype: str) -> None:
             return
     else:
         with np.errstate(all="ignore"):
-            if x.ndim == 2 and own in ("float32", "float64"):
+            usual = own in ("float32", "float64")
+            if x.ndim == 2 and usual:
                 sums = x @ xp.ones(x.shape[1], dtype=x.dtype, device=device_of(x))
             else:
-                sums = xp.sum(x, dtype=xp.float32 if own not in ("float32", "float64") else None)
+                sums = xp.sum(x, dtype=None if usual else xp.float32)
         if bool(xp.all(xp.isfinite(sums))):
             return
     bad = xp.logical_not(xp.abs(x) <= largest) if wider else xp.logical_not(xp.isfinite(x))

@@ -24,7 +24,7 @@ from .history import History
 from .layers import Dense, layer_names
 from .layout import Layout
 from .model import Model, State, accepted, initial_values
-from .program.ir import Array, dtype_name
+from .program.ir import Array
 from .sources import Source, some_rows
 from .training import Data, Plan, Standing, Task, compiled, in_chunks, minimized, stepped
 
@@ -719,7 +719,7 @@ def _vector(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _taken(backend: Backend, data: Data, rows: np.ndarray) -> tuple[Array, Array, Array | None]:
     xp = backend.xp
-    index = backend.asarray(rows, dtype_name(xp.arange(1).dtype))
+    index = backend.indices(rows)
     weights = None if data.weights is None else xp.take(data.weights, index, axis=0)
     x = xp.take(data.x, index, axis=0) if is_array(data.x) else data.x.part(rows)
     return x, xp.take(data.y, index, axis=0), weights

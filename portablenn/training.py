@@ -17,7 +17,7 @@ from .arrays import array_type, is_array
 from .backend import Backend
 from .model import Batches, Model, State
 from .optimizers import LBFGS
-from .program.ir import Array, ArrayType, DType, Program, dtype_name
+from .program.ir import Array, ArrayType, DType, Program
 from .program.trace import trace
 from .sources import Source, some_rows
 from .transforms import hashable, prepared, program_cache
@@ -233,9 +233,8 @@ class Task:
 
     def batches(self, data: Data, order: np.ndarray | None, step: int) -> Batches:
         """What the compiled step reads, from a step on, with row numbers in the library's own index type."""
-        make = self.backend.asarray
-        rows = None if order is None else make(order, dtype_name(self.backend.xp.arange(1).dtype))
-        first = make(np.asarray(step, dtype=np.int32), "int32")
+        rows = None if order is None else self.backend.indices(order)
+        first = self.backend.asarray(np.asarray(step, dtype=np.int32), "int32")
         return Batches(data.x, data.y, data.weights, rows, self.keys, first)
 
 
@@ -275,6 +274,7 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple
     assert isinstance(optimizer, LBFGS)
     (start, _, statistics), epoch, step, _ = standing
     total, found = task.weight(task.data), statistics
+    known: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def objective(theta: Array) -> tuple[float, Array]:
         nonlocal found
@@ -284,9 +284,10 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple
             kernels = task.kernels / float(parts) if optimizer.shared and task.kernels is not None else task.kernels
             batches = task.batches(data, None, step)
             arguments = (statistics, batches, kernels, batches.first_step)
-            evaluate = compiled(model, backend, model.penalized_objective, theta, *arguments)
-            one, slope, found = evaluate(theta, *arguments)
-            share = task.weight(data) / total
+            if data.x.shape not in known:
+                known[data.x.shape] = compiled(model, backend, model.penalized_objective, theta, *arguments)
+            one, slope, found = known[data.x.shape](theta, *arguments)
+            share = 1.0 if parts == 1 else task.weight(data) / total
             loss += float(one) * share
             gradient = slope * share if gradient is None else gradient + slope * share
         return loss, gradient
@@ -352,7 +353,7 @@ def _sourced(
         some = max(1, SOURCED // max(1, numbers.shape[1] * data.x.shape[1]))
         for start in range(0, len(numbers), some):
             rows = numbers[start : start + some]
-            index = backend.asarray(rows.reshape(-1), dtype_name(backend.xp.arange(1).dtype))
+            index = backend.indices(rows.reshape(-1))
             y, weights = (None if a is None else backend.xp.take(a, index, axis=0) for a in (data.y, data.weights))
             part = Data(backend.asarray(data.x.take(rows.reshape(-1))), y, weights)
             if order is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn import linear_model, neural_network
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_multilabel_classification
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
 import portablenn.sklearn as ours
@@ -142,3 +143,12 @@ def test_perceptrons_in_order_are_scikit_learns(data: Any, parameters: dict[str,
     np.testing.assert_allclose(mine.coef_, theirs.coef_, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(mine.intercept_, theirs.intercept_, rtol=1e-9, atol=1e-9)
     np.testing.assert_array_equal(mine.predict(X), theirs.predict(X))
+
+
+def test_a_perceptrons_fit_of_one_epoch_begins_anew_and_says_that_it_may_not_be_done() -> None:
+    X, y = scale(IRIS[0]), IRIS[1]
+    for perceptron in _pair("Perceptron", shuffle=False, max_iter=1):
+        with pytest.warns(ConvergenceWarning, match="Maximum number"):
+            first = perceptron.fit(X, y).coef_
+        with pytest.warns(ConvergenceWarning, match="Maximum number"):
+            np.testing.assert_array_equal(perceptron.fit(X, y).coef_, first)

@@ -258,14 +258,10 @@ def _reduction(code: Code, operation: Operation, arguments: list[Any], out: Oper
     axis, keepdims = operation.parameters["axis"], operation.parameters["keepdims"]
     assert out.array is not None
     flat = out.array.reshape([n for a, n in enumerate(x.type.shape) if a not in axis]) if keepdims else out.array
-    columns = operation.name == "sum" and axis == (0,) and len(x.type.shape) == 2 and x.type.dtype.is_floating
-    if columns and x.array is not None and x.array.flags.c_contiguous and flat.flags.c_contiguous:
-        ones = np.ones(x.type.shape[0], dtype=x.type.dtype)
-        code.call(ones.dot, x.text(code), code.bind(flat))
-        return
-    few = operation.name == "sum" and len(x.type.shape) == 1 and x.type.size <= FEW and x.type.dtype.is_floating
-    if few and x.array is not None and x.array.flags.c_contiguous:
-        code.call(np.ones(x.type.shape, dtype=x.type.dtype).dot, x.text(code), code.bind(flat))
+    first = operation.name == "sum" and axis == (0,) and x.type.dtype.is_floating
+    by_ones = first and (len(x.type.shape) == 2 or (len(x.type.shape) == 1 and x.type.size <= FEW))
+    if by_ones and x.array is not None and x.array.flags.c_contiguous and flat.flags.c_contiguous:
+        code.call(np.ones(x.type.shape[0], dtype=x.type.dtype).dot, x.text(code), code.bind(flat))
         return
     along = str(axis[0] if len(axis) == 1 else axis)
     dtype = "None" if x.type.dtype.is_floating else code.bind(flat.dtype)

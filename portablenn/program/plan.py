@@ -85,11 +85,8 @@ def _contracted(program: Program) -> Program:
     operations: list[Operation] = []
 
     def only_for(variable: Variable) -> Operation | None:
-        """What makes it, if it has one use."""
-        roomy = variable.type.dtype in (
-            "float32",
-            "float64",
-        )  # a sum of squares overflows where one of small shares does not
+        """What makes it, if it has one use; not of half precision, in which a sum of squares soon overflows."""
+        roomy = variable.type.dtype in ("float32", "float64")
         return made_by.get(variable) if roomy and uses[variable] == 1 else None
 
     for operation in program.operations:
@@ -101,11 +98,10 @@ def _contracted(program: Program) -> Program:
             ):
                 number = _number(product) if number is None else number
                 product = only_for(product.reads[0])
-        if product is None or product.name not in ("square", "multiply") or _number(product) is not None:
-            operations.append(operation)
-            continue
-        factors = product.reads * (2 if product.name == "square" else 1)
-        if len(factors) != 2 or any(f.type != product.result.type for f in factors):
+        factors: tuple[Variable, ...] = ()
+        if product is not None and product.name in ("square", "multiply") and _number(product) is None:
+            factors = product.reads * (2 if product.name == "square" else 1)
+        if product is None or len(factors) != 2 or any(f.type != product.result.type for f in factors):
             operations.append(operation)
             continue
         lines = {f: Variable(ArrayType((f.type.size,), f.type.dtype)) for f in factors}

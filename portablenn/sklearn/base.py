@@ -29,6 +29,10 @@ class OnNetwork(BaseEstimator):
     _like: Any = None
     """Of X, none of its rows: what library and device the results belong to; None for NumPy."""
 
+    def _keep(self, parameters: dict[str, Any]) -> None:
+        """Each parameter as an attribute of its name, and no more, as scikit-learn wants of ``__init__``: its locals()."""
+        self.__dict__.update((name, value) for name, value in parameters.items() if name != "self")
+
     @property
     def network_(self) -> Network:
         """The network itself."""

@@ -20,6 +20,7 @@ from .. import checks
 from ..arrays import array_namespace, device_of, is_array, to_numpy
 from ..choosing import get_backend
 from ..program.ir import Array, dtype_name
+from ..sources import is_sparse
 
 
 def is_foreign(x: Any) -> bool:
@@ -86,13 +87,14 @@ def float_dtype(wanted: Any, X: Any) -> str:
     return "float32" if dtype_name(X.dtype) == "float32" else "float64"
 
 
-def weights(estimator: Any, sample_weight: Any, X: Any, dtype: str) -> np.ndarray | None:
+def weights(sample_weight: Any, X: Any, dtype: str) -> np.ndarray | None:
     """A weight a row, on the host, or None."""
     if sample_weight is None:
         return None
-    given = to_numpy(sample_weight) if is_foreign(sample_weight) else sample_weight
     stand_in = np.empty((X.shape[0], 1), dtype=dtype)
-    return np.asarray(_check_sample_weight(given, stand_in, dtype=np.dtype(dtype), ensure_non_negative=True))
+    return np.asarray(
+        _check_sample_weight(on_host(sample_weight), stand_in, dtype=np.dtype(dtype), ensure_non_negative=True)
+    )
 
 
 def on_host(y: Any) -> Any:
@@ -102,13 +104,16 @@ def on_host(y: Any) -> Any:
 
 def values(y: Any, X: Any, estimator: Any) -> np.ndarray:
     """Numbers to be predicted, (rows, outputs), and whether there is one a row."""
+    return _beside_rows(y, X, estimator, "numeric")
+
+
+def _beside_rows(y: Any, X: Any, estimator: Any, dtype: str | None) -> np.ndarray:
+    """Targets on the host, as many as there are rows; a single column is (rows,)."""
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
-    checked = check_array(
-        on_host(y), input_name="y", ensure_2d=False, allow_nd=False, dtype="numeric", estimator=estimator
-    )
+    checked = check_array(on_host(y), input_name="y", ensure_2d=False, dtype=dtype, estimator=estimator)
     check_consistent_length(X, checked)
     if checked.ndim == 2 and checked.shape[1] == 1:
         checked = column_or_1d(checked, warn=True)
@@ -165,17 +170,7 @@ class Labels:
 
 def targets(y: Any, X: Any, estimator: Any) -> np.ndarray:
     """Labels on the host, (rows,), or rows of 0 and 1."""
-    if y is None:
-        raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
-        )
-    given = on_host(y)
-    if hasattr(given, "toarray"):
-        given = given.toarray()
-    checked = check_array(given, input_name="y", ensure_2d=False, dtype=None, estimator=estimator)
-    check_consistent_length(X, checked)
-    if checked.ndim == 2 and checked.shape[1] == 1:
-        checked = column_or_1d(checked, warn=True)
+    checked = _beside_rows(y.toarray() if is_sparse(y) else y, X, estimator, None)
     check_classification_targets(checked)
     if checked.dtype == object and not isinstance(checked.flat[0], str):
         checked = np.asarray(checked.tolist())
@@ -198,8 +193,29 @@ def taken(x: Any, numbers: np.ndarray) -> Any:
     """Some rows, where they are."""
     if not is_foreign(x):
         return _safe_indexing(x, numbers)
-    xp = array_namespace(x)
-    return xp.take(x, get_backend(x).asarray(numbers, dtype_name(xp.arange(1).dtype)), axis=0)
+    return array_namespace(x).take(x, get_backend(x).indices(numbers), axis=0)
+
+
+def part(x: Any, target: np.ndarray, weights: np.ndarray | None, numbers: np.ndarray) -> Any:
+    """Rows, targets and weights of some rows."""
+    return taken(x, numbers), target[numbers], None if weights is None else weights[numbers]
+
+
+def all_classes(labels: Labels | None, classes: Any) -> None:
+    """What partial_fit is told of the classes: all in the first call, in later ones the same or nothing.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    if labels is None:
+        if classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+    elif classes is not None and not np.array_equal(labels.classes, unique_labels(on_host(classes))):
+        raise ValueError(
+            f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {labels.classes!r}"
+        )
 
 
 def score(

@@ -284,12 +284,10 @@ class _MLP(OnNetwork):
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-
-        held_out = (inputs.taken(x, apart), target[apart], None if weights is None else weights[apart])
-        return inputs.taken(x, train), target[train], None if weights is None else weights[train], held_out
+        return *inputs.part(x, target, weights, train), inputs.part(x, target, weights, apart)
 
     def _weights(self, target: np.ndarray, sample_weight: Any, x: Any, dtype: str) -> np.ndarray | None:
-        return inputs.weights(self, sample_weight, x, dtype)
+        return inputs.weights(sample_weight, x, dtype)
 
     def to_sklearn(self) -> Any:
         """scikit-learn's own estimator, with the weights and the parameters that it knows: it predicts the same."""
@@ -458,38 +456,7 @@ class MLPClassifier(ClassifierMixin, _MLP):
         clip_value: float | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.loss = loss
-        self.class_weight = class_weight
-        self.backend = backend
-        self.dtype = dtype
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
-        self.callbacks = callbacks
+        self._keep(locals())
 
     def _targets(self, y: Any, x: Any, anew: bool, incremental: bool) -> np.ndarray:
         target = inputs.targets(y, x, self)
@@ -554,16 +521,12 @@ class MLPClassifier(ClassifierMixin, _MLP):
 
     def _settle_all(self, classes: Any, X: Any, y: Any) -> None:
         """All classes there will be: in the first call they are learnt, in the others they must be the same."""
-        if not hasattr(self, "_labels"):
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
+        labels = getattr(self, "_labels", None)
+        inputs.all_classes(labels, classes)
+        if labels is None:
             target = inputs.targets(y, X, self)
             several = type_of_target(target).startswith("multilabel")
             self._settle(Labels.of(target, None if several else classes), X)
-        elif classes is not None and not np.array_equal(self._labels.classes, unique_labels(inputs.on_host(classes))):
-            raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self._labels.classes!r}"
-            )
 
     def predict(self, X: Any) -> Array:
         """The label of each row, (n_samples,), or rows of 0 and 1; where X is, but for labels of text, which NumPy has."""
@@ -673,37 +636,7 @@ class MLPRegressor(RegressorMixin, _MLP):
         clip_value: float | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.backend = backend
-        self.dtype = dtype
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.clip_norm = clip_norm
-        self.clip_value = clip_value
-        self.callbacks = callbacks
+        self._keep(locals())
 
     def _targets(self, y: Any, x: Any, anew: bool, incremental: bool) -> np.ndarray:
         target = inputs.values(y, x, self)

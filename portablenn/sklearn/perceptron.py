@@ -96,24 +96,7 @@ class Perceptron(ClassifierMixin, OnNetwork):
         backend: Any = "auto",
         dtype: Any = None,
     ) -> None:
-        self.penalty = penalty
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.max_iter = max_iter
-        self.tol = tol
-        self.shuffle = shuffle
-        self.verbose = verbose
-        self.eta0 = eta0
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.backend = backend
-        self.dtype = dtype
+        self._keep(locals())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -137,7 +120,7 @@ class Perceptron(ClassifierMixin, OnNetwork):
         self
         """
         with self._whole():
-            return self._fit(X, y, sample_weight, None, self.max_iter, coef_init, intercept_init)
+            return self._fit(X, y, sample_weight, None, coef_init, intercept_init)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Perceptron:
@@ -154,8 +137,7 @@ class Perceptron(ClassifierMixin, OnNetwork):
         -------
         self
         """
-        if not hasattr(self, "_network") and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
+        inputs.all_classes(getattr(self, "_labels", None), classes)
         if self.class_weight == "balanced":
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, use "
@@ -163,16 +145,10 @@ class Perceptron(ClassifierMixin, OnNetwork):
                 "the full training set target to properly estimate the class frequency distributions. Pass the resulting "
                 "weights as the class_weight parameter."
             )
-        if hasattr(self, "_network") and classes is not None:
-            given = unique_labels(inputs.on_host(classes))
-            if not np.array_equal(given, self._labels.classes):
-                raise ValueError(
-                    f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self._labels.classes!r}"
-                )
         if self.early_stopping:
             raise ValueError("early_stopping should be False with partial_fit")
         with self._whole():
-            return self._fit(X, y, sample_weight, classes, 1)
+            return self._fit(X, y, sample_weight, classes, incremental=True)
 
     def _fit(
         self,
@@ -180,11 +156,10 @@ class Perceptron(ClassifierMixin, OnNetwork):
         y: Any,
         sample_weight: Any,
         classes: Any,
-        epochs: int,
         coef_init: Any = None,
         intercept_init: Any = None,
+        incremental: bool = False,
     ) -> Perceptron:
-        incremental = epochs == 1 and (classes is not None or hasattr(self, "_network")) and coef_init is None
         anew = not hasattr(self, "_network") or not (self.warm_start or incremental)
         x = inputs.rows(self, X, reset=anew)
         target = inputs.targets(y, x, self)
@@ -199,7 +174,7 @@ class Perceptron(ClassifierMixin, OnNetwork):
             raise ValueError(f"The number of classes has to be greater than one; got {len(labels.classes)} class")
         numbers = labels.numbers(target)
         dtype = inputs.float_dtype(self.dtype, x)
-        weights = inputs.weights(self, sample_weight, x, dtype)
+        weights = inputs.weights(sample_weight, x, dtype)
         if self.class_weight is not None:
             by_class = compute_class_weight(self.class_weight, classes=labels.classes, y=target)[numbers].astype(dtype)
             weights = by_class if weights is None else weights * by_class
@@ -208,7 +183,7 @@ class Perceptron(ClassifierMixin, OnNetwork):
             self._build(x.shape[1], dtype)
         if coef_init is not None or intercept_init is not None:
             self._begin_at(coef_init, intercept_init)
-        self._learn(x, numbers, weights, epochs)
+        self._learn(x, numbers, weights, incremental)
         self._settle_where(x)
         return self
 
@@ -246,16 +221,15 @@ class Perceptron(ClassifierMixin, OnNetwork):
             given["dense_1.bias"] = intercept
         self._network.set_parameters(given)
 
-    def _learn(self, x: Any, numbers: np.ndarray, weights: np.ndarray | None, epochs: int) -> None:
+    def _learn(self, x: Any, numbers: np.ndarray, weights: np.ndarray | None, incremental: bool) -> None:
         random, held_out, network = check_random_state(self.random_state), None, self._network
         chosen = np.arange(x.shape[0])
         if self.early_stopping:
             chosen, apart = train_test_split(
                 chosen, test_size=self.validation_fraction, random_state=random, stratify=numbers
             )
-            held_out = (inputs.taken(x, apart), numbers[apart], None if weights is None else weights[apart])
-            x, numbers = inputs.taken(x, chosen), numbers[chosen]
-            weights = None if weights is None else weights[chosen]
+            held_out = inputs.part(x, numbers, weights, apart)
+            x, numbers, weights = inputs.part(x, numbers, weights, chosen)
         count = x.shape[0]
 
         def shuffled(_: int) -> np.ndarray:
@@ -267,7 +241,7 @@ class Perceptron(ClassifierMixin, OnNetwork):
         network.fit(
             x,
             inputs.beside(x, numbers),
-            epochs,
+            1 if incremental else self.max_iter,
             1,
             shuffled if self.shuffle else "sequential",
             sample_weight=inputs.beside(x, weights),
@@ -275,7 +249,7 @@ class Perceptron(ClassifierMixin, OnNetwork):
         )
         self.n_iter_ = watch.epochs
         self.t_ += float(self.n_iter_ * count)
-        if epochs > 1 and self.tol is not None and not watch.steady:
+        if not incremental and self.tol is not None and not watch.steady:
             warnings.warn(
                 "Maximum number of iteration reached before convergence. Consider increasing max_iter to improve the fit.",
                 ConvergenceWarning,

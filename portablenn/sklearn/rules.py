@@ -62,14 +62,14 @@ class Watch(Callback):
             return False
         what = "Validation score" if self.held_out is not None else "Training loss"
         message = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
-        if e.solver == "sgd" and e.learning_rate == "adaptive" and network.optimizer.learning_rate > 1e-6:
+        adaptive = e.solver == "sgd" and e.learning_rate == "adaptive"
+        if adaptive and network.optimizer.learning_rate > 1e-6:
             rate = network.optimizer.learning_rate / 5.0
             network.optimizer = replace(network.optimizer, learning_rate=rate)
             e._no_improvement_count = 0
             self._say(f"{message} Setting learning rate to {rate:f}")
             return False
-        small = e.solver == "sgd" and e.learning_rate == "adaptive"
-        self._say(f"{message} {'Learning rate too small. ' if small else ''}Stopping.")
+        self._say(f"{message} {'Learning rate too small. ' if adaptive else ''}Stopping.")
         e._converged = True
         return True
 
