@@ -3,7 +3,6 @@
 from . import activations, callbacks, initializers, losses, optimizers, schedules
 from .arrays import array_namespace, stop_gradient
 from .backend import Backend, BackendError, OutOfMemoryError
-from .checkpoint import ModelFileError
 from .choosing import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
 from .convert import from_torch
 from .history import History
@@ -14,6 +13,7 @@ from .program.derivative import NotDifferentiableError
 from .program.ir import ArrayType, Program
 from .program.recorded import NotTraceableError, RecordedValueError
 from .program.trace import trace
+from .tensors import ModelFileError
 from .transforms import compile, grad, program_cache, value_and_grad
 
 __version__ = "0.1.0"

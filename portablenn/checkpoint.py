@@ -1,90 +1,97 @@
-"""Model files: a network as safetensors, with what it is made of as strictly checked JSON. Nothing in a file names code.
+"""Checkpoints: a folder of the last states of a training, from which it goes on bit for bit.
 
-Requires safetensors (the extra "files"). A file holds each parameter and statistic under its name, the optimizer's
-vectors as "optimizer.<name>", and in its metadata, under "portablenn", the layers, the loss and the optimizer with their
-facts. It is written to a temporary file beside it, flushed and renamed, so that a file of that name is always whole.
+Requires safetensors (the extra "files"). Each is one file, ``checkpoint-<step>.safetensors``, whole or not there, with a
+checksum of all that is in it; of a damaged one nothing is used.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.util
-import json
-import math
-import os
+import re
+import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import layers, losses, optimizers, schedules
-from .arrays import to_numpy
+from . import durable, tensors
+from .arrays import is_array
+from .tensors import ModelFileError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path  # costs an import more than the file is worth
 
 VERSION = 1
-MOST_LAYERS = 10_000
-_SLOT = "optimizer."
-_ALLOWED: dict[str, dict[str, Any]] = {
-    "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Activation, layers.Dropout, layers.BatchNorm)},
-    "loss": {kind.__name__: kind for kind in losses.LOSSES.values()},
-    "optimizer": {kind.__name__: kind for kind in optimizers.OPTIMIZERS.values()},
-    "schedule": {
-        kind.__name__: kind
-        for kind in (
-            schedules.CosineDecay,
-            schedules.ExponentialDecay,
-            schedules.InverseScaling,
-            schedules.InverseTimeDecay,
-            schedules.StepDecay,
-            schedules.WarmUp,
-        )
-    },
-}
+_NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
 
 
-class ModelFileError(ValueError):
-    """A file is no model of ours, is damaged, or is of a version that is not known."""
+class Snapshot(NamedTuple):
+    """What a training is at one moment: facts that JSON can say, and arrays by name."""
+
+    facts: dict[str, Any]
+    arrays: dict[str, Any]
 
 
-def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
-    """Write a network to ``path``; what was there before stays until the new file is whole.
-
-    Parameters
-    ----------
-    path
-        The file.
-    facts
-        "inputs", "layers", "loss", "optimizer", "dtype", "seed", "steps", "epochs", "labels", "multilabel".
-    arrays
-        Parameters and statistics by name.
-    slots
-        The optimizer's vectors by name.
+def write(folder: str | Path, step: int, snapshot: Snapshot, keep: int) -> Path:
+    """Write a checkpoint, and remove all but the last ``keep``; returns its path.
 
     Raises
     ------
-    TypeError
-        If a layer, activation, loss or schedule is a user's own: a file holds data, not code.
+    OSError
+        If it cannot be written; those before it are then untouched.
     """
-    _need_safetensors()
-    from safetensors.numpy import save as to_bytes
+    from pathlib import Path
 
-    description = {
-        **facts,
-        "version": VERSION,
-        "layers": [_described(layer, "layer") for layer in facts["layers"]],
-        "loss": _described(facts["loss"], "loss"),
-        "optimizer": _described(facts["optimizer"], "optimizer"),
-    }
-    named = {**arrays, **{f"{_SLOT}{name}": vector for name, vector in slots.items()}}
-    tensors = {name: np.ascontiguousarray(to_numpy(array)) for name, array in named.items()}
-    _replace(os.fspath(path), to_bytes(tensors, metadata={"portablenn": json.dumps(description)}))
+    path = Path(folder) / f"checkpoint-{step:012d}.safetensors"
+    tensors.write(path, {**snapshot.facts, "version": VERSION}, snapshot.arrays)
+    for old in found(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The facts, arrays and slots that `write` was given; nothing is allocated before all is checked.
+def found(folder: str | Path) -> list[Path]:
+    """The checkpoints of a folder, the newest first; none if there is no such folder.
+
+    Examples
+    --------
+    >>> found("nowhere")
+    []
+    """
+    from pathlib import Path
+
+    if not Path(folder).is_dir():
+        return []
+    numbered = [(match, path) for path in Path(folder).iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered, key=lambda pair: int(pair[0][1]), reverse=True)]
+
+
+def newest(folder: str | Path) -> Snapshot | None:
+    """The last checkpoint that is whole; None if there is none at all.
+
+    Warns
+    -----
+    RuntimeWarning
+        Of each damaged one that was passed over.
+
+    Raises
+    ------
+    ModelFileError
+        If all are damaged.
+    """
+    paths = found(folder)
+    for path in paths:
+        try:
+            return read(path)
+        except ModelFileError as error:
+            problem = error
+            warnings.warn(f"{error}; the one before it is taken", RuntimeWarning, stacklevel=2)
+    if paths:
+        raise ModelFileError(f"none of the {len(paths)} checkpoints in {folder} can be read: {problem}") from None
+    return None
+
+
+def read(path: str | Path) -> Snapshot:
+    """One checkpoint.
 
     Raises
     ------
@@ -93,156 +100,59 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[
     ModelFileError
         If it is not such a file, whole and of a known version.
     """
-    _need_safetensors()
-    from safetensors import SafetensorError, safe_open
 
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no model file {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            facts, expected = _checked(_description(file.metadata()))
-            _compare({name: file.get_slice(name) for name in file.keys()}, expected, facts["dtype"])  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in expected}
-    except (SafetensorError, ModelFileError) as error:
-        raise ModelFileError(f"{path} is no model file of portablenn: {error}") from None
-    slots = {name.removeprefix(_SLOT): v for name, v in tensors.items() if name.startswith(_SLOT)}
-    return facts, {name: v for name, v in tensors.items() if not name.startswith(_SLOT)}, slots
+    def check(description: dict[str, Any], _: tensors.Types) -> dict[str, Any]:
+        tensors.known_version(description, VERSION)
+        return {name: fact for name, fact in description.items() if name != "version"}
+
+    with tensors.refused(path, "checkpoint"):
+        return Snapshot(*tensors.read(path, check))
 
 
-def _need_safetensors() -> None:
-    if importlib.util.find_spec("safetensors") is None:
-        raise ImportError('model files need safetensors: pip install "portablenn[files]"')
+def prepare(folder: str | Path) -> Path:
+    """The folder, made if need be and tried, so that a long run does not fail at its first checkpoint."""
+    tensors.need_safetensors()
+    return durable.writable_folder(folder)
 
 
-def _described(thing: Any, role: str) -> dict[str, Any]:
-    """An object of an allowed kind as JSON: its kind and its facts."""
-    kind = type(thing).__name__
-    if _ALLOWED[role].get(kind) is not type(thing):
-        raise TypeError(
-            f"the {role} {thing!r} is not portablenn's own and a file holds no code: save net.parameters instead"
-        )
-    facts: dict[str, Any] = {"kind": kind}
-    for field in dataclasses.fields(thing):
-        value = getattr(thing, field.name)
-        if field.name.endswith("_init"):
-            continue  # the values themselves are in the file
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            value = _described(value, "schedule")
-        elif callable(value):
-            raise TypeError(
-                f"{field.name} of the {role} {kind} is a function and a file holds no code: use one of portablenn's by its "
-                "name, or save net.parameters instead"
-            )
-        facts[field.name] = value.item() if isinstance(value, np.generic) else value
-    return facts
+def told(thing: Any) -> Any:
+    """What JSON can say of an object, to compare it with another: its kind and its fields.
+
+    Examples
+    --------
+    >>> from portablenn.layers import Dropout
+    >>> told(Dropout(0.5))
+    {'kind': 'Dropout', 'rate': 0.5}
+    """
+    if isinstance(thing, (str, int, float, bool, type(None))):
+        return thing
+    if isinstance(thing, np.generic):
+        return thing.item()
+    if isinstance(thing, Mapping):
+        return {str(key): told(value) for key, value in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return [told(value) for value in thing]
+    if is_array(thing):
+        return {"kind": "array", "shape": [int(n) for n in thing.shape]}
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        compared = {f.name: told(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.compare}
+        return {"kind": type(thing).__name__, **compared}
+    return {"kind": getattr(thing, "__qualname__", type(thing).__name__)}
 
 
-def _made(facts: Any, role: str) -> Any:
-    """The object that `_described` told of."""
-    if not isinstance(facts, dict) or facts.get("kind") not in _ALLOWED[role]:
-        raise ModelFileError(f"unknown {role} {facts.get('kind') if isinstance(facts, dict) else facts!r}")
-    kind = _ALLOWED[role][facts["kind"]]
-    known = {field.name for field in dataclasses.fields(kind) if not field.name.endswith("_init")}
-    given = {name: value for name, value in facts.items() if name != "kind"}
-    if set(given) != known:
-        raise ModelFileError(f"the {role} {facts['kind']} has facts {sorted(given)}, expected {sorted(known)}")
-    for name, value in given.items():
-        if isinstance(value, dict):
-            given[name] = _made(value, "schedule")
-        elif not isinstance(value, (str, int, float, type(None))):
-            raise ModelFileError(f"{name} of the {role} {facts['kind']} is a {type(value).__name__}")
-    if role == "layer" and facts["kind"] == "Dense":
-        given["kernel_init"] = "zeros"
-    try:
-        return kind(**given)
-    except (TypeError, ValueError) as error:
-        raise ModelFileError(str(error)) from None
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What is not as expected, one line a fact.
 
-
-def _description(metadata: dict[str, str] | None) -> dict[str, Any]:
-    text = (metadata or {}).get("portablenn")
-    if text is None:
-        raise ModelFileError('its metadata have no "portablenn"')
-    try:
-        description = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ModelFileError("its description is no JSON") from None
-    if not isinstance(description, dict) or description.get("version") != VERSION:
-        found = description.get("version") if isinstance(description, dict) else None
-        raise ModelFileError(f"its version is {found!r}, known is {VERSION}: a newer portablenn may read it")
-    return description
-
-
-def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The facts, with objects made of their descriptions, and the name and shape of every array."""
-    kinds: dict[str, Any] = {
-        "version": int, "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int,
-        "steps": int, "epochs": int, "labels": list, "multilabel": bool,
-    }  # fmt: skip
-    if set(description) != set(kinds):
-        raise ModelFileError(f"it describes {sorted(description)}, expected {sorted(kinds)}")
-    for name, kind in kinds.items():
-        value = description[name]
-        if type(value) is not kind or (kind is int and not 0 <= value < 2**64):
-            raise ModelFileError(f"its {name} is {value!r}")
-    if description["inputs"] < 1 or not 1 <= len(description["layers"]) <= MOST_LAYERS:
-        raise ModelFileError("it has no inputs, no layers or too many")
-    if description["dtype"] not in ("float32", "float64") or description["labels"] not in ([0, 1], [-1, 1]):
-        raise ModelFileError(f"its dtype is {description['dtype']!r} and its labels are {description['labels']!r}")
-    made = [_made(facts, "layer") for facts in description["layers"]]
-    optimizer = _made(description["optimizer"], "optimizer")
-    shapes = _shapes(made, description["inputs"])
-    count = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith((".mean", ".variance")))
-    shapes |= {f"{_SLOT}{name}": (count,) for name in optimizer.slots}
-    return {**description, "layers": made, "loss": _made(description["loss"], "loss"), "optimizer": optimizer}, shapes
-
-
-def _shapes(made: list[Any], width: int) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, layer in zip(layers.layer_names(made), made, strict=True):
-        if isinstance(layer, layers.Dense):
-            shapes[f"{name}.kernel"] = (width, layer.units)
-            if layer.use_bias:
-                shapes[f"{name}.bias"] = (layer.units,)
-            width = layer.units
-        elif isinstance(layer, layers.BatchNorm):
-            shapes |= {f"{name}.{part}": (width,) for part in ("scale", "shift", "mean", "variance")}
-    return shapes
-
-
-def _compare(found: dict[str, Any], expected: dict[str, tuple[int, ...]], dtype: str) -> None:
-    """Refuse a file whose arrays are not those that its description needs, before any is read."""
-    if set(found) != set(expected):
-        missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-        raise ModelFileError(f"arrays are missing ({missing[:5]}) or too many ({extra[:5]})")
-    code = {"float32": "F32", "float64": "F64"}[dtype]
-    for name, piece in found.items():
-        shape = tuple(piece.get_shape())
-        if shape != expected[name] or piece.get_dtype() != code:
-            raise ModelFileError(f"{name} is {piece.get_dtype()}{list(shape)}, expected {code}{list(expected[name])}")
-
-
-def _replace(path: str, content: bytes) -> None:
-    """Write so that ``path`` holds the old content or the new, never a part of it."""
-    import tempfile
-
-    folder, name = os.path.split(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"there is no folder {folder} to write {name} to")
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    if os.name == "posix":
-        entry = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(entry)
-        finally:
-            os.close(entry)
+    Examples
+    --------
+    >>> differences({"rows": 3, "order": "shuffle"}, {"rows": 4, "order": "shuffle"})
+    ['rows: 3, now 4']
+    """
+    lines = []
+    for name in sorted({*found, *expected}):
+        a, b = found.get(name), expected.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name}: {a}, now {b}")
+    return lines

@@ -34,18 +34,39 @@ class Point:
     gradient: Array
 
 
+class Search(NamedTuple):
+    """Where a search is: all that its next iteration depends on.
+
+    Attributes
+    ----------
+    theta, loss, gradient
+        The parameters and what the objective is there.
+    steps
+        The last changes of the parameters, those of the gradient, and the product of both.
+    iterations
+        How many there were.
+    """
+
+    theta: Array
+    loss: float
+    gradient: Array
+    steps: tuple[tuple[Array, Array, float], ...]
+    iterations: int
+
+
 def minimize(
     xp: Any,
     objective: Objective,
     theta: Array,
+    search: Search | None = None,
     *,
     memory: int,
     tolerance: float,
     iterations: int,
     evaluations: int,
     first_step: float = 1.0,
-) -> Iterator[tuple[Array, float]]:
-    """Hand out parameters and loss after each iteration; ends early at the tolerance, or where no step goes down.
+) -> Iterator[Search]:
+    """Hand out where the search is after each iteration; ends early at the tolerance, or where no step goes down.
 
     Parameters
     ----------
@@ -55,6 +76,8 @@ def minimize(
         From a parameter vector to the loss and its gradient, a vector.
     theta
         The start.
+    search
+        A search to be gone on with, in place of a start.
     memory
         How many steps are remembered.
     tolerance
@@ -64,9 +87,13 @@ def minimize(
     first_step
         The length of the first trial step, along a unit vector; of the others in the length of the direction.
     """
-    loss, gradient = objective(theta)
-    steps: deque[tuple[Array, Array, float]] = deque(maxlen=memory)
-    for iteration in range(iterations):
+    begun, steps = 0, deque[tuple[Array, Array, float]](maxlen=memory)
+    if search is None:
+        loss, gradient = objective(theta)
+    else:
+        theta, loss, gradient, known, begun = search
+        steps.extend(known)
+    for iteration in range(begun, begun + iterations):
         if float(xp.max(xp.abs(gradient))) <= tolerance:
             return
         found = None
@@ -86,7 +113,7 @@ def minimize(
         if curvature > TINY * -slope * found.length:
             steps.append((change, turn, curvature))
         theta, loss, gradient = found.theta, found.loss, found.gradient
-        yield theta, loss
+        yield Search(theta, loss, gradient, tuple(steps), iteration + 1)
 
 
 def _direction(xp: Any, gradient: Array, steps: deque[tuple[Array, Array, float]]) -> Array:

@@ -5,28 +5,30 @@ Requires a backend. The mathematics is in `model`, the loop in `training`, the c
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import activations, checkpoint, checks, losses, optimizers, random
+from . import activations, checks, losses, model_file, optimizers, random
 from .arrays import array_namespace, array_type, device_of, is_array, to_numpy
 from .backend import NUMPY, Backend, BackendError, OutOfMemoryError
 from .callbacks import Callback, Progress
 from .choosing import get_backend
+from .feeding import WORK_A_CALL, Data, Plan, in_chunks
+from .fitting import Fitting
 from .history import History
 from .layers import Dense, layer_names
 from .layout import Layout
 from .model import Model, State, accepted, initial_values
 from .program.ir import Array
 from .sources import Source, some_rows
-from .training import Data, Plan, Standing, Task, compiled, in_chunks, minimized, stepped
+from .training import Task, compiled
 
 if TYPE_CHECKING:
     from pathlib import Path  # costs an import more than the file is worth
@@ -62,6 +64,8 @@ class Network:
         Where the network is now.
     history : History
         Of the last ``fit``.
+    training : Fitting or None
+        The ``fit`` that is under way, for callbacks.
 
     Examples
     --------
@@ -118,6 +122,7 @@ class Network:
         self.labels: tuple[int, int] = (0, 1)
         self.multilabel = False
         self.history = History()
+        self.training: Fitting | None = None
 
     # What it is
 
@@ -196,7 +201,8 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """With its arrays on the host, so that it can be copied and pickled wherever it is."""
-        return self.__dict__ | {"state": self._placed(self.state, NUMPY), "backend": self.backend.full_name}
+        facts = {"state": self._placed(self.state, NUMPY), "backend": self.backend.full_name, "training": None}
+        return self.__dict__ | facts
 
     def __setstate__(self, facts: dict[str, Any]) -> None:
         """Back to where it was; if there is no such backend, to what is "auto" here, with a warning."""
@@ -241,6 +247,28 @@ class Network:
         self._settled = not _is_auto(backend)
         return self
 
+    def snapshot(self, state: Any = None) -> State:
+        """A copy of the parameters, of what the optimizer remembers, and of the statistics, where the network is.
+
+        Parameters
+        ----------
+        state
+            To be copied in place of the network's own: (theta, slots, statistics) of any library.
+
+        Examples
+        --------
+        >>> import portablenn as pnn
+        >>> net = pnn.mlp([1, 1])
+        >>> before = net.snapshot()
+        >>> _ = net.fit([[1.0]], [2.0])
+        >>> net.restore(before)
+        """
+        return self._placed(self.state if state is None else State(*state))
+
+    def restore(self, state: State) -> None:
+        """Go back to a snapshot; its arrays become the network's."""
+        self.state = state
+
     def save(self, path: str | Path) -> None:
         """Write the network to a safetensors file; `portablenn.load` reads it, on any backend. Requires safetensors."""
         facts = {
@@ -256,7 +284,7 @@ class Network:
             "multilabel": self.multilabel,
         }
         slots = dict(zip(self.optimizer.slots, self.state.slots, strict=True))
-        checkpoint.write(path, facts, self.parameters | self.statistics, slots)
+        model_file.write(path, facts, self.parameters | self.statistics, slots)
 
     def summary(self) -> str:
         """A table: each layer, the shape of its output, and its parameters.
@@ -306,6 +334,7 @@ class Network:
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         steps_per_epoch: int | None = None,
+        resume: str | Path | None = None,
     ) -> History:
         """Train; called again, go on from here.
 
@@ -338,6 +367,10 @@ class Network:
             Write a line an epoch.
         steps_per_epoch
             With order "random", how many batches make an epoch; None for as many as it takes for all rows.
+        resume
+            A folder that `callbacks.Checkpoint` wrote to: go on from the newest checkpoint there, bit for bit as if the
+            training had never ended, up to ``epochs`` in all. Give everything else as it was given then. An empty or missing
+            folder starts anew.
 
         Returns
         -------
@@ -387,73 +420,26 @@ class Network:
             validation = None if held_out is None else self._data(backend, *held_out)
             count = data.x.shape[0] if rows is None else len(rows)
             batch = count if batch_size is None or full_batch else min(batch_size, count)
-            plan = Plan(rows, count, batch, order, batch * steps_per_epoch if steps_per_epoch else count)
+            pauses = tuple({c.every_steps for c in speakers if getattr(c, "every_steps", None)})
+            longest = max(1, int(WORK_A_CALL / (6 * batch * max(1, self.parameter_count))))
+            of_epoch = batch * steps_per_epoch if steps_per_epoch else count
+            plan = Plan(rows, count, batch, order, of_epoch, pauses, longest)
             before = dict(self.__dict__)
             try:
                 self._move(backend)
                 self.labels, self.multilabel = labels or self.labels, self._has_several_labels(data.y)
                 self.history = History()
                 task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
-                standing = Standing(self.state, self.epochs, self.steps)
-                watched = bool(speakers) or validation is not None
-                runs = (
-                    minimized(task, standing, epochs)
-                    if full_batch
-                    else stepped(task, standing, epochs, every_epoch=watched)
-                )
-                return self._run(task, runs, validation, speakers, epochs)
+                evaluate = None if validation is None else partial(self._evaluated, validation)
+                self.training = Fitting(self, task, epochs, evaluate, speakers)
+                return self.training.run(resume)
             except BaseException:
-                if self.epochs == before["epochs"]:  # nothing was learnt: as if it had not been called
-                    self.__dict__.update(before)
+                in_callback = self.training is not None and self.training.failed_in_callback
+                if self.epochs == before["epochs"] and not in_callback:
+                    self.__dict__.update(before)  # nothing was learnt: as if it had not been called
                 raise
-
-    def _run(
-        self,
-        task: Task,
-        runs: Iterator[tuple[Standing, list[float]]],
-        validation: Data | None,
-        callbacks: Sequence[Callback],
-        epochs: int,
-    ) -> History:
-        """Take over where each run ends, write the history and tell the callbacks."""
-        epoch = 0
-        for callback in callbacks:
-            callback.on_train_begin(self, epochs)
-        try:
-            for (self.state, self.epochs, self.steps, how), losses_ in runs:
-                self.history.how = f"{self.backend}: {how}" if how else str(self.backend)
-                self.history.evaluations = task.evaluations
-                if not callbacks and validation is None:
-                    self.history.setdefault("loss", []).extend(losses_)
-                    continue
-                logs: dict[str, float] = {}
-                for loss in losses_:
-                    epoch += 1
-                    logs = {"loss": loss}
-                    if validation is not None:
-                        logs |= {f"val_{k}": v for k, v in self._evaluated(validation).items()}
-                    self.history.add(logs)
-                stops = [callback.on_epoch_end(self, epoch, logs) for callback in callbacks]
-                if any(stops):
-                    break
-                if self.optimizer.slots != task.model.optimizer.slots:
-                    raise ValueError(
-                        f"a callback replaced the optimizer {task.model.optimizer} by {self.optimizer}, which remembers other "
-                        "vectors: do so between calls of fit"
-                    )
-                task.model = self.model
-        finally:
-            for callback in callbacks:
-                callback.on_train_end(self)
-        bad = next((i for i, loss in enumerate(self.history.get("loss", ()), 1) if not math.isfinite(loss)), None)
-        if bad is not None:
-            warnings.warn(
-                f"the loss is {self.history['loss'][bad - 1]} from epoch {bad} on: lower the learning rate, scale the data, or "
-                "bound the gradient with clip_norm",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        return self.history
+            finally:
+                self.training = None
 
     # Prediction
 
@@ -653,7 +639,7 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
     >>> pnn.load(path, backend="numpy")
     <Network 2-3-1, 13 parameters, float32, numpy>
     """
-    facts, arrays, slots = checkpoint.read(path)
+    facts, arrays, slots = model_file.read(path)
     made = {name: facts[name] for name in ("layers", "inputs", "loss", "optimizer", "dtype", "seed")}
     network = Network(**made, backend=backend)
     network._take_over(arrays, [slots[name] for name in network.optimizer.slots])

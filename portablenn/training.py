@@ -15,11 +15,12 @@ import numpy as np
 from . import lbfgs, random
 from .arrays import array_type, is_array
 from .backend import Backend
+from .feeding import SOURCED, Call, Data, Plan, calls_of_epoch, epochs_at_once, in_chunks
 from .model import Batches, Model, State
 from .optimizers import LBFGS
 from .program.ir import Array, ArrayType, DType, Program
 from .program.trace import trace
-from .sources import Source, some_rows
+from .sources import some_rows
 from .transforms import hashable, prepared, program_cache
 from .trees import Structure, flatten, unflatten
 
@@ -112,90 +113,48 @@ def _filled(structure: Structure, types: Sequence[ArrayType | None], arrays: Seq
     return unflatten(structure, [None if t is None else next(given) for t in types])
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How one ``fit`` goes through the data.
-
-    Attributes
-    ----------
-    rows
-        Numbers of the rows to train on, (n,), int64; None for all ``count`` of them.
-    count
-        How many rows there are to train on.
-    batch
-        Rows a step.
-    order
-        "shuffle", "sequential", "random", or a function that returns the row numbers of an epoch.
-    epoch
-        Rows an epoch: ``count``, unless rows are drawn with replacement.
-    """
-
-    rows: np.ndarray | None
-    count: int
-    batch: int
-    order: str | Callable[[int], Any]
-    epoch: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether each step takes all rows as they lie."""
-        return self.batch >= self.count and self.rows is None and self.order in ("shuffle", "sequential")
-
-    @property
-    def steps(self) -> int:
-        """Steps an epoch."""
-        return -(-self.epoch // self.batch)
-
-    def orders(self, key: np.ndarray, first: int, epochs: int) -> np.ndarray:
-        """The rows' numbers in the order of some epochs, (epochs, rows of an epoch), int64."""
-        if callable(self.order):
-            order = np.stack([self._chosen(self.order(epoch)) for epoch in range(first, first + epochs)])
-        elif self.order == "shuffle":
-            order = random.permutations(key, first, epochs, self.count)
-        elif self.order == "random":
-            order = random.draws(key, first, epochs, self.epoch, self.count)
-        else:
-            order = np.broadcast_to(np.arange(self.count), (epochs, self.count))
-        return order if self.rows is None else self.rows[order]
-
-    def _chosen(self, rows: Any) -> np.ndarray:
-        """What a user's function returned, checked."""
-        rows = np.asarray(rows)
-        if (
-            rows.shape != (self.epoch,)
-            or rows.dtype.kind not in "iu"
-            or not (0 <= rows.min() <= rows.max() < self.count)
-        ):
-            raise ValueError(
-                f"order returned {rows.dtype} of shape {rows.shape}: expected {self.epoch} whole numbers of rows, from 0 to "
-                f"{self.count - 1}"
-            )
-        return rows.astype(np.int64, copy=False)
-
-
-SOURCED = 1 << 23
-"""Numbers that are taken from a source at a time: so many rows, and at least one batch."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """What ``fit`` trains on, on the backend: rows (or where to get them), targets, weights a row or None."""
-
-    x: Array | Source
-    y: Array
-    weights: Array | None
-
-
 class Standing(NamedTuple):
     """Where a network stands in its training: its state, and how many epochs and steps it has seen.
 
-    ``how`` says in which way the backend ran the steps, where there are several.
+    Attributes
+    ----------
+    state, epochs, steps
+        All epochs and steps of its life.
+    done
+        Steps of the epoch that is under way.
+    how
+        In which way the backend ran the steps, where there are several.
+    search
+        Where L-BFGS is in its search.
     """
 
     state: State
     epochs: int
     steps: int
+    done: int = 0
     how: str = ""
+    search: lbfgs.Search | None = None
+
+
+class Run(NamedTuple):
+    """What was done since the last time: where the network stands now, and the losses of the steps.
+
+    Attributes
+    ----------
+    standing
+        After it.
+    losses
+        Of the steps of each call, (steps,), on the backend, with the rows of each step.
+    epochs
+        How many epochs have ended with it.
+    order
+        The row numbers of each step, (steps, batch); None where each took all rows, or nobody asked.
+    """
+
+    standing: Standing
+    losses: list[tuple[Array, int]]
+    epochs: int
+    order: np.ndarray | None = None
 
 
 @dataclass
@@ -214,6 +173,8 @@ class Task:
         Ones where the parameter vector holds kernels; None if there are no penalties.
     evaluations
         How often L-BFGS has computed the loss of all rows so far.
+    state
+        What to go on from after what was handed out, if not from that.
     """
 
     model: Model
@@ -224,6 +185,7 @@ class Task:
     keys: Array | None
     kernels: Array | None
     evaluations: int = 0
+    state: State | None = None
 
     def weight(self, data: Data) -> float:
         """What the mean loss of some rows counts for among others'."""
@@ -238,42 +200,56 @@ class Task:
         return Batches(data.x, data.y, data.weights, rows, self.keys, first)
 
 
-def stepped(task: Task, standing: Standing, epochs: int, every_epoch: bool) -> Iterator[tuple[Standing, list[float]]]:
-    """Train by steps, and hand out where the network stands and the losses of the epochs since the last time.
+def stepped(task: Task, standing: Standing, epochs: int, watched: bool) -> Iterator[Run]:
+    """Train by steps, to the end of so many epochs, the one under way included; hand out where the network stands.
 
-    With ``every_epoch`` that is after each; else after as many as one call holds.
+    If it is ``watched``, after each call; else after as many epochs as one call holds.
     """
     key, plan = random.new_key(task.seed, random.ORDER), task.plan
-    state, epoch, step, _ = standing
+    state, epoch, step, done = standing[:4]
     last = epoch + epochs
     ways: dict[str, None] = {}
     known: dict[Any, tuple[Callable[..., Any], Model]] = {}
+
+    def run(call: Call) -> tuple[Array, int]:
+        nonlocal state, step
+        batches = task.batches(call.data, call.order, step)
+        shapes = (id(task.model), call.data.x.shape, None if call.order is None else call.order.shape)
+        if shapes not in known:  # to look among all programs takes longer than a small step
+            known[shapes] = compiled_steps(task.model, task.backend, state, batches, task.kernels), task.model
+        run, _ = known[shapes]  # with its model, so that no other has the same id
+        state, losses = run(call.steps, state, batches, task.kernels)
+        ways[getattr(run.loop, "how", "")] = None  # type: ignore[attr-defined]
+        step += call.steps
+        return losses, call.rows
+
     while epoch < last:
-        together = 1 if every_epoch else max(1, min(last - epoch, ROWS_A_CALL // plan.epoch))
-        losses = []
-        for order, count, data in _sourced(task, _calls(plan, key, epoch, together)):
-            batches = task.batches(data, order, step)
-            shapes = (id(task.model), data.x.shape, None if order is None else order.shape)
-            if shapes not in known:  # to look among all programs takes longer than a small step
-                known[shapes] = compiled_steps(task.model, task.backend, state, batches, task.kernels), task.model
-            run, _ = known[shapes]  # with its model, so that no other has the same id
-            state, some = run(count, state, batches, task.kernels)
-            ways[getattr(run.loop, "how", "")] = None  # type: ignore[attr-defined]
-            step += count
-            losses.append((some, data.y.shape[0] if order is None else order.shape[1]))
-        epoch += together
-        yield Standing(state, epoch, step, ", ".join(ways)), _epoch_losses(task, losses, together)
+        if not watched and not done and is_array(task.data.x) and plan.steps <= plan.longest:
+            together = max(1, min(last - epoch, ROWS_A_CALL // plan.epoch))
+            losses = [run(call) for call in epochs_at_once(plan, key, task.data, epoch, together)]
+            epoch += together
+            yield Run(Standing(state, epoch, step, 0, ", ".join(ways)), losses, together)
+            state = task.state or state
+            continue
+        calls = calls_of_epoch(plan, key, task.backend, task.data, epoch, step - done, done)
+        for call, is_last in _with_last(calls):
+            losses = [run(call)]
+            epoch, done = (epoch + 1, 0) if is_last else (epoch, done + call.steps)
+            yield Run(Standing(state, epoch, step, done, ", ".join(ways)), losses, int(is_last), call.numbers)
+            state = task.state or state
 
 
-def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple[Standing, list[float]]]:
+def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
     """Train on all rows at once by L-BFGS, an iteration an epoch, until its tolerance is reached.
+
+    It goes on from the search that ``standing`` has, or begins one.
 
     Rows from a source are gone through in parts, whose losses and gradients are added up.
     """
     model, backend, optimizer = task.model, task.backend, task.model.optimizer
     assert isinstance(optimizer, LBFGS)
-    (start, _, statistics), epoch, step, _ = standing
-    total, found = task.weight(task.data), statistics
+    (start, _, statistics), epoch, step = standing.state, standing.epochs, standing.steps
+    total, found, rows = task.weight(task.data), statistics, task.plan.count
     known: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def objective(theta: Array) -> tuple[float, Array]:
@@ -292,10 +268,11 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple
             gradient = slope * share if gradient is None else gradient + slope * share
         return loss, gradient
 
-    for theta, loss in lbfgs.minimize(
+    for search in lbfgs.minimize(
         backend.xp,
         objective,
         start,
+        standing.search,
         memory=optimizer.memory,
         tolerance=optimizer.tolerance,
         iterations=iterations,
@@ -303,10 +280,11 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[tuple
         first_step=float(optimizer.learning_rate),  # type: ignore[arg-type] # LBFGS takes no schedule
     ):
         if model.statistics.pieces:
-            objective(theta)
+            objective(search.theta)
             statistics = found
         epoch, step = epoch + 1, step + 1
-        yield Standing(State(theta, (), statistics), epoch, step), [loss]
+        state = State(search.theta, (), statistics)
+        yield Run(Standing(state, epoch, step, search=search), [(np.asarray([search.loss]), rows)], 1)
         if optimizer.budget is not None and task.evaluations > optimizer.budget:
             return
 
@@ -323,53 +301,10 @@ def _parts(task: Task) -> Iterator[tuple[Data, int]]:
         yield Data(task.backend.asarray(some_rows(data.x, rows)), data.y[rows, ...], weights), len(slices)
 
 
-def _calls(plan: Plan, key: np.ndarray, first: int, epochs: int) -> Iterator[tuple[np.ndarray | None, int]]:
-    """Calls of the compiled step: the row numbers of each of its steps, (steps, batch), and how many steps."""
-    if plan.whole:
-        yield None, epochs
-        return
-    order = plan.orders(key, first, epochs)
-    batch = min(plan.batch, plan.epoch)
-    full, rest = divmod(plan.epoch, batch)
-    if rest == 0:
-        yield order.reshape(epochs * full, batch), epochs * full
-        return
-    for one in order:
-        yield one[: full * batch].reshape(full, batch), full
-        yield one[full * batch :].reshape(1, rest), 1
-
-
-def _sourced(
-    task: Task, calls: Iterator[tuple[np.ndarray | None, int]]
-) -> Iterator[tuple[np.ndarray | None, int, Data]]:
-    """The calls and what each reads: where rows come from a source, those of some steps, in their order."""
-    data, backend = task.data, task.backend
-    if is_array(data.x):
-        for order, count in calls:
-            yield order, count, data
-        return
-    for order, count in calls:
-        numbers = np.arange(task.plan.count)[None, :] if order is None else order
-        some = max(1, SOURCED // max(1, numbers.shape[1] * data.x.shape[1]))
-        for start in range(0, len(numbers), some):
-            rows = numbers[start : start + some]
-            index = backend.indices(rows.reshape(-1))
-            y, weights = (None if a is None else backend.xp.take(a, index, axis=0) for a in (data.y, data.weights))
-            part = Data(backend.asarray(data.x.take(rows.reshape(-1))), y, weights)
-            if order is None:
-                yield None, count, part
-            else:
-                yield np.arange(rows.size).reshape(rows.shape), len(rows), part
-
-
-def _epoch_losses(task: Task, losses: Sequence[tuple[Array, int]], epochs: int) -> list[float]:
-    """Read the losses of all steps, once, and reduce them to one an epoch: the mean over its rows, or the sum."""
-    values = np.concatenate([task.backend.to_numpy(some).astype(np.float64) for some, _ in losses])
-    if task.model.loss.reduction == "mean":
-        values = values * np.concatenate([np.full(some.shape[0], rows) for some, rows in losses]) / task.plan.epoch
-    return [float(v) for v in values.reshape(epochs, -1).sum(axis=1)]
-
-
-def in_chunks(rows: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` rows that cover ``rows``."""
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+def _with_last(calls: Iterator[Call]) -> Iterator[tuple[Call, bool]]:
+    """Each, and whether it is the last."""
+    before = next(calls)
+    for call in calls:
+        yield before, False
+        before = call
+    yield before, True

@@ -255,7 +255,7 @@ def test_lbfgs_beats_sgd_on_rosenbrocks_valley() -> None:
         value, gradient = both(v)
         return float(value), gradient
 
-    *_, (v, loss) = minimize(
+    *_, (v, loss, *_) = minimize(
         np, objective, np.asarray([-1.2, 1.0]), memory=10, tolerance=1e-9, iterations=100, evaluations=25
     )
     np.testing.assert_allclose(v, [1.0, 1.0], rtol=1e-7)

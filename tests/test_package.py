@@ -78,8 +78,9 @@ def test_every_public_name_is_there_and_has_a_docstring() -> None:
 
 
 OPTIONAL = {
-    "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "callbacks": {"rich"}, "data": {"sklearn"},
-    "checkpoint": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"},
+    "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "progress": {"rich"}, "data": {"sklearn"},
+    "tensors": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
+    "pictures": {"IPython", "matplotlib"},
 }  # fmt: skip
 
 

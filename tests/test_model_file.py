@@ -87,7 +87,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     _network().save(path)
     before = path.read_bytes()
     monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="the disk is full; what was there before is untouched"):
         _network().save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -104,11 +104,25 @@ def _changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     save_file(load_file(path), path, metadata={"portablenn": text})
 
 
+def _nested(depth: int) -> Any:
+    rate: Any = {"kind": "CosineDecay", "start": 0.1, "steps": 5, "end": 0.0}
+    for _ in range(depth):
+        rate = {"kind": "WarmUp", "steps": 5, "then": rate}
+    return rate
+
+
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no JSON": (lambda d: "{", "no JSON"),
     "deep JSON": (lambda d: "[" * 100_000, "no JSON"),
-    "a list": (lambda d: "[]", "version is None"),
-    "newer": (lambda d: d.update(version=2), "version is 2, known is 1"),
+    "a list": (lambda d: "[]", "no JSON object"),
+    "newer": (lambda d: d.update(version=3), "version is 3 and 2 is known here: a newer one may read it"),
+    "older": (lambda d: d.update(version=1), "version is 1 and 2 is known here: an older"),
+    "list for a kind": (lambda d: d["layers"][0].update(kind=["Dense"]), "unknown layer .*Dense"),
+    "deep schedule": (
+        lambda d: d["optimizer"].update(learning_rate=_nested(900)),
+        "nested more than 8 times",
+    ),
+    "without a checksum": (lambda d: d.pop("checksum") and None, "its checksum is not that of its content"),
     "unknown layer": (lambda d: d["layers"][0].update(kind="os.system"), "unknown layer 'os.system'"),
     "unknown activation": (lambda d: d["layers"][0].update(activation="eval"), "unknown activation 'eval'"),
     "layer that is no dict": (lambda d: d["layers"].append("Dense"), "unknown layer"),
@@ -171,3 +185,13 @@ def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_said_to_be_missing() -> None:
     with pytest.raises(FileNotFoundError, match="there is no model file nowhere.safetensors"):
         pnn.load("nowhere.safetensors")
+
+
+def test_a_file_with_one_other_bit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    _network().save(path)
+    whole = path.read_bytes()
+    for place in (len(whole) - 1, len(whole) // 2, 8 + whole.index(b"seed") + 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(pnn.ModelFileError):
+            pnn.load(path)

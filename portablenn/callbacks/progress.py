@@ -1,4 +1,4 @@
-"""Callbacks: what is told how training goes, after each epoch.
+"""Progress that people see: plain lines, or a bar.
 
 Requires rich for `ProgressBar` alone.
 """
@@ -10,31 +10,7 @@ import sys
 import time
 from typing import Any, TextIO
 
-
-class Callback:
-    """Does nothing; override what you need.
-
-    Examples
-    --------
-    >>> class Stop(Callback):
-    ...     def on_epoch_end(self, network, epoch, logs):
-    ...         return logs["loss"] < 0.1  # True ends the training
-    """
-
-    def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Before the first epoch."""
-
-    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | None:
-        """After epoch ``epoch``, from 1, with its entry of the history; True ends the training."""
-        return None
-
-    def on_train_end(self, network: Any) -> None:
-        """After the last epoch, also when an error or Ctrl-C ended it."""
-
-
-def described(logs: dict[str, float]) -> str:
-    """One line of figures: "loss 0.1234  val_accuracy 0.9150"."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+from .base import Callback, Steps, described
 
 
 class Progress(Callback):
@@ -80,25 +56,32 @@ class ProgressBar(Callback):
         if importlib.util.find_spec("rich") is None:
             raise ImportError('the progress bar needs rich: pip install "portablenn[cli]"')
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         console = Console()
+        self.lines = self.bar = None
         if not console.is_terminal:
             self.lines = Progress(every=max(1, epochs // 10))
             self.lines.on_train_begin(network, epochs)
             return
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[figures]}"))
+        count = TextColumn("{task.fields[epoch]}/{task.total}")
+        columns = (BarColumn(), count, TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
         self.bar = Bar(TextColumn("epoch"), *columns, console=console)
-        self.task = self.bar.add_task("training", total=epochs, figures="")
+        self.task = self.bar.add_task("training", total=epochs, figures="", epoch=0)
         self.bar.start()
+
+    def on_steps_end(self, network: Any, steps: Steps) -> None:
+        """Move it on within an epoch."""
+        if self.bar is not None and steps.total:
+            self.bar.update(self.task, completed=steps.epoch - 1 + steps.last / steps.total)
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
         """Move it on."""
         if self.lines is not None:
             self.lines.on_epoch_end(network, epoch, logs)
         else:
-            self.bar.update(self.task, completed=epoch, figures=described(logs))
+            self.bar.update(self.task, completed=epoch, epoch=epoch, figures=described(logs))
 
     def on_train_end(self, network: Any) -> None:
         """Leave it standing."""

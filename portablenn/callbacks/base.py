@@ -1,0 +1,96 @@
+"""What a callback is: told how training goes, and able to end it.
+
+Requires nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..arrays import to_numpy
+
+
+@dataclass(eq=False, repr=False)
+class Steps:
+    """The steps of one call.
+
+    Attributes
+    ----------
+    epoch
+        Which, from 1, of this ``fit``.
+    first, last
+        Their numbers in the epoch, from 1.
+    total
+        Steps of an epoch; None where nobody knows.
+    step
+        The number of the last one in the network's life.
+    """
+
+    epoch: int
+    first: int
+    last: int
+    total: int | None
+    step: int
+    _losses: Sequence[tuple[Any, int]]
+    _order: np.ndarray | None
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """The loss of each step, before it, (steps,), float64; read from the device when asked for."""
+        return np.concatenate([to_numpy(some).astype(np.float64) for some, _ in self._losses])
+
+    def rows(self, number: int) -> np.ndarray | None:
+        """The row numbers of a step of this call, from 0; None if it took all rows, or nobody knows."""
+        return None if self._order is None else self._order[number]
+
+
+class Callback:
+    """Does nothing; override what you need.
+
+    A method that returns True, or a text that says why, ends the training. ``state`` and ``restore`` are for those that
+    remember something that the rest of a run depends on; they make it resume exactly.
+
+    Examples
+    --------
+    >>> class Stop(Callback):
+    ...     def on_epoch_end(self, network, epoch, logs):
+    ...         return logs["loss"] < 0.1  # True ends the training
+    """
+
+    every_steps: int | None = None
+    """``on_steps_end`` is to be called at least after so many steps; None for when it happens to be."""
+
+    def on_train_begin(self, network: Any, epochs: int) -> None:
+        """Before the first epoch."""
+
+    def on_steps_end(self, network: Any, steps: Steps) -> bool | str | None:
+        """After some steps of an epoch: all of them, unless ``every_steps`` or much work makes them fewer."""
+        return None
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | str | None:
+        """After epoch ``epoch``, from 1, with its entry of the history."""
+        return None
+
+    def on_pause(self, network: Any, training: Any) -> None:
+        """After all callbacks were told of some steps: here ``training.snapshot()`` is all that the rest depends on."""
+
+    def on_train_end(self, network: Any) -> None:
+        """After the last epoch, also when an error or Ctrl-C ended it."""
+
+    def state(self) -> dict[str, Any]:
+        """What to keep in a checkpoint: arrays, and what JSON can say."""
+        return {}
+
+    def restore(self, network: Any, state: dict[str, Any]) -> str | None:
+        """Take back what ``state`` returned, after ``on_train_begin``; a text ends the training at once."""
+        return None
+
+
+def described(logs: dict[str, float]) -> str:
+    """One line of figures: "loss 0.1234  val_accuracy 0.9150"."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())

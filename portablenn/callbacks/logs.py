@@ -1,0 +1,189 @@
+"""Callbacks that write the figures of each epoch for other programs: CSV, TensorBoard, MLflow.
+
+Requires tensorboardX for `TensorBoard` and mlflow for `MLflow` (the extras of these names).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from .base import Callback
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class CSVLog(Callback):
+    """A line an epoch: its number, and every figure of the history; each is on the disk before the next epoch.
+
+    A training that is resumed goes on in the same file, from the epoch that it goes on from.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import portablenn as pnn
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "log.csv"
+    >>> net = pnn.mlp([1, 1], optimizer=pnn.SGD(0.0), kernel_init="zeros")
+    >>> _ = net.fit([[1.0]], [2.0], epochs=2, callbacks=[pnn.callbacks.CSVLog(path)])
+    >>> print(path.read_text())
+    epoch,loss
+    1,4.0
+    2,4.0
+    <BLANKLINE>
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self._rows = os.path.abspath(path), list[list[str]]()
+
+    def on_train_begin(self, network: Any, epochs: int) -> None:
+        """See that there is a folder."""
+        folder, name = os.path.split(self.path)
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"there is no folder {folder} to write {name} to")
+        self._rows = []
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        """Write the line."""
+        names = ["epoch", *logs]
+        new = not self._rows
+        if new:
+            self._rows = [names]
+        elif names != self._rows[0]:
+            raise ValueError(f"{self.path} has the columns {self._rows[0]} and now there are {names}")
+        self._rows.append([str(epoch), *(repr(float(v)) for v in logs.values())])
+        self._write("w" if new else "a", self._rows if new else self._rows[-1:])
+
+    def state(self) -> dict[str, Any]:
+        """The lines so far."""
+        return {"rows": self._rows} if self._rows else {}
+
+    def restore(self, network: Any, state: dict[str, Any]) -> None:
+        """Write them again, without those of epochs that are to come once more."""
+        self._rows = [[str(cell) for cell in row] for row in state["rows"]]
+        self._write("w", self._rows)
+
+    def _write(self, mode: str, rows: list[list[str]]) -> None:
+        import csv
+
+        with open(self.path, mode, newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+class TensorBoard(Callback):
+    """Write each figure as a scalar, and the network's summary as a text, to a folder that TensorBoard reads.
+
+    Requires tensorboardX. A training that is resumed takes the place of the epochs that come once more.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = os.fspath(folder)
+        self._writer: Any = None
+        self._epoch = 0
+
+    def on_train_begin(self, network: Any, epochs: int) -> None:
+        """See that it can be written."""
+        try:
+            import tensorboardX  # noqa: F401
+        except ImportError as error:
+            raise ImportError('TensorBoard needs tensorboardX: pip install "portablenn[tensorboard]"') from error
+        self._epoch = 0
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        """Write the figures."""
+        if self._writer is None:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(self.folder, purge_step=epoch if self._epoch else None)
+            self._writer.add_text("network", f"```\n{network.summary()}\n```", 0)
+        for name, value in logs.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._epoch = epoch
+
+    def on_train_end(self, network: Any) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def state(self) -> dict[str, Any]:
+        """The last epoch."""
+        return {"epoch": self._epoch} if self._epoch else {}
+
+    def restore(self, network: Any, state: dict[str, Any]) -> None:
+        """Go on after it."""
+        self._epoch = int(state["epoch"])
+
+
+class MLflow(Callback):
+    """Log to MLflow: each figure as a metric, layers, loss, optimizer and seed as parameters. Requires mlflow.
+
+    Parameters
+    ----------
+    experiment
+        Its name; made if there is none.
+    run_name
+        Of the run; None for MLflow's own.
+    tracking_uri
+        Where to log to; None for where MLflow is set to.
+
+    Attributes
+    ----------
+    run_id : str
+        Of the run that was written last. A training that is resumed goes on in the same run.
+    """
+
+    def __init__(
+        self, experiment: str = "portablenn", run_name: str | None = None, tracking_uri: str | None = None
+    ) -> None:
+        self.experiment, self.run_name, self.tracking_uri = experiment, run_name, tracking_uri
+        self.run_id = ""
+        self._client: Any = None
+
+    def on_train_begin(self, network: Any, epochs: int) -> None:
+        """Find MLflow."""
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            raise ImportError('MLflow needs mlflow: pip install "portablenn[mlflow]"') from error
+        self._client, self.run_id = MlflowClient(self.tracking_uri), ""
+
+    def _begin(self, network: Any) -> None:
+        client = self._client
+        known = client.get_experiment_by_name(self.experiment)
+        number = client.create_experiment(self.experiment) if known is None else known.experiment_id
+        self.run_id = client.create_run(number, run_name=self.run_name).info.run_id
+        facts = {
+            "layers": " ".join(map(repr, network.layers)),
+            "inputs": network.inputs,
+            "parameters": network.parameter_count,
+            "loss": network.loss,
+            "optimizer": network.optimizer,
+            "dtype": network.dtype,
+            "seed": network.seed,
+            "backend": network.backend,
+        }
+        for name, value in facts.items():
+            client.log_param(self.run_id, name, str(value)[:500])
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        """Log the figures."""
+        if not self.run_id:
+            self._begin(network)
+        for name, value in logs.items():
+            if math.isfinite(value):
+                self._client.log_metric(self.run_id, name, value, step=epoch)
+
+    def on_train_end(self, network: Any) -> None:
+        """Close the run."""
+        if self.run_id:
+            self._client.set_terminated(self.run_id)
+
+    def state(self) -> dict[str, Any]:
+        """The run."""
+        return {"run_id": self.run_id} if self.run_id else {}
+
+    def restore(self, network: Any, state: dict[str, Any]) -> None:
+        """Go on with it."""
+        self.run_id = state["run_id"]

@@ -1,0 +1,89 @@
+"""Callbacks that change the learning rate while a training goes on; schedules of the step are in `portablenn.schedules`.
+
+Requires nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from .base import Callback
+from .stopping import sign_of, watched
+
+
+class ReduceOnPlateau(Callback):
+    """Multiply the learning rate where a figure has not improved for some epochs.
+
+    Parameters
+    ----------
+    factor
+        What it is multiplied by, between 0 and 1.
+    patience
+        How many epochs without a better figure are waited for.
+    monitor, min_delta, mode
+        As `EarlyStopping` has them.
+    lowest
+        The rate goes no lower.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> net = pnn.mlp([1, 1], optimizer=pnn.SGD(0.0))
+    >>> net.optimizer = pnn.SGD(1e-12)
+    >>> history = net.fit([[1.0]], [2.0], epochs=8, callbacks=[ReduceOnPlateau(0.5, patience=3, min_delta=1e-3)])
+    >>> net.optimizer.learning_rate  # after epochs 4 and 7
+    2.5e-13
+    """
+
+    def __init__(
+        self,
+        factor: float = 0.5,
+        patience: int = 5,
+        monitor: str = "auto",
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        lowest: float = 0.0,
+    ) -> None:
+        if not 0 < factor < 1 or patience < 1:
+            raise ValueError(f"factor is between 0 and 1, patience at least 1, found {factor!r} and {patience!r}")
+        self.factor, self.patience, self.monitor, self.min_delta = factor, patience, monitor, min_delta
+        self.sign, self.lowest = sign_of(monitor, mode), lowest
+        self.best, self.stale = math.nan, 0
+
+    def on_train_begin(self, network: Any, epochs: int) -> None:
+        """Forget what was before."""
+        if callable(network.optimizer.learning_rate):
+            raise ValueError(
+                f"ReduceOnPlateau changes a learning rate that is a number and this one is {network.optimizer.learning_rate}"
+            )
+        self.best, self.stale = math.nan, 0
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+        """Compare the figure."""
+        figure = watched(logs, self.monitor, "ReduceOnPlateau")
+        if math.isnan(self.best) or self.sign * figure < self.sign * self.best - self.min_delta:
+            self.best, self.stale = figure, 0
+            return
+        self.stale += 1
+        if self.stale >= self.patience:
+            self.stale = 0
+            self._set(network, max(self.lowest, network.optimizer.learning_rate * self.factor))
+
+    @staticmethod
+    def _set(network: Any, rate: float) -> None:
+        network.optimizer = replace(network.optimizer, learning_rate=rate)
+
+    def state(self) -> dict[str, Any]:
+        """The best figure, how long ago it was, and the rate."""
+        return {"best": self.best, "stale": self.stale, "rate": self.rate} if hasattr(self, "rate") else {}
+
+    def on_pause(self, network: Any, training: Any) -> None:
+        """Remember the rate for a checkpoint."""
+        self.rate = network.optimizer.learning_rate
+
+    def restore(self, network: Any, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best, self.stale = state["best"], state["stale"]
+        self._set(network, state["rate"])

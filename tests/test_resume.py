@@ -1,0 +1,330 @@
+"""Checkpoints: a training that was ended anywhere, in any way, goes on bit for bit as if it had not been."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+from portablenn import checkpoint
+from portablenn.arrays import to_numpy
+from portablenn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
+
+pytest.importorskip("safetensors")
+
+X = np.random.default_rng(0).normal(size=(50, 3)).astype("f4")
+Y = (X[:, 0] * X[:, 1] > 0).astype(int)
+STEPS = 4 * 7
+"""Of four epochs of seven batches of eight, the last of them of two."""
+
+
+class Kill(Callback):
+    """What ends a process, as far as this one can show it: an error after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.every_steps, self.step = 1, step
+
+    def on_pause(self, network: Any, training: Any) -> None:
+        if network.steps == self.step:
+            raise KeyboardInterrupt
+
+
+def _network(backend: Any = "numpy", optimizer: Any = None) -> pnn.Network:
+    layers = [pnn.Dense(6, "relu"), pnn.BatchNorm(0.8), pnn.Dropout(0.2), pnn.Dense(2)]
+    rate = pnn.schedules.CosineDecay(0.05, 40)
+    return pnn.Network(
+        layers, 3, "softmax_cross_entropy", optimizer or pnn.Adam(rate, l2=1e-3, clip_norm=1.0), backend=backend, seed=3
+    )
+
+
+def _fitted(net: pnn.Network, **facts: Any) -> pnn.Network:
+    net.fit(X, Y, **{"epochs": 4, "batch_size": 8, "validation_split": 0.0} | facts)
+    return net
+
+
+def _same(a: pnn.Network, b: pnn.Network) -> None:
+    for ours, theirs in zip(
+        (a.state.theta, *a.state.slots, a.state.statistics), (b.state.theta, *b.state.slots, b.state.statistics)
+    ):
+        np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+    assert (a.steps, a.epochs, dict(a.history)) == (b.steps, b.epochs, dict(b.history))
+
+
+def _killed(net: pnn.Network, at: int, folder: Path, every: int = 1, **facts: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _fitted(net, callbacks=[*facts.pop("callbacks", ()), Checkpoint(folder, every_steps=every), Kill(at)], **facts)
+
+
+@pytest.mark.parametrize("at", [1, 2, 6, 7, 8, 13, 20, STEPS - 1])
+def test_a_run_that_ended_after_any_step_goes_on_to_the_same_bits(library: Any, at: int, tmp_path: Path) -> None:
+    whole = _fitted(_network(library.backend), callbacks=[Checkpoint(tmp_path / "whole", every_steps=1), Callback()])
+    _killed(_network(library.backend), at, tmp_path / "parts")
+    _same(
+        _fitted(_network(library.backend), resume=tmp_path / "parts", callbacks=[Checkpoint(tmp_path / "parts", 1)]),
+        whole,
+    )
+
+
+ORDERS: dict[str, dict[str, Any]] = {
+    "sequential": {"order": "sequential"},
+    "with replacement": {"order": "random", "steps_per_epoch": 5},
+    "a function": {"order": lambda epoch: np.roll(np.arange(50), epoch)},
+    "full batch": {"batch_size": None, "epochs": 12},
+    "validation rows": {"validation_split": 0.2},
+    "weights": {"sample_weight": np.linspace(0.1, 1.0, 50)},
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("at", [3, 9])
+def test_in_every_order_without_checkpoints_the_bits_are_the_same(name: str, at: int, tmp_path: Path) -> None:
+    whole = _fitted(_network(), **ORDERS[name])
+    _killed(_network(), at, tmp_path, **ORDERS[name])
+    _same(_fitted(_network(), resume=tmp_path, **ORDERS[name]), whole)
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_from_a_checkpoint_before_the_end_the_steps_after_it_come_again(every: int, tmp_path: Path) -> None:
+    _killed(_network(), 11, tmp_path, every)
+    _same(_fitted(_network(), resume=tmp_path), _fitted(_network()))
+
+
+OPTIMIZERS = [
+    pnn.SGD(0.1, momentum=0.9, nesterov=True),
+    pnn.AdamW(0.01),
+    pnn.RMSprop(0.01),
+    pnn.Adagrad(0.1),
+    pnn.LBFGS(),
+]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+def test_every_optimizer_remembers_all(optimizer: Any, tmp_path: Path) -> None:
+    def network() -> pnn.Network:
+        return pnn.mlp([3, 5, 2], loss="softmax_cross_entropy", optimizer=optimizer, dtype="float64", backend="numpy")
+
+    whole = _fitted(network(), epochs=9)
+    _killed(network(), 5, tmp_path, epochs=9)
+    _same(_fitted(network(), epochs=9, resume=tmp_path), whole)
+
+
+def test_callbacks_go_on_counting(tmp_path: Path) -> None:
+    def callbacks(name: str) -> list[Callback]:
+        return [EarlyStopping(patience=4, monitor="val_accuracy"), ReduceOnPlateau(0.5, 2), CSVLog(tmp_path / name)]
+
+    facts = {"epochs": 60, "validation_split": 0.3, "batch_size": 5}
+    one = pnn.mlp([3, 6, 2], loss="softmax_cross_entropy", optimizer=pnn.SGD(0.3), backend="numpy")
+    _fitted(one, callbacks=callbacks("whole.csv"), **facts)
+    assert "did not improve for 4 epochs" in one.history.ended
+    ends = one.steps
+    for at in (10, ends // 2, ends - 1, ends):
+        folder = tmp_path / str(at)
+        two, three = (
+            pnn.mlp([3, 6, 2], loss="softmax_cross_entropy", optimizer=pnn.SGD(0.3), backend="numpy") for _ in "ab"
+        )
+        _killed(two, at, folder, callbacks=callbacks("parts.csv"), **facts)
+        _fitted(three, callbacks=[*callbacks("parts.csv"), Checkpoint(folder)], resume=folder, **facts)
+        _same(one, three)
+        assert one.history.ended == three.history.ended
+        assert (tmp_path / "whole.csv").read_text() == (tmp_path / "parts.csv").read_text()
+        # and once more, when there is nothing left to do
+        four = pnn.mlp([3, 6, 2], loss="softmax_cross_entropy", optimizer=pnn.SGD(0.3), backend="numpy")
+        _same(_fitted(four, callbacks=callbacks("parts.csv"), resume=folder, **facts), one)
+
+
+def test_a_checkpoint_goes_over_to_another_library(other_library: Any, tmp_path: Path) -> None:
+    _killed(_network(), 10, tmp_path)
+    there = _fitted(_network(other_library.backend), resume=tmp_path)
+    np.testing.assert_allclose(to_numpy(there.state.theta), _fitted(_network()).state.theta, rtol=1e-4, atol=1e-5)
+
+
+def test_more_epochs_than_first_asked_for_are_trained_on_top(tmp_path: Path) -> None:
+    _fitted(_network(), epochs=2, callbacks=[Checkpoint(tmp_path)])
+    _same(_fitted(_network(), epochs=4, resume=tmp_path), _fitted(_network(), epochs=4))
+
+
+def test_an_empty_or_missing_folder_starts_anew(tmp_path: Path) -> None:
+    _same(_fitted(_network(), resume=tmp_path), _fitted(_network(), resume=tmp_path / "missing"))
+
+
+def test_the_newest_are_kept_and_a_damaged_one_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    whole = _fitted(_network(), callbacks=[Checkpoint(tmp_path, every_steps=2, keep=3)])
+    files = checkpoint.found(tmp_path)
+    assert [int(path.stem[-12:]) for path in files] == [28, 26, 24]
+    for damage in (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])):
+        content = files[0].read_bytes()
+        files[0].write_bytes(damage(content))
+        with pytest.warns(RuntimeWarning, match="checkpoint-000000000028.*the one before it is taken"):
+            _same(_fitted(_network(), resume=tmp_path), whole)
+        files[0].write_bytes(content)
+    for path in files:
+        path.write_bytes(b"nothing")
+    net = _network()
+    before = net.state.theta.copy()
+    with pytest.warns(RuntimeWarning), pytest.raises(pnn.ModelFileError, match="none of the 3 checkpoints"):
+        _fitted(net, resume=tmp_path)
+    np.testing.assert_array_equal(net.state.theta, before)
+
+
+OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "another optimizer": ({"optimizer": pnn.Adam(0.5)}, {}, "network.optimizer.learning_rate"),
+    "another batch size": ({}, {"batch_size": 5}, "batch_size: 8, now 5"),
+    "another order": ({}, {"order": "sequential"}, "order: shuffle, now sequential"),
+    "fewer rows": ({}, {"rows": 40}, "rows: 50, now 40"),
+    "other data": ({}, {"shift": 1.0}, "data: "),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_checkpoint_of_another_training_is_refused(name: str, tmp_path: Path) -> None:
+    _killed(_network(), 5, tmp_path)
+    network, facts, says = OTHERS[name]
+    net, facts = _network(**network), dict(facts)
+    rows, shift = facts.pop("rows", 50), facts.pop("shift", 0.0)
+    before = net.state.theta.copy()
+    with pytest.raises(ValueError, match=f"is of another training.*{says}"):
+        net.fit(X[:rows] + shift, Y[:rows], **{"epochs": 4, "batch_size": 8} | facts, resume=tmp_path)
+    np.testing.assert_array_equal(net.state.theta, before)
+    assert (net.steps, net.training) == (0, None)
+
+
+def test_the_state_of_a_callback_is_not_lost_silently(tmp_path: Path) -> None:
+    _killed(_network(), 10, tmp_path, callbacks=[EarlyStopping()])
+    with pytest.raises(ValueError, match="has the state of EarlyStopping and this fit has no such callback"):
+        _fitted(_network(), resume=tmp_path)
+
+
+# Processes that are killed
+
+SCRIPT = textwrap.dedent(
+    """
+    import sys, hashlib
+    import numpy as np
+    import portablenn as pnn
+    from portablenn.callbacks import Checkpoint, EarlyStopping
+    folder, backend = sys.argv[1:3]
+    X = np.random.default_rng(0).normal(size=(4000, 20)).astype("f4")
+    Y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    net = pnn.Network([pnn.Dense(64, "relu"), pnn.Dropout(0.1), pnn.Dense(2)], 20, "softmax_cross_entropy", backend=backend)
+    callbacks = [EarlyStopping(patience=50), Checkpoint(folder, every_steps=7, keep=2)]
+    print("begin", flush=True)
+    net.fit(X, Y, epochs=12, validation_split=0.1, callbacks=callbacks, resume=folder)
+    vectors = (net.state.theta, *net.state.slots)
+    digest = hashlib.sha256(b"".join(np.asarray(pnn.get_backend("numpy").asarray(v)).tobytes() for v in vectors))
+    digest.update(repr(sorted(net.history.items())).encode())
+    print("end", digest.hexdigest(), flush=True)
+    """
+)
+
+
+def _process(folder: Path, backend: str, limit: Any = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, str(folder), backend]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
+
+
+def _end(process: subprocess.Popen[str]) -> str:
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return out.split()[-1]
+
+
+def _kills(library: Any, folder: Path, kills: int) -> None:
+    """Kill it at random moments, mostly while it writes, until it was killed so often; its end is that of a run at one go."""
+    wanted = _end(_process(folder / "whole", library.name))
+    chance, killed = random.Random(0), 0
+    for round_ in range(10 * kills):
+        process = _process(folder / f"parts{killed // 5}", library.name)
+        assert process.stdout is not None
+        process.stdout.readline()
+        if round_ % 2:  # in the middle of writing, as the file's name says that is there then
+            deadline = time.monotonic() + chance.uniform(0.0, 0.3)
+            while time.monotonic() < deadline or not list(folder.glob(f"parts{killed // 5}/.*unfinished")):
+                if process.poll() is not None:
+                    break
+        else:
+            time.sleep(chance.uniform(0.0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        process.communicate()
+        if killed % 5 == 0 and killed:
+            assert _end(_process(folder / f"parts{killed // 5 - 1}", library.name)) == wanted
+        if killed >= kills:
+            return
+    pytest.fail(f"it could be killed {killed} times only")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills by a signal")
+def test_fifty_kills_change_no_bit(tmp_path: Path) -> None:
+    class NumPy:
+        name = "numpy"
+
+    _kills(NumPy, tmp_path, 50)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills by a signal")
+def test_kills_change_no_bit_on_any_library(other_library: Any, tmp_path: Path) -> None:
+    if "device1" in other_library.name:
+        pytest.skip("the same code as the device before it, and slow")
+    _kills(other_library, tmp_path, 5)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_ends_with_a_checkpoint_and_the_best_weights(tmp_path: Path) -> None:
+    script = SCRIPT.replace("epochs=12", "epochs=100000").replace("patience=50", "patience=10**6")
+    wanted = _end(_process(tmp_path / "whole", "numpy"))
+    command = [sys.executable, "-c", script, str(tmp_path / "parts"), "numpy"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    while not checkpoint.found(tmp_path / "parts"):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "end" in out
+    assert "training ends after the steps under way" in errors
+    assert "was ended by Ctrl-C in epoch" in errors
+    newest = checkpoint.newest(tmp_path / "parts")
+    assert newest is not None
+    assert newest.facts["ended"].startswith("Ctrl-C")
+    if newest.facts["epoch"] < 12:
+        assert _end(_process(tmp_path / "parts", "numpy")) == wanted
+
+
+def test_a_read_only_folder_is_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write anywhere
+    net = _network()
+    with pytest.raises(PermissionError, match="this user may not write there"):
+        _fitted(net, callbacks=[Checkpoint(tmp_path)])
+    assert net.steps == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits as POSIX has them")
+def test_a_disk_that_gets_full_costs_nothing_that_was_written(tmp_path: Path) -> None:
+    wanted = _end(_process(tmp_path / "whole", "numpy"))
+    process = _process(tmp_path / "parts", "numpy")
+    assert process.stdout is not None
+    process.stdout.readline()
+    while len(checkpoint.found(tmp_path / "parts")) < 2:
+        time.sleep(0.005)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "larger than is allowed here" in errors
+    assert "what was there before is untouched" in errors
+    assert not list((tmp_path / "parts").glob(".*"))
+    assert _end(_process(tmp_path / "parts", "numpy")) == wanted
