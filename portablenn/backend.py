@@ -161,6 +161,21 @@ class Backend:
         """
         return self.xp.asarray(self.asarray(x, dtype), device=self.device, copy=True)
 
+    def send(self, x: Any) -> Callable[[], Array]:
+        """Begin to bring ``x`` here, and return what hands it over when it is needed: see `ahead`.
+
+        Called in another thread than that which computes. A plug-in may copy on a stream of its own, beside computation.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import portablenn as pnn
+        >>> pnn.get_backend("numpy").send(np.zeros(2))().tolist()
+        [0.0, 0.0]
+        """
+        array = self.asarray(x)
+        return lambda: array
+
     def indices(self, rows: np.ndarray) -> Array:
         """Row numbers, of any shape, here, in the integer dtype that the library indexes by.
 

@@ -7,6 +7,8 @@ first.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,13 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import random
-from .arrays import is_array
+from .ahead import ahead
+from .arrays import array_namespace, is_array
 from .backend import Backend
 from .program.ir import Array
-from .sources import Source
+from .sources import Blocks, Stream, some_rows
 
 SOURCED = 1 << 23
 """Numbers that are taken from a source at a time: so many rows, and at least one batch."""
+
+POOLED = 1 << 22
+"""Numbers, about, whose rows are shuffled together where rows come in blocks."""
 
 WORK_A_CALL = 3e11
 """Multiplications and additions, about, that one call of compiled steps does: some seconds on a CPU. Between calls Ctrl-C,
@@ -29,11 +35,20 @@ time limits and the like are looked at."""
 
 @dataclass(frozen=True)
 class Data:
-    """What ``fit`` trains on, on the backend: rows (or where to get them), targets, weights a row or None."""
+    """What ``fit`` trains on, on the backend: rows (or where to get them), targets, weights a row or None.
 
-    x: Array | Source
-    y: Array
-    weights: Array | None
+    Attributes
+    ----------
+    x, y, weights
+        ``x`` is an array, or a `Source` of rows; where it is `Blocks` or a `Stream`, targets and weights come with it.
+    check
+        What a block or a batch goes through when it comes; returns rows, targets and weights, as they are to be used.
+    """
+
+    x: Any
+    y: Array = None
+    weights: Array | None = None
+    check: Callable[..., tuple[Any, ...]] | None = None
 
 
 class Call(NamedTuple):
@@ -79,9 +94,11 @@ class Plan:
     epoch
         Rows an epoch: ``count``, unless rows are drawn with replacement.
     pauses
-        Calls end at each step of the network whose number is a multiple of one of these.
+        Calls end at each step of an epoch whose number is a multiple of one of these.
     longest
         Steps a call, at most.
+    batches
+        How many of a stream make an epoch; None for all.
     """
 
     rows: np.ndarray | None
@@ -91,6 +108,7 @@ class Plan:
     epoch: int
     pauses: tuple[int, ...] = ()
     longest: int = 1 << 31
+    batches: int | None = None
 
     @property
     def whole(self) -> bool:
@@ -98,9 +116,9 @@ class Plan:
         return self.batch >= self.count and self.rows is None and self.order in ("shuffle", "sequential")
 
     @property
-    def steps(self) -> int:
-        """Steps an epoch."""
-        return -(-self.epoch // self.batch)
+    def steps(self) -> int | None:
+        """Steps an epoch; None of a stream, where nobody knows."""
+        return -(-self.epoch // self.batch) if self.epoch else self.batches
 
     def orders(self, key: np.ndarray, first: int, epochs: int) -> np.ndarray:
         """The rows' numbers in the order of some epochs, (epochs, rows of an epoch), int64."""
@@ -128,11 +146,16 @@ class Plan:
             )
         return rows.astype(np.int64, copy=False)
 
-    def parts(self, steps: int, first: int, done: int) -> Iterator[slice]:
-        """The steps of an epoch, call by call, from step ``done`` on; ``first`` is the network's number of step 0."""
+    @property
+    def together(self) -> int:
+        """Steps a call, at most."""
+        return min((self.longest, *self.pauses))
+
+    def parts(self, steps: int, done: int) -> Iterator[slice]:
+        """Some steps of an epoch, from ``done`` to ``steps``, call by call: each ends where those of the whole epoch do."""
         ends = {steps, *range(self.longest, steps, self.longest)}
         for every in self.pauses:
-            ends.update(range(every - first % every, steps, every))
+            ends.update(range(every, steps, every))
         for end in sorted(ends):
             if end > done:
                 yield slice(done, end)
@@ -154,28 +177,23 @@ def epochs_at_once(plan: Plan, key: np.ndarray, data: Data, first: int, epochs: 
         yield Call(one[full * plan.batch :].reshape(1, rest), 1, data)
 
 
-def calls_of_epoch(
-    plan: Plan, key: np.ndarray, backend: Backend, data: Data, epoch: int, first: int, done: int
-) -> Iterator[Call]:
-    """The calls of one epoch from its step ``done`` on.
+def calls_of_epoch(plan: Plan, key: np.ndarray, backend: Backend, data: Data, epoch: int, done: int) -> Iterator[Call]:
+    """The calls of one epoch, of that number, from its step ``done`` on."""
+    if isinstance(data.x, Blocks):
+        return _sent(backend, _pooled(plan, key, data, epoch, done))
+    if isinstance(data.x, Stream):
+        return _sent(backend, _streamed(plan, data, epoch, done))
+    return _of_rows(plan, key, backend, data, epoch, done)
 
-    Parameters
-    ----------
-    plan, key, backend, data
-        What is trained on, and in which order.
-    epoch
-        Its number.
-    first
-        The network's number of the epoch's first step.
-    done
-        Steps that are not to be done again.
-    """
+
+def _of_rows(plan: Plan, key: np.ndarray, backend: Backend, data: Data, epoch: int, done: int) -> Iterator[Call]:
+    """Of rows that can be had in any order."""
     if plan.whole:
         yield from _sourced(backend, data, np.arange(plan.count)[None, :], as_they_lie=True)
         return
     order = plan.orders(key, epoch, 1)[0]
     full = plan.epoch // plan.batch
-    for part in plan.parts(plan.steps, first, done):
+    for part in plan.parts(-(-plan.epoch // plan.batch), done):
         for steps in (slice(part.start, min(part.stop, full)), slice(max(part.start, full), part.stop)):
             if steps.start < steps.stop:
                 rows = order[steps.start * plan.batch : steps.stop * plan.batch]
@@ -193,9 +211,148 @@ def _sourced(backend: Backend, data: Data, order: np.ndarray, as_they_lie: bool 
         index = backend.indices(rows.reshape(-1))
         y, weights = (None if a is None else backend.xp.take(a, index, axis=0) for a in (data.y, data.weights))
         part = Data(backend.asarray(data.x.take(rows.reshape(-1))), y, weights)
-        yield Call(
-            *(None, 1, part) if as_they_lie else (np.arange(rows.size).reshape(rows.shape), len(rows), part, rows)
-        )
+        local = np.arange(rows.size).reshape(rows.shape)
+        yield Call(*(None, 1, part) if as_they_lie else (local, len(rows), part, rows))
+
+
+def pools(plan: Plan, key: np.ndarray, blocks: Blocks, epoch: int) -> list[list[int]]:
+    """The blocks of an epoch in their order, those together whose rows are shuffled together."""
+    count = len(blocks.sizes)
+    order = random.permutations(key, epoch, 1, count)[0] if plan.order == "shuffle" else np.arange(count)
+    found: list[list[int]] = [[]]
+    rows, enough = 0, max(plan.batch, POOLED // blocks.columns)
+    for block in order.tolist():
+        if rows >= enough:
+            found.append([])
+            rows = 0
+        found[-1].append(block)
+        rows += blocks.sizes[block]
+    return found
+
+
+def _pooled(plan: Plan, key: np.ndarray, data: Data, epoch: int, done: int) -> Iterator[Call]:
+    """Of blocks: their order is shuffled, then the rows of as many as are in memory at a time.
+
+    The batches are consecutive rows of one order, so that an epoch can be begun at any of them. All calls have arrays of the
+    same shapes, padded with rows that no step reads, for a compiled step is for one shape.
+    """
+    blocks, check = data.x, data.check
+    assert isinstance(blocks, Blocks)
+    assert check is not None
+    inner = random.fold_in(key, 1 + epoch)
+    groups = pools(plan, key, blocks, epoch)
+    sizes = [sum(blocks.sizes[b] for b in group) for group in groups]
+    room = max(sizes) + plan.batch
+    calls = min(plan.together, -(-room // plan.batch))
+    wanted, behind = done * plan.batch, 0
+    left: tuple[Any, ...] | None = None  # rows that do not fill a batch
+    for number, (group, rows) in enumerate(zip(groups, sizes)):
+        behind += rows
+        if behind <= wanted:
+            continue
+        order = random.permutations(inner, number, 1, rows)[0] if plan.order == "shuffle" else np.arange(rows)
+        read = [check(*blocks.read(b)) for b in group if blocks.sizes[b]]
+        if left is not None:
+            order = np.concatenate([np.arange(len(left[0])), order + len(left[0])])
+            read.insert(0, left)
+        else:
+            order = order[max(0, wanted - (behind - rows)) :]
+        x, y, weights = whole = tuple(_stacked(pieces, room) for pieces in zip(*read))
+        first, full = (behind - len(order)) // plan.batch, len(order) // plan.batch
+        for part in plan.parts(first + full, first):
+            steps = np.zeros((calls, plan.batch), dtype=np.int64)
+            some = order[(part.start - first) * plan.batch : (part.stop - first) * plan.batch]
+            steps.reshape(-1)[: len(some)] = some
+            yield Call(steps, part.stop - part.start, Data(x, y, weights))
+        rest = order[full * plan.batch :]
+        left = tuple(None if a is None else a[rest] for a in whole) if len(rest) else None
+    if left is not None:
+        yield Call(None, 1, Data(*left[:3]))
+
+
+def _stacked(pieces: Sequence[Any], room: int) -> np.ndarray | None:
+    """Pieces one under the other, and zeros up to so many rows."""
+    if pieces[0] is None:
+        return None
+    made = np.zeros((room, *pieces[0].shape[1:]), dtype=pieces[0].dtype)
+    start = 0
+    for piece in pieces:
+        made[start : start + len(piece)] = piece
+        start += len(piece)
+    return made
+
+
+def _streamed(plan: Plan, data: Data, epoch: int, done: int) -> Iterator[Call]:
+    """Of batches as they come: those of one shape that come together are run in one call."""
+    stream, check = data.x, data.check
+    assert isinstance(stream, Stream)
+    assert check is not None
+    group: list[Any] = []
+    step = done
+
+    def call() -> Call:
+        batches = group.copy()
+        group.clear()
+        if len(batches) == 1:
+            return Call(None, 1, Data(*batches[0]))
+        rows = len(batches[0][0])
+        x, y, weights = (None if parts[0] is None else _joined(parts) for parts in zip(*batches))
+        return Call(np.arange(rows * len(batches)).reshape(len(batches), rows), len(batches), Data(x, y, weights))
+
+    for batch in itertools.islice(stream.epoch(epoch), done, plan.batches):
+        checked = check(*batch)
+        if group and _shapes(checked) != _shapes(group[0]):
+            yield call()
+        group.append(checked)
+        step += 1
+        numbers = len(group) * math.prod(checked[0].shape)
+        if numbers >= SOURCED or any(step % every == 0 for every in (plan.longest, *plan.pauses)):
+            yield call()
+    if group:
+        yield call()
+
+
+def columns(data: Data) -> int:
+    """Of a row."""
+    return int(data.x.columns if isinstance(data.x, Blocks) else data.x.shape[1])
+
+
+def count_parts(data: Data, rows: int) -> int:
+    """How many parts `parts_of` makes; an array lies there as a whole."""
+    sizes = data.x.sizes if isinstance(data.x, Blocks) else () if is_array(data.x) else data.x.shape[:1]
+    return sum(-(-size // rows) for size in sizes) or 1
+
+
+def _shapes(batch: Sequence[Any]) -> list[Any]:
+    return [None if a is None else (a.shape, a.dtype) for a in batch]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return array_namespace(parts[0]).concat(parts, axis=0)
+
+
+def _sent(backend: Backend, calls: Iterator[Call]) -> Iterator[Call]:
+    """The calls with their data on the backend: made, and sent there, while the one before is computed on."""
+
+    def send(call: Call) -> tuple[Call, list[Any]]:
+        return call, [None if a is None else backend.send(a) for a in (call.data.x, call.data.y, call.data.weights)]
+
+    for call, sent in ahead(map(send, calls)):
+        yield call._replace(data=Data(*(None if claim is None else claim() for claim in sent)))
+
+
+def parts_of(backend: Backend, data: Data, rows: int) -> Iterator[Data]:
+    """All rows on the backend, some at a time: ``rows`` of those that can be had in any order, else a block or a batch."""
+    if isinstance(data.x, (Blocks, Stream)):
+        assert data.check is not None
+        read = map(data.x.read, range(len(data.x.sizes))) if isinstance(data.x, Blocks) else data.x.epoch(0)
+        for block in (data.check(*b) for b in read if len(b[0])):
+            for some in in_chunks(len(block[0]), rows):
+                yield Data(*(None if a is None else backend.asarray(a[some, ...]) for a in block))
+        return
+    for some in in_chunks(data.x.shape[0], rows):
+        weights = None if data.weights is None else data.weights[some]
+        yield Data(backend.asarray(some_rows(data.x, some)), data.y[some, ...], weights)
 
 
 def in_chunks(rows: int, size: int) -> Iterator[slice]:

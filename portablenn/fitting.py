@@ -25,6 +25,7 @@ from .history import History
 from .lbfgs import Search
 from .model import State
 from .optimizers import LBFGS
+from .sources import Blocks, Stream
 from .tensors import ModelFileError
 from .training import Run, Standing, Task, minimized, stepped
 
@@ -320,7 +321,7 @@ class Fitting:
 
 
 def fingerprint(parts: Sequence[Any]) -> list[Any]:
-    """Shape, dtype and the checksum of some rows, spread evenly, of each array, source or None.
+    """Shape, dtype and the checksum of some rows, spread evenly, of each array, source or None; of blocks of the first.
 
     Examples
     --------
@@ -331,6 +332,13 @@ def fingerprint(parts: Sequence[Any]) -> list[Any]:
     for part in parts:
         if part is None:
             found.append(None)
+            continue
+        if isinstance(part, Stream):
+            found.append(["batches", fingerprint(part.first)])
+            continue
+        if isinstance(part, Blocks):
+            first = next(i for i, size in enumerate(part.sizes) if size)
+            found.append([list(part.sizes), part.columns, fingerprint(part.read(first))])
             continue
         rows = np.unique(np.linspace(0, part.shape[0] - 1, SEEN).astype(np.int64))
         some = np.stack([to_numpy(part[int(i), ...]) for i in rows]) if is_array(part) else part.take(rows)

@@ -8,26 +8,25 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import activations, checks, losses, model_file, optimizers, random
-from .arrays import array_namespace, array_type, device_of, is_array, to_numpy
-from .backend import NUMPY, Backend, BackendError, OutOfMemoryError
+from . import activations, checks, intake, losses, model_file, optimizers, random
+from .arrays import array_namespace, device_of, is_array, to_numpy
+from .backend import NUMPY, Backend, BackendError
 from .callbacks import Callback, Progress
 from .choosing import get_backend
-from .feeding import WORK_A_CALL, Data, Plan, in_chunks
+from .feeding import WORK_A_CALL, Data, Plan, in_chunks, parts_of
 from .fitting import Fitting
 from .history import History
 from .layers import Dense, layer_names
 from .layout import Layout
 from .model import Model, State, accepted, initial_values
 from .program.ir import Array
-from .sources import Source, some_rows
+from .sources import Blocks, some_rows
 from .training import Task, compiled
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Network:
         self.seed = seed
         self.layers = tuple(_checked_layers(layers))
         self.backend = get_backend(backend)
-        self._settled = not _is_auto(backend)
+        self.settled = not _is_auto(backend)
         named = tuple(zip(layer_names(self.layers), self.layers, strict=True))
         params, statistics, self._widths = initial_values(named, self.inputs, seed, self.dtype)
         self.model = Model(
@@ -244,7 +243,7 @@ class Network:
         <backend numpy>
         """
         self._move(get_backend(backend))
-        self._settled = not _is_auto(backend)
+        self.settled = not _is_auto(backend)
         return self
 
     def snapshot(self, state: Any = None) -> State:
@@ -323,7 +322,7 @@ class Network:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         epochs: int = 1,
         batch_size: int | None = 32,
         order: str | Callable[[int], Any] = "shuffle",
@@ -342,19 +341,22 @@ class Network:
         ----------
         X
             (rows, inputs), finite real numbers of any dtype and any library; or a sparse matrix of SciPy's, which is made
-            dense some rows at a time.
+            dense some rows at a time. Without y: what has targets with its rows, `data.Rows` and other blocks (see
+            `sources.Blocks`), of which some are in memory at a time; an iterable of batches (X, y) or (X, y, weights), such as
+            a PyTorch DataLoader; or a function of the epoch's number that returns one.
         y
             (rows,) or (rows, outputs), of the same library as X: class numbers from 0 or rows of 0 and 1 for losses of
             classes, values for the others.
         epochs
             How often to go through the rows.
         batch_size
-            Rows a step; None for all of them.
+            Rows a step; None for all of them. An iterable of batches decides by itself.
         order
             "shuffle" (a new permutation each epoch), "sequential", or "random" (each batch drawn with replacement). Or a
             function of the epoch's number, from 0, that returns the row numbers in their order, as many as there are rows.
+            Of blocks the order is shuffled, and then the rows of some at a time.
         validation_data
-            (X, y) or (X, y, weights) to be evaluated after each epoch.
+            (X, y) or (X, y, weights), blocks, or an iterable of batches, to be evaluated after each epoch.
         validation_split
             Else this share of the rows, chosen by the seed, is set apart for that.
         sample_weight
@@ -366,7 +368,8 @@ class Network:
         verbose
             Write a line an epoch.
         steps_per_epoch
-            With order "random", how many batches make an epoch; None for as many as it takes for all rows.
+            With order "random", how many batches make an epoch; None for as many as it takes for all rows. Of an iterable of
+            batches, how many are taken at most.
         resume
             A folder that `callbacks.Checkpoint` wrote to: go on from the newest checkpoint there, bit for bit as if the
             training had never ended, up to ``epochs`` in all. Give everything else as it was given then. An empty or missing
@@ -396,40 +399,36 @@ class Network:
             raise ValueError("validation_data and validation_split are two ways to say the same: give one")
         if steps_per_epoch is not None:
             steps_per_epoch = checks.whole(steps_per_epoch, "steps_per_epoch", 1)
-            if order != "random":
-                raise ValueError(f'steps_per_epoch goes with order="random": with {order!r} an epoch is all rows')
         speakers = [*checks.callbacks(callbacks), *([Progress()] if verbose else [])]
         full_batch = isinstance(self.optimizer, optimizers.LBFGS)
-        x, target, weights, labels = self._checked(X, y, sample_weight, class_weight)
-        held_out = None
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-                raise ValueError("validation_data is (X, y) or (X, y, weights)")
-            vx, vy, *rest = validation_data
-            held_out = self._checked(vx, vy, rest[0] if rest else None, None, "validation_data")[:3]
-        backend = self._home(x)
-        batch = x.shape[0] if batch_size is None or full_batch else min(batch_size, x.shape[0])
-        with self._memory_told(backend, x, target, weights, batch):
-            data = self._data(backend, x, target, weights)
+        given = intake.take(self, X, y, sample_weight, class_weight)
+        held_out = None if validation_data is None else intake.take_validation(self, validation_data)
+        intake.together(given, self.optimizer, epochs, batch_size, order, validation_split, steps_per_epoch)
+        backend = given.home(self)
+        batch = given.rows if batch_size is None or full_batch else min(batch_size, given.rows)
+        with intake.memory_told(self, backend, given, batch):
+            given = given.on(backend, self.dtype)
             rows: np.ndarray | None = None
-            if validation_split:
-                rows, apart = self._split(x.shape[0], validation_split)
-                held_out = _taken(backend, data, apart)
+            if validation_split and given.check is not None:
+                given, held_out = given.split_blocks(self.seed, validation_split)
+            elif validation_split:
+                rows, apart = intake.set_apart(self.seed, given.rows, validation_split)
+                held_out = given.some(backend, apart)
                 if full_batch or batch_size is None:
-                    data, rows = Data(*_taken(backend, data, rows)), None
-            validation = None if held_out is None else self._data(backend, *held_out)
-            count = data.x.shape[0] if rows is None else len(rows)
+                    given, rows = given.some(backend, rows), None
+            validation = None if held_out is None else held_out.on(backend, self.dtype).data
+            count = given.rows if rows is None else len(rows)
             batch = count if batch_size is None or full_batch else min(batch_size, count)
             pauses = tuple({c.every_steps for c in speakers if getattr(c, "every_steps", None)})
-            longest = max(1, int(WORK_A_CALL / (6 * batch * max(1, self.parameter_count))))
+            longest = max(1, int(WORK_A_CALL / (6 * max(1, batch) * max(1, self.parameter_count))))
             of_epoch = batch * steps_per_epoch if steps_per_epoch else count
-            plan = Plan(rows, count, batch, order, of_epoch, pauses, longest)
+            plan = Plan(rows, count, batch, order, of_epoch, pauses, longest, steps_per_epoch)
             before = dict(self.__dict__)
             try:
                 self._move(backend)
-                self.labels, self.multilabel = labels or self.labels, self._has_several_labels(data.y)
+                self.labels, self.multilabel = given.labels or self.labels, given.several
                 self.history = History()
-                task = Task(self.model, backend, data, plan, self.seed, self._keys(), self._kernels())
+                task = Task(self.model, backend, given.data, plan, self.seed, self._keys(), self._kernels())
                 evaluate = None if validation is None else partial(self._evaluated, validation)
                 self.training = Fitting(self, task, epochs, evaluate, speakers)
                 return self.training.run(resume)
@@ -484,27 +483,34 @@ class Network:
             probability = xp.concat([1.0 - probability, probability], axis=1)
         return self._back(probability, X)
 
-    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
-        """The loss, and for losses of classes the accuracy: {"loss": …, "accuracy": …}."""
-        x, target, weights, _ = self._checked(X, y, sample_weight, None)
-        return self._evaluated(self._data(self.backend, x, target, weights))
+    def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
+        """The loss, and for losses of classes the accuracy: {"loss": …, "accuracy": …}; X and y as ``fit`` takes them."""
+        return self._evaluated(intake.take(self, X, y, sample_weight).on(self.backend, self.dtype).data)
 
     def _raw(self, X: Any) -> Array:
-        x = self._here(self.backend, checks.inputs(X, self.inputs, self.dtype))
         parts = []
-        for rows in in_chunks(x.shape[0], CHUNK):
-            part = self.backend.asarray(some_rows(x, rows))
+        for part in self._rows(X):
             run = compiled(self.model, self.backend, self.model.forward, self.state.theta, self.state.statistics, part)
             parts.append(run(self.state.theta, self.state.statistics, part)[0])
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
 
+    def _rows(self, X: Any) -> Iterator[Array]:
+        """Rows on the backend, some at a time."""
+        if isinstance(X, Blocks):
+            for block in range(len(X.sizes)):
+                yield from self._rows(X.read(block)[0]) if X.sizes[block] else ()
+            return
+        x = checks.inputs(X, self.inputs, self.dtype)
+        x = self.backend.asarray(x) if is_array(x) else x  # what comes from a source comes later
+        for rows in in_chunks(x.shape[0], CHUNK):
+            yield self.backend.asarray(some_rows(x, rows))
+
     def _evaluated(self, data: Data) -> dict[str, float]:
         sums = []
-        for rows in in_chunks(data.x.shape[0], CHUNK):
-            weights = None if data.weights is None else data.weights[rows]
-            part = (self.backend.asarray(some_rows(data.x, rows)), data.y[rows, ...], weights)
-            run = compiled(self.model, self.backend, self.model.evaluated, *self.state[::2], *part)
-            sums.append((rows.stop - rows.start, weights, *run(*self.state[::2], *part)))
+        for part in parts_of(self.backend, data, CHUNK):
+            arrays = part.x, part.y, part.weights
+            run = compiled(self.model, self.backend, self.model.evaluated, *self.state[::2], *arrays)
+            sums.append((part.x.shape[0], part.weights, *run(*self.state[::2], *arrays)))
         sizes = np.asarray([float(self.backend.xp.sum(w)) if w is not None else float(n) for n, w, *_ in sums])
         means = np.asarray([float(loss) for _, _, loss, _ in sums])
         mean = self.loss.reduction == "mean"
@@ -514,67 +520,6 @@ class Network:
         return results
 
     # Between the caller's arrays and the network's
-
-    def _checked(
-        self, X: Any, y: Any, sample_weight: Any, class_weight: Any, where: str = ""
-    ) -> tuple[Array, Array, Array | None, tuple[int, int] | None]:
-        """What was handed in, checked, still where it was; class weights have become weights of rows."""
-        prefix = f"{where} " if where else ""
-        x = checks.inputs(X, self.inputs, self.dtype, f"{prefix}X")
-        given = {"y": y} if sample_weight is None else {"y": y, "sample_weight": sample_weight}
-        checks.one_library(x, given)
-        rows = x.shape[0]
-        target, labels = checks.targets(y, rows, self.outputs, self.loss, self.dtype, f"{prefix}y")
-        weights = None if sample_weight is None else checks.weights(sample_weight, rows, f"{prefix}sample_weight")
-        if class_weight is not None:
-            if self.loss.targets != "classes" or target.ndim != 1:
-                raise ValueError("class_weight is for losses of classes with one label a row: use sample_weight")
-            count = max(self.outputs, 2)
-            table = checks.class_weights(class_weight, target, count, labels)
-            by_class = table[to_numpy(target).astype(np.int64)]
-            weights = by_class if weights is None else by_class * to_numpy(weights)
-        return x, target, weights, labels
-
-    def _has_several_labels(self, y: Array) -> bool:
-        """Whether rows of 0 and 1 say more than which one class a row has."""
-        if self.loss.targets != "classes" or self.loss.exclusive or y.ndim == 1:
-            return False
-        xp = array_namespace(y)
-        return bool(xp.any(xp.sum(xp.astype(y, xp.float32), axis=1) != 1.0))
-
-    def _home(self, x: Array) -> Backend:
-        """Where to train: where the network was told to be, else where the data are."""
-        return self.backend if self._settled or not is_array(x) or isinstance(x, np.ndarray) else get_backend(x)
-
-    def _data(self, backend: Backend, x: Array, y: Array, weights: Array | None) -> Data:
-        moved = None if weights is None else backend.asarray(weights, self.dtype)
-        return Data(self._here(backend, x), backend.asarray(y), moved)
-
-    @staticmethod
-    def _here(backend: Backend, x: Array | Source) -> Array | Source:
-        """An array on the backend; what comes from a source comes later."""
-        return backend.asarray(x) if is_array(x) else x
-
-    def _split(self, rows: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """The rows to train on and the rows set apart, in order; the same at each call of fit."""
-        apart = max(1, round(rows * share))
-        if apart >= rows:
-            raise ValueError(f"validation_split={share} of {rows} rows leaves none to train on")
-        permuted = random.permutations(random.new_key(self.seed, random.SPLIT), 0, 1, rows)[0]
-        return np.sort(permuted[apart:]), np.sort(permuted[:apart])
-
-    @contextmanager
-    def _memory_told(self, backend: Backend, x: Array, y: Array, weights: Array | None, batch: int) -> Iterator[None]:
-        """Say what takes how much where the device's memory does not suffice."""
-        try:
-            yield
-        except Exception as error:
-            if not backend.is_out_of_memory(error) or not is_array(x):
-                raise
-            from .memory import Demand
-
-            types = (array_type(x), array_type(y), None if weights is None else array_type(weights))
-            raise OutOfMemoryError(Demand(self.model, types, batch).told(backend, error)) from error
 
     def _placed(self, state: State, backend: Backend | None = None) -> State:
         """A copy of the state on a backend, in the network's dtype."""
@@ -701,11 +646,3 @@ def _checked_layers(layers: Sequence[Any]) -> Iterator[Any]:
 
 def _vector(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0), *(a.reshape(-1) for a in arrays.values())])
-
-
-def _taken(backend: Backend, data: Data, rows: np.ndarray) -> tuple[Array, Array, Array | None]:
-    xp = backend.xp
-    index = backend.indices(rows)
-    weights = None if data.weights is None else xp.take(data.weights, index, axis=0)
-    x = xp.take(data.x, index, axis=0) if is_array(data.x) else data.x.part(rows)
-    return x, xp.take(data.y, index, axis=0), weights

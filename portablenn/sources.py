@@ -1,12 +1,14 @@
-"""Rows that are made as they are wanted: of SciPy's sparse matrices, which would not fit into memory as a whole.
+"""Rows that do not lie in memory as a whole: made as they are wanted, read block by block, or handed over batch by batch.
 
 Requires nothing: a sparse matrix brings its own methods.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -86,3 +88,121 @@ def some_rows(x: Array | Source, rows: slice) -> Array:
     if is_array(x):
         return x[rows, :]  # type: ignore[index]
     return x.take(np.arange(rows.start, rows.stop))
+
+
+Block = tuple[Any, Any, Any]
+"""Rows, (n, columns), targets, (n,) or (n, outputs), and weights, (n,) or None."""
+
+
+@runtime_checkable
+class Blocks(Protocol):
+    """Rows with their targets in blocks, of which some are in memory at a time.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        The rows of each block.
+    columns : int
+        Of a row.
+    """
+
+    sizes: tuple[int, ...]
+    columns: int
+
+    def read(self, block: int) -> Block:
+        """The rows of a block, by its number, their targets, and their weights or None."""
+
+
+class Stream:
+    """Batches as they come: (rows, targets) or (rows, targets, weights) each.
+
+    Parameters
+    ----------
+    batches
+        Something to iterate over, once an epoch, such as a PyTorch DataLoader; or a function of the epoch's number, from 0,
+        that returns such; or a generator, for a single epoch.
+
+    Examples
+    --------
+    >>> stream = Stream([(np.zeros((2, 1)), np.zeros(2))])
+    >>> stream.first[0].shape, [x.shape for x, *_ in stream.epoch(0)]
+    ((2, 1), [(2, 1)])
+    """
+
+    def __init__(self, batches: Iterable[Any] | Callable[[int], Iterable[Any]]) -> None:
+        self._function = batches if callable(batches) else None
+        self._batches = None if callable(batches) else batches
+        self._begun: Iterator[Any] | None = None
+        self._used_up = False
+        self.first = self._first()
+
+    @property
+    def once(self) -> bool:
+        """Whether it can be gone through a single time."""
+        return self._batches is not None and iter(self._batches) is self._batches
+
+    def _first(self) -> Block:
+        """The first batch, which the first epoch will hand out again."""
+        iterator = self._begin(0)
+        try:
+            first = next(iterator)
+        except StopIteration:
+            raise ValueError("there is no batch to train on: the iterable is empty") from None
+        self._begun = itertools.chain([first], iterator)
+        return _as_block(first)
+
+    def _begin(self, epoch: int) -> Iterator[Any]:
+        if self._function is not None:
+            return iter(self._function(epoch))
+        assert self._batches is not None
+        return iter(self._batches)
+
+    def epoch(self, number: int) -> Iterator[Block]:
+        """The batches of an epoch."""
+        begun, self._begun = self._begun, None
+        if begun is not None and self._function is not None and number != 0:
+            begun = None
+        if begun is None and self.once:
+            raise ValueError(
+                "a generator ends after one epoch: hand over a function of the epoch's number that returns one, or a list"
+            )
+        return map(_as_block, self._begin(number) if begun is None else begun)
+
+
+def _as_block(batch: Any) -> Block:
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise ValueError(f"a batch is (X, y) or (X, y, weights), found {type(batch).__name__}")
+    x, y, *rest = batch
+    return x, y, rest[0] if rest else None
+
+
+@dataclass(frozen=True)
+class SomeRows:
+    """Some rows of each block of others.
+
+    Examples
+    --------
+    >>> from portablenn.data import Rows
+    >>> part = SomeRows(Rows(np.eye(3), np.arange(3)), (np.asarray([0, 2]),))
+    >>> part.sizes, part.read(0)[1].tolist()
+    ((2,), [0, 2])
+    """
+
+    blocks: Blocks
+    rows: tuple[np.ndarray, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """See `Blocks`."""
+        return tuple(len(rows) for rows in self.rows)
+
+    @property
+    def columns(self) -> int:
+        """See `Blocks`."""
+        return self.blocks.columns
+
+    def read(self, block: int) -> Block:
+        """See `Blocks`."""
+        x, y, weights = self.blocks.read(block)
+        rows = self.rows[block]
+        return x[rows], y[rows], None if weights is None else weights[rows]

@@ -15,12 +15,11 @@ import numpy as np
 from . import lbfgs, random
 from .arrays import array_type, is_array
 from .backend import Backend
-from .feeding import SOURCED, Call, Data, Plan, calls_of_epoch, epochs_at_once, in_chunks
+from .feeding import SOURCED, Call, Data, Plan, calls_of_epoch, columns, count_parts, epochs_at_once, parts_of
 from .model import Batches, Model, State
 from .optimizers import LBFGS
 from .program.ir import Array, ArrayType, DType, Program
 from .program.trace import trace
-from .sources import some_rows
 from .transforms import hashable, prepared, program_cache
 from .trees import Structure, flatten, unflatten
 
@@ -224,14 +223,14 @@ def stepped(task: Task, standing: Standing, epochs: int, watched: bool) -> Itera
         return losses, call.rows
 
     while epoch < last:
-        if not watched and not done and is_array(task.data.x) and plan.steps <= plan.longest:
+        if not watched and not done and is_array(task.data.x) and plan.epoch <= plan.longest * plan.batch:
             together = max(1, min(last - epoch, ROWS_A_CALL // plan.epoch))
             losses = [run(call) for call in epochs_at_once(plan, key, task.data, epoch, together)]
             epoch += together
             yield Run(Standing(state, epoch, step, 0, ", ".join(ways)), losses, together)
             state = task.state or state
             continue
-        calls = calls_of_epoch(plan, key, task.backend, task.data, epoch, step - done, done)
+        calls = calls_of_epoch(plan, key, task.backend, task.data, epoch, done)
         for call, is_last in _with_last(calls):
             losses = [run(call)]
             epoch, done = (epoch + 1, 0) if is_last else (epoch, done + call.steps)
@@ -249,24 +248,30 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
     model, backend, optimizer = task.model, task.backend, task.model.optimizer
     assert isinstance(optimizer, LBFGS)
     (start, _, statistics), epoch, step = standing.state, standing.epochs, standing.steps
-    total, found, rows = task.weight(task.data), statistics, task.plan.count
+    found, rows = statistics, task.plan.count
+    some = max(1, SOURCED // columns(task.data))
+    parts = count_parts(task.data, some)
     known: dict[tuple[int, ...], Callable[..., Any]] = {}
 
     def objective(theta: Array) -> tuple[float, Array]:
         nonlocal found
         task.evaluations += 1
-        loss, gradient = 0.0, None
-        for data, parts in _parts(task):
+        loss, gradient, weight = 0.0, None, 0.0
+        for data in [task.data] if is_array(task.data.x) else parts_of(backend, task.data, some):
             kernels = task.kernels / float(parts) if optimizer.shared and task.kernels is not None else task.kernels
             batches = task.batches(data, None, step)
             arguments = (statistics, batches, kernels, batches.first_step)
             if data.x.shape not in known:
                 known[data.x.shape] = compiled(model, backend, model.penalized_objective, theta, *arguments)
             one, slope, found = known[data.x.shape](theta, *arguments)
-            share = 1.0 if parts == 1 else task.weight(data) / total
-            loss += float(one) * share
-            gradient = slope * share if gradient is None else gradient + slope * share
-        return loss, gradient
+            if parts == 1:
+                return float(one), slope
+            own = task.weight(data)
+            loss, weight = loss + float(one) * own, weight + own
+            gradient = slope * own if gradient is None else gradient + slope * own
+        assert gradient is not None
+        total = weight if model.loss.reduction == "mean" else 1.0
+        return loss / total, gradient / total
 
     for search in lbfgs.minimize(
         backend.xp,
@@ -287,18 +292,6 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
         yield Run(Standing(state, epoch, step, search=search), [(np.asarray([search.loss]), rows)], 1)
         if optimizer.budget is not None and task.evaluations > optimizer.budget:
             return
-
-
-def _parts(task: Task) -> Iterator[tuple[Data, int]]:
-    """All rows, or as many as are taken from a source at a time; and how many parts there are."""
-    data, some = task.data, max(1, SOURCED // task.data.x.shape[1])
-    if is_array(data.x):
-        yield data, 1
-        return
-    slices = list(in_chunks(data.x.shape[0], some))
-    for rows in slices:
-        weights = None if data.weights is None else data.weights[rows]
-        yield Data(task.backend.asarray(some_rows(data.x, rows)), data.y[rows, ...], weights), len(slices)
 
 
 def _with_last(calls: Iterator[Call]) -> Iterator[tuple[Call, bool]]:

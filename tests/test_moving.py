@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
+from portablenn import intake
 from portablenn.arrays import to_numpy
 from portablenn.callbacks import Callback
 
@@ -277,14 +278,14 @@ def test_full_batches_are_not_told_of_smaller_ones() -> None:
     error = MemoryError()
     with (
         pytest.raises(pnn.OutOfMemoryError, match="What helps: an optimizer that takes batches"),
-        net._memory_told(net.backend, X, Y, None, 50),
+        intake.memory_told(net, net.backend, intake.take(net, X, Y), 50),
     ):
         raise error
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     net = _net("numpy")
-    with pytest.raises(RuntimeError, match="^other$"), net._memory_told(net.backend, X, Y, None, 50):
+    with pytest.raises(RuntimeError, match="^other$"), intake.memory_told(net, net.backend, intake.take(net, X, Y), 50):
         raise RuntimeError("other")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn import losses, random
+from portablenn import intake, losses, random
 from portablenn.arrays import to_numpy
 from portablenn.callbacks import Callback
 
@@ -122,7 +122,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_rows() -> None:
 def test_validation_rows_are_not_trained_on() -> None:
     X, y = _blobs(40)
     net = pnn.mlp([2, 3], loss="softmax_cross_entropy")
-    rows, apart = net._split(40, 0.25)
+    rows, apart = intake.set_apart(net.seed, 40, 0.25)
     assert (len(rows), len(apart)) == (30, 10)
     np.testing.assert_array_equal(np.sort(np.concatenate([rows, apart])), np.arange(40))
     spoilt = X.copy()

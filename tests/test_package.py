@@ -78,7 +78,7 @@ def test_every_public_name_is_there_and_has_a_docstring() -> None:
 
 
 OPTIONAL = {
-    "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "progress": {"rich"}, "data": {"sklearn"},
+    "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "progress": {"rich"}, "digits": {"sklearn"},
     "tensors": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
     "pictures": {"IPython", "matplotlib"},
 }  # fmt: skip

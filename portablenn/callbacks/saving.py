@@ -25,7 +25,7 @@ class Checkpoint(Callback):
     folder
         Made if need be; of one training alone.
     every_steps
-        A checkpoint after each so many steps of the network.
+        A checkpoint after so many steps, counted from the begin of each epoch (so that calls have few sizes).
     every_epochs
         After each so many epochs; None for 1, or for never if ``every_steps`` is given.
     keep
@@ -55,17 +55,20 @@ class Checkpoint(Callback):
         if every_steps is None and every_epochs is None:
             self.every_epochs = 1
         self.keep = whole(keep, "keep", 1)
+        self._written = 0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
         """Make the folder, and see that it can be written to."""
         checkpoint.prepare(self.folder)
+        self._written = network.steps
 
     def on_pause(self, network: Any, training: Any) -> None:
         """Write, if it is time."""
         if training.ended and training.state_replaced:
             return  # such as by StopOnNaN: there is no step that this state stands at
         standing = training.standing
-        by_steps = self.every_steps is not None and standing.steps % self.every_steps == 0
+        by_steps = self.every_steps is not None and standing.steps - self._written >= self.every_steps
         by_epochs = self.every_epochs is not None and not standing.done and training.epoch % self.every_epochs == 0
         if by_steps or by_epochs or training.ended or training.epoch == training.epochs:
+            self._written = standing.steps
             checkpoint.write(self.folder, standing.steps, training.snapshot(), self.keep)

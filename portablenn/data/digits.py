@@ -1,4 +1,4 @@
-"""Data: the IDX files of MNIST, and scikit-learn's digits in their place.
+"""Digits: the IDX files of MNIST, and scikit-learn's digits in their place.
 
 Requires nothing but NumPy to read IDX; scikit-learn for its bundled digits.
 """
