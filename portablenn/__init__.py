@@ -18,6 +18,20 @@ from .transforms import compile, grad, program_cache, value_and_grad
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str) -> object:
+    """Parts that need a package of their own, or cost an import more than most use."""
+    import importlib
+
+    if name in ("data", "onnx", "plots", "report", "tables", "weights"):
+        return importlib.import_module(f".{name}", __name__)
+    if name in ("TableModel", "TableError"):
+        return getattr(importlib.import_module(".tables", __name__), name)
+    if name in ("LearningRates", "find_learning_rate"):
+        return getattr(importlib.import_module(".rate_finder", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "LBFGS",
     "SGD",

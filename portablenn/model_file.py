@@ -50,7 +50,8 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any],
     path
         The file.
     facts
-        "inputs", "layers", "loss", "optimizer", "dtype", "seed", "steps", "epochs", "labels", "multilabel".
+        "inputs", "layers", "loss", "optimizer", "dtype", "seed", "steps", "epochs", "labels", "multilabel"; and "table", what a
+        model of a table knows beside its network, or None.
     arrays
         Parameters and statistics by name.
     slots
@@ -146,14 +147,16 @@ def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tup
     """The facts, with objects made of their descriptions, and the name and shape of every array."""
     kinds: dict[str, Any] = {
         "version": int, "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int,
-        "steps": int, "epochs": int, "labels": list, "multilabel": bool,
+        "steps": int, "epochs": int, "labels": list, "multilabel": bool, "table": (dict, type(None)),
     }  # fmt: skip
     tensors.known_version(description, VERSION)
     if set(description) != set(kinds):
         raise ModelFileError(f"it describes {sorted(description)}, expected {sorted(kinds)}")
     for name, kind in kinds.items():
         value = description[name]
-        if type(value) is not kind or (kind is int and not 0 <= value < 2**64):
+        if type(value) not in (kind if isinstance(kind, tuple) else (kind,)) or (
+            kind is int and not 0 <= value < 2**64
+        ):
             raise ModelFileError(f"its {name} is {value!r}")
     if description["inputs"] < 1 or not 1 <= len(description["layers"]) <= MOST_LAYERS:
         raise ModelFileError("it has no inputs, no layers or too many")

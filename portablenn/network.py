@@ -27,6 +27,7 @@ from .layout import Layout
 from .model import Model, State, accepted, initial_values
 from .program.ir import Array
 from .sources import Blocks, some_rows
+from .tensors import ModelFileError
 from .training import Task, compiled
 
 if TYPE_CHECKING:
@@ -270,6 +271,10 @@ class Network:
 
     def save(self, path: str | Path) -> None:
         """Write the network to a safetensors file; `portablenn.load` reads it, on any backend. Requires safetensors."""
+        model_file.write(path, *self.contents())
+
+    def contents(self) -> tuple[dict[str, Any], dict[str, Array], dict[str, Array]]:
+        """What a model file holds: facts, arrays by name, and what the optimizer remembers; see `model_file.write`."""
         facts = {
             "inputs": self.inputs,
             "layers": self.layers,
@@ -281,9 +286,10 @@ class Network:
             "epochs": self.epochs,
             "labels": list(self.labels),
             "multilabel": self.multilabel,
+            "table": None,
         }
         slots = dict(zip(self.optimizer.slots, self.state.slots, strict=True))
-        model_file.write(path, facts, self.parameters | self.statistics, slots)
+        return facts, self.parameters | self.statistics, slots
 
     def summary(self) -> str:
         """A table: each layer, the shape of its output, and its parameters.
@@ -326,7 +332,7 @@ class Network:
         epochs: int = 1,
         batch_size: int | None = 32,
         order: str | Callable[[int], Any] = "shuffle",
-        validation_data: tuple[Any, ...] | None = None,
+        validation_data: Any = None,
         validation_split: float = 0.0,
         sample_weight: Any = None,
         class_weight: Any = None,
@@ -483,6 +489,23 @@ class Network:
             probability = xp.concat([1.0 - probability, probability], axis=1)
         return self._back(probability, X)
 
+    def layer_outputs(self, X: Any) -> dict[str, Array]:
+        """What each layer makes of some rows, by its name: {"dense_1": (rows, units), …}, as when predicting.
+
+        Examples
+        --------
+        >>> import portablenn as pnn
+        >>> {name: found.shape for name, found in pnn.mlp([2, 3, 1]).layer_outputs([[0.0, 1.0]]).items()}
+        {'dense_1': (1, 3), 'dense_2': (1, 1)}
+        """
+        x = self.backend.asarray(checks.as_array(checks.inputs(X, self.inputs, self.dtype), "X"))
+        found = {}
+        for last in range(1, len(self.model.layers) + 1):
+            part = replace(self.model, layers=self.model.layers[:last])
+            run = compiled(part, self.backend, part.forward, self.state.theta, self.state.statistics, x)
+            found[self.model.layers[last - 1][0]] = self._back(run(self.state.theta, self.state.statistics, x)[0], X)
+        return found
+
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """The loss, and for losses of classes the accuracy: {"loss": …, "accuracy": …}; X and y as ``fit`` takes them."""
         return self._evaluated(intake.take(self, X, y, sample_weight).on(self.backend, self.dtype).data)
@@ -585,11 +608,28 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
     <Network 2-3-1, 13 parameters, float32, numpy>
     """
     facts, arrays, slots = model_file.read(path)
+    if facts["table"] is not None:
+        raise ModelFileError(
+            f"{path} holds a model of a table, which prepares its rows: load it with portablenn.TableModel.load"
+        )
+    return of_contents(path, facts, arrays, slots, backend)
+
+
+def of_contents(
+    path: str | Path, facts: dict[str, Any], arrays: dict[str, np.ndarray], slots: dict[str, np.ndarray], backend: Any
+) -> Network:
+    """The network that `Network.contents` told of, as `model_file.read` returned it."""
     made = {name: facts[name] for name in ("layers", "inputs", "loss", "optimizer", "dtype", "seed")}
-    network = Network(**made, backend=backend)
-    network._take_over(arrays, [slots[name] for name in network.optimizer.slots])
+    home = get_backend(backend)
+    try:
+        network = Network(**made, backend="numpy")
+        network._take_over(arrays, [slots[name] for name in network.optimizer.slots])
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ModelFileError(f"{path} is no model file of portablenn: {error}") from None
     network.multilabel = facts["multilabel"]
     network.steps, network.epochs, network.labels = facts["steps"], facts["epochs"], tuple(facts["labels"])
+    network._move(home)
+    network.settled = not _is_auto(backend)
     return network
 
 

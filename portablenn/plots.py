@@ -16,17 +16,20 @@ import numpy as np
 from .arrays import to_numpy
 
 
+def _new_axes_needed() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib: pip install "portablenn[plot]"') from error
+
+
 def _new_axes(ax: Any, figsize: tuple[float, float] = (6.4, 4.0)) -> Any:
     if ax is not None:
         return ax
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "portablenn[plot]"') from error
+    _new_axes_needed()
     import matplotlib.pyplot as plt
 
-    figure: Figure = plt.figure(figsize=figsize, layout="constrained")
-    return figure.add_subplot()
+    return plt.figure(figsize=figsize, layout="constrained").add_subplot()
 
 
 def save(ax: Any, path: str | Path) -> Path:
@@ -149,6 +152,216 @@ def decision_boundary(network: Any, X: Any, y: Any, ax: Any = None) -> Any:
     ax.contourf(across, up, seen, levels=20, cmap="RdBu_r", alpha=0.5)
     ax.scatter(X[:, 0], X[:, 1], c=y, cmap="RdBu_r", edgecolors="black")
     ax.set(xlabel="first input", ylabel="second input")
+    return ax
+
+
+def learning(network: Any, X: Any, y: Any, epochs: int = 50, frames: int = 50, **fit: Any) -> Any:
+    """Train a network with two inputs and draw its boundary as it learns: an animation, ``.save("learning.gif")`` writes it.
+
+    Parameters
+    ----------
+    network, X, y
+        As `decision_boundary` has them; the network is trained.
+    epochs
+        In all.
+    frames
+        Pictures, evenly over the epochs.
+    **fit
+        What ``fit`` takes beside.
+
+    Returns
+    -------
+    matplotlib.animation.FuncAnimation
+    """
+    from .callbacks import Callback
+
+    ax = _new_axes(None, (5.0, 4.4))
+    from matplotlib.animation import FuncAnimation
+
+    states, every = [(0, network.snapshot())], max(1, epochs // frames)
+
+    class Keep(Callback):
+        def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+            if epoch % every == 0 or epoch == epochs:
+                states.append((epoch, network.snapshot()))
+
+    network.fit(X, y, epochs=epochs, callbacks=[*fit.pop("callbacks", ()), Keep()], **fit)
+    last = network.snapshot()
+
+    def draw(frame: int) -> list[Any]:
+        epoch, state = states[frame]
+        network.restore(state)
+        ax.clear()
+        decision_boundary(network, X, y, ax)
+        ax.set_title(f"epoch {epoch}", fontsize=10)
+        network.restore(last)
+        return list(ax.get_children())
+
+    return FuncAnimation(ax.figure, draw, frames=len(states), interval=100)
+
+
+def activations(network: Any, row: Any, axes: Any = None) -> Any:
+    """What each layer makes of one row: its outputs as bars, layer under layer.
+
+    Parameters
+    ----------
+    network
+        Whose layers are looked at.
+    row
+        (inputs,).
+    axes
+        An array of axes, one a layer that has units; None for new ones.
+
+    Returns
+    -------
+    ndarray of axes
+    """
+    outputs = network.layer_outputs(np.asarray(to_numpy(row)).reshape(1, -1))
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        _new_axes_needed()
+        size = (6.4, 1.5 * len(outputs) + 0.3)
+        _, axes = plt.subplots(len(outputs), 1, figsize=size, layout="constrained", squeeze=False)
+    for ax, (name, values) in zip(np.asarray(axes).flat, outputs.items()):
+        seen = to_numpy(values)[0]
+        ax.bar(range(len(seen)), seen, color=["#1a7f37" if v > 0 else "#b2182b" for v in seen])
+        ax.axhline(0.0, color="gray", linewidth=0.8)
+        ax.set_title(f"{name}: {len(seen)} outputs", fontsize=9, loc="left")
+        ax.set_xticks(range(len(seen)) if len(seen) <= 20 else [])
+    return axes
+
+
+def diagram(network: Any, most: int = 16, ax: Any = None) -> Any:
+    """The network as circles and lines: each weight a line, green if positive, red if negative, wide if large.
+
+    Parameters
+    ----------
+    network
+        Of dense layers, at least one.
+    most
+        Of wider layers only so many units are drawn.
+    ax
+        None for new axes.
+    """
+    kernels = [to_numpy(v) for name, v in network.parameters.items() if name.endswith(".kernel")]
+    if not kernels:
+        raise ValueError("a diagram is of dense layers and this network has none")
+    ax = _new_axes(ax, (2.2 * len(kernels) + 2.0, 4.4))
+    from matplotlib.collections import LineCollection
+
+    widths = [kernels[0].shape[0], *(k.shape[1] for k in kernels)]
+    names = ["input", *(name.removesuffix(".kernel") for name in network.parameters if name.endswith(".kernel"))]
+    shown = [_shown(width, most) for width in widths]
+    places = [np.linspace(1.0, 0.0, len(units)) if len(units) > 1 else np.asarray([0.5]) for units in shown]
+    for level, kernel in enumerate(kernels):
+        bound = float(np.abs(kernel).max()) or 1.0
+        lines, colours, sizes = [], [], []
+        for i, a in enumerate(shown[level]):
+            for j, b in enumerate(shown[level + 1]):
+                weight = float(kernel[a, b]) / bound
+                lines.append([(level, places[level][i]), (level + 1, places[level + 1][j])])
+                colours.append(
+                    (*((0.10, 0.50, 0.22) if weight > 0 else (0.70, 0.09, 0.17)), min(1.0, 0.1 + abs(weight)))
+                )
+                sizes.append(2.5 * abs(weight))
+        ax.add_collection(LineCollection(lines, colors=colours, linewidths=sizes, zorder=1))
+    for level, (units, up) in enumerate(zip(shown, places)):
+        ax.scatter([level] * len(units), up, s=90, color="white", edgecolors="gray", zorder=2)
+        more = widths[level] - len(units)
+        ax.text(
+            level,
+            -0.12,
+            f"{names[level]}\n{widths[level]}" + (f", {more} not shown" if more else ""),
+            ha="center",
+            va="top",
+            fontsize=8,
+        )
+    ax.set(xlim=(-0.5, len(kernels) + 0.5), ylim=(-0.32, 1.08))
+    ax.axis("off")
+    return ax
+
+
+def _shown(width: int, most: int) -> np.ndarray:
+    return np.arange(width) if width <= most else np.unique(np.linspace(0, width - 1, most).astype(int))
+
+
+def learning_rates(found: Any, ax: Any = None) -> Any:
+    """The loss over the learning rate, as `portablenn.find_learning_rate` found it, and what it suggests."""
+    ax = _new_axes(ax)
+    ax.plot(found.rates, found.losses, color="tab:gray", alpha=0.5, linewidth=1, label="loss of a batch")
+    ax.plot(found.rates, found.smoothed, color="tab:blue", label="smoothed")
+    ax.axvline(found.suggestion, color="#1a7f37", linestyle="--", label=f"suggested: {found.suggestion:.2g}")
+    usual = found.smoothed[np.isfinite(found.smoothed)]
+    low, high = float(usual.min()), float(usual[: max(1, len(usual) // 2)].max())
+    ax.set(
+        xscale="log",
+        xlabel="learning rate",
+        ylabel="loss",
+        ylim=(low - 0.1 * (high - low) - 1e-9, high + 0.5 * (high - low) + 1e-9),
+    )
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return ax
+
+
+def importances(found: Mapping[str, float], most: int = 20, ax: Any = None) -> Any:
+    """Bars of what each input is worth, the largest at the top: {name: by how much a score falls without it}."""
+    names = sorted(found, key=lambda name: -found[name])[:most]
+    ax = _new_axes(ax, (6.4, 0.3 * len(names) + 1.0))
+    ax.barh(range(len(names)), [found[name] for name in names], color="#1a7f37")
+    ax.set_yticks(range(len(names)), [name if len(name) <= 30 else f"{name[:29]}…" for name in names])
+    ax.invert_yaxis()
+    ax.axvline(0.0, color="gray", linewidth=0.8)
+    ax.set(xlabel="fall of the score when its cells change places")
+    ax.grid(alpha=0.3, axis="x")
+    return ax
+
+
+def permutation_importance(
+    network: Any, X: Any, y: Any, names: Sequence[str] | None = None, repeats: int = 5, seed: int = 0, ax: Any = None
+) -> Any:
+    """By how much the accuracy (of values R²) falls when the cells of a column change places. Requires scikit-learn.
+
+    Parameters
+    ----------
+    network
+        A network, or an estimator of scikit-learn's kind.
+    X, y
+        Rows that it was not trained on, and their targets.
+    names
+        Of the columns; None for their numbers.
+    repeats, seed
+        How often each is mixed, and how.
+    ax
+        None for new axes.
+    """
+    from sklearn.inspection import permutation_importance as measured
+    from sklearn.metrics import accuracy_score, r2_score
+
+    X, y = to_numpy(X), to_numpy(y)
+    classes = getattr(getattr(network, "loss", None), "targets", "") == "classes" or hasattr(network, "classes_")
+
+    def score(estimator: Any, X: Any, y: Any) -> float:
+        found = to_numpy(estimator.predict(X))
+        return float((accuracy_score if classes else r2_score)(y, found))
+
+    if not hasattr(network, "fit"):
+        raise TypeError(f"{type(network).__name__} is no network and no estimator")
+    mean = measured(network, X, y, scoring=score, n_repeats=repeats, random_state=seed).importances_mean
+    names = list(names) if names is not None else [f"column {i}" for i in range(X.shape[1])]
+    return importances(dict(zip(names, map(float, mean), strict=True)), ax=ax)
+
+
+def predicted_values(pairs: Any, ax: Any = None) -> Any:
+    """Predictions over the truth, (rows, 2), and the line where they are equal. Requires scikit-learn."""
+    from sklearn.metrics import PredictionErrorDisplay
+
+    truth, found = np.asarray(pairs, dtype=float).T
+    ax = _new_axes(ax, (5.0, 4.6))
+    display = PredictionErrorDisplay(y_true=truth, y_pred=found)
+    display.plot(ax=ax, kind="actual_vs_predicted", scatter_kwargs={"alpha": 0.4, "s": 14, "color": "#1a7f37"})
+    ax.set(xlabel="truth", ylabel="prediction")
     return ax
 
 

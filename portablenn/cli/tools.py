@@ -1,4 +1,4 @@
-"""The command line: ``portablenn demo NAME``.
+"""Commands that run examples and look at the machine: demo, backends, verify, bench.
 
 Requires typer and rich (the extra "cli").
 """
@@ -20,26 +20,7 @@ from rich.table import Table
 
 import portablenn
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Neural networks on any array library, from the command line.",
-)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"portablenn {portablenn.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _commands(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Neural networks on any array library, from the command line."""
+from .app import app
 
 
 class Demo(StrEnum):
@@ -119,8 +100,8 @@ def verify(
     parameter, after one step and after twenty; under small and large steps a second of 20-64-64-2 and 784-512-512-10. It
     takes less than a minute.
     """
-    from .testing import TOLERANCES
-    from .verify import verify as verified
+    from ..testing import TOLERANCES
+    from ..verify import verify as verified
 
     found = verified(names)
     if as_json:
@@ -151,7 +132,7 @@ def _two(one: float | None, twenty: float | None) -> str:
 @app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def bench(arguments: Annotated[list[str] | None, typer.Argument(help="See --help.")] = None) -> None:
     """Time workloads A to H: this library and every other that is installed, in turn ("portablenn bench --help")."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = (package / "benchmarks").is_dir()  # else they lie beside it, in a checkout
     if not installed:
         sys.path.insert(0, str(package.parent))
@@ -161,7 +142,7 @@ def bench(arguments: Annotated[list[str] | None, typer.Argument(help="See --help
 def example(name: str) -> Any:
     """The ``main`` of a script in examples/, which lies in the installed package or beside it in a checkout."""
     file = f"{name.replace('-', '_')}.py"
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package / "examples", package.parent / "examples"):
         if (folder / file).is_file():
             return runpy.run_path(str(folder / file))["main"]
