@@ -1,10 +1,11 @@
 """Neural networks written once against the Array API standard."""
 
+from typing import TYPE_CHECKING
+
 from . import activations, callbacks, initializers, losses, optimizers, schedules
 from .arrays import array_namespace, stop_gradient
 from .backend import Backend, BackendError, OutOfMemoryError
 from .choosing import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
-from .convert import from_torch
 from .history import History
 from .layers import Activation, BatchNorm, Dense, Dropout
 from .network import Network, load, mlp
@@ -16,19 +17,33 @@ from .program.trace import trace
 from .tensors import ModelFileError
 from .transforms import compile, grad, program_cache, value_and_grad
 
+if TYPE_CHECKING:
+    from . import convert, data, plots, report, tables
+    from .convert import from_onnx, from_torch, load_weights, save_weights, to_onnx
+    from .rate_finder import LearningRates, find_learning_rate
+    from .tables import TableError, TableModel
+
 __version__ = "0.1.0"
 
 
+_LATER = {
+    "LearningRates": ".rate_finder", "TableError": ".tables", "TableModel": ".tables", "find_learning_rate": ".rate_finder",
+    "from_onnx": ".convert", "from_torch": ".convert", "load_weights": ".convert", "save_weights": ".convert",
+    "to_onnx": ".convert",
+}  # fmt: skip
+"""Where names are that are imported when they are first asked for: they cost an import more than most use of it."""
+
+_MODULES = ("convert", "data", "plots", "report", "tables")
+
+
 def __getattr__(name: str) -> object:
-    """Parts that need a package of their own, or cost an import more than most use."""
+    """What is imported later."""
     import importlib
 
-    if name in ("data", "onnx", "plots", "report", "tables", "weights"):
+    if name in _MODULES:
         return importlib.import_module(f".{name}", __name__)
-    if name in ("TableModel", "TableError"):
-        return getattr(importlib.import_module(".tables", __name__), name)
-    if name in ("LearningRates", "find_learning_rate"):
-        return getattr(importlib.import_module(".rate_finder", __name__), name)
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -47,6 +62,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "History",
+    "LearningRates",
     "ModelFileError",
     "Network",
     "NotDifferentiableError",
@@ -55,23 +71,35 @@ __all__ = [
     "Program",
     "RMSprop",
     "RecordedValueError",
+    "TableError",
+    "TableModel",
     "activations",
     "array_namespace",
     "backends",
     "callbacks",
     "compile",
+    "convert",
+    "data",
     "explain_auto",
+    "find_learning_rate",
+    "from_onnx",
     "from_torch",
     "get_backend",
     "grad",
     "initializers",
     "load",
+    "load_weights",
     "losses",
     "mlp",
     "optimizers",
+    "plots",
     "program_cache",
+    "report",
+    "save_weights",
     "schedules",
     "stop_gradient",
+    "tables",
+    "to_onnx",
     "trace",
     "use_backend",
     "value_and_grad",

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path  # costs an import more than the file is worth
 
 VERSION = 1
+_FACTS: dict[str, Any] = {
+    "about": dict, "callbacks": list, "done": int, "ended": str, "epoch": int, "epochs": int, "evaluations": int,
+    "history": dict, "labels": list, "optimizer": dict, "search": (dict, type(None)), "steps": int, "versions": dict,
+}  # fmt: skip
 _NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
 
 
@@ -103,6 +107,11 @@ def read(path: str | Path) -> Snapshot:
 
     def check(description: dict[str, Any], _: tensors.Types) -> dict[str, Any]:
         tensors.known_version(description, VERSION)
+        for name, kinds in _FACTS.items():
+            if not isinstance(description.get(name), kinds):
+                raise ModelFileError(f"its {name} is {str(description.get(name))[:50]}")
+        if not all(isinstance(one, list) and list(map(type, one)) == [str, dict] for one in description["callbacks"]):
+            raise ModelFileError("its callbacks are not as they are written")
         return {name: fact for name, fact in description.items() if name != "version"}
 
     with tensors.refused(path, "checkpoint"):

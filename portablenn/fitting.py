@@ -259,14 +259,14 @@ class Fitting:
         network = self.network
         try:
             self.standing = self._standing(facts, arrays)
-            self.epoch, self.task.evaluations = int(facts["epoch"]), int(facts["evaluations"])
+            self.epoch, self.task.evaluations = _count(facts, "epoch"), _count(facts, "evaluations")
             rows = arrays["losses.rows"]
             self.losses = [(arrays["losses"][i : i + 1], int(n)) for i, n in enumerate(rows)]
             self.history.update({name: [float(v) for v in values] for name, values in facts["history"].items()})
             network.state, network.epochs, network.steps = self.standing[:3]
             network.labels = tuple(facts["labels"])
             ended = self._restore_callbacks(facts["callbacks"], arrays)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
             raise ModelFileError(f"the checkpoint is not as one is written: {error!r}") from None
         now = checkpoint.told(network.optimizer)
         if facts["optimizer"] != now:
@@ -295,8 +295,11 @@ class Fitting:
                 for i, curvature in enumerate(known["curvatures"])
             ]
             gradient = vector("search.gradient")
-            search = Search(state.theta, float(known["loss"]), gradient, tuple(steps), int(known["iterations"]))
-        return Standing(state, int(facts["epochs"]), int(facts["steps"]), int(facts["done"]), search=search)
+            search = Search(state.theta, float(known["loss"]), gradient, tuple(steps), _count(known, "iterations"))
+        epochs, steps_, done = (_count(facts, name) for name in ("epochs", "steps", "done"))
+        if self.task.plan.steps is not None and done >= max(1, self.task.plan.steps):
+            raise IndexError(f"{done} steps of an epoch of {self.task.plan.steps} are done")
+        return Standing(state, epochs, steps_, done, search=search)
 
     def _restore_callbacks(self, told: list[Any], arrays: dict[str, Any]) -> str:
         """Give each callback the state that one of its kind had, in their order; returns why one wants to end at once."""
@@ -318,6 +321,14 @@ class Fitting:
                 f"the checkpoint has the state of {', '.join(lost)} and this fit has no such callback: hand it over as before"
             )
         return ended
+
+
+def _count(facts: dict[str, Any], name: str) -> int:
+    """A fact that is a number of epochs or steps."""
+    value = facts[name]
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise IndexError(f"{name} is {value!r}")
+    return value
 
 
 def fingerprint(parts: Sequence[Any]) -> list[Any]:

@@ -272,7 +272,7 @@ def diagram(network: Any, most: int = 16, ax: Any = None) -> Any:
         ax.text(
             level,
             -0.12,
-            f"{names[level]}\n{widths[level]}" + (f", {more} not shown" if more else ""),
+            f"{names[level]}\n{widths[level]}" + (f"\n({more} not shown)" if more else ""),
             ha="center",
             va="top",
             fontsize=8,
@@ -354,14 +354,15 @@ def permutation_importance(
 
 
 def predicted_values(pairs: Any, ax: Any = None) -> Any:
-    """Predictions over the truth, (rows, 2), and the line where they are equal. Requires scikit-learn."""
+    """The truth over predictions, and the line where they are equal; (rows, 2), truth first. Requires scikit-learn."""
     from sklearn.metrics import PredictionErrorDisplay
 
     truth, found = np.asarray(pairs, dtype=float).T
     ax = _new_axes(ax, (5.0, 4.6))
     display = PredictionErrorDisplay(y_true=truth, y_pred=found)
-    display.plot(ax=ax, kind="actual_vs_predicted", scatter_kwargs={"alpha": 0.4, "s": 14, "color": "#1a7f37"})
-    ax.set(xlabel="truth", ylabel="prediction")
+    points, line = {"alpha": 0.4, "s": 14, "color": "#1a7f37"}, {"color": "gray"}
+    display.plot(ax=ax, kind="actual_vs_predicted", scatter_kwargs=points, line_kwargs=line)
+    ax.set(xlabel="prediction", ylabel="truth")
     return ax
 
 

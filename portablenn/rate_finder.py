@@ -116,11 +116,10 @@ def _smoothed(losses: np.ndarray, share: float = 0.9) -> np.ndarray:
 
 
 def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
-    """Where the loss falls fastest over the logarithm of the rate, before its minimum."""
-    usual = np.isfinite(smoothed)
-    end = int(np.argmin(np.where(usual, smoothed, np.inf))) + 1
-    if end < 3:
+    """Where the loss falls fastest over the logarithm of the rate, before its minimum, over a twentieth of the rates."""
+    end = int(np.argmin(np.where(np.isfinite(smoothed), smoothed, np.inf))) + 1
+    wide = max(1, len(rates) // 40)
+    if end <= 2 * wide:
         return float(rates[0])
-    with np.errstate(all="ignore"):
-        slope = np.gradient(smoothed[:end], np.log(rates[:end]))
-    return float(rates[int(np.nanargmin(slope))])
+    fall = smoothed[2 * wide : end] - smoothed[: end - 2 * wide]  # the rates are evenly spaced in their logarithm
+    return float(rates[wide + int(np.argmin(fall))])

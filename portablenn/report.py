@@ -87,7 +87,7 @@ def page(model: Any) -> str:
     parts += ["<h2>Network</h2>", f"<pre>{_text(model.network.summary())}</pre>"]
     if model.network.parameter_count <= 100_000:
         caption = "Green lines are positive weights, red ones negative; wide ones are large."
-        size = (2.2 * len(model.network.layers) + 2.0, 4.2)
+        size = (1.3 * len(model.network.layers) + 1.6, 3.6)  # narrow, so that letters are not small on a phone
         parts.append(_figure(lambda ax: plots.diagram(model.network, 12, ax), caption, size))
     parts += ["<h2>To do it again</h2>", f"<pre>{_text(figures.get('command') or 'TableModel.train(…)')}</pre>"]
     parts.append(_table(("", "version"), [(k, str(v)) for k, v in figures.get("versions", {}).items()]))
@@ -110,8 +110,12 @@ def _summary(model: Any) -> str:
     return f"Rows{of}: {rows}{classes}; {model.network.parameter_count:,} parameters."
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _tiles(metrics: Mapping[str, float]) -> str:
-    tiles = (f"<div><b>{value:.4g}</b><span>{_text(_words(name))}</span></div>" for name, value in metrics.items())
+    tiles = (f"<div><b>{_number(value)}</b><span>{_text(_words(name))}</span></div>" for name, value in metrics.items())
     return f'<div class="figures">{"".join(tiles)}</div>'
 
 
@@ -122,7 +126,7 @@ def _words(name: str) -> str:
 def _measures(figures: Mapping[str, Any]) -> str:
     baseline = figures["baseline"]
     rows = [
-        (_words(name), f"{value:.4g}", f"{baseline[name]:.4g}" if name in baseline else "")
+        (_words(name), _number(value), _number(baseline[name]) if name in baseline else "")
         for name, value in figures["metrics"].items()
     ]
     return _table((f"on the {figures['measured_on']} rows", "this model", "always the same answer"), rows, numbers=2)
@@ -135,7 +139,7 @@ def _columns(model: Any) -> str:
             shown = ", ".join(column.values[:6]) + (", …" if len(column.values) > 6 else "")
             what = f"one of {len(column.values)} values: {shown}"
         else:
-            what = f"a number, about {column.mean:.4g} ± {column.scale:.4g}"
+            what = f"a number, about {_number(column.mean)} ± {_number(column.scale)}"
         rows.append((column.name, what + ("; some are missing" if column.missing else "")))
     rows += [(name, f"left out, for {why}") for name, why in model.figures.get("left_out", {}).items()]
     return _table(("column", "what becomes of it"), rows)

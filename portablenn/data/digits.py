@@ -6,7 +6,10 @@ Requires nothing but NumPy to read IDX; scikit-learn for its bundled digits.
 from __future__ import annotations
 
 import gzip
+import math
 import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,25 +37,38 @@ def read_idx(path: str | Path) -> np.ndarray:
     [7, 8, 9]
     """
     path = Path(path)
-    compressed = path.read_bytes()[:2] == b"\x1f\x8b"
-    with gzip.open(path) if compressed else path.open("rb") as file:
-        head = file.read(4)
-        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
-            raise ValueError(f"{path} is no IDX file: it starts with {head!r}")
-        dtype, rank = np.dtype(_DTYPES[head[2]]), head[3]
-        lengths = file.read(4 * rank)
-        if len(lengths) < 4 * rank:
-            raise ValueError(f"{path} ends within its header")
-        shape = struct.unpack(f">{rank}I", lengths)
-        size = dtype.itemsize
-        for length in shape:
-            size *= length
-        if size > _MOST_BYTES:
-            raise ValueError(f"{path} claims to hold {size} bytes: refused above {_MOST_BYTES}")
-        data = file.read(size + 1)
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if compressed else path.open("rb") as opened:
+            return _parsed(path, opened)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _parsed(path: Path, file: Any) -> np.ndarray:
+    head = file.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
+        raise ValueError(f"{path} is no IDX file: it starts with {head!r}")
+    dtype, rank = np.dtype(_DTYPES[head[2]]), head[3]
+    lengths = file.read(4 * rank)
+    if len(lengths) < 4 * rank:
+        raise ValueError(f"{path} ends within its header")
+    shape = struct.unpack(f">{rank}I", lengths)
+    size = dtype.itemsize * math.prod(shape)
+    if size > _MOST_BYTES:
+        raise ValueError(f"{path} claims to hold {size} bytes: refused above {_MOST_BYTES}")
+    data = b"".join(_pieces(file, size + 1))
     if len(data) != size:
         raise ValueError(f"{path} holds {'more' if len(data) > size else 'fewer'} bytes than the {size} of its header")
     return np.frombuffer(data, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _pieces(file: Any, size: int) -> Iterator[bytes]:
+    """What there is of so many bytes: memory is taken for what is there, not for what is claimed."""
+    while size > 0 and (piece := file.read(min(size, 1 << 20))):
+        size -= len(piece)
+        yield piece
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def parts_of_rows(start: int, count: int, shares: Sequence[float], seed: int) ->
     Examples
     --------
     >>> np.bincount(parts_of_rows(0, 1000, (0.8, 0.1, 0.1), 0)).tolist()
-    [799, 107, 94]
+    [799, 97, 104]
     """
     key = random.new_key(seed, random.SPLIT, 1)
     numbers_ = np.arange(start, start + count)
@@ -263,6 +263,7 @@ class Spilled:
     >>> rows.append(np.eye(2, dtype=np.float32))
     >>> rows[1:].tolist(), len(rows)
     ([[0.0, 1.0]], 2)
+    >>> rows.close()
     """
 
     def __init__(self, columns: int) -> None:

@@ -5,7 +5,6 @@ Requires pyarrow (the extra "tables").
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,7 +73,9 @@ def explained(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the operating system; pyarrow raises others for files that are damaged
         said = str(error).splitlines()[0][:300]
         raise TableError(f"{name} cannot be read: {said}") from None
 
@@ -144,22 +145,23 @@ def _csv(path: Path) -> Table:
         raise TableError(f"{path} is empty")
     text = head.decode("utf-8-sig", errors="replace")
     delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(text)
-    names = next(csv.reader(text.splitlines(), delimiter=delimiter))
     if len(head) >= CSV_BYTES and "\n" not in text:
         raise TableError(f"{path} has a line of more than {CSV_BYTES} bytes: is it a table?")
+    parse = reader.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text)
+    options = reader.ReadOptions(block_size=CSV_BYTES, use_threads=False)
+
+    def opened(file: Any, **types: Any) -> Any:
+        return reader.open_csv(file, options, parse, reader.ConvertOptions(**types, strings_can_be_null=False))
+
+    with pyarrow.input_stream(str(path), compression="detect") as file, opened(file) as first:
+        names = tuple(first.schema.names)
 
     def batches() -> Iterator[Any]:
         types = dict.fromkeys(names, pyarrow.string())
-        convert = reader.ConvertOptions(column_types=types, strings_can_be_null=False)
-        parse = reader.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text)
-        options = reader.ReadOptions(block_size=CSV_BYTES, use_threads=False)
-        with (
-            pyarrow.input_stream(str(path), compression="detect") as file,
-            reader.open_csv(file, options, parse, convert) as opened,
-        ):
-            yield from opened
+        with pyarrow.input_stream(str(path), compression="detect") as file, opened(file, column_types=types) as rows:
+            yield from rows
 
-    return Table(path.name, tuple(names), batches, untyped=True)
+    return Table(path.name, names, batches, untyped=True)
 
 
 def _delimiter(text: str) -> str:

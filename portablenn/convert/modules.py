@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from . import losses
-from .arrays import to_numpy
-from .layers import Activation, BatchNorm, Dense, Dropout
-from .network import Network
+from .. import losses
+from ..arrays import to_numpy
+from ..layers import Activation, BatchNorm, Dense, Dropout
+from ..network import Network
 
 Values = dict[str, np.ndarray]
 

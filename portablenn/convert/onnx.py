@@ -1,0 +1,414 @@
+"""ONNX: a network as a graph that other programs run, and feed-forward graphs of others as networks.
+
+Requires onnx (the extra "onnx"). A graph is read strictly: operators, shapes and sizes are checked against what is known
+before any network is made; what lies outside the file is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import durable
+from ..arrays import to_numpy
+from ..layers import Activation, BatchNorm, Dense, Dropout
+from ..network import Network
+from ..tensors import ModelFileError, refused
+
+OPSET, IR_VERSION = 20, 9
+MOST_NODES, MOST_BYTES, MOST_WIDTH = 10_000, 1 << 31, 1 << 24
+DOMAINS = ("", "ai.onnx")
+
+OPERATORS = {
+    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "leaky_relu": "LeakyRelu", "elu": "Elu", "gelu": "Gelu",
+    "softplus": "Softplus", "softmax": "Softmax",
+}  # fmt: skip
+"""Activations that are one operator."""
+
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "LeakyRelu": {"alpha": 0.01},
+    "Elu": {"alpha": 1.0},
+    "Gelu": {"approximate": "tanh"},
+    "Softmax": {"axis": -1},
+}
+DEFAULTS: dict[str, dict[str, Any]] = {**ATTRIBUTES, "Gelu": {"approximate": "none"}}
+"""What an attribute is that a graph does not give."""
+
+
+def _need_onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError('ONNX files need onnx: pip install "portablenn[onnx]"') from error
+    return onnx
+
+
+def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None:
+    """Write a network as an ONNX graph of float32, from "X", (rows, inputs), to "output", what ``forward`` returns.
+
+    Parameters
+    ----------
+    network
+        Of the layers and activations of this library.
+    path
+        The file.
+    probabilities
+        Whether there is an output "probabilities", too: for losses of classes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a layer or an activation is a user's own, or the loss has no probabilities.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pytest
+    >>> _ = pytest.importorskip("onnx")
+    >>> import portablenn as pnn
+    >>> path, net = Path(tempfile.mkdtemp()) / "net.onnx", pnn.mlp([2, 3, 1])
+    >>> to_onnx(net, path)
+    >>> bool((from_onnx(path).forward([[1.0, 2.0]]) == net.forward([[1.0, 2.0]])).all())
+    True
+    """
+    onnx = _need_onnx()
+    graph = _Graph(onnx)
+    known = {name: to_numpy(value) for name, value in (network.parameters | network.statistics).items()}
+    x = "X"
+    for name, layer in network.model.layers:
+        own = {n.rpartition(".")[2]: v for n, v in known.items() if n.rpartition(".")[0] == name}
+        x = graph.layer(x, name, layer, own)
+    outputs = [("output", network.outputs)]
+    graph.add("Identity", [x], "output")
+    if probabilities:
+        names = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid"}
+        from ..losses import LOSSES
+
+        link = next((names[n] for n, kind in LOSSES.items() if n in names and type(network.loss) is kind), None)
+        if link is None:
+            raise ValueError(
+                f"probabilities are for losses of classes and this network has {type(network.loss).__name__}"
+            )
+        graph.add("Identity", [graph.activation("output", link, "link")], "probabilities")
+        outputs.append(("probabilities", network.outputs))
+    model = graph.model(network.inputs, outputs)
+    onnx.checker.check_model(model, full_check=True)
+    durable.write(path, model.SerializeToString())
+
+
+class _Graph:
+    """Nodes and initializers, as they are made."""
+
+    def __init__(self, onnx: Any) -> None:
+        self.onnx, self.nodes, self.initializers = onnx, list[Any](), list[Any]()
+
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(
+            self.onnx.helper.make_node(operator, inputs, [output], name=f"{output}_{operator}", **attributes)
+        )
+        return output
+
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        self.initializers.append(self.onnx.numpy_helper.from_array(np.asarray(value, dtype=dtype, order="C"), name))
+        return name
+
+    def layer(self, x: str, name: str, layer: Any, own: dict[str, np.ndarray]) -> str:
+        """Its nodes; returns the name of what it makes."""
+        if type(layer) is Dropout:
+            return x
+        if type(layer) is Activation:
+            return self.activation(x, layer.activation, name)
+        if type(layer) is BatchNorm:
+            order = ("scale", "shift", "mean", "variance")
+            inputs = [x, *(self.constant(f"{name}.{piece}", own[piece]) for piece in order)]
+            return self.add("BatchNormalization", inputs, name, epsilon=layer.epsilon, momentum=layer.momentum)
+        if type(layer) is not Dense:
+            raise TypeError(
+                f"{name} is {type(layer).__name__}, which is not portablenn's own and has no counterpart in ONNX"
+            )
+        inputs = [x, self.constant(f"{name}.kernel", own["kernel"])]
+        inputs += [self.constant(f"{name}.bias", own["bias"])] if layer.use_bias else []
+        plain = layer.activation in (None, "identity")
+        y = self.add("Gemm", inputs, name if plain else f"{name}.affine")
+        return y if plain else self.activation(y, layer.activation, name)
+
+    def activation(self, x: str, activation: Any, name: str) -> str:
+        """Its nodes; the last one makes ``name``."""
+        if activation in (None, "identity"):
+            return x
+        if activation == "silu":
+            return self.add("Mul", [x, self.add("Sigmoid", [x], f"{name}.sigmoid")], name)
+        if activation == "step":
+            zero = self.constant(f"{name}.zero", 0.0)
+            reached = self.add("GreaterOrEqual", [x, zero], f"{name}.reached")
+            return self.add("Cast", [reached], name, to=self.onnx.TensorProto.FLOAT)
+        if activation not in OPERATORS:
+            raise TypeError(
+                f"the activation of {name}, {activation!r}, is a function: use one of portablenn's by its name"
+            )
+        operator = OPERATORS[activation]
+        return self.add(operator, [x], name, **ATTRIBUTES.get(operator, {}))
+
+    def model(self, inputs: int, outputs: list[tuple[str, int]]) -> Any:
+        helper, kind = self.onnx.helper, self.onnx.TensorProto.FLOAT
+        made = [helper.make_tensor_value_info(name, kind, ["rows", width]) for name, width in outputs]
+        given = [helper.make_tensor_value_info("X", kind, ["rows", inputs])]
+        graph = helper.make_graph(self.nodes, "portablenn", given, made, self.initializers)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="portablenn"
+        )
+
+
+def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> Network:
+    """A network that computes what a feed-forward graph of ONNX does, with its weights.
+
+    Parameters
+    ----------
+    path
+        A file with one input, (rows, columns), and a chain of Gemm, MatMul, Add, BatchNormalization, Dropout, Identity and
+        activations to its first output.
+    loss, **network
+        What `Network` takes beside.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is no such graph: another operator, a branch, sizes that do not fit together, data outside the file.
+    """
+    onnx = _need_onnx()
+    with refused(path, "ONNX file that can be read"):
+        if os.path.getsize(path) > MOST_BYTES:
+            raise ModelFileError(f"it is larger than {MOST_BYTES} bytes")
+        content = Path(path).read_bytes()
+        try:
+            model = onnx.load_model_from_string(content)
+        except Exception as error:  # of protobuf, which has several
+            raise ModelFileError(f"it is no ONNX model: {str(error)[:200]}") from None
+        try:
+            made, values, width = _Chain(onnx, model).read()
+        except (IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            if isinstance(error, ModelFileError):
+                raise
+            raise ModelFileError(f"it is no graph as they are made: {error!r}") from None
+    facts: dict[str, Any] = {"dtype": "float32"} | network
+    net = Network(made, width, loss, **facts)
+    names = [name for name, _ in net.model.layers]
+    net.set_parameters({f"{name}.{k}": v for name, own in zip(names, values) for k, v in own.items()})
+    return net
+
+
+class _Chain:
+    """A graph, read from its input to its output."""
+
+    def __init__(self, onnx: Any, model: Any) -> None:
+        self.onnx, graph = onnx, model.graph
+        if len(graph.node) > MOST_NODES or len(graph.initializer) > MOST_NODES:
+            raise ModelFileError(f"it has more than {MOST_NODES} nodes")
+        if model.functions or graph.sparse_initializer or model.training_info:
+            raise ModelFileError(
+                "it has functions, sparse arrays or instructions for training, which are not known here"
+            )
+        foreign = {o.domain for o in model.opset_import} | {node.domain for node in graph.node}
+        if foreign - set(DOMAINS):
+            raise ModelFileError(f"it has operators of {sorted(foreign - set(DOMAINS))}, which are not known here")
+        self.tensors = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant":
+                value = next((a.t for a in node.attribute if a.name == "value"), None)
+                if value is None or len(node.output) != 1:
+                    raise ModelFileError("it has a constant that is no array")
+                self.tensors[node.output[0]] = value
+        self.nodes = [node for node in graph.node if node.op_type != "Constant"]
+        self.takers: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                self.takers.setdefault(name, []).append(node)
+        given = [i for i in graph.input if i.name not in self.tensors]
+        if len(given) != 1 or not graph.output:
+            raise ModelFileError(
+                f"it has {len(given)} inputs and {len(graph.output)} outputs: expected one, and at least one"
+            )
+        self.input, self.output = given[0], graph.output[0].name
+
+    def read(self) -> tuple[list[Any], list[dict[str, np.ndarray]], int]:
+        """Layers, the arrays of each, and how many inputs there are."""
+        parts: list[tuple[Any, dict[str, np.ndarray]]] = []
+        x = self.input.name
+        for _ in range(len(self.nodes)):
+            if x == self.output:
+                break
+            x, layer, own = self._next(x)
+            parts += [] if layer is None else [(layer, own)]
+        if x != self.output:
+            raise ModelFileError("it goes in a circle")
+        parts = _joined(parts)
+        width = self._width(next((own for _, own in parts if own), {}))
+        _check_widths(parts, width)
+        return [layer for layer, _ in parts], [own for _, own in parts], width
+
+    def _width(self, own: dict[str, np.ndarray]) -> int:
+        """The columns of the input: told by the graph, or by its first array."""
+        dims = self.input.type.tensor_type.shape.dim
+        told = dims[1].dim_value if len(dims) == 2 else 0
+        if len(dims) not in (0, 2):
+            raise ModelFileError(f"its input has {len(dims)} dimensions: expected (rows, columns)")
+        by_array = own["kernel"].shape[0] if "kernel" in own else len(own["scale"]) if "scale" in own else 0
+        width = told or by_array
+        if not 1 <= width <= MOST_WIDTH or (told and by_array and told != by_array):
+            raise ModelFileError(f"its input has {told} columns and its first array is for {by_array}")
+        return int(width)
+
+    def _next(self, x: str) -> tuple[str, Any, dict[str, np.ndarray]]:
+        """The layer that takes ``x``, or None for what does nothing, and the name of what it makes."""
+        takers = self.takers.get(x, [])
+        if len(takers) == 1:
+            reader = getattr(self, f"_{takers[0].op_type.lower()}", None)
+            if reader is not None:
+                return takers[0].output[0], *reader(takers[0], x)
+            name = next((a for a, operator in OPERATORS.items() if operator == takers[0].op_type), None)
+            if name is not None:
+                return takers[0].output[0], *self._activation(takers[0], x, name)
+            if takers[0].op_type == "GreaterOrEqual":
+                return self._step(takers[0], x)
+        if {node.op_type for node in takers} == {"Sigmoid", "Mul"} and len(takers) == 2:
+            gate, product = sorted(takers, key=lambda node: node.op_type, reverse=True)
+            if set(product.input) == {x, gate.output[0]} and len(self.takers.get(gate.output[0], ())) == 1:
+                return product.output[0], Activation("silu"), {}
+        kinds = ", ".join(sorted({node.op_type for node in takers})) or "nothing"
+        raise ModelFileError(f"{x!r} goes to {kinds}: expected a chain of known operators")
+
+    def _attributes(self, node: Any, allowed: dict[str, Any], passed_over: tuple[str, ...] = ()) -> None:
+        """Refuse attributes that say what has no counterpart."""
+        given = {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
+        for name, value in {**DEFAULTS.get(node.op_type, {}), **given}.items():
+            value = value.decode() if isinstance(value, bytes) else value
+            same = name in allowed and (
+                math.isclose(value, allowed[name], rel_tol=1e-6) if isinstance(value, float) else value == allowed[name]
+            )
+            if not same and name not in passed_over:
+                raise ModelFileError(f"{node.op_type} has {name}={value!r}: expected {allowed.get(name, 'nothing')!r}")
+
+    def _array(self, name: str, dims: int) -> np.ndarray:
+        """An array of the graph, after its size was checked."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise ModelFileError(f"{name!r} is no array of the file")
+        if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise ModelFileError(f"{name!r} lies outside the file, which is refused")
+        kinds = (self.onnx.TensorProto.FLOAT, self.onnx.TensorProto.DOUBLE, self.onnx.TensorProto.FLOAT16)
+        if tensor.data_type not in kinds or len(tensor.dims) != dims:
+            raise ModelFileError(f"{name!r} is no array of numbers in {dims} dimensions")
+        if any(not 1 <= n <= MOST_WIDTH for n in tensor.dims) or math.prod(tensor.dims) * 2 > tensor.ByteSize():
+            raise ModelFileError(f"{name!r} claims the shape {list(tensor.dims)}, for which it is too small")
+        try:
+            array = np.asarray(self.onnx.numpy_helper.to_array(tensor), dtype=np.float64)
+        except Exception as error:  # a damaged array fails in many ways
+            raise ModelFileError(f"{name!r} is damaged: {str(error)[:100]}") from None
+        if array.shape != tuple(tensor.dims) or not np.isfinite(array).all():
+            raise ModelFileError(f"{name!r} is damaged, or holds NaN or infinity")
+        return array
+
+    def _gemm(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
+        turned = any(a.name == "transB" and a.i for a in node.attribute)
+        self._attributes(node, {"alpha": 1.0, "beta": 1.0, "transA": 0}, ("transB",))
+        if len(node.input) not in (2, 3) or node.input[0] != x:
+            raise ModelFileError("a Gemm multiplies something else than what comes before it")
+        kernel = self._array(node.input[1], 2)
+        own = {"kernel": kernel.T if turned else kernel}
+        if len(node.input) == 3 and node.input[2]:
+            own["bias"] = self._array(node.input[2], 1)
+        return Dense(own["kernel"].shape[1], use_bias="bias" in own, kernel_init="zeros"), own
+
+    def _matmul(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
+        self._attributes(node, {})
+        if len(node.input) != 2 or node.input[0] != x:
+            raise ModelFileError("a MatMul multiplies from the other side")
+        kernel = self._array(node.input[1], 2)
+        return Dense(kernel.shape[1], use_bias=False, kernel_init="zeros"), {"kernel": kernel}
+
+    def _add(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
+        """A bias, which `_folded` joins with the layer before it."""
+        self._attributes(node, {})
+        others = [name for name in node.input if name != x]
+        if len(others) != 1:
+            raise ModelFileError("an Add has no bias")
+        return _BIAS, {"bias": self._array(others[0], 1)}
+
+    def _batchnormalization(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
+        if len(node.input) != 5 or node.input[0] != x or len(node.output) != 1:
+            raise ModelFileError("a BatchNormalization is not as it is for prediction")
+        self._attributes(node, {"training_mode": 0, "spatial": 1}, ("epsilon", "momentum"))
+        facts = {a.name: float(a.f) for a in node.attribute if a.name in ("epsilon", "momentum")}
+        pieces = ("scale", "shift", "mean", "variance")
+        own = {piece: self._array(name, 1) for piece, name in zip(pieces, node.input[1:])}
+        epsilon, momentum = facts.get("epsilon", 1e-5), facts.get("momentum", 0.9)
+        if not (0 <= momentum < 1 and epsilon >= 0 and bool(np.all(own["variance"] + epsilon > 0))):
+            raise ModelFileError(f"a BatchNormalization has momentum {momentum} and epsilon {epsilon}")
+        return BatchNorm(momentum, epsilon), own
+
+    def _activation(self, node: Any, x: str, name: str) -> tuple[Any, dict[str, np.ndarray]]:
+        allowed = dict(ATTRIBUTES.get(node.op_type, {}))
+        if node.op_type == "Softmax" and any(a.name == "axis" and a.i == 1 for a in node.attribute):
+            allowed["axis"] = 1
+        self._attributes(node, allowed)
+        return Activation(name), {}
+
+    def _identity(self, node: Any, x: str) -> tuple[None, dict[str, np.ndarray]]:
+        return None, {}
+
+    def _dropout(self, node: Any, x: str) -> tuple[None, dict[str, np.ndarray]]:
+        if len(node.input) > 2 and node.input[2]:
+            raise ModelFileError("a Dropout is not as it is for prediction")
+        return None, {}
+
+    def _step(self, node: Any, x: str) -> tuple[str, Any, dict[str, np.ndarray]]:
+        """(x ≥ 0) as a number."""
+        zero = self.tensors.get(node.input[1]) if len(node.input) == 2 and node.input[0] == x else None
+        casts = self.takers.get(node.output[0], [])
+        if zero is None or list(zero.dims) != [] or len(casts) != 1 or casts[0].op_type != "Cast":
+            raise ModelFileError("a GreaterOrEqual is no threshold of 0")
+        if zero.external_data or float(np.asarray(self.onnx.numpy_helper.to_array(zero))) != 0.0:
+            raise ModelFileError("a GreaterOrEqual is no threshold of 0")
+        return casts[0].output[0], Activation("step"), {}
+
+
+_BIAS: Any = object()
+"""In place of a layer: adds to the one before it."""
+
+
+def _joined(parts: list[tuple[Any, dict[str, np.ndarray]]]) -> list[tuple[Any, dict[str, np.ndarray]]]:
+    """Dense layers with the biases and the activations that follow them."""
+    made: list[tuple[Any, dict[str, np.ndarray]]] = []
+    for layer, own in parts:
+        before, theirs = made[-1] if made else (None, {})
+        plain = isinstance(before, Dense) and before.activation is None
+        if layer is _BIAS:
+            if not (plain and isinstance(before, Dense) and not before.use_bias):
+                raise ModelFileError("an Add stands elsewhere than after a MatMul")
+            made[-1] = replace(before, use_bias=True), theirs | own
+        elif isinstance(layer, Activation) and plain and isinstance(before, Dense):
+            made[-1] = replace(before, activation=layer.activation), theirs
+        else:
+            made.append((layer, own))
+    return made
+
+
+def _check_widths(parts: list[tuple[Any, dict[str, np.ndarray]]], width: int) -> None:
+    """Refuse arrays that do not fit together."""
+    if not any(isinstance(layer, Dense) for layer, _ in parts):
+        raise ModelFileError("it has no Gemm and no MatMul")
+    for layer, own in parts:
+        if isinstance(layer, Dense):
+            if own["kernel"].shape[0] != width:
+                raise ModelFileError(f"a kernel of shape {own['kernel'].shape} stands where there are {width} columns")
+            width = layer.units
+        lengths = {len(array) for name, array in own.items() if name != "kernel"}
+        if lengths - {width}:
+            raise ModelFileError(f"an array of length {sorted(lengths)[0]} stands where there are {width} columns")

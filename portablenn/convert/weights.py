@@ -1,0 +1,196 @@
+"""Weights in safetensors files, named and laid out as PyTorch or Keras have them.
+
+Requires safetensors (the extra "files"). A file is read strictly: every array must have its place in the network, and every
+place its array, of its shape, before any is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import durable, tensors
+from ..arrays import to_numpy
+from ..layers import BatchNorm, Dense
+from ..tensors import ModelFileError
+
+NAMES = {
+    "torch": {
+        "kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias", "mean": "running_mean",
+        "variance": "running_var",
+    },
+    "keras": {
+        "kernel": "kernel", "bias": "bias", "scale": "gamma", "shift": "beta", "mean": "moving_mean",
+        "variance": "moving_variance",
+    },
+}  # fmt: skip
+PASSED_OVER = {"num_batches_tracked"}
+"""Of PyTorch's batch norms: it counts batches, which nothing here depends on."""
+
+CODES = {"F64": "float64", "F32": "float32", "F16": "float16"}
+
+
+def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
+    """Write parameters and statistics for another library.
+
+    Parameters
+    ----------
+    network
+        Of dense layers, batch norms, and what has no parameters.
+    path
+        The file.
+    layout
+        "torch": "0.weight", (units, inputs), "0.bias", … as a ``torch.nn.Sequential`` names them that has an activation's
+        module after each Linear that has one. "keras": "dense/kernel", (inputs, units), "dense_1/bias",
+        "batch_normalization/gamma", ….
+
+    Raises
+    ------
+    ValueError
+        For another layout, or layers that have no counterpart.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import portablenn as pnn
+    >>> path, net = Path(tempfile.mkdtemp()) / "net.safetensors", pnn.mlp([2, 3, 1])
+    >>> save_weights(net, path, "keras")
+    >>> other = pnn.mlp([2, 3, 1], seed=1)
+    >>> load_weights(other, path)
+    >>> bool((other.forward([[1.0, 2.0]]) == net.forward([[1.0, 2.0]])).all())
+    True
+    """
+    if layout not in NAMES:
+        raise ValueError(f'layout is "torch" or "keras", found {layout!r}')
+    tensors.need_safetensors()
+    from safetensors.numpy import save
+
+    arrays, known = {}, network.parameters | network.statistics
+    for prefix, name, pieces in _places(network, layout):
+        for piece in pieces:
+            value = to_numpy(known[f"{name}.{piece}"])
+            turned = value.T if layout == "torch" and piece == "kernel" else value
+            arrays[f"{prefix}{NAMES[layout][piece]}"] = np.ascontiguousarray(turned)
+    durable.write(path, save(arrays, metadata={"format": "pt" if layout == "torch" else "keras"}))
+
+
+def _places(network: Any, layout: str) -> Iterator[tuple[str, str, list[str]]]:
+    """For each layer with arrays: how their names begin in a file, the layer's own name, and the arrays' names here."""
+    place, counts = 0, {"dense": 0, "batch_normalization": 0}
+    for name, layer in network.model.layers:
+        pieces = [n.rpartition(".")[2] for n in _names(network) if n.rpartition(".")[0] == name]
+        if pieces and not isinstance(layer, (Dense, BatchNorm)):
+            raise ValueError(f"{name} is {type(layer).__name__}, which has no counterpart in other libraries")
+        if layout == "torch":
+            prefix = f"{place}."
+            place += 2 if isinstance(layer, Dense) and layer.activation not in (None, "identity") else 1
+        else:
+            kind = "dense" if isinstance(layer, Dense) else "batch_normalization"
+            prefix = f"{kind}_{counts[kind]}/" if counts[kind] else f"{kind}/"
+            counts[kind] += bool(pieces)
+        if pieces:
+            yield prefix, name, pieces
+
+
+def _names(network: Any) -> tuple[str, ...]:
+    return (*network.model.parameters.shapes, *network.model.statistics.shapes)
+
+
+def load_weights(network: Any, path: str | Path) -> None:
+    """Read parameters and statistics from a safetensors file of PyTorch's or Keras's names, layer by layer in their order.
+
+    Parameters
+    ----------
+    network
+        Has the layers that the file is of; only the weights are taken.
+    path
+        The file. Which library it is of is seen by the names: PyTorch's end in ".weight", Keras's in "/kernel". What stands
+        before does not matter, so long as layers come in their order when numbers in names are counted as such.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is no such file, or its arrays are not those of the network; then nothing is changed.
+    """
+    with tensors.refused(path, "file of weights"):
+        layout, found = _opened(path)
+        arrays = _matched(network, layout, found, path)
+    network.set_parameters(arrays)
+
+
+def _opened(path: str | Path) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:
+    """The layout, and each array's dtype and shape by name."""
+    tensors.need_safetensors()
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            names = list(file.keys())
+            if len(names) > tensors.MOST_ARRAYS:
+                raise ModelFileError(f"it holds {len(names)} arrays: refused above {tensors.MOST_ARRAYS}")
+            pieces = {name: file.get_slice(name) for name in names}
+            found = {n: (str(p.get_dtype()), tuple(p.get_shape())) for n, p in pieces.items()}
+    except SafetensorError as error:
+        raise ModelFileError(str(error)) from None
+    keras = any(re.search(r"(^|/)(kernel|gamma)$", name) for name in found)
+    return "keras" if keras else "torch", found
+
+
+def _matched(
+    network: Any, layout: str, found: dict[str, tuple[str, tuple[int, ...]]], path: str | Path
+) -> dict[str, np.ndarray]:
+    """The file's arrays by the network's names."""
+    separator = "/" if layout == "keras" else "."
+    groups: dict[str, dict[str, str]] = {}
+    for name in sorted(found, key=_natural):
+        prefix, _, last = name.rpartition(separator)
+        if last not in PASSED_OVER:
+            groups.setdefault(prefix, {})[last] = name
+    expected = list(_places(network, layout))
+    by_kind: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+    for group in groups.values():
+        by_kind["gamma" in group or "running_mean" in group].append(group)
+    wanted: dict[str, tuple[str, bool]] = {}
+    norms = [pieces for _, _, pieces in expected if "mean" in pieces]
+    if len(by_kind[True]) != len(norms) or len(by_kind[False]) != len(expected) - len(norms):
+        raise ModelFileError(
+            f"it has {len(by_kind[False])} dense layers and {len(by_kind[True])} batch norms, the network "
+            f"{len(expected) - len(norms)} and {len(norms)}"
+        )
+    taken = {True: iter(by_kind[True]), False: iter(by_kind[False])}
+    for _, own, pieces in expected:
+        group = next(taken["mean" in pieces])
+        theirs = {NAMES[layout][piece]: piece for piece in pieces}
+        if set(group) != set(theirs):
+            raise ModelFileError(f"its layer for {own} has {sorted(group)}, expected {sorted(theirs)}")
+        for last, name in group.items():
+            wanted[name] = f"{own}.{theirs[last]}", layout == "torch" and theirs[last] == "kernel"
+    shapes = network.model.parameters.shapes | network.model.statistics.shapes
+    for name, (place, turned) in wanted.items():
+        kind, shape = found[name]
+        expected_shape = shapes[place][::-1] if turned else shapes[place]
+        if kind not in CODES or shape != expected_shape:
+            raise ModelFileError(f"{name} is {kind}{list(shape)}, expected numbers of shape {list(expected_shape)}")
+    from safetensors import safe_open
+
+    with safe_open(os.fspath(path), framework="numpy") as file:
+        read = {place: (file.get_tensor(name), turned) for name, (place, turned) in wanted.items()}
+    arrays = {place: array.T if turned else array for place, (array, turned) in read.items()}
+    bad = next((place for place, array in arrays.items() if not np.isfinite(array).all()), None)
+    if bad is not None:
+        raise ModelFileError(f"its array for {bad} holds NaN or infinity")
+    return arrays
+
+
+def _natural(name: str) -> list[Any]:
+    """A key by which "layers.10" comes after "layers.9", and "dense_1" after "dense"."""
+    return [
+        int(part) if part.isdigit() else part for part in re.split(r"(\d+)", re.sub(r"(?<=[a-z])(?=[./])", "_0", name))
+    ]
