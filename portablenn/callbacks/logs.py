@@ -95,7 +95,9 @@ class TensorBoard(Callback):
         if self._writer is None:
             from tensorboardX import SummaryWriter
 
-            self._writer = SummaryWriter(self.folder, purge_step=epoch if self._epoch else None)
+            purge = epoch if self._epoch else None
+            ends = f".{self._epoch}"  # or two files of one second have one name, and the second takes the first's place
+            self._writer = SummaryWriter(self.folder, purge_step=purge, filename_suffix=ends)
             self._writer.add_text("network", f"```\n{network.summary()}\n```", 0)
         for name, value in logs.items():
             self._writer.add_scalar(name, value, epoch)

@@ -223,7 +223,7 @@ class Seen:
         with np.errstate(over="ignore", invalid="ignore"):
             mean, n = float(found.mean()), len(found)
             apart, total = mean - self.mean, self.count + n
-            self.squares += float(((found - mean) ** 2).sum()) + apart**2 * self.count * n / total
+            self.squares += float(((found - mean) ** 2).sum()) + apart * apart * self.count * n / total
             self.mean += apart * n / total
             self.count = total
 

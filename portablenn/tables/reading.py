@@ -63,7 +63,17 @@ class Table:
             )
         with explained(self.name):
             for batch in self.batches():
-                yield batch.select(list(columns))
+                yield _plain(batch.select(list(columns)))
+
+
+def _plain(batch: Any) -> Any:
+    """With plain texts, in place of a kind for which pyarrow lacks functions (polars has it)."""
+    import pyarrow
+
+    if not any(pyarrow.types.is_string_view(kind) for kind in batch.schema.types):
+        return batch
+    columns = [c.cast(pyarrow.string()) if pyarrow.types.is_string_view(c.type) else c for c in batch.columns]
+    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 @contextmanager

@@ -1,0 +1,207 @@
+"""Pictures and the report: what is drawn is what the network has; the page is whole, safe, and readable anywhere."""
+
+from __future__ import annotations
+
+import html.parser
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+
+matplotlib = pytest.importorskip("matplotlib")
+from portablenn import plots  # noqa: E402
+
+X = np.random.default_rng(0).uniform(-1, 1, size=(80, 2)).astype("f4")
+Y = (X[:, 0] * X[:, 1] > 0).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Any:
+    import matplotlib.pyplot as plt
+
+    matplotlib.use("Agg")
+    yield
+    plt.close("all")
+
+
+def _network(**facts: Any) -> pnn.Network:
+    return pnn.mlp([2, 5, 3, 2], loss="softmax_cross_entropy", backend="numpy", **facts)
+
+
+def test_activations_are_those_of_each_layer(library: Any) -> None:
+    net = pnn.Network(
+        [pnn.Dense(4, "tanh"), pnn.BatchNorm(), pnn.Dropout(0.5), pnn.Dense(2)], 2, backend=library.backend
+    )
+    outputs = net.layer_outputs(X[:3])
+    assert {name: value.shape for name, value in outputs.items()} == {
+        "dense_1": (3, 4),
+        "batch_norm_1": (3, 4),
+        "dropout_1": (3, 4),
+        "dense_2": (3, 2),
+    }
+    np.testing.assert_allclose(outputs["dense_2"], net.forward(X[:3]), rtol=1e-6)
+    np.testing.assert_array_equal(outputs["dropout_1"], outputs["batch_norm_1"])
+    axes = plots.activations(net, X[0])
+    heights = [bar.get_height() for bar in axes[0, 0].patches]
+    np.testing.assert_allclose(heights, net.layer_outputs(X[:1])["dense_1"][0], rtol=1e-6)
+
+
+def test_a_diagram_has_a_line_for_each_weight() -> None:
+    net = _network()
+    ax = plots.diagram(net)
+    lines = [c for c in ax.collections if type(c).__name__ == "LineCollection"]
+    assert [len(c.get_segments()) for c in lines] == [2 * 5, 5 * 3, 3 * 2]
+    kernel = np.asarray(net.parameters["dense_1.kernel"]).reshape(-1)
+    np.testing.assert_allclose(lines[0].get_linewidths(), 2.5 * np.abs(kernel) / np.abs(kernel).max(), rtol=1e-5)
+    green = lines[0].get_colors()[:, 1] > lines[0].get_colors()[:, 0]
+    np.testing.assert_array_equal(green, kernel > 0)
+    wide = plots.diagram(pnn.mlp([100, 2]), most=10)
+    assert len(wide.collections[0].get_segments()) == 10 * 2
+    assert "90 not shown" in wide.texts[0].get_text()
+    with pytest.raises(ValueError, match="this network has none"):
+        plots.diagram(pnn.Network([pnn.Activation("relu")], 2))
+
+
+def test_an_animation_shows_the_network_as_it_was(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    net = _network(optimizer=pnn.Adam(0.05))
+    moving = plots.learning(net, X, Y, epochs=6, frames=3)
+    after = net.state.theta.copy()
+    moving.save(tmp_path / "learning.gif", writer="pillow")
+    np.testing.assert_array_equal(net.state.theta, after)
+    from PIL import Image
+
+    with Image.open(tmp_path / "learning.gif") as image:
+        assert image.n_frames == 4  # before, and after epochs 2, 4 and 6
+
+
+def test_importances_find_the_column_that_counts() -> None:
+    pytest.importorskip("sklearn")
+    given = np.random.default_rng(0).normal(size=(200, 3))
+    net = pnn.mlp([3, 8, 1], optimizer=pnn.Adam(0.05), backend="numpy")
+    net.fit(given, 3 * given[:, 1], epochs=60)
+    ax = plots.permutation_importance(net, given, 3 * given[:, 1], ["a", "b", "c"])
+    assert next(t.get_text() for t in ax.get_yticklabels()) == "b"
+    widths = [bar.get_width() for bar in ax.patches]
+    assert widths[0] > 1.0
+    assert max(map(abs, widths[1:])) < 0.05
+
+
+def test_predicted_values_lie_truth_over_prediction() -> None:
+    pytest.importorskip("sklearn")
+    ax = plots.predicted_values([[1.0, 10.0], [2.0, 30.0]])
+    points = ax.collections[0].get_offsets()
+    np.testing.assert_array_equal(points, [[10.0, 1.0], [30.0, 2.0]])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("prediction", "truth")
+
+
+# The report
+
+
+def _model(hostile: bool = False) -> Any:
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("sklearn")
+    name = "<script>alert(1)</script> & co" if hostile else "plan"
+    value = '"><img src=x onerror=alert(1)>' if hostile else "gold"
+    table = {"age": X[:, 0].tolist() * 3, "city": ["Oslo", "Rome", value] * 80, name: [value, "basic"] * 120}
+    model = pnn.TableModel.train(table, name, epochs=2)
+    model.figures["command"] = "portablenn train t.csv --target 'a & b'"
+    return model
+
+
+VOID = {"meta", "link", "br", "img", "use", "path", "stop"}
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, Any]]] = []
+        self.words = ""
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        self.seen.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: Any) -> None:
+        self.seen.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_holds_all_and_needs_nothing(tmp_path: Path) -> None:
+    model = _model()
+    pnn.report.write(tmp_path / "r.html", model)
+    text = (tmp_path / "r.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert page.open == []
+    assert not [
+        a for _, a in page.seen for k in ("src", "href", "xlink:href") if not a.get(k, "#").startswith(("#", "data:"))
+    ]
+    assert "script" not in {tag for tag, _ in page.seen}
+    assert len([tag for tag, _ in page.seen if tag == "svg"]) == 4
+    ids = [a["id"] for _, a in page.seen if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', text)) <= set(ids)
+    for words in ("Classification of plan", "portablenn train t.csv --target 'a & b'", "accuracy", "dense_3", "numpy"):
+        assert words in page.words
+    assert "prefers-color-scheme: dark" in text
+    assert pnn.report.page(model) == text  # the same again, to the letter
+
+
+def test_names_in_a_table_are_no_code_of_the_page() -> None:
+    page = _Page()
+    text = pnn.report.page(_model(hostile=True))
+    page.feed(text)
+    assert "script" not in {tag for tag, _ in page.seen}
+    assert "img" not in {tag for tag, _ in page.seen}
+    assert not [a for _, a in page.seen for k in a if k.startswith("on")]
+    assert "<script>alert(1)</script> & co" in page.words
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(
+    BROWSER is None or not importlib.util.find_spec("playwright"), reason="no browser, or no playwright"
+)
+@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_browser_shows_the_page_without_complaint(width: int, scheme: Any, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    pnn.report.write(tmp_path / "r.html", _model())
+    said: list[str] = []
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "request",
+            lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
+        )
+        page.goto((tmp_path / "r.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width  # nothing to be scrolled sideways
+        ink, paper = page.evaluate(
+            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        )
+        shades = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ink, paper)]
+        assert (shades[0] > shades[1]) == (scheme == "dark")
+        letters = page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
+        assert letters == ink
+        browser.close()
+    assert said == []
