@@ -162,9 +162,9 @@ class Backend:
         return self.xp.asarray(self.asarray(x, dtype), device=self.device, copy=True)
 
     def send(self, x: Any) -> Callable[[], Array]:
-        """Begin to bring ``x`` here, and return what hands it over when it is needed: see `ahead`.
+        """Begin to bring ``x`` here, and return what hands it over when it is needed.
 
-        Called in another thread than that which computes. A plug-in may copy on a stream of its own, beside computation.
+        A plug-in may copy on a stream of its own, beside what is being computed.
 
         Examples
         --------

@@ -177,13 +177,15 @@ def epochs_at_once(plan: Plan, key: np.ndarray, data: Data, first: int, epochs: 
         yield Call(one[full * plan.batch :].reshape(1, rest), 1, data)
 
 
-def calls_of_epoch(plan: Plan, key: np.ndarray, backend: Backend, data: Data, epoch: int, done: int) -> Iterator[Call]:
-    """The calls of one epoch, of that number, from its step ``done`` on."""
+def calls_of_epoch(
+    plan: Plan, key: np.ndarray, backend: Backend, data: Data, epoch: int, done: int
+) -> Iterator[tuple[Call, bool]]:
+    """The calls of one epoch, of that number, from its step ``done`` on, and whether each is its last."""
     if isinstance(data.x, Blocks):
-        return _sent(backend, _pooled(plan, key, data, epoch, done))
+        return _sent(backend, _with_last(_pooled(plan, key, data, epoch, done)))
     if isinstance(data.x, Stream):
-        return _sent(backend, _streamed(plan, data, epoch, done))
-    return _of_rows(plan, key, backend, data, epoch, done)
+        return _sent(backend, _with_last(_streamed(plan, data, epoch, done)))
+    return _with_last(_of_rows(plan, key, backend, data, epoch, done))
 
 
 def _of_rows(plan: Plan, key: np.ndarray, backend: Backend, data: Data, epoch: int, done: int) -> Iterator[Call]:
@@ -331,14 +333,36 @@ def _joined(parts: Sequence[Any]) -> Any:
     return array_namespace(parts[0]).concat(parts, axis=0)
 
 
-def _sent(backend: Backend, calls: Iterator[Call]) -> Iterator[Call]:
-    """The calls with their data on the backend: made, and sent there, while the one before is computed on."""
+def _sent(backend: Backend, calls: Iterator[tuple[Call, bool]]) -> Iterator[tuple[Call, bool]]:
+    """The calls with their data on the backend.
 
-    def send(call: Call) -> tuple[Call, list[Any]]:
-        return call, [None if a is None else backend.send(a) for a in (call.data.x, call.data.y, call.data.weights)]
+    They are read and checked in another thread; what the next one needs is on its way to the device while the one before it
+    is computed on, which a device does after it was asked to.
+    """
+    waiting: tuple[Call, bool, list[Any]] | None = None
+    for call, is_last in ahead(calls):
+        parts = (call.data.x, call.data.y, call.data.weights)
+        sent = [None if a is None else backend.send(a) for a in parts]
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = call, is_last, sent
+    if waiting is not None:
+        yield _arrived(*waiting)
 
-    for call, sent in ahead(map(send, calls)):
-        yield call._replace(data=Data(*(None if claim is None else claim() for claim in sent)))
+
+def _arrived(call: Call, is_last: bool, sent: list[Any]) -> tuple[Call, bool]:
+    return call._replace(data=Data(*(None if claim is None else claim() for claim in sent))), is_last
+
+
+def _with_last(calls: Iterator[Call]) -> Iterator[tuple[Call, bool]]:
+    """Each, and whether it is the last."""
+    before: Call | None = None
+    for call in calls:
+        if before is not None:
+            yield before, False
+        before = call
+    if before is not None:
+        yield before, True
 
 
 def parts_of(backend: Backend, data: Data, rows: int) -> Iterator[Data]:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 VERSION = 2
 MOST_LAYERS = 10_000
+MOST_WIDTH = 1 << 31
 MOST_NESTED = 8
+LARGEST = 1e30
 _SLOT = "optimizer."
 _ALLOWED: dict[str, dict[str, Any]] = {
     "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Activation, layers.Dropout, layers.BatchNorm)},
@@ -135,6 +137,8 @@ def _made(facts: Any, role: str, depth: int = 0) -> Any:
             given[name] = _made(value, "schedule", depth + 1)
         elif not isinstance(value, (str, int, float, type(None))):
             raise ModelFileError(f"{name} of the {role} {facts['kind']} is a {type(value).__name__}")
+        elif isinstance(value, (int, float)) and not abs(value) < LARGEST:
+            raise ModelFileError(f"{name} of the {role} {facts['kind']} is not a number below {LARGEST:g}")
     if role == "layer" and facts["kind"] == "Dense":
         given["kernel_init"] = "zeros"
     try:
@@ -158,7 +162,7 @@ def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tup
             kind is int and not 0 <= value < 2**64
         ):
             raise ModelFileError(f"its {name} is {value!r}")
-    if description["inputs"] < 1 or not 1 <= len(description["layers"]) <= MOST_LAYERS:
+    if not 1 <= description["inputs"] <= MOST_WIDTH or not 1 <= len(description["layers"]) <= MOST_LAYERS:
         raise ModelFileError("it has no inputs, no layers or too many")
     if description["dtype"] not in ("float32", "float64") or description["labels"] not in ([0, 1], [-1, 1]):
         raise ModelFileError(f"its dtype is {description['dtype']!r} and its labels are {description['labels']!r}")

@@ -173,19 +173,13 @@ def learning(network: Any, X: Any, y: Any, epochs: int = 50, frames: int = 50, *
     -------
     matplotlib.animation.FuncAnimation
     """
-    from .callbacks import Callback
-
     ax = _new_axes(None, (5.0, 4.4))
     from matplotlib.animation import FuncAnimation
 
-    states, every = [(0, network.snapshot())], max(1, epochs // frames)
-
-    class Keep(Callback):
-        def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-            if epoch % every == 0 or epoch == epochs:
-                states.append((epoch, network.snapshot()))
-
-    network.fit(X, y, epochs=epochs, callbacks=[*fit.pop("callbacks", ()), Keep()], **fit)
+    states = [(0, network.snapshot())]
+    for done in range(0, epochs, every := max(1, epochs // frames)):
+        network.fit(X, y, epochs=min(every, epochs - done), **fit)
+        states.append((min(done + every, epochs), network.snapshot()))
     last = network.snapshot()
 
     def draw(frame: int) -> list[Any]:

@@ -231,11 +231,14 @@ def stepped(task: Task, standing: Standing, epochs: int, watched: bool) -> Itera
             state = task.state or state
             continue
         calls = calls_of_epoch(plan, key, task.backend, task.data, epoch, done)
-        for call, is_last in _with_last(calls):
+        before = epoch
+        for call, is_last in calls:
             losses = [run(call)]
             epoch, done = (epoch + 1, 0) if is_last else (epoch, done + call.steps)
             yield Run(Standing(state, epoch, step, done, ", ".join(ways)), losses, int(is_last), call.numbers)
             state = task.state or state
+        if epoch == before:
+            raise ValueError(f"there is no batch to train on in epoch {epoch}, counted from 0: the iterable is empty")
 
 
 def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
@@ -292,12 +295,3 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
         yield Run(Standing(state, epoch, step, search=search), [(np.asarray([search.loss]), rows)], 1)
         if optimizer.budget is not None and task.evaluations > optimizer.budget:
             return
-
-
-def _with_last(calls: Iterator[Call]) -> Iterator[tuple[Call, bool]]:
-    """Each, and whether it is the last."""
-    before = next(calls)
-    for call in calls:
-        yield before, False
-        before = call
-    yield before, True

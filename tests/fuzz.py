@@ -218,7 +218,16 @@ def _other(thing: Any, chance: random.Random) -> Any:
 def _watch(folder: Path) -> list[str]:
     """Note whatever a file makes the process do beside reading it."""
     said = SAID
-    allowed = (str(folder), sys.prefix, sys.base_prefix, str(Path(pnn.__file__).parent), "/proc", "/sys", "/dev/null")
+    allowed = (
+        str(folder),
+        sys.prefix,
+        sys.base_prefix,
+        str(Path(pnn.__file__).parent),
+        str(Path(__file__).parent),
+        "/proc",
+        "/sys",
+        "/dev/null",
+    )
 
     def hook(event: str, facts: tuple[Any, ...]) -> None:
         if event in (

@@ -68,7 +68,7 @@ def _numbers(order: str, **facts: Any) -> list[list[float]]:
     key = np.asarray([1, 2], dtype=np.int32)
     for epoch in range(2):
         found: list[float] = []
-        for call in feeding.calls_of_epoch(plan, key, pnn.get_backend("numpy"), data, epoch, facts.get("done", 0)):
+        for call, _ in feeding.calls_of_epoch(plan, key, pnn.get_backend("numpy"), data, epoch, facts.get("done", 0)):
             rows = np.arange(len(call.data.x))[None, :] if call.order is None else call.order[: call.steps]
             found += call.data.x[rows.reshape(-1), 0].tolist()
         seen.append(found)
@@ -163,6 +163,11 @@ def test_batches_of_every_size_and_an_end() -> None:
 
     endless.fit(forever, epochs=2, steps_per_epoch=5)
     assert (endless.steps, endless.epochs) == (10, 2)
+
+
+def test_an_epoch_without_batches_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no batch to train on in epoch 1"):
+        _network().fit(lambda epoch: [(X, Y)] * (1 - epoch), epochs=3)
 
 
 def test_a_data_loader_of_pytorch() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ from ..optimizers import AdamW
 from .app import app
 
 INTERRUPTED = 130
+
+os.environ.setdefault(
+    "ARROW_DEFAULT_MEMORY_POOL", "system"
+)  # pyarrow's other ones reserve a gigabyte, whatever the limit is
 
 
 class Task(StrEnum):

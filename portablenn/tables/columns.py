@@ -22,6 +22,10 @@ FREE_TEXT = 1000
 """A column of more values than this is a name or free text, and left out."""
 
 
+FURTHEST = 1e6
+"""Standard deviations from the mean beyond which a number is taken to be there: it is a mistake, and would become infinite."""
+
+
 @dataclass(frozen=True)
 class Number:
     """A column of numbers: each becomes (x - mean) / scale; a missing one 0, and 1 in an input of its own if there were any.
@@ -46,7 +50,8 @@ class Number:
         """One number a cell, (rows,), float32; NaN where it is missing."""
         values = numbers(column, self.name)
         with np.errstate(over="ignore"):
-            return ((np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale).astype(np.float32)
+            scaled = (np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
+        return np.clip(scaled, -FURTHEST, FURTHEST).astype(np.float32)
 
     def expanded(self, compact: np.ndarray) -> list[np.ndarray]:
         """What the network takes, (rows,) each."""

@@ -49,6 +49,29 @@ class CupyBackend(Backend):
         with self.device:
             return super().asarray(x, dtype)
 
+    def send(self, x: Any) -> Callable[[], Array]:
+        """Copied on a stream of its own, beside what is being computed; not yet run on hardware."""
+        if not isinstance(x, np.ndarray):
+            return super().send(x)
+        with self.device:
+            computing = self.cupy.cuda.get_current_stream()
+            self._copies.wait_event(computing.record())  # memory that is used again may still be read until then
+            with self._copies:
+                array = self.cupy.asarray(x, blocking=False)
+            done = self._copies.record()
+
+        def claim() -> Array:
+            with self.device:
+                self.cupy.cuda.get_current_stream().wait_event(done)
+            return array
+
+        return claim
+
+    @functools.cached_property
+    def _copies(self) -> Any:
+        with self.device:
+            return self.cupy.cuda.Stream(non_blocking=True)
+
     def compile(self, program: Program) -> Compiled:
         """Kernels and products one after the other; or the interpreter, see the result's ``how``."""
         from .graph import Straight

@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -90,6 +91,25 @@ class TorchBackend(Backend):
     """PyTorch: the interpreter, as a CUDA graph, compiled, or operation by operation."""
 
     install = "pip install portablenn-torch, with the torch for your GPU: see https://pytorch.org/get-started"
+
+    def send(self, x: Any) -> Callable[[], Array]:
+        """On CUDA copied on a stream of its own, beside what is being computed; not yet run on hardware."""
+        if self.device.type != "cuda" or not isinstance(x, np.ndarray):
+            return super().send(x)
+        computing, copies = torch.cuda.current_stream(self.device), self._copies
+        with torch.cuda.stream(copies):
+            array = torch.from_numpy(np.array(x, order="C")).pin_memory().to(self.device, non_blocking=True)
+        array.record_stream(computing)  # its memory is not used again before what computes with it is done
+
+        def claim() -> Array:
+            torch.cuda.current_stream(self.device).wait_stream(copies)
+            return array
+
+        return claim
+
+    @cached_property
+    def _copies(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream(self.device)
 
     def compile(self, program: Program) -> Compiled:
         """The interpreter, which records no gradients of its own."""
