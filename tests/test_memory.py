@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 PRELUDE = """
@@ -62,3 +65,48 @@ net.evaluate(X[:5000], y[:5000])
 print(most() - before)
 """)
     assert beyond < 20
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+import portablenn as pnn
+from portablenn.callbacks import Callback
+
+path = sys.argv[1]
+small = {"x": np.arange(5000.0), "y": np.where(np.arange(5000) % 3 == 0, "a", "b")}
+pnn.TableModel.train(small, "y", epochs=1).predict(small)  # whatever is allocated once
+now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + (300 << 20),) * 2)
+model = pnn.TableModel.train(path, "label", epochs=1, batch_size=1024, hidden=(16,))
+assert model.figures["rows"]["train"] > 1_500_000, model.figures["rows"]
+rows = sum(batch.num_rows for batch in model.batches(path))
+print(rows, model.figures["metrics"]["accuracy"])
+"""
+
+
+@pytest.mark.skipif(not os.path.isfile("/proc/self/statm"), reason="measures its memory as Linux tells it")
+def test_a_table_of_more_than_memory_is_trained_on_and_predicted(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("safetensors")
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    chance, path = np.random.default_rng(0), tmp_path / "big.parquet"
+    names = [*(f"x{i}" for i in range(24)), "label"]
+    schema = pa.schema([*((name, pa.float64()) for name in names[:-1]), ("label", pa.string())])
+    with parquet.ParquetWriter(path, schema, use_dictionary=["label"]) as file:
+        for _ in range(20):
+            x = chance.normal(size=(24, 100_000))
+            file.write_table(pa.table([*x, np.where(x[0] > 0.3, "yes", "no")], schema=schema))
+    assert path.stat().st_size > 300 << 20  # what the process may take more
+    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    rows, accuracy = done.stdout.split()
+    assert (int(rows), float(accuracy) > 0.95) == (2_000_000, True)

@@ -18,7 +18,7 @@ def test_a_block_of_python_runs(number: int, capsys: pytest.CaptureFixture[str])
 
 
 def test_there_are_blocks() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 def test_every_test_that_the_readme_names_is_there() -> None:

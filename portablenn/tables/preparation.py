@@ -109,9 +109,9 @@ class Preparation:
         TableError
             If a column is missing, or holds what it did not hold.
         """
-        wanted = tuple(column.name for column in self.columns)
-        for batch, chosen in zip(table.chosen(table.columns), table.chosen(wanted)):
-            yield batch, self.expanded(self.compact(chosen))
+        table.check(tuple(column.name for column in self.columns))
+        for batch in table.chosen(table.columns):
+            yield batch, self.expanded(self.compact(batch))
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def learn(
     wanted = tuple(c for c in table.columns if c not in ignore)
     unknown = [c for c in ignore if c not in table.columns]
     if unknown or target not in wanted:
-        list(table.chosen((*unknown, target) if target not in table.columns else tuple(unknown)))
+        table.check((*unknown, target) if target not in table.columns else tuple(unknown))
         raise TableError(f"the target {target!r} is among the columns to be ignored")
     seen = {c: Seen(c, table.untyped, counted=c == target) for c in wanted}
     everywhere = Seen(target, table.untyped, counted=True)

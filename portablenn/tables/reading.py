@@ -47,13 +47,13 @@ class Table:
     batches: Callable[[], Iterator[Any]]
     untyped: bool = False
 
-    def chosen(self, columns: tuple[str, ...]) -> Iterator[Any]:
-        """The rows of some columns.
+    def check(self, columns: tuple[str, ...]) -> None:
+        """Refuse a table that lacks one of some columns.
 
         Raises
         ------
         TableError
-            If one is missing.
+            It names those that are missing.
         """
         missing = [c for c in columns if c not in self.columns]
         if missing:
@@ -61,6 +61,10 @@ class Table:
                 f"{self.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}: it has "
                 f"{', '.join(map(repr, self.columns))}"
             )
+
+    def chosen(self, columns: tuple[str, ...]) -> Iterator[Any]:
+        """The rows of some columns; see `check`."""
+        self.check(columns)
         with explained(self.name):
             for batch in self.batches():
                 yield _plain(batch.select(list(columns)))
