@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 _END: Any = object()
 
 
-def ahead(parts: Iterator[T], most: int = 1) -> Iterator[T]:
+def ahead(parts: Iterator[T], most: int = 1) -> Generator[T, None, None]:
     """The same, made in a thread, at most so many before they are asked for; an error comes where its part would have.
 
     Examples
@@ -54,4 +54,4 @@ def ahead(parts: Iterator[T], most: int = 1) -> Iterator[T]:
             yield part
     finally:
         left.set()
-        thread.join()
+        thread.join(1.0)  # one that waits for what never comes is left behind: it ends with the process

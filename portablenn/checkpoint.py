@@ -37,7 +37,7 @@ class Snapshot(NamedTuple):
 
 
 def write(folder: str | Path, step: int, snapshot: Snapshot, keep: int) -> Path:
-    """Write a checkpoint, and remove all but the last ``keep``; returns its path.
+    """Write a checkpoint, then remove all but it and the ``keep`` - 1 before it; those beyond it were damaged.
 
     Raises
     ------
@@ -48,7 +48,9 @@ def write(folder: str | Path, step: int, snapshot: Snapshot, keep: int) -> Path:
 
     path = Path(folder) / f"checkpoint-{step:012d}.safetensors"
     tensors.write(path, {**snapshot.facts, "version": VERSION}, snapshot.arrays)
-    for old in found(folder)[keep:]:
+    others = found(folder)
+    place = others.index(path)
+    for old in (*others[:place], *others[place + keep :]):
         old.unlink(missing_ok=True)
     return path
 
@@ -82,6 +84,12 @@ def newest(folder: str | Path) -> Snapshot | None:
     ModelFileError
         If all are damaged.
     """
+    import os
+
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise NotADirectoryError(
+            f"{os.fspath(folder)} is no folder: resume from the folder that checkpoints are written to"
+        )
     paths = found(folder)
     for path in paths:
         try:
@@ -124,7 +132,7 @@ def prepare(folder: str | Path) -> Path:
     return durable.writable_folder(folder)
 
 
-def told(thing: Any) -> Any:
+def told(thing: Any, depth: int = 0) -> Any:
     """What JSON can say of an object, to compare it with another: its kind and its fields.
 
     Examples
@@ -135,18 +143,31 @@ def told(thing: Any) -> Any:
     """
     if isinstance(thing, (str, int, float, bool, type(None))):
         return thing
+    if depth > 8:
+        return {"kind": type(thing).__name__}
     if isinstance(thing, np.generic):
         return thing.item()
     if isinstance(thing, Mapping):
-        return {str(key): told(value) for key, value in thing.items()}
+        return {str(key): told(value, depth + 1) for key, value in thing.items()}
     if isinstance(thing, (list, tuple)):
-        return [told(value) for value in thing]
+        return [told(value, depth + 1) for value in thing]
     if is_array(thing):
         return {"kind": "array", "shape": [int(n) for n in thing.shape]}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        compared = {f.name: told(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.compare}
+        compared = {f.name: told(getattr(thing, f.name), depth + 1) for f in dataclasses.fields(thing) if f.compare}
         return {"kind": type(thing).__name__, **compared}
-    return {"kind": getattr(thing, "__qualname__", type(thing).__name__)}
+    code = getattr(thing, "__code__", None)
+    if code is not None:
+        import hashlib
+
+        said = repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names))
+        return {"kind": thing.__qualname__, "code": hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}
+    facts = {
+        name: told(value, depth + 1)
+        for name, value in getattr(thing, "__dict__", {}).items()
+        if not name.startswith("_")
+    }
+    return {"kind": getattr(thing, "__qualname__", type(thing).__name__), **({} if isinstance(thing, type) else facts)}
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -162,6 +183,8 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: s
         a, b = found.get(name), expected.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b and name == "data":
+            lines.insert(0, "data: others")
         elif a != b:
-            lines.append(f"{prefix}{name}: {a}, now {b}")
+            lines.append(f"{prefix}{name}: {str(a)[:60]}, now {str(b)[:60]}")
     return lines

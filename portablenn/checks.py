@@ -209,8 +209,8 @@ def loss_name(loss: Loss) -> str:
     return type(loss).__name__
 
 
-def weights(value: Any, rows: int, name: str = "sample_weight") -> Array:
-    """One finite weight of at least 0 a row, not all 0.
+def weights(value: Any, rows: int, name: str = "sample_weight", some: bool = False) -> Array:
+    """One finite weight of at least 0 a row, not all 0 unless it is of some rows among others.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def weights(value: Any, rows: int, name: str = "sample_weight") -> Array:
     finite(w, name, "float32")
     xp = array_namespace(w)
     lowest, highest = _range(xp, w)
-    if lowest < 0 or highest == 0:
+    if lowest < 0 or (highest == 0 and not some):
         raise ValueError(
             f"{name} goes from {lowest:g} to {highest:g}: expected weights of at least 0, not all of them 0"
         )

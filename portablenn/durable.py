@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,6 +25,9 @@ _REASONS = {
 }
 UNFINISHED = ".unfinished"
 """How the names of files end that are being written."""
+
+ABANDONED = 600.0
+"""Seconds without a change after which nobody is writing such a file any more."""
 
 
 @contextlib.contextmanager
@@ -48,19 +52,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     >>> path.read_bytes()
     b'abc'
     """
-    import tempfile
-
     folder, name = os.path.split(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"there is no folder {folder} to write {name} to")
     with _explained(path):
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=UNFINISHED, dir=folder)
+        temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}{UNFINISHED}")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -91,6 +93,9 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
     entry = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(entry)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems know no such thing
+            raise
     finally:
         os.close(entry)
 
@@ -98,7 +103,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 def writable_folder(folder: str | os.PathLike[str]) -> Path:
     """The folder, made if need be, after a file was written to it and removed.
 
-    Files that an earlier process was writing when it ended are removed.
+    Files that an earlier process was writing when it ended are removed, after a while: they might be another's.
 
     Raises
     ------
@@ -111,7 +116,9 @@ def writable_folder(folder: str | os.PathLike[str]) -> Path:
     with _explained(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
         for left in Path(folder).glob(f".*{UNFINISHED}"):
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    left.unlink()
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"portablenn")
             file.flush()
@@ -128,9 +135,3 @@ def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
             raise
         reason = f"{os.fspath(path)} could not be written: {_REASONS[error.errno]}; what was there before is untouched"
         raise type(error)(error.errno, reason) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -7,9 +7,11 @@ first.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +33,10 @@ POOLED = 1 << 22
 WORK_A_CALL = 3e11
 """Multiplications and additions, about, that one call of compiled steps does: some seconds on a CPU. Between calls Ctrl-C,
 time limits and the like are looked at."""
+
+
+LONG = 1.0
+"""Seconds after which batches that come slowly are trained on."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ def epochs_at_once(plan: Plan, key: np.ndarray, data: Data, first: int, epochs: 
 
 def calls_of_epoch(
     plan: Plan, key: np.ndarray, backend: Backend, data: Data, epoch: int, done: int
-) -> Iterator[tuple[Call, bool]]:
+) -> Generator[tuple[Call, bool], None, None]:
     """The calls of one epoch, of that number, from its step ``done`` on, and whether each is its last."""
     if isinstance(data.x, Blocks):
         return _sent(backend, _with_last(_pooled(plan, key, data, epoch, done)))
@@ -224,6 +230,8 @@ def pools(plan: Plan, key: np.ndarray, blocks: Blocks, epoch: int) -> list[list[
     found: list[list[int]] = [[]]
     rows, enough = 0, max(plan.batch, POOLED // blocks.columns)
     for block in order.tolist():
+        if not blocks.sizes[block]:
+            continue
         if rows >= enough:
             found.append([])
             rows = 0
@@ -253,7 +261,7 @@ def _pooled(plan: Plan, key: np.ndarray, data: Data, epoch: int, done: int) -> I
         if behind <= wanted:
             continue
         order = random.permutations(inner, number, 1, rows)[0] if plan.order == "shuffle" else np.arange(rows)
-        read = [check(*blocks.read(b)) for b in group if blocks.sizes[b]]
+        read = [check(*read_block(blocks, b)) for b in group if blocks.sizes[b]]
         if left is not None:
             order = np.concatenate([np.arange(len(left[0])), order + len(left[0])])
             read.insert(0, left)
@@ -272,11 +280,29 @@ def _pooled(plan: Plan, key: np.ndarray, data: Data, epoch: int, done: int) -> I
         yield Call(None, 1, Data(*left[:3]))
 
 
+def read_block(blocks: Blocks, number: int) -> Any:
+    """A block, with as many rows as it was said to have.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of rows.
+    """
+    block = blocks.read(number)
+    if len(block[0]) != blocks.sizes[number]:
+        raise ValueError(
+            f"block {number} has {len(block[0])} rows and its size is {blocks.sizes[number]}: expected as many"
+        )
+    return block
+
+
 def _stacked(pieces: Sequence[Any], room: int) -> np.ndarray | None:
     """Pieces one under the other, and zeros up to so many rows."""
-    if pieces[0] is None:
+    if all(piece is None for piece in pieces):
         return None
-    made = np.zeros((room, *pieces[0].shape[1:]), dtype=pieces[0].dtype)
+    if any(piece is None for piece in pieces):
+        raise ValueError("some blocks have weights and others have none: give all of them weights, such as ones")
+    made = np.zeros((room, *pieces[0].shape[1:]), dtype=np.result_type(*pieces))
     start = 0
     for piece in pieces:
         made[start : start + len(piece)] = piece
@@ -290,25 +316,27 @@ def _streamed(plan: Plan, data: Data, epoch: int, done: int) -> Iterator[Call]:
     assert isinstance(stream, Stream)
     assert check is not None
     group: list[Any] = []
-    step = done
+    step, begun = done, time.monotonic()
 
     def call() -> Call:
         batches = group.copy()
         group.clear()
-        if len(batches) == 1:
-            return Call(None, 1, Data(*batches[0]))
         rows = len(batches[0][0])
         x, y, weights = (None if parts[0] is None else _joined(parts) for parts in zip(*batches))
+        # one step, too, takes rows by their numbers: the same program as of many, and so the same bits
         return Call(np.arange(rows * len(batches)).reshape(len(batches), rows), len(batches), Data(x, y, weights))
 
     for batch in itertools.islice(stream.epoch(epoch), done, plan.batches):
         checked = check(*batch)
         if group and _shapes(checked) != _shapes(group[0]):
             yield call()
+        begun = begun if group else time.monotonic()
         group.append(checked)
         step += 1
         numbers = len(group) * math.prod(checked[0].shape)
-        if numbers >= SOURCED or any(step % every == 0 for every in (plan.longest, *plan.pauses)):
+        enough = numbers >= SOURCED or len(group) * len(checked[0]) >= plan.longest  # which is for batches of one row
+        slow = time.monotonic() - begun > LONG  # Ctrl-C and time limits are looked at between calls
+        if enough or slow or any(step % every == 0 for every in plan.pauses):
             yield call()
     if group:
         yield call()
@@ -333,28 +361,31 @@ def _joined(parts: Sequence[Any]) -> Any:
     return array_namespace(parts[0]).concat(parts, axis=0)
 
 
-def _sent(backend: Backend, calls: Iterator[tuple[Call, bool]]) -> Iterator[tuple[Call, bool]]:
+def _sent(backend: Backend, calls: Iterator[tuple[Call, bool]]) -> Generator[tuple[Call, bool], None, None]:
     """The calls with their data on the backend.
 
     They are read and checked in another thread; what the next one needs is on its way to the device while the one before it
     is computed on, which a device does after it was asked to.
     """
     waiting: tuple[Call, bool, list[Any]] | None = None
-    for call, is_last in ahead(calls):
-        parts = (call.data.x, call.data.y, call.data.weights)
-        sent = [None if a is None else backend.send(a) for a in parts]
+    known: tuple[Any, list[Any]] = None, []
+    with contextlib.closing(ahead(calls)) as read:
+        for call, is_last in read:
+            if call.data.x is not known[0]:  # several calls may take rows of one pool
+                parts = (call.data.x, call.data.y, call.data.weights)
+                known = call.data.x, [None if a is None else backend.send(a) for a in parts]
+            if waiting is not None:
+                yield _arrived(*waiting)
+            waiting = call, is_last, known[1]
         if waiting is not None:
             yield _arrived(*waiting)
-        waiting = call, is_last, sent
-    if waiting is not None:
-        yield _arrived(*waiting)
 
 
 def _arrived(call: Call, is_last: bool, sent: list[Any]) -> tuple[Call, bool]:
     return call._replace(data=Data(*(None if claim is None else claim() for claim in sent))), is_last
 
 
-def _with_last(calls: Iterator[Call]) -> Iterator[tuple[Call, bool]]:
+def _with_last(calls: Iterator[Call]) -> Generator[tuple[Call, bool], None, None]:
     """Each, and whether it is the last."""
     before: Call | None = None
     for call in calls:
@@ -369,7 +400,11 @@ def parts_of(backend: Backend, data: Data, rows: int) -> Iterator[Data]:
     """All rows on the backend, some at a time: ``rows`` of those that can be had in any order, else a block or a batch."""
     if isinstance(data.x, (Blocks, Stream)):
         assert data.check is not None
-        read = map(data.x.read, range(len(data.x.sizes))) if isinstance(data.x, Blocks) else data.x.epoch(0)
+        read = (
+            (read_block(data.x, b) for b, size in enumerate(data.x.sizes) if size)
+            if isinstance(data.x, Blocks)
+            else data.x.epoch(0)
+        )
         for block in (data.check(*b) for b in read if len(b[0])):
             for some in in_chunks(len(block[0]), rows):
                 yield Data(*(None if a is None else backend.asarray(a[some, ...]) for a in block))

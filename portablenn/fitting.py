@@ -29,8 +29,8 @@ from .sources import Blocks, Stream
 from .tensors import ModelFileError
 from .training import Run, Standing, Task, minimized, stepped
 
-SEEN = 64
-"""Rows that the fingerprint of data looks at."""
+SEEN = 1000
+"""Rows that the fingerprint of data looks at; of targets and weights at all."""
 
 
 @dataclass(eq=False, repr=False)
@@ -47,6 +47,8 @@ class Fitting:
         How many were asked for.
     evaluate
         Returns the figures of the validation rows; None if there are none.
+    fingerprint
+        Returns what tells these data from others, as they were handed in.
     callbacks
         Who is told.
     epoch
@@ -61,6 +63,7 @@ class Fitting:
     task: Task
     epochs: int
     evaluate: Callable[[], dict[str, float]] | None
+    fingerprint: Callable[[], Any]
     callbacks: Sequence[Callback]
     epoch: int = 0
     ended: str = ""
@@ -72,29 +75,58 @@ class Fitting:
         self.standing = Standing(self.network.state, self.network.epochs, self.network.steps)
         self.history: History = self.network.history
         self.began_with = checkpoint.told(self.task.model.optimizer)
-        self.failed_in_callback = False
-        self.state_replaced = False
+        self.begun = self.failed_in_callback = self.state_replaced = self.interrupted = False
 
     def run(self, resume: Any = None) -> History:
         """Train to the end, or until a callback or Ctrl-C ends it; from the newest checkpoint of a folder, if there is one."""
         found = None if resume is None else checkpoint.newest(resume)
-        self._tell("on_train_begin", self.epochs)
+        if found is not None:
+            self._restore(found)
+        elif any(getattr(type(c), "on_pause", Callback.on_pause) is not Callback.on_pause for c in self.callbacks):
+            _ = self.about  # of the data as they are now, and not at the first checkpoint
+        told: list[Callback] = []
         try:
+            for callback in self.callbacks:
+                told.append(callback)
+                callback.on_train_begin(self.network, self.epochs)
             if found is not None:
-                self._restore(found)
+                self._restore_callbacks(found)
             if not self.ended:
-                with interrupts.noticed() as ctrl_c:
-                    for run in self._runs():
-                        self._take_over(run, ctrl_c)
-                        if self.ended:
-                            break
-            if not self.ended and self.epoch < self.epochs:
-                self.ended = "the tolerance of L-BFGS, or its budget, was reached"
-        finally:
-            self._tell("on_train_end")
+                self._train()
+        except BaseException:
+            self._end(told, quietly=True)
+            raise
+        self._end(told)
         self.history.ended = self.ended
         self._warn()
         return self.history
+
+    def _train(self) -> None:
+        with interrupts.noticed() as ctrl_c:
+            for run in self._runs():
+                self._take_over(run, ctrl_c)
+                if self.ended:
+                    break
+            if not self.ended and self.epoch < self.epochs:
+                self.ended = "the tolerance of L-BFGS, or its budget, was reached"
+                self._tell("on_pause", self)
+            if ctrl_c.yet and not self.interrupted:
+                self.interrupted, self.ended = (
+                    True,
+                    "; ".join(filter(None, (self.ended, "Ctrl-C after the last epoch"))),
+                )
+
+    def _end(self, callbacks: Sequence[Callback], quietly: bool = False) -> None:
+        """Tell those that were told of the begin; all of them, also if one fails."""
+        failed: BaseException | None = None
+        for callback in callbacks:
+            try:
+                callback.on_train_end(self.network)
+            except BaseException as error:
+                failed = failed or error
+        if failed is not None and not quietly:
+            self.failed_in_callback = True
+            raise failed
 
     def _runs(self) -> Iterator[Run]:
         left = self.epochs - self.epoch
@@ -105,7 +137,7 @@ class Fitting:
     def _take_over(self, run: Run, ctrl_c: interrupts.Noticed) -> None:
         """Note where the network stands, write the history, and tell the callbacks."""
         network, before = self.network, self.standing.done
-        self.standing = run.standing
+        self.begun, self.standing = True, run.standing
         network.state, network.epochs, network.steps = run.standing[:3]
         self.history.how = f"{self.task.backend}: {run.standing.how}" if run.standing.how else str(self.task.backend)
         self.history.evaluations = self.task.evaluations
@@ -124,23 +156,24 @@ class Fitting:
                 self.history.add(logs)
             self.epoch += run.epochs
             reasons += self._tell("on_epoch_end", self.epoch, logs)
-        self.ended = next((reason for reason in reasons if reason), "")
+        self.ended = next((reason for _, reason in reasons), "")
+        self.interrupted = all(getattr(callback, "interrupts", False) for callback, _ in reasons) and bool(reasons)
         if ctrl_c.yet and not self.ended:
-            self.ended = f"Ctrl-C in epoch {self.epoch + (not run.epochs)}"
+            self.interrupted, self.ended = True, f"Ctrl-C in epoch {self.epoch + (not run.epochs)}"
         self.state_replaced = network.state is not run.standing.state
         if self.state_replaced and self.standing.search is not None and not self.ended:
             raise ValueError("a callback changed the parameters, which L-BFGS does not allow: use another optimizer")
-        self.standing = self.standing._replace(state=network.state)
-        self._tell("on_pause", self)
         if network.optimizer.slots != self.task.model.optimizer.slots:
             raise ValueError(
                 f"a callback replaced the optimizer {self.task.model.optimizer} by {network.optimizer}, which remembers other "
                 "vectors: do so between calls of fit"
             )
+        self.standing = self.standing._replace(state=network.state)
+        self._tell("on_pause", self)
         self.task.model, self.task.state = network.model, network.state
 
-    def _tell(self, hook: str, *facts: Any) -> list[str]:
-        """Call a method of each callback, if it has it; returns the reasons why they want to end."""
+    def _tell(self, hook: str, *facts: Any) -> list[tuple[Callback, str]]:
+        """Call a method of each callback, if it has it; returns those that want to end, and why."""
         reasons = []
         for callback in self.callbacks:
             try:
@@ -149,7 +182,8 @@ class Fitting:
                 self.failed_in_callback = True
                 raise
             if answer:
-                reasons.append(answer if isinstance(answer, str) else f"{type(callback).__name__} ended it")
+                why = answer if isinstance(answer, str) else f"{type(callback).__name__} ended it"
+                reasons.append((callback, why))
         return reasons
 
     def _epoch_losses(self, epochs: int) -> list[float]:
@@ -159,7 +193,7 @@ class Fitting:
         return reduced(read, epochs, self.task.model.loss.reduction == "mean")
 
     def _warn(self) -> None:
-        if self.ended.startswith("Ctrl-C"):
+        if "Ctrl-C" in self.ended and self.begun:
             warnings.warn(f"training was ended by {self.ended}", RuntimeWarning, stacklevel=4)
         losses = self.history.get("loss", ())
         bad = next((i for i, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
@@ -196,7 +230,9 @@ class Fitting:
                 arrays |= {f"search.change.{i}": change, f"search.turn.{i}": turn}
         told = []
         for i, callback in enumerate(self.callbacks):
-            state: dict[str, Any] = getattr(callback, "state", dict)()
+            kept = getattr(callback, "state", None)
+            state: dict[str, Any] = kept() if callable(kept) else {}
+            state = {k: v.item() if isinstance(v, np.generic) else v for k, v in state.items()}
             told.append([type(callback).__name__, {k: v for k, v in state.items() if not is_array(v)}])
             arrays |= {f"callback.{i}.{k}": v for k, v in state.items() if is_array(v)}
         facts = {
@@ -211,6 +247,8 @@ class Fitting:
             "search": search,
             "history": dict(self.history),
             "ended": self.ended,
+            "interrupted": self.interrupted,
+            "multilabel": network.multilabel,
             "labels": list(network.labels),
             "callbacks": told,
         }
@@ -219,7 +257,7 @@ class Fitting:
     @cached_property
     def about(self) -> dict[str, Any]:
         """What another run must have in common with this one to go on with it."""
-        model, plan, data = self.task.model, self.task.plan, self.task.data
+        model, plan = self.task.model, self.task.plan
         kind = plan.order if isinstance(plan.order, str) else "a function"
         return {
             "network": {
@@ -235,11 +273,12 @@ class Fitting:
             "batch_size": plan.batch,
             "order": kind,
             "rows_an_epoch": plan.epoch,
-            "data": fingerprint([data.x, data.y, data.weights]),
+            "steps_per_epoch": plan.batches,
+            "data": self.fingerprint(),
         }
 
     def _restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot.
+        """Stand where a snapshot does; nothing is changed before all is checked.
 
         Raises
         ------
@@ -249,34 +288,52 @@ class Fitting:
             If something is missing in it.
         """
         facts, arrays = snapshot
-        other = checkpoint.differences(facts.get("about", {}), self.about)
+        network = self.network
+        try:
+            other = checkpoint.differences(facts["about"], self._like(facts))
+            self._refuse(other)
+            standing = self._standing(facts, arrays)
+            epoch, evaluations = _count(facts, "epoch"), _count(facts, "evaluations")
+            rows = arrays["losses.rows"]
+            losses = [(arrays["losses"][i : i + 1], int(n)) for i, n in enumerate(rows)]
+            history = {name: [float(v) for v in values] for name, values in facts["history"].items()}
+            labels = (int(facts["labels"][0]), int(facts["labels"][1]))
+        except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
+            raise ModelFileError(f"the checkpoint is not as one is written: {error!r}") from None
+        if epoch > self.epochs or (epoch == self.epochs and standing.done):
+            raise ValueError(
+                f"the checkpoint is {epoch} epochs and {standing.done} steps on, and epochs={self.epochs} in all: ask for more"
+            )
+        self.standing, self.epoch, self.losses, self.task.evaluations = standing, epoch, losses, evaluations
+        self.history.update(history)
+        self.history.evaluations, self.history.resumed = evaluations, standing.steps
+        network.state, network.epochs, network.steps = standing[:3]
+        network.labels, network.multilabel = labels, bool(facts.get("multilabel", False))
+        if facts["ended"] and not facts.get("interrupted"):
+            self.ended = facts["ended"]
+        if isinstance(self.task.data.x, Stream):
+            self.task.data.x.pass_over(epoch)
+
+    @staticmethod
+    def _refuse(other: list[str]) -> None:
         if other:
             raise ValueError(
                 "the checkpoint is of another training and cannot be resumed by this one ("
                 + "; ".join(other[:5])
                 + "): hand over the same network, data and settings, or another folder"
             )
-        network = self.network
-        try:
-            self.standing = self._standing(facts, arrays)
-            self.epoch, self.task.evaluations = _count(facts, "epoch"), _count(facts, "evaluations")
-            rows = arrays["losses.rows"]
-            self.losses = [(arrays["losses"][i : i + 1], int(n)) for i, n in enumerate(rows)]
-            self.history.update({name: [float(v) for v in values] for name, values in facts["history"].items()})
-            network.state, network.epochs, network.steps = self.standing[:3]
-            network.labels = tuple(facts["labels"])
-            ended = self._restore_callbacks(facts["callbacks"], arrays)
-        except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
-            raise ModelFileError(f"the checkpoint is not as one is written: {error!r}") from None
-        now = checkpoint.told(network.optimizer)
-        if facts["optimizer"] != now:
-            raise ValueError(
-                f"the checkpoint was written with the optimizer {facts['optimizer']}, now it is {now}: a callback that "
-                "replaces it does so again in its restore()"
-            )
-        self.task.model = network.model
-        if ended or self.epoch >= self.epochs:
-            self.ended = ended or facts["ended"]
+
+    def _like(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """What this training is, for comparison: with the optimizer that the other began with, if this has what it had then.
+
+        A callback may have replaced it, and the network may be that very one.
+        """
+        about = self.about
+        if facts["optimizer"] == self.began_with:
+            began = facts["about"]["network"]["optimizer"]
+            self.began_with = began
+            about["network"]["optimizer"] = began
+        return about
 
     def _standing(self, facts: dict[str, Any], arrays: dict[str, Any]) -> Standing:
         model, backend = self.task.model, self.task.backend
@@ -301,10 +358,16 @@ class Fitting:
             raise IndexError(f"{done} steps of an epoch of {self.task.plan.steps} are done")
         return Standing(state, epochs, steps_, done, search=search)
 
-    def _restore_callbacks(self, told: list[Any], arrays: dict[str, Any]) -> str:
-        """Give each callback the state that one of its kind had, in their order; returns why one wants to end at once."""
-        left = [[kind, state, i] for i, (kind, state) in enumerate(told)]
-        ended = ""
+    def _restore_callbacks(self, snapshot: Snapshot) -> None:
+        """Give each callback the state that one of its kind had, in their order; one may want to end at once.
+
+        Raises
+        ------
+        ValueError
+            If the state of one would be lost, or an optimizer that one had put there.
+        """
+        facts, arrays = snapshot
+        left = [[kind, state, i] for i, (kind, state) in enumerate(facts["callbacks"])]
         for callback in self.callbacks:
             match = next((one for one in left if one[0] == type(callback).__name__), None)
             if match is None:
@@ -312,15 +375,21 @@ class Fitting:
             left.remove(match)
             _, state, i = match
             prefix = f"callback.{i}."
-            state |= {name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}
+            state = {**state, **{name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}}
             if state:
-                ended = callback.restore(self.network, state) or ended
-        lost = [kind for kind, state, _ in left if state]
+                self.ended = callback.restore(self.network, state) or self.ended
+        lost = [kind for kind, state, i in left if state or any(name.startswith(f"callback.{i}.") for name in arrays)]
         if lost:
             raise ValueError(
                 f"the checkpoint has the state of {', '.join(lost)} and this fit has no such callback: hand it over as before"
             )
-        return ended
+        now = checkpoint.told(self.network.optimizer)
+        if facts["optimizer"] != now:
+            raise ValueError(
+                f"the checkpoint was written with the optimizer {facts['optimizer']}, now it is {now}: a callback that "
+                "replaces it keeps that in state(), and does so again in its restore()"
+            )
+        self.task.model = self.network.model
 
 
 def _count(facts: dict[str, Any], name: str) -> int:
@@ -344,15 +413,21 @@ def fingerprint(parts: Sequence[Any]) -> list[Any]:
         if part is None:
             found.append(None)
             continue
+        part = part if hasattr(part, "shape") or isinstance(part, (Stream, Blocks)) else np.asarray(part)
         if isinstance(part, Stream):
             found.append(["batches", fingerprint(part.first)])
             continue
         if isinstance(part, Blocks):
             first = next(i for i, size in enumerate(part.sizes) if size)
-            found.append([list(part.sizes), part.columns, fingerprint(part.read(first))])
+            sizes = np.asarray(part.sizes, dtype=np.int64)
+            told = [len(sizes), int(sizes.sum()), zlib.crc32(sizes.tobytes()), int(part.columns)]
+            found.append([told, fingerprint(part.read(first))])
             continue
         rows = np.unique(np.linspace(0, part.shape[0] - 1, SEEN).astype(np.int64))
-        some = np.stack([to_numpy(part[int(i), ...]) for i in rows]) if is_array(part) else part.take(rows)
+        if is_array(part) and (len(part.shape) == 1 or isinstance(part, np.ndarray)):
+            some = to_numpy(part) if len(part.shape) == 1 else part[rows]  # of targets and weights all
+        else:
+            some = np.stack([to_numpy(part[int(i), ...]) for i in rows]) if is_array(part) else part.take(rows)
         kind = str(some.dtype)
         found.append([[int(n) for n in part.shape], kind, zlib.crc32(np.ascontiguousarray(some).tobytes())])
     return found

@@ -25,12 +25,15 @@ class History(dict[str, list[float]]):
         What ran the steps, and in which way, such as "jax on cuda:0: one scan"; with the reason where a faster way failed.
     ended
         Why training ended before the last epoch; "" if it did not.
+    resumed
+        The step that a checkpoint stood at from which it went on; 0 if there was none.
     evaluations
         How often L-BFGS has computed the loss of all rows; 0 for optimizers that go step by step.
     """
 
     how: str = ""
     ended: str = ""
+    resumed: int = 0
     evaluations: int = 0
 
     def add(self, logs: Mapping[str, float]) -> None:

@@ -96,7 +96,8 @@ def take(network: Any, X: Any, y: Any, sample_weight: Any = None, class_weight: 
     TypeError, ValueError
         For anything else, or what the network cannot take.
     """
-    if y is None and not is_array(X) and (isinstance(X, Blocks) or hasattr(X, "__iter__") or callable(X)):
+    batches = hasattr(X, "__iter__") and not hasattr(X, "shape")  # a table is none
+    if y is None and not is_array(X) and (isinstance(X, Blocks) or batches or callable(X)):
         if sample_weight is not None or class_weight is not None:
             raise ValueError("sample_weight and class_weight go with arrays: here weights come with the batches")
         return _later(network, X, where)
@@ -108,7 +109,9 @@ def take(network: Any, X: Any, y: Any, sample_weight: Any = None, class_weight: 
 
 def take_validation(network: Any, given: Any) -> Taken:
     """What ``fit`` was handed to be evaluated after each epoch."""
-    if isinstance(given, (tuple, list)) and not (given and isinstance(given[0], tuple)):
+    first = given[0] if isinstance(given, (tuple, list)) and len(given) else None
+    batch = isinstance(first, (tuple, list)) and len(first) in (2, 3) and all(map(is_array, first))
+    if isinstance(given, (tuple, list)) and not batch:
         if len(given) not in (2, 3):
             raise ValueError("validation_data is (X, y) or (X, y, weights), blocks, or an iterable of batches")
         x, y, *rest = given
@@ -122,6 +125,7 @@ def take_validation(network: Any, given: Any) -> Taken:
 
 def together(
     given: Taken,
+    held_out: Taken | None,
     optimizer: Any,
     epochs: int,
     batch_size: int | None,
@@ -139,6 +143,8 @@ def together(
     stream, blocks = isinstance(given.x, Stream), given.check is not None and not isinstance(given.x, Stream)
     if steps_per_epoch is not None and order != "random" and not stream:
         raise ValueError(f'steps_per_epoch goes with order="random": with {order!r} an epoch is all rows')
+    if held_out is not None and isinstance(held_out.x, Stream) and held_out.x.once and epochs > 1:
+        raise ValueError("validation_data is a generator, which ends after one epoch: hand over a list, or arrays")
     if stream and given.x.once and epochs > 1:
         raise ValueError(
             f"a generator ends after one epoch and epochs is {epochs}: hand over a function of the epoch's number that "
@@ -161,15 +167,23 @@ def together(
 def _later(network: Any, X: Any, where: str) -> Taken:
     """Blocks or a stream: its first batch is looked at now, each is checked when it comes."""
     blocks = isinstance(X, Blocks)
-    if blocks and (not X.sizes or not sum(X.sizes)):
+    if blocks and not sum(X.sizes):
         raise ValueError(f"{where} X holds no rows".strip())
     source: Any = X if blocks else Stream(X)
     first = X.read(next(i for i, n in enumerate(X.sizes) if n)) if blocks else source.first
     x, y, weights = first
-    _, target, _, labels = _arrays(network, x, y, weights, None, where)
+    _, target, _, labels = _arrays(network, x, y, weights, None, where, some=True)
+    training = not where
 
     def check(x: Any, y: Any, weights: Any = None) -> tuple[Any, ...]:
-        x, y, weights, _ = _arrays(network, x, y, weights, None, where)
+        x, y, weights, found = _arrays(network, x, y, weights, None, where, some=True)
+        if found != labels and (-1, 1) in (found, labels):
+            raise ValueError(
+                "some batches have labels -1 and 1, others 0 and 1 or one of them alone: use 0 and 1 in all"
+            )
+        if training and not network.multilabel and _several(network, y):
+            network.multilabel = True
+        x = x if is_array(x) else x.take(np.arange(x.shape[0]))
         if blocks:
             x, y, weights = (None if a is None else to_numpy(a) for a in (x, y, weights))
         if weights is not None:
@@ -177,21 +191,22 @@ def _later(network: Any, X: Any, where: str) -> Taken:
             weights = xp.astype(weights, getattr(xp, network.dtype))
         return x, y, weights
 
-    rows = sum(source.sizes) if blocks else 0
-    return Taken(source, None, None, rows, labels, _several(network, target), x, check)
+    rows = int(sum(source.sizes)) if blocks else 0
+    several = _several(network, target)
+    return Taken(source, None, None, rows, labels, several, x, check)
 
 
 def _arrays(
-    network: Any, X: Any, y: Any, sample_weight: Any, class_weight: Any, where: str
+    network: Any, X: Any, y: Any, sample_weight: Any, class_weight: Any, where: str, some: bool = False
 ) -> tuple[Array, Array, Array | None, tuple[int, int] | None]:
-    """Checked, still where they were; class weights have become weights of rows."""
+    """Checked, still where they were; class weights have become weights of rows. ``some`` rows may all have weight 0."""
     prefix = f"{where} " if where else ""
     x = checks.inputs(X, network.inputs, network.dtype, f"{prefix}X")
     given = {"y": y} if sample_weight is None else {"y": y, "sample_weight": sample_weight}
     checks.one_library(x, given)
     rows = x.shape[0]
     target, labels = checks.targets(y, rows, network.outputs, network.loss, network.dtype, f"{prefix}y")
-    weights = None if sample_weight is None else checks.weights(sample_weight, rows, f"{prefix}sample_weight")
+    weights = None if sample_weight is None else checks.weights(sample_weight, rows, f"{prefix}sample_weight", some)
     if class_weight is not None:
         if network.loss.targets != "classes" or target.ndim != 1:
             raise ValueError("class_weight is for losses of classes with one label a row: use sample_weight")
@@ -228,11 +243,14 @@ def set_apart(seed: int, rows: int, share: float) -> tuple[np.ndarray, np.ndarra
 def set_blocks_apart(seed: int, blocks: Blocks, share: float) -> tuple[SomeRows, SomeRows]:
     """Likewise of blocks: a share of the rows of each, and at least one of all."""
     chosen: list[tuple[np.ndarray, np.ndarray]] = []
-    key = random.new_key(seed, random.SPLIT)
+    key, ends = random.new_key(seed, random.SPLIT), np.cumsum([0, *blocks.sizes])
+    apart = np.maximum(
+        np.rint(ends * share).astype(int), ends > 0
+    )  # rounded for all rows up to there, and at least one
     for number, size in enumerate(blocks.sizes):
         permuted = random.permutations(key, number, 1, size)[0]
-        apart = max(round(size * share), int(number == 0 and size > 1))
-        chosen.append((np.sort(permuted[apart:]), np.sort(permuted[:apart])))
+        count = min(size, int(apart[number + 1] - apart[number]))
+        chosen.append((np.sort(permuted[count:]), np.sort(permuted[:count])))
     train, held_out = (SomeRows(blocks, part) for part in zip(*chosen))
     if not sum(train.sizes):
         raise ValueError(f"validation_split={share} of {sum(blocks.sizes)} rows leaves none to train on")

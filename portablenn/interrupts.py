@@ -5,7 +5,8 @@ Requires nothing.
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +25,8 @@ class Noticed:
         if self.yet:
             signal.default_int_handler(signal.SIGINT, None)
         self.yet = True
-        print("Ctrl-C: training ends after the steps under way; once more to stop at once", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody may be listening
+            os.write(2, b"Ctrl-C: training ends after the steps under way; once more to stop at once\n")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from .backend import NUMPY, Backend, BackendError
 from .callbacks import Callback, Progress
 from .choosing import get_backend
 from .feeding import WORK_A_CALL, Data, Plan, in_chunks, parts_of
-from .fitting import Fitting
+from .fitting import Fitting, fingerprint
 from .history import History
 from .layers import Dense, layer_names
 from .layout import Layout
@@ -409,7 +409,7 @@ class Network:
         full_batch = isinstance(self.optimizer, optimizers.LBFGS)
         given = intake.take(self, X, y, sample_weight, class_weight)
         held_out = None if validation_data is None else intake.take_validation(self, validation_data)
-        intake.together(given, self.optimizer, epochs, batch_size, order, validation_split, steps_per_epoch)
+        intake.together(given, held_out, self.optimizer, epochs, batch_size, order, validation_split, steps_per_epoch)
         backend = given.home(self)
         batch = given.rows if batch_size is None or full_batch else min(batch_size, given.rows)
         with intake.memory_told(self, backend, given, batch):
@@ -425,7 +425,8 @@ class Network:
             validation = None if held_out is None else held_out.on(backend, self.dtype).data
             count = given.rows if rows is None else len(rows)
             batch = count if batch_size is None or full_batch else min(batch_size, count)
-            pauses = tuple({c.every_steps for c in speakers if getattr(c, "every_steps", None)})
+            every = {getattr(c, "every_steps", None) for c in speakers} - {None}
+            pauses = tuple(checks.whole(n, "every_steps of a callback", 1) for n in every)
             longest = max(1, int(WORK_A_CALL / (6 * max(1, batch) * max(1, self.parameter_count))))
             of_epoch = batch * steps_per_epoch if steps_per_epoch else count
             plan = Plan(rows, count, batch, order, of_epoch, pauses, longest, steps_per_epoch)
@@ -436,11 +437,13 @@ class Network:
                 self.history = History()
                 task = Task(self.model, backend, given.data, plan, self.seed, self._keys(), self._kernels())
                 evaluate = None if validation is None else partial(self._evaluated, validation)
-                self.training = Fitting(self, task, epochs, evaluate, speakers)
+                known = [part for one in (given, held_out) if one is not None for part in (one.x, one.y, one.weights)]
+                self.training = Fitting(self, task, epochs, evaluate, partial(fingerprint, known), speakers)
                 return self.training.run(resume)
             except BaseException:
-                in_callback = self.training is not None and self.training.failed_in_callback
-                if self.epochs == before["epochs"] and not in_callback:
+                training = self.training
+                begun, in_callback = training and training.begun, training and training.failed_in_callback
+                if not begun or (self.epochs == before["epochs"] and not in_callback):
                     self.__dict__.update(before)  # nothing was learnt: as if it had not been called
                 raise
             finally:

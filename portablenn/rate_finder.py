@@ -15,6 +15,7 @@ import numpy as np
 from .callbacks import Callback, Steps
 from .optimizers import LBFGS
 from .schedules import ExponentialDecay
+from .sources import Blocks
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,13 @@ def find_learning_rate(
         raise ValueError(f"lowest is above 0 and below highest, found {lowest!r} and {highest!r}")
     if isinstance(network.optimizer, LBFGS):
         raise ValueError("L-BFGS searches for the length of each step by itself: there is no rate to find")
+    if steps < 10:
+        raise ValueError(f"steps is at least 10, found {steps!r}")
+    unknown = {"callbacks", "epochs", "order", "steps_per_epoch"} & set(fit)
+    if unknown or isinstance(X, Blocks):
+        raise ValueError(
+            f"{', '.join(sorted(unknown)) or 'blocks'}: the search draws batches of arrays, and decides that itself"
+        )
     trial, seen = copy.deepcopy(network), _Losses()
     trial.steps = 0
     trial.optimizer = replace(network.optimizer, learning_rate=ExponentialDecay(lowest, highest / lowest, steps - 1))

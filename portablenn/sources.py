@@ -5,7 +5,6 @@ Requires nothing: a sparse matrix brings its own methods.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -132,24 +131,15 @@ class Stream:
     def __init__(self, batches: Iterable[Any] | Callable[[int], Iterable[Any]]) -> None:
         self._function = batches if callable(batches) else None
         self._batches = None if callable(batches) else batches
-        self._begun: Iterator[Any] | None = None
-        self._used_up = False
-        self.first = self._first()
-
-    @property
-    def once(self) -> bool:
-        """Whether it can be gone through a single time."""
-        return self._batches is not None and iter(self._batches) is self._batches
-
-    def _first(self) -> Block:
-        """The first batch, which the first epoch will hand out again."""
         iterator = self._begin(0)
+        ready_made = type(iterator).__module__ in ("builtins", "itertools")
+        self.once = iterator is batches and ready_made  # others may begin anew at each iter()
         try:
             first = next(iterator)
         except StopIteration:
             raise ValueError("there is no batch to train on: the iterable is empty") from None
-        self._begun = itertools.chain([first], iterator)
-        return _as_block(first)
+        self.first = _copied(_as_block(first))
+        self._begun: Iterator[Any] | None = _with_rest(self.first, iterator)
 
     def _begin(self, epoch: int) -> Iterator[Any]:
         if self._function is not None:
@@ -158,7 +148,7 @@ class Stream:
         return iter(self._batches)
 
     def epoch(self, number: int) -> Iterator[Block]:
-        """The batches of an epoch."""
+        """The batches of an epoch, copied, for what hands them over may use its memory again."""
         begun, self._begun = self._begun, None
         if begun is not None and self._function is not None and number != 0:
             begun = None
@@ -166,7 +156,14 @@ class Stream:
             raise ValueError(
                 "a generator ends after one epoch: hand over a function of the epoch's number that returns one, or a list"
             )
-        return map(_as_block, self._begin(number) if begun is None else begun)
+        return (_copied(_as_block(batch)) for batch in (self._begin(number) if begun is None else begun))
+
+    def pass_over(self, epochs: int) -> None:
+        """Go through some epochs without using them, where they may differ: what is shuffled is then as far as it was."""
+        if self._function is None and not isinstance(self._batches, (list, tuple)):
+            for number in range(epochs):
+                for _ in self.epoch(number):
+                    pass
 
 
 def _as_block(batch: Any) -> Block:
@@ -174,6 +171,18 @@ def _as_block(batch: Any) -> Block:
         raise ValueError(f"a batch is (X, y) or (X, y, weights), found {type(batch).__name__}")
     x, y, *rest = batch
     return x, y, rest[0] if rest else None
+
+
+def _with_rest(first: Any, iterator: Iterator[Any]) -> Iterator[Any]:
+    """Both; by next() alone, for some begin anew whenever they are asked for an iterator."""
+    yield first
+    while (following := next(iterator, None)) is not None:
+        yield following
+
+
+def _copied(block: Block) -> Block:
+    x, y, weights = (a.copy() if isinstance(a, np.ndarray) else a.clone() if hasattr(a, "clone") else a for a in block)
+    return x, y, weights
 
 
 @dataclass(frozen=True)

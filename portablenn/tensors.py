@@ -41,7 +41,7 @@ def write(path: str | os.PathLike[str], description: Mapping[str, Any], arrays: 
 
     from safetensors.numpy import save
 
-    tensors = {name: np.ascontiguousarray(to_numpy(array)) for name, array in arrays.items()}
+    tensors = {name: np.asarray(to_numpy(array), order="C") for name, array in arrays.items()}
     text = json.dumps({**description, "checksum": checksum(description, tensors)})
     durable.write(path, save(tensors, metadata={KEY: text}))
 
@@ -62,6 +62,8 @@ def checksum(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 @contextmanager
 def refused(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Every reason why a file cannot be read, as one kind of error that names the file."""
+    if os.path.isdir(path):
+        raise ModelFileError(f"{os.fspath(path)} is a folder: expected a {what}")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no {what} {os.fspath(path)}")
     try:

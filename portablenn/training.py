@@ -6,6 +6,7 @@ shapes, so that networks of the same make share it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -213,7 +214,7 @@ def stepped(task: Task, standing: Standing, epochs: int, watched: bool) -> Itera
     def run(call: Call) -> tuple[Array, int]:
         nonlocal state, step
         batches = task.batches(call.data, call.order, step)
-        shapes = (id(task.model), call.data.x.shape, None if call.order is None else call.order.shape)
+        shapes = (id(task.model), _kinds(call.data), None if call.order is None else call.order.shape)
         if shapes not in known:  # to look among all programs takes longer than a small step
             known[shapes] = compiled_steps(task.model, task.backend, state, batches, task.kernels), task.model
         run, _ = known[shapes]  # with its model, so that no other has the same id
@@ -224,19 +225,19 @@ def stepped(task: Task, standing: Standing, epochs: int, watched: bool) -> Itera
 
     while epoch < last:
         if not watched and not done and is_array(task.data.x) and plan.epoch <= plan.longest * plan.batch:
-            together = max(1, min(last - epoch, ROWS_A_CALL // plan.epoch))
+            together = max(1, min(last - epoch, min(ROWS_A_CALL, plan.longest * plan.batch) // plan.epoch))
             losses = [run(call) for call in epochs_at_once(plan, key, task.data, epoch, together)]
             epoch += together
             yield Run(Standing(state, epoch, step, 0, ", ".join(ways)), losses, together)
             state = task.state or state
             continue
-        calls = calls_of_epoch(plan, key, task.backend, task.data, epoch, done)
         before = epoch
-        for call, is_last in calls:
-            losses = [run(call)]
-            epoch, done = (epoch + 1, 0) if is_last else (epoch, done + call.steps)
-            yield Run(Standing(state, epoch, step, done, ", ".join(ways)), losses, int(is_last), call.numbers)
-            state = task.state or state
+        with contextlib.closing(calls_of_epoch(plan, key, task.backend, task.data, epoch, done)) as calls:
+            for call, is_last in calls:
+                losses = [run(call)]
+                epoch, done = (epoch + 1, 0) if is_last else (epoch, done + call.steps)
+                yield Run(Standing(state, epoch, step, done, ", ".join(ways)), losses, int(is_last), call.numbers)
+                state = task.state or state
         if epoch == before:
             raise ValueError(f"there is no batch to train on in epoch {epoch}, counted from 0: the iterable is empty")
 
@@ -254,7 +255,7 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
     found, rows = statistics, task.plan.count
     some = max(1, SOURCED // columns(task.data))
     parts = count_parts(task.data, some)
-    known: dict[tuple[int, ...], Callable[..., Any]] = {}
+    known: dict[Any, Callable[..., Any]] = {}
 
     def objective(theta: Array) -> tuple[float, Array]:
         nonlocal found
@@ -264,9 +265,9 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
             kernels = task.kernels / float(parts) if optimizer.shared and task.kernels is not None else task.kernels
             batches = task.batches(data, None, step)
             arguments = (statistics, batches, kernels, batches.first_step)
-            if data.x.shape not in known:
-                known[data.x.shape] = compiled(model, backend, model.penalized_objective, theta, *arguments)
-            one, slope, found = known[data.x.shape](theta, *arguments)
+            if (kinds := _kinds(data)) not in known:
+                known[kinds] = compiled(model, backend, model.penalized_objective, theta, *arguments)
+            one, slope, found = known[kinds](theta, *arguments)
             if parts == 1:
                 return float(one), slope
             own = task.weight(data)
@@ -276,6 +277,8 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
         total = weight if model.loss.reduction == "mean" else 1.0
         return loss / total, gradient / total
 
+    if optimizer.budget is not None and task.evaluations > optimizer.budget:
+        return
     for search in lbfgs.minimize(
         backend.xp,
         objective,
@@ -295,3 +298,8 @@ def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
         yield Run(Standing(state, epoch, step, search=search), [(np.asarray([search.loss]), rows)], 1)
         if optimizer.budget is not None and task.evaluations > optimizer.budget:
             return
+
+
+def _kinds(data: Data) -> tuple[Any, ...]:
+    """Shape and dtype of rows, targets and weights."""
+    return tuple(None if a is None else (a.shape, a.dtype) for a in (data.x, data.y, data.weights))

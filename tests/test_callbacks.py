@@ -97,7 +97,9 @@ def test_early_stopping_of_an_accuracy_wants_more_of_it() -> None:
     stopping = EarlyStopping("val_accuracy", patience=2, min_delta=0.5, restore_best=False)
     net = _network(0.0)
     assert len(net.fit(X, Y, epochs=9, validation_split=0.3, callbacks=[stopping])["loss"]) == 3
-    with pytest.raises(ValueError, match="watches 'val_loss' and there are loss; hand fit validation_data"):
+    with pytest.raises(
+        ValueError, match="watches 'val_loss' and there are no validation rows: hand fit validation_data"
+    ):
         net.fit(X, Y, callbacks=[EarlyStopping("val_loss")])
 
 

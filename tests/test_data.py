@@ -6,6 +6,7 @@ import gc
 import io
 import struct
 import threading
+import time
 import weakref
 import zipfile
 from collections.abc import Iterator
@@ -128,7 +129,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(kind: str, at: int,
             KINDS[kind](),
             epochs=3,
             batch_size=8,
-            callbacks=[*callbacks, Checkpoint(tmp_path / "own", every_steps=1)],
+            callbacks=[*callbacks, Checkpoint(tmp_path / f"own{len(list(tmp_path.iterdir()))}", every_steps=1)],
             **facts,
         )
         return net
@@ -188,7 +189,7 @@ def test_blocks_are_evaluated_predicted_and_split(library: Any) -> None:
     net, rows = _network(library.backend), Rows(X, Y, W, block_rows=10)
     net.fit(rows, epochs=2, validation_split=0.25, batch_size=16)
     assert len(net.history["val_accuracy"]) == 2
-    assert net.steps == 2 * -(-(103 - 10 * 2 - 1) // 16)
+    assert net.steps == 2 * -(-(103 - round(103 * 0.25)) // 16)
     assert net.evaluate(rows) == pytest.approx(net.evaluate(X, Y, W), rel=1e-6)
     np.testing.assert_array_equal(net.predict(rows), net.predict(X))
     np.testing.assert_allclose(net.predict_proba(rows), net.predict_proba(X), rtol=1e-6)
@@ -224,6 +225,138 @@ def test_a_memory_map_is_read_block_by_block(tmp_path: Path) -> None:
         net.fit(Rows(x, y, block_rows=10))
         other.fit(Rows(X, Y, block_rows=10))
         _same(net, other)
+
+
+def test_a_generator_may_use_its_memory_again() -> None:
+    def reusing(epoch: int) -> Iterator[Any]:
+        x, y = np.empty((10, 3), "f4"), np.empty(10, int)
+        for start in range(0, 100, 10):
+            x[:], y[:] = X[start : start + 10], Y[start : start + 10]
+            yield x, y
+
+    reused, whole = _network(), _network()
+    reused.fit(reusing, epochs=2)
+    whole.fit(X[:100], Y[:100], epochs=2, batch_size=10, order="sequential")
+    _same(reused, whole)
+
+
+class Anew:
+    """Begins anew at each iter(), as many loaders do."""
+
+    def __iter__(self) -> Anew:
+        self.at = 0
+        return self
+
+    def __next__(self) -> Any:
+        if self.at == 5:
+            raise StopIteration
+        self.at += 1
+        return X[self.at : self.at + 10], Y[self.at : self.at + 10]
+
+
+def test_an_iterator_that_begins_anew_is_gone_through_once_an_epoch() -> None:
+    net = _network()
+    net.fit(Anew(), epochs=3)
+    assert net.steps == 15
+
+
+class Shuffled:
+    """Another order at each pass, as a PyTorch DataLoader has it."""
+
+    def __init__(self) -> None:
+        self.chance = np.random.default_rng(5)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = self.chance.permutation(103)
+        return iter([(X[order[i : i + 8]], Y[order[i : i + 8]]) for i in range(0, 103, 8)])
+
+
+def test_a_loader_that_shuffles_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole, rest = _network(), _network()
+    whole.fit(Shuffled(), epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        _network().fit(Shuffled(), epochs=4, callbacks=[Checkpoint(tmp_path, every_steps=1), Kill(30)])
+    rest.fit(Shuffled(), epochs=4, resume=tmp_path)
+    _same(rest, whole)
+
+
+def test_steps_have_the_same_bits_however_batches_are_run_together() -> None:
+    batches = [(X[i : i + 5], Y[i : i + 5], W[i : i + 5]) for i in range(0, 100, 5)]
+    one, many = _network(), _network()
+    one.fit(batches, epochs=20, callbacks=[Kill(-1)])
+    many.fit(batches, epochs=20)
+    np.testing.assert_array_equal(one.state.theta, many.state.theta)
+
+
+class Mixed(Rows):
+    """The second block is of other kinds."""
+
+    def __init__(self, x: Any, y: Any, weights: Any = None, rows: int = 20) -> None:
+        super().__init__(X, Y, block_rows=20)
+        self.second, self.rows = (x, y, weights), rows
+
+    def read(self, block: int) -> Any:
+        x, y, _ = super().read(block)
+        if block != 1:
+            return (x * 0).astype(int) if self.second[0] is not None else x, y, None
+        return (x if self.second[0] is None else self.second[0](x))[: self.rows], y[: self.rows], self.second[2]
+
+
+def test_blocks_of_other_kinds_are_not_cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    seven, zero = _network(), _network()
+    seven.fit(Mixed(lambda x: x * 0 + 0.7, None), order="sequential")
+    zero.fit(Mixed(lambda x: x * 0, None), order="sequential")
+    assert np.any(np.asarray(seven.state.theta) != np.asarray(zero.state.theta))
+    for weights, rows, says in (
+        (np.ones(20), 20, "some blocks have weights"),
+        (None, 7, "block 1 has 7 rows and its size is 20"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            _network().fit(Mixed(None, None, weights, rows))
+
+
+@pytest.mark.parametrize("block_rows", [1, 2, 5, 30, 103])
+def test_a_share_of_small_blocks_is_the_share_of_all(block_rows: int) -> None:
+    from portablenn.intake import set_blocks_apart
+
+    train, apart = set_blocks_apart(0, Rows(X, Y, block_rows=block_rows), 0.2)
+    assert (sum(train.sizes), sum(apart.sizes)) == (82, 21)
+
+
+def test_an_empty_block_is_passed_over() -> None:
+    class Gaps(Rows):
+        sizes = (0, 50, 0, 53, 0)
+
+        def __init__(self) -> None:
+            self.columns = 3
+
+        def read(self, block: int) -> Any:
+            rows = slice(0, 50) if block == 1 else slice(50, 103)
+            return X[rows], Y[rows], None
+
+    net, whole = _network(), _network()
+    net.fit(Gaps(), order="sequential", batch_size=8, validation_data=Gaps())
+    whole.fit(X, Y, order="sequential", batch_size=8)
+    np.testing.assert_allclose(net.state.theta, whole.state.theta, rtol=1e-6)
+
+
+def test_a_reader_that_hangs_holds_nobody_up() -> None:
+    hang = threading.Event()
+
+    def hanging(epoch: int) -> Iterator[Any]:
+        for i in range(3):
+            yield X[i : i + 5], Y[i : i + 5]
+        hang.wait(30)
+
+    class Fail(Callback):
+        def on_steps_end(self, network: Any, steps: Any) -> None:
+            raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        _network().fit(lambda epoch: hanging(epoch), callbacks=[Kill(-1), Fail()])
+    assert time.monotonic() - start < 10.0
+    hang.set()
 
 
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {

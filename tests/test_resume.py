@@ -205,6 +205,147 @@ def test_the_state_of_a_callback_is_not_lost_silently(tmp_path: Path) -> None:
         _fitted(_network(), resume=tmp_path)
 
 
+def test_a_refused_resume_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    _killed(_network(), 10, tmp_path, callbacks=[EarlyStopping()])
+    net = _network()
+    before = net.state.theta.copy()
+    with pytest.raises(ValueError, match="has the state of EarlyStopping"):
+        _fitted(net, resume=tmp_path)
+    np.testing.assert_array_equal(net.state.theta, before)
+    assert (net.steps, net.epochs) == (0, 0)
+
+
+def test_a_new_training_does_not_write_among_anothers_checkpoints(tmp_path: Path) -> None:
+    _fitted(_network(), callbacks=[Checkpoint(tmp_path)])
+    names = [path.name for path in checkpoint.found(tmp_path)]
+    with pytest.raises(ValueError, match="of a training that this one does not go on with: say resume="):
+        _fitted(_network(), callbacks=[Checkpoint(tmp_path)])
+    assert [path.name for path in checkpoint.found(tmp_path)] == names
+    with pytest.raises(NotADirectoryError, match="resume from the folder"):
+        _fitted(_network(), resume=checkpoint.found(tmp_path)[0])
+
+
+def test_after_a_damaged_checkpoint_the_next_ones_are_kept(tmp_path: Path) -> None:
+    _killed(_network(), 12, tmp_path)
+    newest = checkpoint.found(tmp_path)[0]
+    newest.write_bytes(b"damaged")
+    again, callbacks = _network(), [Checkpoint(tmp_path, every_steps=1, keep=1), Kill(12)]
+    with pytest.warns(RuntimeWarning, match="the one before it is taken"), pytest.raises(KeyboardInterrupt):
+        _fitted(again, resume=tmp_path, callbacks=callbacks)
+    _same(_fitted(_network(), resume=tmp_path), _fitted(_network()))
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_callbacks_resume_in_any_order(at: int, tmp_path: Path) -> None:
+    def fit(folder: str, *more: Callback, **facts: Any) -> pnn.Network:
+        net = pnn.mlp([3, 6, 2], loss="softmax_cross_entropy", optimizer=pnn.SGD(1.6), backend="numpy")
+        callbacks = [Checkpoint(tmp_path / folder), ReduceOnPlateau(0.5, 1), EarlyStopping(patience=50), *more]
+        return _fitted(net, epochs=8, batch_size=None, callbacks=callbacks, **facts)
+
+    whole = fit("whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit("parts", Kill(at))
+    _same(fit("parts", resume=tmp_path / "parts"), whole)
+
+
+def test_nan_after_a_resume_goes_back_to_where_all_was_well(tmp_path: Path) -> None:
+    from portablenn.callbacks import StopOnNaN
+
+    def fit(folder: str, *more: Callback, **facts: Any) -> pnn.Network:
+        rate = pnn.schedules.ExponentialDecay(1e-3, 10.0, 1)
+        net = pnn.mlp([3, 6, 1], optimizer=pnn.SGD(rate), backend="numpy")
+        callbacks = [StopOnNaN(), Checkpoint(tmp_path / folder, every_steps=1), *more]
+        net.fit(X, X[:, 0], epochs=9, batch_size=10, callbacks=callbacks, **facts)
+        return net
+
+    with pytest.warns(RuntimeWarning, match="training ended"):
+        whole = fit("whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit("parts", Kill(3))
+    with pytest.warns(RuntimeWarning, match="training ended"):
+        parts = fit("parts", resume=tmp_path / "parts")
+    np.testing.assert_array_equal(parts.state.theta, whole.state.theta)
+    assert parts.history.ended == whole.history.ended
+
+
+def test_what_a_callback_decided_stands_after_a_resume(tmp_path: Path) -> None:
+    class Enough(Callback):
+        def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> str | None:
+            return "enough" if epoch == 2 else None
+
+    whole = _fitted(_network(), callbacks=[Enough(), Checkpoint(tmp_path)])
+    _same(_fitted(_network(), callbacks=[Enough()], resume=tmp_path), whole)
+    from portablenn.callbacks import TimeLimit
+
+    limited = _network()
+    _fitted(limited, callbacks=[TimeLimit(1e-9), Checkpoint(tmp_path / "limited")])
+    assert limited.epochs < 4
+    _same(_fitted(_network(), resume=tmp_path / "limited"), _fitted(_network()))
+
+
+def test_a_budget_of_lbfgs_is_spent_once(tmp_path: Path) -> None:
+    def network() -> pnn.Network:
+        return pnn.mlp(
+            [3, 6, 2], loss="softmax_cross_entropy", optimizer=pnn.LBFGS(budget=12), dtype="float64", backend="numpy"
+        )
+
+    whole = _fitted(network(), epochs=50, callbacks=[Checkpoint(tmp_path, every_epochs=30)])
+    _same(_fitted(network(), epochs=50, resume=tmp_path), whole)
+
+
+def test_fewer_epochs_than_there_were_are_refused(tmp_path: Path) -> None:
+    _killed(_network(), 17, tmp_path)  # two epochs and three steps
+    with pytest.raises(ValueError, match="the checkpoint is 2 epochs and 3 steps on, and epochs=2 in all"):
+        _fitted(_network(), epochs=2, resume=tmp_path)
+
+
+def test_the_network_that_was_interrupted_can_go_on_itself(tmp_path: Path) -> None:
+    whole = _fitted(_network(), epochs=6)
+    net = _network()
+    _killed(net, 10, tmp_path, callbacks=[], epochs=6)
+    _same(_fitted(net, epochs=6, resume=tmp_path), whole)
+
+
+def test_validation_rows_and_settings_must_be_those_of_before(tmp_path: Path) -> None:
+    _killed(_network(), 10, tmp_path, validation_data=(X[:9], Y[:9]))
+    for other in ({}, {"validation_data": (X[1:10], Y[1:10])}):
+        with pytest.raises(ValueError, match="data: others"):
+            _fitted(_network(), resume=tmp_path, **other)
+
+
+def test_all_callbacks_are_told_of_the_end() -> None:
+    class Fails(Callback):
+        def on_train_end(self, network: Any) -> None:
+            raise RuntimeError("upload failed")
+
+    nets = [pnn.mlp([3, 6, 2], loss="softmax_cross_entropy", optimizer=pnn.SGD(3.0), backend="numpy") for _ in "ab"]
+    _fitted(nets[0], epochs=100, callbacks=[EarlyStopping(patience=2)])
+    with pytest.raises(RuntimeError, match="upload failed"):
+        _fitted(nets[1], epochs=100, callbacks=[Fails(), EarlyStopping(patience=2)])
+    np.testing.assert_array_equal(nets[0].state.theta, nets[1].state.theta)  # the best weights
+
+
+def test_a_callback_that_cannot_begin_leaves_all_as_it_was() -> None:
+    ended: list[str] = []
+
+    class Begins(Callback):
+        def on_train_end(self, network: Any) -> None:
+            ended.append("end")
+
+    net = _fitted(_network(), epochs=1)
+    history = net.history
+    with pytest.raises(ValueError, match="there are no validation rows"):
+        _fitted(net, callbacks=[Begins(), EarlyStopping("val_loss")])
+    assert (ended, net.history, net.epochs) == (["end"], history, 1)
+
+
+def test_early_stopping_does_not_wait_for_nan() -> None:
+    net = pnn.mlp([3, 6, 1], optimizer=pnn.SGD(1e30), backend="numpy")
+    with pytest.warns(RuntimeWarning, match="the loss is"):
+        net.fit(X * 1e20, X[:, 0], epochs=100, callbacks=[EarlyStopping(patience=3)])
+    assert len(net.history["loss"]) <= 5
+
+
 # Processes that are killed
 
 SCRIPT = textwrap.dedent(

@@ -65,6 +65,9 @@ class Callback:
     every_steps: int | None = None
     """``on_steps_end`` is to be called at least after so many steps; None for when it happens to be."""
 
+    interrupts = False
+    """Whether what it ends is interrupted, so that a resume goes on, and not done."""
+
     def on_train_begin(self, network: Any, epochs: int) -> None:
         """Before the first epoch."""
 

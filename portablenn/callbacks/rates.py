@@ -51,6 +51,7 @@ class ReduceOnPlateau(Callback):
         self.factor, self.patience, self.monitor, self.min_delta = factor, patience, monitor, min_delta
         self.sign, self.lowest = sign_of(monitor, mode), lowest
         self.best, self.stale = math.nan, 0
+        self._network: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
         """Forget what was before."""
@@ -58,7 +59,9 @@ class ReduceOnPlateau(Callback):
             raise ValueError(
                 f"ReduceOnPlateau changes a learning rate that is a number and this one is {network.optimizer.learning_rate}"
             )
-        self.best, self.stale = math.nan, 0
+        if not network.optimizer.slots and "tolerance" in vars(network.optimizer):
+            raise ValueError("L-BFGS searches for the length of each step by itself: there is no rate to reduce")
+        self.best, self.stale, self._network = math.nan, 0, network
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
         """Compare the figure."""
@@ -77,11 +80,7 @@ class ReduceOnPlateau(Callback):
 
     def state(self) -> dict[str, Any]:
         """The best figure, how long ago it was, and the rate."""
-        return {"best": self.best, "stale": self.stale, "rate": self.rate} if hasattr(self, "rate") else {}
-
-    def on_pause(self, network: Any, training: Any) -> None:
-        """Remember the rate for a checkpoint."""
-        self.rate = network.optimizer.learning_rate
+        return {"best": self.best, "stale": self.stale, "rate": self._network.optimizer.learning_rate}
 
     def restore(self, network: Any, state: dict[str, Any]) -> None:
         """Go on from there."""

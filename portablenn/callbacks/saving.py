@@ -58,9 +58,20 @@ class Checkpoint(Callback):
         self._written = 0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Make the folder, and see that it can be written to."""
+        """Make the folder, and see that it can be written to, and that it holds no other training's checkpoints.
+
+        Raises
+        ------
+        ValueError
+            If it holds some, and this training does not go on from one.
+        """
         checkpoint.prepare(self.folder)
         self._written = network.steps
+        if checkpoint.found(self.folder) and not network.history.resumed:
+            raise ValueError(
+                f"{self.folder} holds checkpoints of a training that this one does not go on with: say "
+                f"resume={str(self.folder)!r}, or choose another folder"
+            )
 
     def on_pause(self, network: Any, training: Any) -> None:
         """Write, if it is time."""

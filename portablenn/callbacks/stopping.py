@@ -79,13 +79,19 @@ class EarlyStopping(Callback):
         self.best, self.best_epoch, self.stale, self._kept = math.inf, 0, 0, None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Forget what was before."""
+        """Forget what was before, and see that there will be something to watch."""
         self._forget()
+        if self.monitor.startswith("val_") and network.training.evaluate is None:
+            raise ValueError(
+                f"EarlyStopping watches {self.monitor!r} and there are no validation rows: hand fit validation_data or "
+                "validation_split"
+            )
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> str | None:
         """Compare the figure."""
         figure = watched(logs, self.monitor, "EarlyStopping")
-        if self.best_epoch == 0 or math.isnan(self.best) or self.sign * figure < self.sign * self.best - self.min_delta:
+        first = self.best_epoch == 0 or math.isnan(self.best)
+        if not math.isnan(figure) and (first or self.sign * figure < self.sign * self.best - self.min_delta):
             self.best, self.best_epoch, self.stale = figure, epoch, 0
             self._kept = network.snapshot() if self.restore_best else None
         else:
@@ -104,7 +110,7 @@ class EarlyStopping(Callback):
 
     def state(self) -> dict[str, Any]:
         """The best figure and what it was reached with."""
-        if self.best_epoch == 0:
+        if self.best_epoch == 0 and not self.stale:
             return {}
         known = {"best": self.best, "best_epoch": self.best_epoch, "stale": self.stale, "name": self.name}
         if self._kept is None:
@@ -189,7 +195,7 @@ class StopOnNaN(Callback):
 
 
 class TimeLimit(Callback):
-    """End after so many seconds, at the first steps that are done then.
+    """End after so many seconds, at the first steps that are done then; a resume goes on.
 
     Examples
     --------
@@ -198,6 +204,8 @@ class TimeLimit(Callback):
     >>> net.fit([[1.0]], [2.0], epochs=100, callbacks=[pnn.callbacks.TimeLimit(1e-9)]).ended
     'the time limit of 1e-09 s was reached'
     """
+
+    interrupts = True
 
     def __init__(self, seconds: float, every_steps: int | None = None) -> None:
         if not seconds > 0:

@@ -30,6 +30,8 @@ FURTHEST = 1e6
 class Number:
     """A column of numbers: each becomes (x - mean) / scale; a missing one 0, and 1 in an input of its own if there were any.
 
+    Dates are numbers, too: days since 1970.
+
     Examples
     --------
     >>> Number("age", 40.0, 10.0, True).inputs
@@ -40,6 +42,7 @@ class Number:
     mean: float
     scale: float
     missing: bool
+    date: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -48,7 +51,7 @@ class Number:
 
     def compact(self, column: Any) -> np.ndarray:
         """One number a cell, (rows,), float32; NaN where it is missing."""
-        values = numbers(column, self.name)
+        values = numbers(column, self.name, self.date)
         with np.errstate(over="ignore"):
             scaled = (np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
         return np.clip(scaled, -FURTHEST, FURTHEST).astype(np.float32)
@@ -62,7 +65,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Category:
-    """A column of text: an input for each value, of which one is 1; none for other values.
+    """A column of text: an input for each value, of which one is 1; none for other values, such as ``rarer`` ones, so many.
 
     Examples
     --------
@@ -73,6 +76,7 @@ class Category:
     name: str
     values: tuple[str, ...]
     missing: bool
+    rarer: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -81,12 +85,7 @@ class Category:
 
     def compact(self, column: Any) -> np.ndarray:
         """The number of each cell's value, (rows,), float32: -1 for others, -2 where it is missing."""
-        import pyarrow.compute as pc
-
-        found = texts(column)
-        index = pc.index_in(found, value_set=_text_array(self.values))
-        codes = pc.fill_null(index, -1).to_numpy(zero_copy_only=False)
-        return np.where(found.is_null().to_numpy(zero_copy_only=False), -2, codes).astype(np.float32)
+        return coded(texts(column), self.values).astype(np.float32)
 
     def expanded(self, compact: np.ndarray) -> list[np.ndarray]:
         """What the network takes, (rows,) each."""
@@ -117,8 +116,21 @@ def _text_array(values: Sequence[str]) -> Any:
     return pyarrow.array(list(values), type=pyarrow.string())
 
 
-def texts(column: Any) -> Any:
-    """A column as text, null where it is missing."""
+def coded(found: Any, values: Sequence[str]) -> np.ndarray:
+    """The place of each text among some values, (rows,), int64: -1 for others, -2 where it is missing."""
+    import pyarrow.compute as pc
+
+    index = pc.index_in(found, value_set=_text_array(values))
+    codes = pc.fill_null(index, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.where(found.is_null().to_numpy(zero_copy_only=False), -2, codes)
+
+
+def texts(column: Any, exactly: bool = False) -> Any:
+    """A column as text, null where it is missing.
+
+    Unless it is to be ``exactly`` what stands there, as labels are, spaces around it do not count, and True is true, for what
+    a table says should not depend on who wrote it.
+    """
     import pyarrow
     import pyarrow.compute as pc
 
@@ -129,7 +141,19 @@ def texts(column: Any) -> Any:
         whole = pc.all(pc.equal(column, pc.trunc(column))).as_py()
         if whole and not pc.any(pc.is_inf(column)).as_py():
             column = pc.cast(column, pyarrow.int64(), safe=False)  # 3.0 of one table is 3 of another
-    return _without_missing(pc.cast(column, pyarrow.string()))
+    column = pc.cast(column, pyarrow.string())
+    if exactly:
+        trimmed = pc.utf8_trim_whitespace(column)
+        return pc.if_else(_is_missing(trimmed), pyarrow.scalar(None, pyarrow.string()), column)
+    column = _without_missing(column)
+    lower = pc.utf8_lower(column)
+    return pc.if_else(pc.is_in(lower, value_set=_text_array(("true", "false"))), lower, column)
+
+
+def _is_missing(column: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.is_in(column, value_set=_text_array(MISSING))
 
 
 def _without_missing(column: Any) -> Any:
@@ -138,32 +162,82 @@ def _without_missing(column: Any) -> Any:
     import pyarrow.compute as pc
 
     column = pc.utf8_trim_whitespace(column)
-    return pc.if_else(pc.is_in(column, value_set=_text_array(MISSING)), pyarrow.scalar(None, pyarrow.string()), column)
+    return pc.if_else(_is_missing(column), pyarrow.scalar(None, pyarrow.string()), column)
 
 
-def numbers(column: Any, name: str) -> np.ndarray:
-    """A column as numbers, float64; NaN where it is missing. Dates are days since 1970.
+def numbers(column: Any, name: str, date: bool = False) -> np.ndarray:
+    """A column as numbers, float64; NaN where it is missing.
+
+    Of texts, decimal commas are understood where they cannot be thousands, and dates, as days since 1970, if it is one of
+    dates.
 
     Raises
     ------
     TableError
-        If a cell is no number.
+        If a cell is no number, or no date; it is named.
     """
     import pyarrow
     import pyarrow.compute as pc
 
     kind = column.type
+    if pyarrow.types.is_dictionary(kind):
+        column = column.dictionary_decode()
+    if pyarrow.types.is_date(column.type) or pyarrow.types.is_timestamp(column.type):
+        return _days(column)
+    of_text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
     try:
-        if pyarrow.types.is_dictionary(kind):
-            column = column.dictionary_decode()
-        if pyarrow.types.is_date(kind) or pyarrow.types.is_timestamp(kind):
-            days = pc.cast(pc.cast(column, pyarrow.timestamp("us")), pyarrow.int64())
-            return _as_float(pc.divide(pc.cast(days, pyarrow.float64()), 86400e6))
-        if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
-            column = _without_missing(pc.cast(column, pyarrow.string()))
+        if not of_text:
+            return _as_float(pc.cast(column, pyarrow.float64()))
+        column = _without_missing(pc.cast(column, pyarrow.string()))
+        if date:
+            return _days(column)
+        if (
+            pc.all(pc.match_substring_regex(column, DECIMAL_COMMA)).as_py()
+            and pc.any(pc.match_substring(column, ",")).as_py()
+        ):
+            column = pc.replace_substring(column, ",", ".")
         return _as_float(pc.cast(column, pyarrow.float64()))
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
-        raise TableError(f"the column {name!r} holds what is no number: {error}") from None
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+        cell = _first_odd(column, date) if of_text else str(column.type)
+        raise TableError(f"the column {name!r} holds {cell!r}, which is no {'date' if date else 'number'}") from None
+
+
+PLAIN = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[-+]?(inf|Inf|nan|NaN)$"
+DECIMAL_COMMA = r"^[-+]?(\d+|0,\d+|\d+,(\d{1,2}|\d{4,}))$"
+THOUSANDS = r"^[-+]?\d{1,3}([,' .]\d{3})+([.,]\d+)?$"
+
+
+def _days(column: Any) -> np.ndarray:
+    """Dates as days since 1970."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    when = pc.cast(column, pyarrow.timestamp("us"))
+    return _as_float(pc.divide(pc.cast(pc.cast(when, pyarrow.int64()), pyarrow.float64()), 86400e6))
+
+
+def is_dates(column: Any) -> bool:
+    """Whether each text is a date, such as 2024-02-29, or a date and a time."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    found = pc.drop_null(_without_missing(pc.cast(column, pyarrow.string())))
+    if not len(found) or not pc.all(pc.match_substring_regex(found, r"^\d{4}-\d{2}-\d{2}")).as_py():
+        return False
+    try:
+        pc.cast(found, pyarrow.timestamp("us"))
+    except pyarrow.ArrowInvalid:
+        return False
+    return True
+
+
+def _first_odd(column: Any, date: bool = False) -> str:
+    """The first cell of text that is no plain number, or no date."""
+    import pyarrow.compute as pc
+
+    found = pc.drop_null(column)
+    odd = pc.filter(found, pc.invert(pc.match_substring_regex(found, r"^\d{4}-\d{2}-\d{2}" if date else PLAIN)))
+    return str(odd[0]) if len(odd) else str(found[0])
 
 
 def _as_float(column: Any) -> np.ndarray:
@@ -183,7 +257,11 @@ class Seen:
     untyped
         Whether it is of text that may be numbers.
     counted
-        Whether values are counted of numbers, too.
+        Whether values are counted of numbers, too, and exactly as they stand there: of a target.
+    date
+        Whether it is of dates; None while nothing was seen.
+    plain, odd
+        Of a column of text: how many cells are plain numbers, and the first that is none.
     """
 
     name: str
@@ -196,6 +274,9 @@ class Seen:
     mean: float = 0.0
     squares: float = 0.0
     whole: bool = True
+    date: bool | None = None
+    plain: int = 0
+    odd: str = ""
     values: Counter[str] | None = field(default_factory=Counter)
     unusable: str = ""
 
@@ -216,15 +297,20 @@ class Seen:
 
     def _as_numbers(self, column: Any) -> None:
         """Chan, Golub & LeVeque (1983) for mean and squares."""
+        of_text = kind_of(column) == "text"
+        dates = is_dates(column) if of_text else str(column.type).startswith(("date", "timestamp"))
         try:
-            found = numbers(column, self.name)
+            if self.date is not None and self.date != dates and column.null_count < len(column):
+                raise TableError(f"the column {self.name!r} holds dates and numbers")
+            found = numbers(column, self.name, dates)
         except TableError:
             self.is_number = False
             return
         found = found[np.isfinite(found)]
         if not len(found):
             return
-        self.whole = self.whole and bool(np.all(found == np.rint(found)))
+        self.date = dates
+        self.whole = self.whole and not dates and bool(np.all(found == np.rint(found)))
         with np.errstate(over="ignore", invalid="ignore"):
             mean, n = float(found.mean()), len(found)
             apart, total = mean - self.mean, self.count + n
@@ -236,19 +322,39 @@ class Seen:
         import pyarrow.compute as pc
 
         if self.values is None:
-            self.missing += column.null_count
+            found = texts(column, exactly=self.counted)
+            self._look_for_numbers(found)
+            self.missing += found.null_count
             return
-        found = texts(column)
+        found = texts(column, exactly=self.counted)
+        self._look_for_numbers(found)
         self.missing += found.null_count
         for entry in pc.value_counts(pc.drop_null(found)):
             self.values[entry["values"].as_py()] += entry["counts"].as_py()
         if len(self.values) > FREE_TEXT and (self.is_number or len(self.values) > FREE_TEXT * 10):
             self.values = None
 
-    @property
-    def distinct(self) -> int | None:
-        """How many values there are; None for more than were counted."""
-        return None if self.values is None else len(self.values)
+    def _look_for_numbers(self, found: Any) -> None:
+        import pyarrow.compute as pc
+
+        known = pc.drop_null(found)
+        plain = pc.sum(pc.match_substring_regex(known, PLAIN)).as_py() or 0
+        self.plain += plain
+        if not self.odd and plain < len(known):
+            self.odd = _first_odd(known)
+
+    def nearly_numbers(self) -> str:
+        """Why a column that people take for one of numbers is none; "" for one that nobody does."""
+        import re
+
+        filled = self.rows - self.missing
+        if self.is_number or not self.odd:
+            return ""
+        if self.plain > 0.9 * filled:
+            return f"{self.plain:,} of its {filled:,} cells are numbers, and {self.odd!r} is none: mend it, or leave it empty"
+        if re.match(THOUSANDS, self.odd) or re.match(r"^[-+]?\d+,\d+$", self.odd):
+            return f"its numbers are written like {self.odd!r}: write them without separators, and with a decimal point"
+        return ""
 
     def learnt(self) -> Column | str:
         """The column, or why it is left out."""
@@ -261,9 +367,12 @@ class Seen:
                 return "its numbers are too large"
             if scale <= 1e-12 * abs(self.mean) and not gone:
                 return "all its cells are the same"
-            return Number(self.name, self.mean, scale if scale > 1e-12 * abs(self.mean) else 1.0, gone > 0)
+            scale = scale if scale > 1e-12 * abs(self.mean) else 1.0
+            return Number(self.name, self.mean, scale, gone > 0, bool(self.date))
         if self.rows == self.missing or (self.is_number and not self.count):
             return "all its cells are missing"
+        if nearly := self.nearly_numbers():
+            return nearly
         if self.values is None or len(self.values) > FREE_TEXT:
             return f"it has more than {FREE_TEXT:,} values: a name, or free text"
         filled = self.rows - self.missing
@@ -271,7 +380,8 @@ class Seen:
             return f"it has {len(self.values)} values in {filled} rows: a name, or free text"
         if len(self.values) == 1 and not self.missing:
             return "all its cells are the same"
-        return Category(self.name, tuple(value for value, _ in common(self.values, MOST_VALUES)), self.missing > 0)
+        kept = tuple(value for value, _ in common(self.values, MOST_VALUES))
+        return Category(self.name, kept, self.missing > 0, len(self.values) - len(kept))
 
 
 def common(values: Counter[str], most: int | None = None) -> list[tuple[str, int]]:

@@ -47,14 +47,17 @@ def measured(model: Any, rows: Prepared, trained_on: np.ndarray) -> dict[str, An
         truth, values = target.decoded(rows.targets), target.decoded(model.network.predict(rows))
         same = np.full(len(truth), float(np.mean(target.decoded(trained_on))))
         some = np.unique(np.linspace(0, len(truth) - 1, SHOWN).astype(int))
-        pairs = np.stack([truth[some], values[some]], axis=1).tolist()
+        pairs = [[float(f"{a:.7g}"), float(f"{b:.7g}")] for a, b in zip(truth[some], values[some])]
         found = {"predicted": pairs, "baseline": _of_values(truth, same)}
     else:
         truth, codes = target.labels[rows.targets], np.asarray(model.network.predict(rows))
         commonest = np.bincount(trained_on, minlength=len(target.classes)).argmax()
         same = np.full(len(truth), target.labels[commonest])
         confusion = metrics.confusion_matrix(rows.targets, codes, labels=range(len(target.classes)))
-        found = {"confusion": confusion.tolist(), "baseline": _of_classes(truth, same)}
+        shares = np.bincount(trained_on, minlength=len(target.classes)) / len(trained_on)
+        unsure = float(-np.mean(np.log(np.clip(shares[rows.targets], 1e-15, 1.0))))
+        baseline = {**_of_classes(truth, same), "log_loss": unsure}  # of always telling how frequent each class is
+        found = {"confusion": confusion.tolist(), "baseline": baseline}
     return {"metrics": metrics_of(model, rows, rows.targets), **found, "importances": importances(model, rows)}
 
 

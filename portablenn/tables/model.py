@@ -6,6 +6,7 @@ Requires pyarrow, safetensors for files, and scikit-learn for the metrics.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -132,9 +133,12 @@ class TableModel:
             held_out = parts["validation"] if len(parts["validation"].targets) else None
             train = parts["train"]
             x, y = train.arrays() if rows * train.columns <= IN_MEMORY else (train, None)
-            told = [EarlyStopping(patience=patience), *callbacks]
+            stopping = EarlyStopping(patience=patience)
+            told = [stopping, *callbacks]
             network.fit(x, y, epochs, batch, validation_data=held_out, callbacks=told, resume=resume)
-            model.figures = model._told(learnt, parts, batch)
+            if not np.isfinite(np.asarray(network.forward(np.zeros((1, network.inputs), np.float32)))).all():
+                raise TableError("training diverged: the weights are not finite. Lower the learning rate")
+            model.figures = {**model._told(learnt, parts, batch), "best_epoch": stopping.best_epoch}
         return model
 
     def _told(self, learnt: Learnt, parts: dict[str, Prepared], batch: int) -> dict[str, Any]:
@@ -176,7 +180,7 @@ class TableModel:
             [self.network.predict_proba(inputs) for _, inputs in self.preparation.rows(_opened(table))]
         )
 
-    def batches(self, table: Any, probabilities: bool = False) -> Iterator[Any]:
+    def batches(self, table: Any, probabilities: bool = False, unseen: Counter[str] | None = None) -> Iterator[Any]:
         """The rows of a table as record batches of pyarrow, with a column "prediction" more.
 
         Parameters
@@ -185,6 +189,8 @@ class TableModel:
             What `train` takes.
         probabilities
             Whether each class gets a column "probability of <class>", too.
+        unseen
+            As `Preparation.rows` has it.
 
         Raises
         ------
@@ -201,12 +207,18 @@ class TableModel:
         taken = [name for name in names if name in opened.columns]
         if taken:
             raise TableError(f"{opened.name} has a column {taken[0]!r} already: rename it")
-        for batch, inputs in self.preparation.rows(opened):
+        empty = True
+        for batch, inputs in self.preparation.rows(opened, unseen):
+            empty = False
             new = [self._decoded(inputs)]
             if probabilities:
                 new += list(np.asarray(self.network.predict_proba(inputs)).T)
             arrays = [*batch.columns, *(pyarrow.array(column) for column in new)]
             yield pyarrow.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, *names])
+        if empty:
+            none = pyarrow.array([], pyarrow.string())
+            every = [*opened.columns, *names]
+            yield pyarrow.RecordBatch.from_arrays([none] * len(every), names=every)
 
     def _decoded(self, inputs: np.ndarray) -> np.ndarray:
         return self.target.decoded(self.network.predict(inputs) if len(inputs) else np.zeros(0))
@@ -320,16 +332,16 @@ def _preparation(facts: dict[str, Any]) -> tuple[Preparation, dict[str, Any]]:
         kind = told.get("kind") if isinstance(told, dict) else None
         given = {k: v for k, v in told.items() if k != "kind"} if isinstance(told, dict) else {}
         if kind == "number":
-            _exactly(given, {"name": str, "mean": float, "scale": float, "missing": bool}, "column")
+            _exactly(given, {"name": str, "mean": float, "scale": float, "missing": bool, "date": bool}, "column")
             _finite(given)
             columns.append(Number(**given))
         elif kind == "category":
-            _exactly(given, {"name": str, "values": list, "missing": bool}, "column")
-            columns.append(Category(given["name"], _texts(given["values"]), given["missing"]))
+            _exactly(given, {"name": str, "values": list, "missing": bool, "rarer": int}, "column")
+            columns.append(Category(given["name"], _texts(given["values"]), given["missing"], given["rarer"]))
         else:
             raise ValueError(f"unknown column {kind!r}")
     target = facts["target"]
-    kinds = {"name": str, "classes": (list, type(None)), "whole": bool, "mean": float, "scale": float}
+    kinds = {"name": str, "classes": (list, type(None)), "whole": bool, "mean": float, "scale": float, "date": bool}
     _exactly(target, kinds, "target")
     _finite(target)
     classes = None if target["classes"] is None else _texts(target["classes"])

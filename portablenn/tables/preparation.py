@@ -6,7 +6,9 @@ temporary file once, a number a cell.
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import numpy as np
 
 from .. import random
 from ..sources import Block
-from .columns import Category, Column, Number, Seen, common, numbers, texts
+from .columns import Category, Column, Number, Seen, coded, numbers, texts
 from .reading import Table, TableError
 
 BLOCK = 1 << 18
@@ -44,6 +46,8 @@ class Target:
         Whether the classes are whole numbers.
     mean, scale
         Of a regression.
+    date
+        Whether the values are dates, as days since 1970.
     """
 
     name: str
@@ -51,13 +55,14 @@ class Target:
     whole: bool
     mean: float
     scale: float
+    date: bool = False
 
     def encoded(self, column: Any) -> np.ndarray:
         """What the network is to say: numbers of classes, int32, or scaled values, float32; below 0, or NaN, where missing."""
         if self.classes is None:
-            values = numbers(column, self.name)
+            values = numbers(column, self.name, self.date)
             return ((np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale).astype(np.float32)
-        return Category(self.name, self.classes, True).compact(column).astype(np.int32)
+        return coded(texts(column, exactly=True), self.classes).astype(np.int32)
 
     def decoded(self, found: np.ndarray) -> np.ndarray:
         """What people want: labels, or values."""
@@ -101,8 +106,15 @@ class Preparation:
         """The network's inputs, (rows, inputs), float32."""
         return np.stack([part for i, c in enumerate(self.columns) for part in c.expanded(compact[:, i])], axis=1)
 
-    def rows(self, table: Table) -> Iterator[tuple[Any, np.ndarray]]:
+    def rows(self, table: Table, unseen: Counter[str] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """The record batches of a table, whole, and what the network takes of each.
+
+        Parameters
+        ----------
+        table
+            The table.
+        unseen
+            Is told how many cells of each column hold a text that was not among the rows to learn from.
 
         Raises
         ------
@@ -111,7 +123,12 @@ class Preparation:
         """
         table.check(tuple(column.name for column in self.columns))
         for batch in table.chosen(table.columns):
-            yield batch, self.expanded(self.compact(batch))
+            compact = self.compact(batch)
+            if unseen is not None:
+                for i, column in enumerate(self.columns):
+                    if isinstance(column, Category) and not column.rarer:
+                        unseen[column.name] += int(np.sum(compact[:, i] == -1))
+            yield batch, self.expanded(compact)
 
 
 @dataclass(frozen=True)
@@ -199,6 +216,8 @@ def learn(
         train = batch.filter(pyarrow.array((part == 0) & known))
         for name, column in seen.items():
             column.add(train.column(name))
+    if start and not sum(rows.values()):
+        raise TableError(f"every cell of the target {target!r} is missing: there is nothing to learn from")
     if rows["train"] < 2:
         raise TableError(f"{table.name} has {start} rows, {rows['train']} of them to train on: expected more")
     goal = _target(everywhere, seen.pop(target), task)
@@ -231,11 +250,12 @@ def _target(everywhere: Seen, train: Seen, task: str | None) -> Target:
         task = "classification" if classes else "regression"
     if task == "regression":
         if not everywhere.is_number:
-            raise TableError(f"the target {name!r} holds text: a regression is of numbers")
+            why = everywhere.nearly_numbers() or "it holds text"
+            raise TableError(f"the target {name!r} is of no numbers, which a regression needs: {why}")
         learnt = train.learnt()
         if not isinstance(learnt, Number):
             raise TableError(f"the target {name!r} cannot be predicted: {learnt}")
-        return Target(name, None, False, learnt.mean, learnt.scale)
+        return Target(name, None, False, learnt.mean, learnt.scale, learnt.date)
     if values is None or len(values) > MOST_CLASSES:
         raise TableError(
             f"the target {name!r} has more than {MOST_CLASSES} classes: is it one of numbers, for a regression?"
@@ -245,8 +265,19 @@ def _target(everywhere: Seen, train: Seen, task: str | None) -> Target:
             f"the target {name!r} is {next(iter(values), 'missing')} everywhere: there is nothing to predict"
         )
     whole = all(_is_whole(value) for value in values)
-    ordered = sorted(values, key=int) if whole else sorted(value for value, _ in common(values))
+    ordered = sorted(values, key=int) if whole else sorted(values, key=natural)
     return Target(name, tuple(ordered), whole, 0.0, 1.0)
+
+
+def natural(text: str) -> list[Any]:
+    """A key by which "class 10" comes after "class 9".
+
+    Examples
+    --------
+    >>> sorted(["b10", "b9", "a"], key=natural)
+    ['a', 'b9', 'b10']
+    """
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", text)]
 
 
 def _is_whole(text: str) -> bool:

@@ -91,7 +91,8 @@ def explained(name: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:
             raise  # of the operating system; pyarrow raises others for files that are damaged
         said = str(error).splitlines()[0][:300]
-        raise TableError(f"{name} cannot be read: {said}") from None
+        hint = ": save it as UTF-8" if "UTF8" in said else ""
+        raise TableError(f"{name} cannot be read: {said}{hint}") from None
 
 
 def open_table(source: Any) -> Table:
@@ -122,6 +123,8 @@ def open_table(source: Any) -> Table:
     if not isinstance(source, (str, os.PathLike)):
         return _in_memory(source)
     path = Path(source)
+    if path.is_dir():
+        raise TableError(f"{path} is a folder: expected a file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     ends = path.name.lower().removesuffix(".gz").rpartition(".")[2]
