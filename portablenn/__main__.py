@@ -8,6 +8,13 @@ import sys
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 1."""
     try:
+        _run()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _run() -> None:
+    try:
         from .cli import app
     except ImportError as error:
         print(f'portablenn: {error}. The command line needs: pip install "portablenn[cli]"', file=sys.stderr)

@@ -400,11 +400,11 @@ def parts_of(backend: Backend, data: Data, rows: int) -> Iterator[Data]:
     """All rows on the backend, some at a time: ``rows`` of those that can be had in any order, else a block or a batch."""
     if isinstance(data.x, (Blocks, Stream)):
         assert data.check is not None
-        read = (
-            (read_block(data.x, b) for b, size in enumerate(data.x.sizes) if size)
-            if isinstance(data.x, Blocks)
-            else data.x.epoch(0)
-        )
+        read: Iterator[Any]
+        if isinstance(data.x, Blocks):
+            read = (read_block(data.x, b) for b, size in enumerate(data.x.sizes) if size)
+        else:
+            read = data.x.epoch(0)
         for block in (data.check(*b) for b in read if len(b[0])):
             for some in in_chunks(len(block[0]), rows):
                 yield Data(*(None if a is None else backend.asarray(a[some, ...]) for a in block))

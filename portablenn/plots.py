@@ -60,7 +60,10 @@ def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
             right.plot(epochs, values, "--", color="tab:green", label=name.replace("val_", "validation "))
         right.set(ylabel="accuracy", ylim=(min(0.9, *map(min, accuracies.values())), 1.005))
         lines = [*lines, *right.get_lines()]
-    ax.legend(lines, [line.get_label() for line in lines], loc="center right" if accuracies else "best")
+    labels = [line.get_label() for line in lines]
+    ax.legend(
+        lines, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(lines), frameon=False, fontsize="small"
+    )
     return ax
 
 
@@ -304,7 +307,7 @@ def importances(found: Mapping[str, float], most: int = 20, ax: Any = None) -> A
     names = sorted(found, key=lambda name: -found[name])[:most]
     ax = _new_axes(ax, (6.4, 0.3 * len(names) + 1.0))
     ax.barh(range(len(names)), [found[name] for name in names], color="#1a7f37")
-    ax.set_yticks(range(len(names)), [name if len(name) <= 30 else f"{name[:29]}…" for name in names])
+    ax.set_yticks(range(len(names)), [name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}" for name in names])
     ax.invert_yaxis()
     ax.axvline(0.0, color="gray", linewidth=0.8)
     ax.set(xlabel="fall of the score when its cells change places")
@@ -349,6 +352,7 @@ def permutation_importance(
 
 def predicted_values(pairs: Any, ax: Any = None) -> Any:
     """The truth over predictions, and the line where they are equal; (rows, 2), truth first. Requires scikit-learn."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
     from sklearn.metrics import PredictionErrorDisplay
 
     truth, found = np.asarray(pairs, dtype=float).T
@@ -357,6 +361,9 @@ def predicted_values(pairs: Any, ax: Any = None) -> Any:
     points, line = {"alpha": 0.4, "s": 14, "color": "#1a7f37"}, {"color": "gray"}
     display.plot(ax=ax, kind="actual_vs_predicted", scatter_kwargs=points, line_kwargs=line)
     ax.set(xlabel="prediction", ylabel="truth")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(StrMethodFormatter("{x:,.7g}"))
     return ax
 
 

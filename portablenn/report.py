@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from . import durable, plots
+
+MOST_CLASSES = 40
 
 INK = "#010203"
 """The colour of lines and letters while a picture is drawn; in the page it is that of the text."""
@@ -34,10 +37,14 @@ h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; border-bottom: 1px solid var(-
 p { margin: .5rem 0; } .quiet { color: var(--quiet); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td:first-child, th:first-child { max-width: 14rem; overflow-wrap: anywhere; }
+table.counts td, table.counts th { padding: .3rem .6rem; text-align: right; border: 1px solid var(--line); }
+table.counts th { max-width: 9rem; overflow-wrap: anywhere; font-weight: 500; vertical-align: bottom; }
+@media (max-width: 30rem) { td:first-child, th:first-child { max-width: 38vw; } }
 th, td { text-align: left; padding: .3rem 1.25rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right; }
 pre { overflow-x: auto; padding: .75rem; border: 1px solid var(--line); border-radius: 6px; font-size: .85rem; }
-figure { margin: .75rem 0; } figure svg { width: 100%; height: auto; max-width: 44rem; display: block; }
+figure { margin: .75rem 0; } figure svg { width: 100%; height: auto; max-width: 36rem; display: block; }
 figcaption { color: var(--quiet); font-size: .9rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem; margin: 1rem 0; }
 .figures div { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; }
@@ -67,22 +74,28 @@ def page(model: Any) -> str:
         parts.append(_tiles(figures["metrics"]))
         parts += ["<h2>How well it predicts</h2>", _measures(figures)]
     if figures.get("confusion"):
-        caption = f"Rows: the class that a row of the {figures['measured_on']} part has. Columns: the class that is predicted."
-        parts.append(_figure(lambda ax: _confusion(figures["confusion"], target.classes, ax), caption, (5.6, 4.8)))
+        caption = f"A line for each class of the {figures['measured_on']} rows, a column for each that is predicted."
+        parts.append(_confusion(figures["confusion"], target.classes, caption))
     if figures.get("predicted"):
-        caption = f"{len(figures['predicted'])} rows of the {figures['measured_on']} part."
-        parts.append(_figure(lambda ax: plots.predicted_values(figures["predicted"], ax), caption, (5.0, 4.4)))
+        count, of = len(figures["predicted"]), figures["rows"][figures["measured_on"]]
+        caption = (
+            f"{count:,} of the {of:,} rows of the {figures['measured_on']} part." if count < of else f"The {of:,} rows."
+        )
+        parts.append(_figure(lambda ax: plots.predicted_values(figures["predicted"], ax), caption, (4.6, 4.0)))
     if figures.get("history"):
         told = f"{len(figures['history']['loss'])} epochs" + (f"; {figures['ended']}" if figures.get("ended") else "")
+        told += f"; the weights are those of epoch {figures['best_epoch']}" if figures.get("best_epoch") else ""
         parts += ["<h2>Training</h2>", _figure(lambda ax: plots.loss_curves(figures["history"], ax), f"{told}.")]
     if figures.get("importances"):
         caption = (
             f"By how much the {'R²' if target.classes is None else 'accuracy'} falls when the cells of a column change "
-            "places; what is about 0 is not needed."
+            "places. What is about 0 is not needed, or said by another column, too."
         )
-        height = 0.3 * min(20, len(figures["importances"])) + 0.9
+        most, every = min(20, len(figures["importances"])), len(figures["importances"])
+        caption += f" The {most} of {every} columns that count most." if most < every else ""
+        height = 0.3 * most + 0.9
         parts += ["<h2>What the prediction rests on</h2>"]
-        parts.append(_figure(lambda ax: plots.importances(figures["importances"], ax=ax), caption, (6.4, height)))
+        parts.append(_figure(lambda ax: plots.importances(figures["importances"], ax=ax), caption, (4.8, height)))
     parts += ["<h2>Columns</h2>", _columns(model)]
     parts += ["<h2>Network</h2>", f"<pre>{_text(model.network.summary())}</pre>"]
     if model.network.parameter_count <= 100_000:
@@ -136,8 +149,13 @@ def _columns(model: Any) -> str:
     rows = []
     for column in model.preparation.columns:
         if hasattr(column, "values"):
-            shown = ", ".join(column.values[:6]) + (", …" if len(column.values) > 6 else "")
-            what = f"one of {len(column.values)} values: {shown}"
+            shown = ", ".join(f"“{value}”" for value in column.values[:6]) + (", …" if len(column.values) > 6 else "")
+            what = f"one of {len(column.values)} values: {shown}" + (
+                f"; {column.rarer:,} rarer ones" if column.rarer else ""
+            )
+        elif column.date:
+            day, spread = np.datetime64(0, "D") + int(column.mean), _number(column.scale)
+            what = f"a date, about {day} ± {spread} days"
         else:
             what = f"a number, about {_number(column.mean)} ± {_number(column.scale)}"
         rows.append((column.name, what + ("; some are missing" if column.missing else "")))
@@ -156,20 +174,27 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0)
     return f'<div class="wide"><table>{line(head, "th")}{"".join(line(row, "td") for row in rows)}</table></div>'
 
 
-def _figure(draw: Any, caption: str, size: tuple[float, float] = (6.4, 3.6)) -> str:
+def _figure(draw: Any, caption: str, size: tuple[float, float] = (4.8, 3.2)) -> str:
     """What ``draw(ax)`` draws, as SVG with text as text, transparent, and with the page's colour for lines and letters."""
     import matplotlib
     from matplotlib.figure import Figure
 
     drawn = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
-    settings = {**drawn, "svg.fonttype": "none", "font.family": "sans-serif", "legend.framealpha": 0.0}
+    settings = {
+        **drawn,
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "legend.framealpha": 0.0,
+        "text.parse_math": False,
+    }
     settings |= {
         "axes.facecolor": "none",
         "figure.facecolor": "none",
         "svg.hashsalt": caption,
         "legend.labelcolor": INK,
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of letters that the page's font has, and matplotlib's has not
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         file = io.StringIO()
@@ -183,14 +208,17 @@ def _figure(draw: Any, caption: str, size: tuple[float, float] = (6.4, 3.6)) -> 
     return f"<figure>{svg}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
-def _confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], ax: Any) -> Any:
-    """The counts as a picture; letters in it have their own colours, for their ground has."""
-    from sklearn.metrics import ConfusionMatrixDisplay
-
-    display = ConfusionMatrixDisplay(np.asarray(counts), display_labels=list(classes))
-    many = len(classes) > 12
-    display.plot(
-        ax=ax, colorbar=False, cmap="Greens", include_values=not many, xticks_rotation=45 if many else "horizontal"
-    )
-    ax.set(xlabel="predicted", ylabel="true")
-    return ax
+def _confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], caption: str) -> str:
+    """The counts as a table, for names of any length; the greener a cell, the more of its class's rows are there."""
+    found = np.asarray(counts)
+    shown = np.sort(np.argsort(-found.sum(axis=1), kind="stable")[:MOST_CLASSES])
+    head = "".join(f"<th>{_text(classes[j])}</th>" for j in shown)
+    lines = [f"<tr><th>true \\ predicted</th>{head}</tr>"]
+    for i in shown:
+        share = found[i] / max(1, found[i].sum())
+        ground = (f"background: color-mix(in srgb, var(--good) {80 * share[j]:.0f}%, transparent)" for j in shown)
+        cells = "".join(f'<td style="{style}">{found[i, j]:,}</td>' for j, style in zip(shown, ground))
+        lines.append(f"<tr><th>{_text(classes[i])}</th>{cells}</tr>")
+    less = f" The {len(shown)} commonest of {len(classes)} classes." if len(shown) < len(classes) else ""
+    table = f'<div class="wide"><table class="counts">{"".join(lines)}</table></div>'
+    return f"<figure>{table}<figcaption>{_text(caption + less)}</figcaption></figure>"

@@ -137,15 +137,67 @@ def test_a_column_becomes_what_it_looks_like(name: str) -> None:
         assert isinstance(learnt.preparation.columns[0], expected)
 
 
-def test_text_after_many_numbers_makes_a_column_text(tmp_path: Path) -> None:
+def test_a_text_after_many_numbers_is_named(tmp_path: Path) -> None:
     values = [i % 7 for i in range(200_000)] + ["unknown"]
     lines = "\n".join(f"{v},{i % 2},{i % 13}" for i, v in enumerate(values))
     (tmp_path / "t.csv").write_text(f"x,y,z\n{lines}\n")
-    table = open_table(tmp_path / "t.csv")
-    assert sum(1 for _ in table.batches()) == 1  # four megabytes at a time
-    x = learn(table, "y", shares=(1.0, 0.0, 0.0)).preparation.columns[0]
-    assert isinstance(x, Category)
-    assert set(x.values) == {*map(str, range(7)), "unknown"}
+    learnt = learn(open_table(tmp_path / "t.csv"), "y", shares=(1.0, 0.0, 0.0))
+    assert (
+        learnt.left_out["x"]
+        == "200,000 of its 200,001 cells are numbers, and 'unknown' is none: mend it, or leave it empty"
+    )
+
+
+WRITTEN: dict[str, tuple[list[str], Any]] = {
+    "decimal commas": (["18,4", "3,25", "7"] * 30, (18.4, 3.25, 7.0)),
+    "decimal commas below one": (["0,123", "0,5", "1"] * 30, (0.123, 0.5, 1.0)),
+    "thousands": ([f"{i},{100 + i}.50" for i in range(10, 100)], "its numbers are written like '10,110.50'"),
+    "dates": (["2024-02-29", "", "2023-12-31"] * 30, (19782.0, None, 19722.0)),
+    "dates and times": (["1970-01-02 12:00:00", "1970-01-03"] * 45, (1.5, 2.0)),
+    "numbers and one text": (["1", "2", "x"] + ["3"] * 87, "89 of its 90 cells are numbers, and 'x' is none"),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_numbers_of_a_csv_are_understood_or_named(name: str, tmp_path: Path) -> None:
+    cells, expected = WRITTEN[name]
+    lines = "\n".join(f'"{cell}";{"ab"[i % 2]};{i}' for i, cell in enumerate(cells))
+    (tmp_path / "t.csv").write_text(f"x;y;z\n{lines}\n")
+    learnt = learn(open_table(tmp_path / "t.csv"), "y", shares=(1.0, 0.0, 0.0))
+    if isinstance(expected, str):
+        assert learnt.left_out["x"].startswith(expected)
+        return
+    known = [e for e in expected if e is not None]
+    column = learnt.preparation.columns[0]
+    assert isinstance(column, Number)
+    assert column.mean == pytest.approx(np.mean(known))
+    assert column.date == name.startswith("dates")
+
+
+def test_booleans_and_dates_are_the_same_in_every_format(tmp_path: Path) -> None:
+    days = [datetime.date(2020, 1, 1) + datetime.timedelta(i) for i in range(300)]
+    table = {
+        "day": days,
+        "garden": [i % 3 == 0 for i in range(300)],
+        "y": [float(i % 3 == 0) * 2 + i / 100 for i in range(300)],
+    }
+    model = pnn.TableModel.train(_parquet(tmp_path / "t.parquet", table), "y", epochs=3)
+    lines = "\n".join(f"{day},{garden},{y}" for day, garden, y in zip(*table.values(), strict=True))
+    (tmp_path / "t.csv").write_text(f"day,garden,y\n{lines}\n")
+    np.testing.assert_array_equal(model.predict(tmp_path / "t.csv"), model.predict(tmp_path / "t.parquet"))
+
+
+def test_what_was_never_seen_is_counted() -> None:
+    from collections import Counter
+
+    model, unseen = pnn.TableModel.train(_table(), "plan", epochs=1, ignore=["price"]), Counter[str]()
+    list(model.batches({"age": [1.0, 2.0, 3.0], "city": ["Atlantis", "Oslo", None]}, unseen=unseen))
+    assert unseen == {"city": 1}
+
+
+def test_classes_come_in_the_order_of_their_numbers() -> None:
+    table = {"x": list(range(120)), "y": [f"class {i % 12}" for i in range(120)]}
+    assert learn(open_table(table), "y").preparation.target.classes == tuple(f"class {i}" for i in range(12))
 
 
 TARGETS: dict[str, tuple[list[Any], str]] = {
@@ -207,7 +259,7 @@ def test_new_rows_may_have_what_was_never_seen() -> None:
     assert model.predict({"city": [], "age": []}).shape == (0,)
     with pytest.raises(TableError, match="lacks the column 'age'"):
         model.predict({"city": ["Oslo"]})
-    with pytest.raises(TableError, match="column 'age' holds what is no number"):
+    with pytest.raises(TableError, match="the column 'age' holds 'old', which is no number"):
         model.predict({"city": ["Oslo"], "age": ["old"]})
 
 
@@ -229,6 +281,8 @@ def test_missing_cells_are_refused_on_request() -> None:
 
 def test_rows_without_a_target_are_passed_over_and_told() -> None:
     table = _table()
+    with pytest.raises(TableError, match="every cell of the target 'plan' is missing"):
+        pnn.TableModel.train({**table, "plan": ["", "NA"] * (ROWS // 2)}, "plan")
     table["plan"] = [None if i < 50 else p for i, p in enumerate(table["plan"])]
     model = pnn.TableModel.train(table, "plan", epochs=1)
     assert model.figures["rows_without_target"] == 50
@@ -243,7 +297,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a regression of text": (
         _table(),
         {"target": "plan", "task": "regression"},
-        "holds text: a regression is of numbers",
+        "is of no numbers, which a regression needs: it holds text",
     ),
     "an unknown task": (_table(), {"target": "plan", "task": "ranking"}, '"classification", "regression" or None'),
     "one row": ({"x": [1], "y": [2]}, {"target": "y"}, "has 1 rows"),
@@ -357,7 +411,7 @@ def test_train_predict_and_inspect_from_the_command_line(tmp_path: Path) -> None
                 folder=tmp_path,
             ).stdout
         )
-        assert told == {"out": f"o.{end}", "rows": 2, "target": "plan"}
+        assert told == {"out": f"o.{end}", "rows": 2, "target": "plan", "unseen": {}}
         found = open_table(tmp_path / f"o.{end}")
         assert found.columns == ("age", "city", "note", "prediction", "probability of basic", "probability of gold")
         (batch,) = found.chosen(found.columns)
@@ -395,6 +449,22 @@ def test_a_training_that_was_killed_goes_on_by_the_same_command(tmp_path: Path) 
     assert parts.figures["history"] == whole.figures["history"]
 
 
+def test_a_pipe_may_be_closed_before_the_end(tmp_path: Path) -> None:
+    pnn.TableModel.train(_table(), "price", epochs=1).save(tmp_path / "m.safetensors")
+    many = {name: (values * 100)[:50_000] for name, values in _table().items()}
+    _write(tmp_path / "t.csv", many)
+    command = f"{sys.executable} -m portablenn predict m.safetensors t.csv | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.stdout.splitlines() == ["id,age,city,plan,price,prediction", "0"]
+    assert done.stderr == ""
+
+
+def test_a_table_without_rows_gets_its_header(tmp_path: Path) -> None:
+    pnn.TableModel.train(_table(), "price", epochs=1).save(tmp_path / "m.safetensors")
+    (tmp_path / "t.csv").write_text("id,age,city,plan\n")
+    assert _run("predict", "m.safetensors", "t.csv", folder=tmp_path).stdout == "id,age,city,plan,prediction\n"
+
+
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such table": (["train", "nowhere.csv", "--target", "y"], 1, "portablenn: there is no file nowhere.csv"),
     "no such column": (["train", "t.csv", "--target", "y"], 1, "portablenn: t.csv lacks the column 'y'"),
@@ -406,6 +476,13 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "odd layers": (["train", "t.csv", "--target", "plan", "--hidden", "a,b"], 2, "whole numbers such as 64,32"),
     "no model": (["predict", "t.csv", "t.csv"], 1, "t.csv is no model file of portablenn"),
     "no target": (["train", "t.csv"], 2, "--target"),
+    "the table in its own place": (
+        ["train", "t.csv", "--target", "plan", "--out", "t.csv"],
+        1,
+        "t.csv would take the place of what is read",
+    ),
+    "a folder to write": (["train", "t.csv", "--target", "plan", "--out", "."], 1, "is a folder: name a file to write"),
+    "a folder to read": (["train", ".", "--target", "plan"], 1, ". is a folder: expected a file"),
     "an end that is not known": (
         ["predict", "m.safetensors", "t.csv", "--out", "o.xlsx"],
         2,

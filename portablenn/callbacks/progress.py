@@ -6,6 +6,7 @@ Requires rich for `ProgressBar` alone.
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 import time
 from typing import Any, TextIO
@@ -14,7 +15,7 @@ from .base import Callback, Steps, described
 
 
 class Progress(Callback):
-    """A line an epoch, or every ``every`` epochs; what ``verbose=True`` means.
+    """A line an epoch, or every ``every`` epochs, and when so many ``seconds`` have gone by; what ``verbose=True`` means.
 
     Examples
     --------
@@ -24,22 +25,24 @@ class Progress(Callback):
     epoch 1/1  loss 4.0000  ... s
     """
 
-    def __init__(self, every: int = 1, file: TextIO | None = None) -> None:
+    def __init__(self, every: int = 1, file: TextIO | None = None, seconds: float = math.inf) -> None:
         if every < 1:
             raise ValueError(f"every is a positive number of epochs, found {every!r}")
-        self.every = every
+        self.every, self.seconds = every, seconds
         self.file = file
         self.epochs = 0
-        self.start = 0.0
+        self.start = self.last = 0.0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
         """Start the clock."""
         self.epochs, self.start = epochs, time.perf_counter()
+        self.last = self.start
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
         """Write the line."""
-        if epoch % self.every == 0 or epoch == self.epochs:
-            seconds = time.perf_counter() - self.start
+        now = time.perf_counter()
+        if epoch % self.every == 0 or epoch == self.epochs or now - self.last > self.seconds:
+            seconds, self.last = now - self.start, now
             print(f"epoch {epoch}/{self.epochs}  {described(logs)}  {seconds:.1f} s", file=self.file or sys.stdout)
 
 
@@ -62,7 +65,7 @@ class ProgressBar(Callback):
         console = Console()
         self.lines = self.bar = None
         if not console.is_terminal:
-            self.lines = Progress(every=max(1, epochs // 10))
+            self.lines = Progress(every=max(1, epochs // 10), seconds=5.0)
             self.lines.on_train_begin(network, epochs)
             return
         count = TextColumn("{task.fields[epoch]}/{task.total}")

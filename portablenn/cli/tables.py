@@ -6,11 +6,13 @@ Requires pyarrow, safetensors and scikit-learn beside typer and rich (the extras
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -27,6 +29,9 @@ from ..optimizers import AdamW
 from .app import app
 
 INTERRUPTED = 130
+
+FEW = 50
+"""Rows below which figures are said to be of too few."""
 
 os.environ.setdefault(
     "ARROW_DEFAULT_MEMORY_POOL", "system"
@@ -66,7 +71,7 @@ def train(
     dropout: Annotated[
         float, typer.Option(min=0.0, max=0.95, help="Share of the units left out while training.")
     ] = 0.0,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Of AdamW.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(min=1e-12, help="Of AdamW.")] = 1e-3,
     epochs: Annotated[int, typer.Option(min=1, help="At most so often through the rows.")] = 100,
     patience: Annotated[
         int, typer.Option(min=1, help="End after so many epochs without a better validation loss.")
@@ -74,7 +79,7 @@ def train(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Rows a step; by the number of rows if not given.")
     ] = None,
-    time_limit: Annotated[float | None, typer.Option(min=0.0, help="End after so many seconds.")] = None,
+    time_limit: Annotated[float | None, typer.Option(min=1e-3, help="End after so many seconds.")] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="A folder for checkpoints; the same command goes on from the last one there.")
     ] = None,
@@ -93,10 +98,8 @@ def train(
     """
     from ..tables import TableModel
 
-    page = None if no_report else report or out.with_suffix(".html")
-    for path in (out, page):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {path.absolute().parent} to write {path.name} to")
+    page = None if no_report else report or out.parent / f"{out.stem}.html"
+    _check_written([table], [out, page])
     callbacks: list[Callback] = [] if quiet or as_json else [ProgressBar()]
     callbacks += [TimeLimit(time_limit)] if time_limit else []
     callbacks += [Checkpoint(checkpoints)] if checkpoints is not None else []
@@ -124,7 +127,10 @@ def train(
         if page is not None:
             from ..report import write
 
-            write(page, model)
+            try:
+                write(page, model)
+            except Exception as error:
+                raise RuntimeError(f"the model is written, {out}, and the page {page} could not be: {error}") from error
     if as_json:
         told = {"model": str(out), "report": None if page is None else str(page), **_told(model)}
         typer.echo(json.dumps(_finite(told), indent=2))
@@ -155,16 +161,28 @@ def predict(
 
     if as_json and out is None:
         raise typer.BadParameter("--json says what was written: give --out, too")
+    _check_written([model, table], [out])
     loaded = TableModel.load(model, backend)
-    rows = 0
-    with _warnings_as_lines(), _writer(out) as write:
-        for batch in loaded.batches(table, probabilities):
-            write(batch)
-            rows += batch.num_rows
+    rows, unseen = 0, Counter[str]()
+    try:
+        with _warnings_as_lines(), _writer(out) as write:
+            for batch in loaded.batches(table, probabilities, unseen):
+                write(batch)
+                rows += batch.num_rows
+    except OSError as error:
+        if out is not None or error.errno != errno.EPIPE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # such as head, which has seen enough
+        return
+    unseen = +unseen
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "rows": rows, "target": loaded.target.name}))
+        told = {"out": str(out), "rows": rows, "target": loaded.target.name, "unseen": dict(unseen)}
+        typer.echo(json.dumps(told))
     elif out is not None:
         typer.echo(f"{rows:,} rows: {out}")
+    for name, count in unseen.items():
+        message = f"{count:,} cells of {name!r} hold what was not there when the model learnt, and count as unknown"
+        print(f"portablenn: {message}", file=sys.stderr)
 
 
 @app.command()
@@ -201,6 +219,19 @@ def inspect(
     typer.echo(loaded.network.summary())
 
 
+def _check_written(read: list[Path], written: list[Path | None]) -> None:
+    """Before anything is done: what is written can be, and takes the place of nothing that is read or written, too."""
+    known = {path.absolute() for path in read}
+    for path in (path for path in written if path is not None):
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.absolute().parent} to write {path.name} to")
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder: name a file to write")
+        if path.absolute() in known:
+            raise ValueError(f"{path} would take the place of what is read, or written, there: name another file")
+        known.add(path.absolute())
+
+
 def _told(model: Any) -> dict[str, Any]:
     network = model.network
     return {
@@ -232,23 +263,37 @@ def _finite(told: Any) -> Any:
 
 
 def _show(model: Any) -> None:
-    figures, console = model.figures, Console(markup=False, highlight=False)
+    figures = model.figures
     rows = "  ".join(f"{part} {count:,}" for part, count in figures.get("rows", {}).items())
     kinds = f", {len(model.target.classes)} classes" if model.target.classes else ""
-    console.print(f"{model.task} of {model.target.name!r}{kinds}; rows: {rows}")
+    if model.target.whole:
+        kinds += " (--task regression would predict them as numbers)"
+    typer.echo(f"{model.task} of {model.target.name!r}{kinds}; rows: {rows}")
     if figures.get("rows_without_target"):
-        console.print(f"{figures['rows_without_target']:,} rows have no {model.target.name!r} and were passed over")
+        typer.echo(f"{figures['rows_without_target']:,} rows have no {model.target.name!r} and were passed over")
     for name, why in figures.get("left_out", {}).items():
-        console.print(f"left out: {name!r}, for {why}")
+        typer.echo(f"left out: {name!r}, for {why}")
+    for column in model.preparation.columns:
+        if getattr(column, "rarer", 0):
+            typer.echo(
+                f"{column.name!r}: the {len(column.values)} commonest values are told apart, {column.rarer:,} rarer ones not"
+            )
     if figures.get("history"):
         epochs = len(figures["history"]["loss"])
-        console.print(f"{epochs} epochs" + (f"; {figures['ended']}" if figures.get("ended") else ""))
-    if figures.get("metrics"):
-        shown = Shown(f"on {figures['measured_on']} rows", "model", "always the same", box=None)
-        for name, value in figures["metrics"].items():
-            base = figures["baseline"].get(name)
-            shown.add_row(name.replace("_", " "), f"{value:.4g}", "" if base is None else f"{base:.4g}")
-        console.print(shown)
+        resumed = f", from a checkpoint at step {figures['resumed']:,} on" if figures.get("resumed") else ""
+        best = f"; the weights are those of epoch {figures['best_epoch']}" if figures.get("best_epoch") else ""
+        typer.echo(f"{epochs} epochs{resumed}" + (f"; {figures['ended']}" if figures.get("ended") else "") + best)
+    if not figures.get("metrics"):
+        typer.echo("there are too few rows to set some apart: nothing is known of how well it predicts")
+        return
+    shown = Shown(f"on {figures['measured_on']} rows", "model", "always the same", box=None)
+    for name, value in figures["metrics"].items():
+        base = figures["baseline"].get(name)
+        shown.add_row(name.replace("_", " "), f"{value:.4g}", "" if base is None else f"{base:.4g}")
+    Console(markup=False, highlight=False).print(shown)
+    measured = figures["rows"][figures["measured_on"]]
+    if measured < FEW:
+        typer.echo(f"these figures are of {measured} rows: too few to say much")
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -280,6 +325,7 @@ def _writer(path: Path | None) -> Iterator[Callable[[Any], None]]:
             yield write
         return
     kind = path.suffix.lower().lstrip(".")
+    kind = "arrow" if kind == "feather" else kind
     if kind not in ("csv", "parquet", "arrow"):
         raise typer.BadParameter(f"--out ends in .csv, .parquet or .arrow, found {path.name!r}")
     with durable.replacing(path) as file, _of_kind(kind, file) as write:

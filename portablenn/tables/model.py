@@ -155,6 +155,7 @@ class TableModel:
             "batch_size": batch,
             "history": {name: list(values) for name, values in history.items()},
             "ended": history.ended,
+            "resumed": history.resumed,
             "how": history.how,
             "versions": versions(self.network.backend),
         }
