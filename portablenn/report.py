@@ -37,9 +37,9 @@ h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; border-bottom: 1px solid var(-
 p { margin: .5rem 0; } .quiet { color: var(--quiet); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-td:first-child, th:first-child { max-width: 14rem; overflow-wrap: anywhere; }
+td:first-child, th:first-child { min-width: 6.5rem; max-width: 14rem; overflow-wrap: anywhere; }
 table.counts td, table.counts th { padding: .3rem .6rem; text-align: right; border: 1px solid var(--line); }
-table.counts th { max-width: 9rem; overflow-wrap: anywhere; font-weight: 500; vertical-align: bottom; }
+table.counts th { min-width: 5rem; max-width: 9rem; overflow-wrap: anywhere; font-weight: 500; vertical-align: bottom; }
 @media (max-width: 30rem) { td:first-child, th:first-child { max-width: 38vw; } }
 th, td { text-align: left; padding: .3rem 1.25rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right; }

@@ -420,6 +420,16 @@ def test_kills_change_no_bit_on_any_library(other_library: Any, tmp_path: Path) 
     _kills(other_library, tmp_path, 5)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="kills by a signal")
+def test_kills_change_no_bit_on_numba(tmp_path: Path) -> None:
+    pytest.importorskip("portablenn_numba")
+
+    class Numba:
+        name = "numba"
+
+    _kills(Numba, tmp_path, 5)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_ctrl_c_ends_with_a_checkpoint_and_the_best_weights(tmp_path: Path) -> None:
     script = SCRIPT.replace("epochs=12", "epochs=100000").replace("patience=50", "patience=10**6")
