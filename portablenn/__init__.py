@@ -16,14 +16,13 @@ from .program.recorded import NotTraceableError, RecordedValueError
 from .program.trace import trace
 from .tensors import ModelFileError
 from .transforms import compile, grad, program_cache, value_and_grad
+from .version import __version__
 
 if TYPE_CHECKING:
     from . import convert, data, plots, report, tables
     from .convert import from_onnx, from_torch, load_weights, save_weights, to_onnx
     from .rate_finder import LearningRates, find_learning_rate
     from .tables import TableError, TableModel
-
-__version__ = "0.1.0"
 
 
 _LATER = {
@@ -73,6 +72,7 @@ __all__ = [
     "RecordedValueError",
     "TableError",
     "TableModel",
+    "__version__",
     "activations",
     "array_namespace",
     "backends",

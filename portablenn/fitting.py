@@ -28,6 +28,7 @@ from .optimizers import LBFGS
 from .sources import Blocks, Stream
 from .tensors import ModelFileError
 from .training import Run, Standing, Task, minimized, stepped
+from .version import __version__
 
 SEEN = 1000
 """Rows that the fingerprint of data looks at; of targets and weights at all."""
@@ -443,8 +444,6 @@ def versions(backend: Any) -> dict[str, str]:
     ['backend', 'machine', 'numpy', 'portablenn', 'python']
     """
     import platform
-
-    from . import __version__
 
     return {
         "portablenn": __version__,

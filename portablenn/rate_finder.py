@@ -28,6 +28,12 @@ class LearningRates:
         (steps,): the learning rate of each step, the loss of its batch before it, and that without its noise.
     suggestion
         Where the smoothed loss falls fastest: a rate to begin with.
+
+    Examples
+    --------
+    >>> found = LearningRates(np.asarray([0.1, 1.0]), np.asarray([2.0, 1.0]), np.asarray([2.0, 1.0]), 0.1)
+    >>> found.suggestion
+    0.1
     """
 
     rates: np.ndarray

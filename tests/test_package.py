@@ -80,7 +80,8 @@ def test_every_public_name_is_there_and_has_a_docstring() -> None:
 OPTIONAL = {
     "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "progress": {"rich"}, "digits": {"sklearn"},
     "tensors": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
-    "pictures": {"IPython", "matplotlib"},
+    "pictures": {"IPython", "matplotlib"}, "report": {"matplotlib"}, "onnx": {"onnx"}, "weights": {"safetensors"},
+    "reading": {"pyarrow"}, "columns": {"pyarrow"}, "preparation": {"pyarrow"}, "model": {"pyarrow"}, "measuring": {"sklearn"},
 }  # fmt: skip
 
 
@@ -107,7 +108,8 @@ def test_the_core_imports_numpy_and_array_api_compat_only() -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         at_top = {name for node in tree.body for name in _imported(node)}
         anywhere = {name for node in ast.walk(tree) for name in _imported(node)}
-        built_on = {"typer", "rich", "portablenn"} if path.stem == "cli" else {"sklearn"} & {path.parent.name}
+        command_line = {"typer", "rich", "portablenn", "pyarrow"}
+        built_on = command_line if path.parent.name == "cli" else {"sklearn"} & {path.parent.name}
         assert anywhere - allowed - built_on - OPTIONAL.get(path.stem, set()) == set(), path.name
         assert at_top - allowed <= built_on, path.name
 

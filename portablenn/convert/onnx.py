@@ -181,6 +181,17 @@ def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> 
         If there is no such file.
     ModelFileError
         If it is no such graph: another operator, a branch, sizes that do not fit together, data outside the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pytest
+    >>> _ = pytest.importorskip("onnx")
+    >>> import portablenn as pnn
+    >>> path = Path(tempfile.mkdtemp()) / "net.onnx"
+    >>> to_onnx(pnn.mlp([2, 3, 1]), path)
+    >>> from_onnx(path, backend="numpy")
+    <Network 2-3-1, 13 parameters, float32, numpy>
     """
     onnx = _need_onnx()
     with refused(path, "ONNX file that can be read"):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,40 @@ from ..arrays import to_numpy
 from ..layers import BatchNorm, Dense
 from ..tensors import ModelFileError
 
-NAMES = {
-    "torch": {
-        "kernel": "weight", "bias": "bias", "scale": "weight", "shift": "bias", "mean": "running_mean",
-        "variance": "running_var",
-    },
-    "keras": {
-        "kernel": "kernel", "bias": "bias", "scale": "gamma", "shift": "beta", "mean": "moving_mean",
-        "variance": "moving_variance",
-    },
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Layout:
+    """How a library names its arrays, and lays them out.
+
+    Attributes
+    ----------
+    names
+        Of each kind of array.
+    separator
+        Between a layer's name and an array's.
+    turned
+        Whether a kernel is (units, inputs).
+    kinds
+        The names of dense layers and batch norms, counted for each; None where a layer's name is its place.
+    metadata
+        What the library's own files say of themselves.
+    """
+
+    names: dict[str, str]
+    separator: str
+    turned: bool
+    kinds: tuple[str, str] | None
+    metadata: str
+
+
+OURS = ("kernel", "bias", "scale", "shift", "mean", "variance")
+TORCHS = ("weight", "bias", "weight", "bias", "running_mean", "running_var")
+KERASS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+
+LAYOUTS = {
+    "torch": Layout(dict(zip(OURS, TORCHS)), ".", True, None, "pt"),
+    "keras": Layout(dict(zip(OURS, KERASS)), "/", False, ("dense", "batch_normalization"), "keras"),
+}
 PASSED_OVER = {"num_batches_tracked"}
 """Of PyTorch's batch norms: it counts batches, which nothing here depends on."""
 
@@ -65,33 +91,34 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
     >>> bool((other.forward([[1.0, 2.0]]) == net.forward([[1.0, 2.0]])).all())
     True
     """
-    if layout not in NAMES:
-        raise ValueError(f'layout is "torch" or "keras", found {layout!r}')
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is one of {', '.join(map(repr, LAYOUTS))}, found {layout!r}")
+    theirs = LAYOUTS[layout]
     tensors.need_safetensors()
     from safetensors.numpy import save
 
     arrays, known = {}, network.parameters | network.statistics
-    for prefix, name, pieces in _places(network, layout):
+    for prefix, name, pieces in _places(network, theirs):
         for piece in pieces:
             value = to_numpy(known[f"{name}.{piece}"])
-            turned = value.T if layout == "torch" and piece == "kernel" else value
-            arrays[f"{prefix}{NAMES[layout][piece]}"] = np.ascontiguousarray(turned)
-    durable.write(path, save(arrays, metadata={"format": "pt" if layout == "torch" else "keras"}))
+            turned = value.T if theirs.turned and value.ndim == 2 else value
+            arrays[f"{prefix}{theirs.separator}{theirs.names[piece]}"] = np.ascontiguousarray(turned)
+    durable.write(path, save(arrays, metadata={"format": theirs.metadata}))
 
 
-def _places(network: Any, layout: str) -> Iterator[tuple[str, str, list[str]]]:
-    """For each layer with arrays: how their names begin in a file, the layer's own name, and the arrays' names here."""
-    place, counts = 0, {"dense": 0, "batch_normalization": 0}
+def _places(network: Any, layout: Layout) -> Iterator[tuple[str, str, list[str]]]:
+    """For each layer with arrays: its name in a file, its own name, and the arrays' names here."""
+    place, counts = 0, Counter[str]()
     for name, layer in network.model.layers:
         pieces = [n.rpartition(".")[2] for n in _names(network) if n.rpartition(".")[0] == name]
         if pieces and not isinstance(layer, (Dense, BatchNorm)):
             raise ValueError(f"{name} is {type(layer).__name__}, which has no counterpart in other libraries")
-        if layout == "torch":
-            prefix = f"{place}."
+        if layout.kinds is None:
+            prefix = f"{place}"
             place += 2 if isinstance(layer, Dense) and layer.activation not in (None, "identity") else 1
         else:
-            kind = "dense" if isinstance(layer, Dense) else "batch_normalization"
-            prefix = f"{kind}_{counts[kind]}/" if counts[kind] else f"{kind}/"
+            kind = layout.kinds[isinstance(layer, BatchNorm)]
+            prefix = f"{kind}_{counts[kind]}" if counts[kind] else kind
             counts[kind] += bool(pieces)
         if pieces:
             yield prefix, name, pieces
@@ -118,6 +145,16 @@ def load_weights(network: Any, path: str | Path) -> None:
         If there is no such file.
     ModelFileError
         If it is no such file, or its arrays are not those of the network; then nothing is changed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import portablenn as pnn
+    >>> path, net, other = Path(tempfile.mkdtemp()) / "net.safetensors", pnn.mlp([2, 1]), pnn.mlp([2, 1], seed=1)
+    >>> save_weights(net, path)
+    >>> load_weights(other, path)
+    >>> bool((other.state.theta == net.state.theta).all())
+    True
     """
     with tensors.refused(path, "file of weights"):
         layout, found = _opened(path)
@@ -125,7 +162,7 @@ def load_weights(network: Any, path: str | Path) -> None:
     network.set_parameters(arrays)
 
 
-def _opened(path: str | Path) -> tuple[str, dict[str, tuple[str, tuple[int, ...]]]]:
+def _opened(path: str | Path) -> tuple[Layout, dict[str, tuple[str, tuple[int, ...]]]]:
     """The layout, and each array's dtype and shape by name."""
     tensors.need_safetensors()
     from safetensors import SafetensorError, safe_open
@@ -140,17 +177,16 @@ def _opened(path: str | Path) -> tuple[str, dict[str, tuple[str, tuple[int, ...]
     except SafetensorError as error:
         raise ModelFileError(str(error)) from None
     keras = any(re.search(r"(^|/)(kernel|gamma)$", name) for name in found)
-    return "keras" if keras else "torch", found
+    return LAYOUTS["keras" if keras else "torch"], found
 
 
 def _matched(
-    network: Any, layout: str, found: dict[str, tuple[str, tuple[int, ...]]], path: str | Path
+    network: Any, layout: Layout, found: dict[str, tuple[str, tuple[int, ...]]], path: str | Path
 ) -> dict[str, np.ndarray]:
     """The file's arrays by the network's names."""
-    separator = "/" if layout == "keras" else "."
     groups: dict[str, dict[str, str]] = {}
     for name in sorted(found, key=_natural):
-        prefix, _, last = name.rpartition(separator)
+        prefix, _, last = name.rpartition(layout.separator)
         if last not in PASSED_OVER:
             groups.setdefault(prefix, {})[last] = name
     expected = list(_places(network, layout))
@@ -167,11 +203,11 @@ def _matched(
     taken = {True: iter(by_kind[True]), False: iter(by_kind[False])}
     for _, own, pieces in expected:
         group = next(taken["mean" in pieces])
-        theirs = {NAMES[layout][piece]: piece for piece in pieces}
+        theirs = {layout.names[piece]: piece for piece in pieces}
         if set(group) != set(theirs):
             raise ModelFileError(f"its layer for {own} has {sorted(group)}, expected {sorted(theirs)}")
         for last, name in group.items():
-            wanted[name] = f"{own}.{theirs[last]}", layout == "torch" and theirs[last] == "kernel"
+            wanted[name] = f"{own}.{theirs[last]}", layout.turned and theirs[last] == "kernel"
     shapes = network.model.parameters.shapes | network.model.statistics.shapes
     for name, (place, turned) in wanted.items():
         kind, shape = found[name]
