@@ -143,6 +143,10 @@ def test_text_labels_of_foreign_rows_are_numpys(pair: Any) -> None:
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
 def test_tables_keep_the_names_of_their_columns(kind: str) -> None:
     library = pytest.importorskip(kind)
+    if kind == "pyarrow" and not (importlib.util.find_spec("pandas") or importlib.util.find_spec("polars")):
+        with pytest.raises(ImportError, match="pip install pandas"):
+            _net().fit(library.table({"a": X[:, 0]}), Y)
+        return
     columns = {name: X[:, i] for i, name in enumerate("abcd")}
     table = library.table(columns) if kind == "pyarrow" else library.DataFrame(columns)
     net = _net().fit(table, Y)

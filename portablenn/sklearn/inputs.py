@@ -77,7 +77,13 @@ def _from_table(X: Any) -> Any:
     try:
         return table.to_polars()
     except ImportError:
+        pass
+    try:
         return table.to_pandas()
+    except ImportError:
+        raise ImportError(
+            "scikit-learn reads a table of pyarrow as one of pandas or polars: pip install pandas"
+        ) from None
 
 
 def float_dtype(wanted: Any, X: Any) -> str:
