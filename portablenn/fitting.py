@@ -6,10 +6,11 @@ had never ended, bit for bit on the same backend.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -103,8 +104,8 @@ class Fitting:
         return self.history
 
     def _train(self) -> None:
-        with interrupts.noticed() as ctrl_c:
-            for run in self._runs():
+        with interrupts.noticed() as ctrl_c, contextlib.closing(self._runs()) as runs:
+            for run in runs:
                 self._take_over(run, ctrl_c)
                 if self.ended:
                     break
@@ -112,10 +113,8 @@ class Fitting:
                 self.ended = "the tolerance of L-BFGS, or its budget, was reached"
                 self._tell("on_pause", self)
             if ctrl_c.yet and not self.interrupted:
-                self.interrupted, self.ended = (
-                    True,
-                    "; ".join(filter(None, (self.ended, "Ctrl-C after the last epoch"))),
-                )
+                self.interrupted = True
+                self.ended = "; ".join(filter(None, (self.ended, "Ctrl-C after the last epoch")))
 
     def _end(self, callbacks: Sequence[Callback], quietly: bool = False) -> None:
         """Tell those that were told of the begin; all of them, also if one fails."""
@@ -129,7 +128,7 @@ class Fitting:
             self.failed_in_callback = True
             raise failed
 
-    def _runs(self) -> Iterator[Run]:
+    def _runs(self) -> Generator[Run, None, None]:
         left = self.epochs - self.epoch
         if isinstance(self.task.model.optimizer, LBFGS):
             return minimized(self.task, self.standing, left)

@@ -7,7 +7,7 @@ shapes, so that networks of the same make share it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -200,7 +200,7 @@ class Task:
         return Batches(data.x, data.y, data.weights, rows, self.keys, first)
 
 
-def stepped(task: Task, standing: Standing, epochs: int, watched: bool) -> Iterator[Run]:
+def stepped(task: Task, standing: Standing, epochs: int, watched: bool) -> Generator[Run, None, None]:
     """Train by steps, to the end of so many epochs, the one under way included; hand out where the network stands.
 
     If it is ``watched``, after each call; else after as many epochs as one call holds.
@@ -242,7 +242,7 @@ def stepped(task: Task, standing: Standing, epochs: int, watched: bool) -> Itera
             raise ValueError(f"there is no batch to train on in epoch {epoch}, counted from 0: the iterable is empty")
 
 
-def minimized(task: Task, standing: Standing, iterations: int) -> Iterator[Run]:
+def minimized(task: Task, standing: Standing, iterations: int) -> Generator[Run, None, None]:
     """Train on all rows at once by L-BFGS, an iteration an epoch, until its tolerance is reached.
 
     It goes on from the search that ``standing`` has, or begins one.

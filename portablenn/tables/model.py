@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ class TableModel:
 
     @property
     def task(self) -> str:
-        """ "classification" or "regression"."""  # noqa: D210
+        """What it does: "classification" or "regression"."""
         return "regression" if self.target.classes is None else "classification"
 
     def predict(self, table: Any) -> np.ndarray:
@@ -226,10 +226,12 @@ class TableModel:
 
     def evaluate(self, table: Any) -> dict[str, float]:
         """Metrics of a table that has the target, too; rows without it are passed over."""
-        opened, found = _opened(table), []
-        for batch, inputs in self.preparation.rows(opened):
-            encoded = self.target.encoded(next(iter(_columns(opened, batch, self.target.name))))
-            found.append((inputs, encoded))
+        opened = _opened(table)
+        opened.check((self.target.name,))
+        found = [
+            (inputs, self.target.encoded(batch.column(self.target.name)))
+            for batch, inputs in self.preparation.rows(opened)
+        ]
         inputs, targets = (np.concatenate(parts) for parts in zip(*found))
         known = np.isfinite(targets) if self.target.classes is None else targets >= 0
         return metrics_of(self, _Arrays(inputs[known], targets[known]), targets[known])
@@ -268,10 +270,6 @@ class TableModel:
             raise ModelFileError(f"{path} is no model file of portablenn: its table has {wanted} inputs and outputs")
         return cls(preparation, network, figures)
 
-    def with_network(self, network: Network) -> TableModel:
-        """The same with another network, such as one that was trained on."""
-        return replace(self, network=network)
-
 
 @dataclass(frozen=True)
 class _Arrays:
@@ -294,12 +292,6 @@ class _Arrays:
 
 def _opened(table: Any) -> Table:
     return table if isinstance(table, Table) else open_table(table)
-
-
-def _columns(table: Table, batch: Any, name: str) -> Iterator[Any]:
-    if name not in table.columns:
-        raise TableError(f"{table.name} lacks the column {name!r}, which is to be predicted")
-    yield batch.column(name)
 
 
 def _network(
