@@ -42,7 +42,7 @@ class Checkpoint(Callback):
     >>> half, rest = pnn.mlp([4, 3, 1]), pnn.mlp([4, 3, 1])
     >>> _ = half.fit(X, y, epochs=3, batch_size=1, callbacks=[pnn.callbacks.Checkpoint(folder)])
     >>> _ = rest.fit(X, y, epochs=6, batch_size=1, resume=folder)
-    >>> bool(np.all(rest.state.theta == whole.state.theta))
+    >>> bool(np.all(rest.predict(X) == whole.predict(X)))
     True
     """
 
