@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import random
-from .ahead import ahead
 from .arrays import array_namespace, is_array
 from .backend import Backend
 from .program.ir import Array
@@ -367,6 +366,8 @@ def _sent(backend: Backend, calls: Iterator[tuple[Call, bool]]) -> Generator[tup
     They are read and checked in another thread; what the next one needs is on its way to the device while the one before it
     is computed on, which a device does after it was asked to.
     """
+    from .ahead import ahead  # threads and queues cost an import more than most use of it
+
     waiting: tuple[Call, bool, list[Any]] | None = None
     known: tuple[Any, list[Any]] = None, []
     with contextlib.closing(ahead(calls)) as read:
