@@ -108,9 +108,9 @@ def online_by_hand(steps: int) -> Timed:
 def recording_ours(sizes: list[int], backend: str) -> Timed:
     """A training step recorded and made a function anew; no step is run."""
     import portablenn as pnn
-    from portablenn.model import Batches
-    from portablenn.training import recorded_step
-    from portablenn.transforms import prepared
+    from portablenn.nn.model import Batches
+    from portablenn.training.step import recorded_step
+    from portablenn.transforms.transform import prepared
 
     X, order = np.zeros((256, sizes[0]), dtype=np.float32), np.zeros((2, 128), dtype=np.int64)
     y = np.zeros(256, dtype=np.int64)

@@ -2,37 +2,38 @@
 
 from typing import TYPE_CHECKING
 
-from . import activations, callbacks, initializers, losses, optimizers, schedules
-from .arrays import array_namespace, stop_gradient
-from .backend import Backend, BackendError, OutOfMemoryError
-from .choosing import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
-from .history import History
-from .layers import Activation, BatchNorm, Dense, Dropout
-from .network import Network, load, mlp
-from .optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
-from .program.derivative import NotDifferentiableError
+from . import callbacks
+from .files.safetensors_file import ModelFileError
+from .nn import activations, initializers, losses, optimizers, schedules
+from .nn.layers import Activation, BatchNorm, Dense, Dropout
+from .nn.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
+from .program.autodiff import NotDifferentiableError
 from .program.ir import ArrayType, Program
-from .program.recorded import NotTraceableError, RecordedValueError
 from .program.trace import trace
-from .tensors import ModelFileError
-from .transforms import compile, grad, program_cache, value_and_grad
+from .program.tracer import NotTraceableError, RecordedValueError
+from .runtime.arrays import array_namespace, stop_gradient
+from .runtime.backend import Backend, BackendError, OutOfMemoryError
+from .runtime.registry import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
+from .training.history import History
+from .training.network import Network, load, mlp
+from .transforms.transform import compile, grad, program_cache, value_and_grad
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import convert, data, plots, report, tables
+    from . import convert, data, plots, tables
     from .convert import from_onnx, from_torch, load_weights, save_weights, to_onnx
-    from .rate_finder import LearningRates, find_learning_rate
-    from .tables import TableError, TableModel
+    from .tables import TableError, TableModel, report
+    from .training.lr_finder import LearningRates, find_learning_rate
 
 
 _LATER = {
-    "LearningRates": ".rate_finder", "TableError": ".tables", "TableModel": ".tables", "find_learning_rate": ".rate_finder",
-    "from_onnx": ".convert", "from_torch": ".convert", "load_weights": ".convert", "save_weights": ".convert",
-    "to_onnx": ".convert",
+    "LearningRates": ".training.lr_finder", "TableError": ".tables", "TableModel": ".tables",
+    "find_learning_rate": ".training.lr_finder", "from_onnx": ".convert", "from_torch": ".convert", "load_weights": ".convert",
+    "save_weights": ".convert", "to_onnx": ".convert",
 }  # fmt: skip
 """Where names are that are imported when they are first asked for: they cost an import more than most use of it."""
 
-_MODULES = ("convert", "data", "plots", "report", "tables")
+_MODULES = {"convert": ".convert", "data": ".data", "plots": ".plots", "report": ".tables.report", "tables": ".tables"}
 
 
 def __getattr__(name: str) -> object:
@@ -40,7 +41,7 @@ def __getattr__(name: str) -> object:
     import importlib
 
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+        return importlib.import_module(_MODULES[name], __name__)
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

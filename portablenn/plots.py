@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import to_numpy
+from .runtime.arrays import to_numpy
 
 
 def _new_axes_needed() -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import array_namespace, device_of
 from .program.ir import Array
+from .runtime.arrays import array_namespace, device_of
 
 WEIGHTS, ORDER, MASKS, SPLIT = 1, 2, 3, 4
 """What a key is for; streams of different purposes never meet."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.arrays import to_numpy
+from portablenn.runtime.arrays import to_numpy
 from portablenn.testing.collect import required
 
 

@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 
 import portablenn as pnn
-from portablenn import checkpoint, tensors
 from portablenn.callbacks import Checkpoint
 from portablenn.data import read_idx, read_npy, read_npz
+from portablenn.files import checkpoint
+from portablenn.files import safetensors_file as tensors
 from portablenn.tables import open_table
 
 MOST = 512 << 20

@@ -22,8 +22,8 @@ from portablenn_cupy import CupyBackend
 from portablenn_cupy.kernels import ON_THE_HOST, PRELUDE, Kernel, addresses
 
 import portablenn as pnn
-from portablenn.program.places import Place, Storage
-from portablenn.program.schedule import Product
+from portablenn.runtime.kernels.buffers import Place, Storage
+from portablenn.runtime.kernels.schedule import Product
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
 

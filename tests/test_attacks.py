@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn import checkpoint, tensors
+from portablenn.files import checkpoint
+from portablenn.files import safetensors_file as tensors
 
 pytest.importorskip("safetensors")
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.arrays import to_numpy
 from portablenn.callbacks import (
     Callback,
     CSVLog,
@@ -26,7 +25,8 @@ from portablenn.callbacks import (
     StopOnNaN,
     TensorBoard,
     TimeLimit,
-)  # fmt: skip
+)
+from portablenn.runtime.arrays import to_numpy
 
 X = np.random.default_rng(0).normal(size=(60, 2)).astype("f4")
 Y = (X[:, 0] * X[:, 1] > 0).astype(int)

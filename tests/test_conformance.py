@@ -11,7 +11,7 @@ import pytest
 
 import portablenn as pnn
 from portablenn import testing
-from portablenn.program import standard
+from portablenn.program import namespace as standard
 from portablenn.program.interpret import execute
 from portablenn.program.ir import Program, Variable
 from portablenn.testing import operations

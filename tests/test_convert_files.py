@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.activations import ACTIVATIONS
+from portablenn.nn.activations import ACTIVATIONS
 
 X = np.random.default_rng(0).normal(size=(37, 5)).astype("f4")
 Y = (X[:, 0] * X[:, 1] > 0).astype(int)

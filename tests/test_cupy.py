@@ -26,7 +26,7 @@ from programs import looped_step, of, operands, traced
 import portablenn as pnn
 from portablenn import testing
 from portablenn.program.interpret import interpret
-from portablenn.program.schedule import Copy, Product, Schedule, UnsupportedError
+from portablenn.runtime.kernels.schedule import Copy, Product, Schedule, UnsupportedError
 from portablenn.testing.collect import required
 
 pytest.importorskip("portablenn_cupy")

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn import feeding
-from portablenn.ahead import ahead
-from portablenn.arrays import to_numpy
 from portablenn.callbacks import Callback, Checkpoint
 from portablenn.data import Rows, read_npy, read_npz, split
+from portablenn.data import batching as feeding
+from portablenn.data.prefetch import ahead
+from portablenn.runtime.arrays import to_numpy
 
 X = np.random.default_rng(0).normal(size=(103, 3)).astype("f4")
 Y = (X[:, 0] * X[:, 1] > 0).astype(int)
@@ -317,7 +317,7 @@ def test_blocks_of_other_kinds_are_not_cut_down(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("block_rows", [1, 2, 5, 30, 103])
 def test_a_share_of_small_blocks_is_the_share_of_all(block_rows: int) -> None:
-    from portablenn.intake import set_blocks_apart
+    from portablenn.data.dataset import set_blocks_apart
 
     train, apart = set_blocks_apart(0, Rows(X, Y, block_rows=block_rows), 0.2)
     assert (sum(train.sizes), sum(apart.sizes)) == (82, 21)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.program.derivative import CONSTANT_ALMOST_EVERYWHERE, RULES, value_and_gradients
-from portablenn.program.standard import RecordingNamespace
+from portablenn.program.autodiff import CONSTANT_ALMOST_EVERYWHERE, RULES, value_and_gradients
+from portablenn.program.namespace import RecordingNamespace
 
 
 @dataclass

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.arrays import to_numpy
+from portablenn.runtime.arrays import to_numpy
 
 X = np.arange(12.0).reshape(4, 3)
 Y = np.asarray([0, 1, 1, 0])

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from programs import of, traced
 
 import portablenn as pnn
-from portablenn.program.fuse import LONGEST_ROW, MOST, REDUCTIONS, Extent, Group, fuse
 from portablenn.program.interpret import execute, interpret
 from portablenn.program.ir import Operation, Program, Variable
 from portablenn.program.simplify import simplify
+from portablenn.runtime.kernels.fusion import LONGEST_ROW, MOST, REDUCTIONS, Extent, Group, fuse
 
 xp = pnn.get_backend("numpy").xp
 FLOAT = pnn.ArrayType

@@ -10,7 +10,7 @@ import pytest
 
 import portablenn as pnn
 from portablenn import activations, initializers, losses, optimizers, random, schedules
-from portablenn.layers import BatchNorm, Dense, Dropout
+from portablenn.nn.layers import BatchNorm, Dense, Dropout
 
 Z = np.asarray([[-3.0, -0.5, 0.0], [0.25, 2.0, 40.0]])
 

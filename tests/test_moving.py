@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn import intake
-from portablenn.arrays import to_numpy
 from portablenn.callbacks import Callback
+from portablenn.data import dataset as intake
+from portablenn.runtime.arrays import to_numpy
 
 NAMES = ("numpy", "torch", "jax", "array_api_strict:device1")
 PAIRS = list(itertools.permutations(NAMES, 2))
@@ -241,8 +241,8 @@ def test_memory_that_does_not_suffice_is_told_with_sizes(room: int | None, optim
 
 
 def test_the_batch_that_is_proposed_would_fit() -> None:
-    from portablenn.memory import Demand
     from portablenn.program.ir import ArrayType, DType
+    from portablenn.training.memory_estimate import Demand
 
     data = ArrayType((400, 4), DType("float64")), ArrayType((400,), DType("int64")), None
     demand = Demand(_net("numpy").model, data, 400)
@@ -318,7 +318,7 @@ def test_gpus_of_jax_are_found_by_any_of_their_names(monkeypatch: pytest.MonkeyP
     _here("jax")
     import jax
 
-    from portablenn.choosing import _device
+    from portablenn.runtime.registry import _device
 
     asked: list[str] = []
     monkeypatch.setattr(jax, "devices", lambda kind: asked.append(kind) or ["first", "second"])

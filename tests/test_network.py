@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn import intake, losses, random
-from portablenn.arrays import to_numpy
+from portablenn import losses, random
 from portablenn.callbacks import Callback
+from portablenn.data import dataset as intake
+from portablenn.runtime.arrays import to_numpy
 
 
 def _blobs(rows: int = 200, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +245,7 @@ def test_lbfgs_minimises_the_penalty_too() -> None:
 
 
 def test_lbfgs_beats_sgd_on_rosenbrocks_valley() -> None:
-    from portablenn.lbfgs import minimize
+    from portablenn.nn.lbfgs import minimize
 
     def valley(v: Any) -> Any:
         return 100.0 * (v[1] - v[0] ** 2) ** 2 + (1.0 - v[0]) ** 2
@@ -434,7 +435,7 @@ def test_real_digits_are_read_as_well_as_scikit_learn_reads_them() -> None:
     folder = os.environ.get("PORTABLENN_DATA")
     if not folder:
         pytest.skip("PORTABLENN_DATA names no folder of MNIST files")
-    from portablenn.data import digits
+    from portablenn.data import mnist as digits
 
     example = runpy.run_path(str(Path(__file__).resolve().parent.parent / "examples" / "digits.py"))
     found = digits(folder)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from programs import looped_step, of, operands, traced
 
 import portablenn as pnn
-from portablenn.program.fuse import Group, fuse
 from portablenn.program.interpret import interpret
-from portablenn.program.plan import plan_loop
 from portablenn.program.simplify import simplify
+from portablenn.runtime.kernels.fusion import Group, fuse
+from portablenn.runtime.numpy.plan import plan_loop
 
 pytest.importorskip("portablenn_numba")
 

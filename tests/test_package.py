@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.data import digits, read_idx
+from portablenn.data import mnist as digits
+from portablenn.data import read_idx
 
 
 def _python(code: str, **environment: str) -> str:

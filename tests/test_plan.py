@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from programs import of, traced
 
 import portablenn as pnn
-from portablenn.model import Batches, Model, State
-from portablenn.program.derivative import value_and_gradients
+from portablenn.nn.model import Batches, Model, State
+from portablenn.program.autodiff import value_and_gradients
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Program
-from portablenn.program.plan import BLOCK, LARGE, plan, plan_loop
 from portablenn.program.simplify import simplify
+from portablenn.runtime.numpy.plan import BLOCK, LARGE, plan, plan_loop
 
 
 def _inputs(shapes: list[tuple[int, ...]], seed: int = 0) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn import choosing
+from portablenn.runtime import registry as choosing
 
 pytest.importorskip("array_api_strict")
 

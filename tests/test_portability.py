@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.model import Batches, State
+from portablenn.nn.model import Batches, State
 from portablenn.program.interpret import interpret
 from portablenn.program.simplify import simplify
-from portablenn.testing.zoo import CLASSES, ZOO, X
+from portablenn.testing.networks import CLASSES, ZOO, X
 
 
 def test_different_seeds_give_different_weights() -> None:
@@ -81,7 +81,7 @@ def test_the_strictest_library_trains_without_a_conversion(monkeypatch: pytest.M
     with _strictest():
         order = backend.asarray(np.arange(96, dtype=np.int64).reshape(6, 16))
         batches = Batches(x, y, None, order, net._keys(), backend.asarray(np.asarray(0, np.int32)))
-        from portablenn.training import compiled_steps
+        from portablenn.training.step import compiled_steps
 
         run = compiled_steps(net.model, backend, net.state, batches, None)
         asked.clear()

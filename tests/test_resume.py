@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn import checkpoint
-from portablenn.arrays import to_numpy
 from portablenn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
+from portablenn.files import checkpoint
+from portablenn.runtime.arrays import to_numpy
 
 pytest.importorskip("safetensors")
 

@@ -20,9 +20,9 @@ pa = pytest.importorskip("pyarrow")
 pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 
-from portablenn.tables.columns import Category, Number  # noqa: E402
-from portablenn.tables.preparation import learn, parts_of_rows  # noqa: E402
-from portablenn.tables.reading import TableError, open_table  # noqa: E402
+from portablenn.tables.columns import Category, Number
+from portablenn.tables.preprocessing import learn, parts_of_rows
+from portablenn.tables.readers import TableError, open_table
 
 CHANCE = np.random.default_rng(0)
 ROWS = 600
@@ -353,7 +353,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_model_file_whose_table_is_wrong_is_refused(name: str, tmp_path: Path) -> None:
-    from portablenn import model_file
+    from portablenn.files import model_file
 
     model, path = pnn.TableModel.train(_table(), "plan", epochs=1), tmp_path / "m.safetensors"
     facts, arrays, slots = model.network.contents()
@@ -430,7 +430,7 @@ def test_a_training_that_was_killed_goes_on_by_the_same_command(tmp_path: Path) 
     import signal
     import time
 
-    from portablenn import checkpoint
+    from portablenn.files import checkpoint
 
     _write(tmp_path / "t.csv", _table())
     command = ["train", "t.csv", "--target", "price", "--no-report", "--patience", "300", "--epochs"]

@@ -216,9 +216,9 @@ def test_faster_products_and_autocast_of_the_program_around_do_not_leak_in() -> 
 
 def test_a_step_stays_on_its_device() -> None:
     """Tensors that have a device and no values: another device, or a value that is read, raises."""
-    from portablenn.model import Batches
+    from portablenn.nn.model import Batches
     from portablenn.program.interpret import interpret
-    from portablenn.training import recorded_step
+    from portablenn.training.step import recorded_step
 
     net = _net(backend="torch", optimizer=pnn.Adam(0.01, clip_norm=1.0))
     X, y = (torch.asarray(a) for a in _data())

@@ -245,7 +245,7 @@ def test_an_error_while_recording_leaves_no_trace_behind() -> None:
 def test_every_function_of_the_standard_is_recorded_or_says_why_not() -> None:
     import array_api_strict as strict
 
-    from portablenn.program.standard import NOT_TRACEABLE, RecordingNamespace
+    from portablenn.program.namespace import NOT_TRACEABLE, RecordingNamespace
 
     newer = {"broadcast_shapes", "isin"}  # 2025.12
     beside = {

@@ -13,9 +13,9 @@ import pytest
 from test_plugins import THIRD_PARTY, installed
 
 import portablenn as pnn
-from portablenn import verify as verifying
 from portablenn.testing import TOLERANCES
-from portablenn.verify import verify
+from portablenn.testing import verify as verifying
+from portablenn.testing.verify import verify
 
 pytest.importorskip("array_api_strict")
 

@@ -1,11 +1,11 @@
 """Callbacks: what is told how training goes, and may end it; hand them to ``fit(callbacks=[…])``."""
 
 from .base import Callback, Steps
+from .checkpoint import Checkpoint
 from .logs import CSVLog, MLflow, TensorBoard
 from .pictures import LivePlot
 from .progress import Progress, ProgressBar
 from .rates import ReduceOnPlateau
-from .saving import Checkpoint
 from .stopping import EarlyStopping, StopOnNaN, TimeLimit
 
 __all__ = [

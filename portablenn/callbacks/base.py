@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import to_numpy
+from ..runtime.arrays import to_numpy
 
 
 @dataclass(eq=False, repr=False)

@@ -23,9 +23,9 @@ import typer
 from rich.console import Console
 from rich.table import Table as Shown
 
-from .. import durable
 from ..callbacks import Callback, Checkpoint, ProgressBar, TimeLimit
-from ..optimizers import AdamW
+from ..files import atomic
+from ..nn.optimizers import AdamW
 from .app import app
 
 INTERRUPTED = 130
@@ -125,7 +125,7 @@ def train(
         model.figures["table"] = str(table)
         model.save(out)
         if page is not None:
-            from ..report import write
+            from ..tables.report import write
 
             try:
                 write(page, model)
@@ -195,9 +195,9 @@ def inspect(
 
     Examples: "portablenn inspect model.safetensors", "portablenn inspect model.safetensors --json".
     """
-    from .. import model_file
-    from ..network import load
+    from ..files import model_file
     from ..tables import TableModel
+    from ..training.network import load
 
     of_table = model_file.read(model)[0]["table"] is not None
     if not of_table:
@@ -209,7 +209,7 @@ def inspect(
         return
     loaded = TableModel.load(model, "numpy")
     if report is not None:
-        from ..report import write
+        from ..tables.report import write
 
         write(report, loaded)
     if as_json:
@@ -248,7 +248,7 @@ def _told(model: Any) -> dict[str, Any]:
 
 
 def _layers(network: Any) -> list[dict[str, Any]]:
-    from ..checkpoint import told
+    from ..files.checkpoint import told
 
     return [{"name": name, **told(layer)} for name, layer in network.model.layers]
 
@@ -328,7 +328,7 @@ def _writer(path: Path | None) -> Iterator[Callable[[Any], None]]:
     kind = "arrow" if kind == "feather" else kind
     if kind not in ("csv", "parquet", "arrow"):
         raise typer.BadParameter(f"--out ends in .csv, .parquet or .arrow, found {path.name!r}")
-    with durable.replacing(path) as file, _of_kind(kind, file) as write:
+    with atomic.replacing(path) as file, _of_kind(kind, file) as write:
         yield write
 
 

@@ -101,7 +101,7 @@ def verify(
     takes less than a minute.
     """
     from ..testing import TOLERANCES
-    from ..verify import verify as verified
+    from ..testing.verify import verify as verified
 
     found = verified(names)
     if as_json:

@@ -1,7 +1,7 @@
 """Networks of and for other programs: PyTorch's modules, weights of PyTorch and Keras, ONNX."""
 
-from .modules import from_torch
 from .onnx import from_onnx, to_onnx
+from .torch import from_torch
 from .weights import load_weights, save_weights
 
 __all__ = ["from_onnx", "from_torch", "load_weights", "save_weights", "to_onnx"]

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import durable
-from ..arrays import to_numpy
-from ..layers import Activation, BatchNorm, Dense, Dropout
-from ..network import Network
-from ..tensors import ModelFileError, refused
+from ..files import atomic
+from ..files.safetensors_file import ModelFileError, refused
+from ..nn.layers import Activation, BatchNorm, Dense, Dropout
+from ..runtime.arrays import to_numpy
+from ..training.network import Network
 
 OPSET, IR_VERSION = 20, 9
 MOST_NODES, MOST_BYTES, MOST_WIDTH = 10_000, 1 << 31, 1 << 24
@@ -87,7 +87,7 @@ def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None
     graph.add("Identity", [x], "output")
     if probabilities:
         names = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid"}
-        from ..losses import LOSSES
+        from ..nn.losses import LOSSES
 
         link = next((names[n] for n, kind in LOSSES.items() if n in names and type(network.loss) is kind), None)
         if link is None:
@@ -98,7 +98,7 @@ def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None
         outputs.append(("probabilities", network.outputs))
     model = graph.model(network.inputs, outputs)
     onnx.checker.check_model(model, full_check=True)
-    durable.write(path, model.SerializeToString())
+    atomic.write(path, model.SerializeToString())
 
 
 class _Graph:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import durable, tensors
-from ..arrays import to_numpy
-from ..layers import BatchNorm, Dense
-from ..tensors import ModelFileError
+from ..files import atomic, safetensors_file
+from ..files.safetensors_file import ModelFileError
+from ..nn.layers import BatchNorm, Dense
+from ..runtime.arrays import to_numpy
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
     if layout not in LAYOUTS:
         raise ValueError(f"layout is one of {', '.join(map(repr, LAYOUTS))}, found {layout!r}")
     theirs = LAYOUTS[layout]
-    tensors.need_safetensors()
+    safetensors_file.need_safetensors()
     from safetensors.numpy import save
 
     arrays, known = {}, network.parameters | network.statistics
@@ -103,7 +103,7 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
             value = to_numpy(known[f"{name}.{piece}"])
             turned = value.T if theirs.turned and value.ndim == 2 else value
             arrays[f"{prefix}{theirs.separator}{theirs.names[piece]}"] = np.ascontiguousarray(turned)
-    durable.write(path, save(arrays, metadata={"format": theirs.metadata}))
+    atomic.write(path, save(arrays, metadata={"format": theirs.metadata}))
 
 
 def _places(network: Any, layout: Layout) -> Iterator[tuple[str, str, list[str]]]:
@@ -156,7 +156,7 @@ def load_weights(network: Any, path: str | Path) -> None:
     >>> bool((other.forward([[1.0, 2.0]]) == net.forward([[1.0, 2.0]])).all())
     True
     """
-    with tensors.refused(path, "file of weights"):
+    with safetensors_file.refused(path, "file of weights"):
         layout, found = _opened(path)
         arrays = _matched(network, layout, found, path)
     network.set_parameters(arrays)
@@ -164,14 +164,14 @@ def load_weights(network: Any, path: str | Path) -> None:
 
 def _opened(path: str | Path) -> tuple[Layout, dict[str, tuple[str, tuple[int, ...]]]]:
     """The layout, and each array's dtype and shape by name."""
-    tensors.need_safetensors()
+    safetensors_file.need_safetensors()
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             names = list(file.keys())
-            if len(names) > tensors.MOST_ARRAYS:
-                raise ModelFileError(f"it holds {len(names)} arrays: refused above {tensors.MOST_ARRAYS}")
+            if len(names) > safetensors_file.MOST_ARRAYS:
+                raise ModelFileError(f"it holds {len(names)} arrays: refused above {safetensors_file.MOST_ARRAYS}")
             pieces = {name: file.get_slice(name) for name in names}
             found = {n: (str(p.get_dtype()), tuple(p.get_shape())) for n, p in pieces.items()}
     except SafetensorError as error:

@@ -20,9 +20,9 @@ import numpy as np
 
 from .interpret import execute
 from .ir import ArrayType, Operation, Program, Variable
-from .recorded import Recorded
-from .standard import broadcast_shape
+from .namespace import broadcast_shape
 from .trace import Trace, recording
+from .tracer import Recorded
 
 
 def simplify(program: Program) -> Program:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from .ir import Array, ArrayType, DType, Operation, Program, Variable, dtype_name
-from .recorded import Recorded, RecordedValueError, shortened, users_line
-from .standard import RecordingNamespace
+from .namespace import RecordingNamespace
+from .tracer import Recorded, RecordedValueError, shortened, users_line
 
 _active: ContextVar[tuple[Trace, ...]] = ContextVar("portablenn_traces", default=())
 

@@ -3,9 +3,9 @@
 Requires scikit-learn 1.9 (the extra "sklearn"); narwhals for tables that are neither NumPy's nor pandas'.
 """
 
-from .convert import from_sklearn
+from .export import from_sklearn
 from .mlp import MLPClassifier, MLPRegressor
 from .perceptron import Perceptron
-from .theirs import to_sklearn
+from .private import to_sklearn
 
 __all__ = ["MLPClassifier", "MLPRegressor", "Perceptron", "from_sklearn", "to_sklearn"]

@@ -16,9 +16,9 @@ from sklearn.utils._array_api import check_same_namespace
 from sklearn.utils._pprint import _EstimatorPrettyPrinter
 from sklearn.utils.validation import check_is_fitted
 
-from ..choosing import get_backend
-from ..network import Network
 from ..program.ir import Array
+from ..runtime.registry import get_backend
+from ..training.network import Network
 from . import inputs
 
 

@@ -16,11 +16,11 @@ from sklearn.utils import _safe_indexing, check_array, check_consistent_length, 
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from .. import checks
-from ..arrays import array_namespace, device_of, is_array, to_numpy
-from ..choosing import get_backend
+from ..data import validation
+from ..data.sources import is_sparse
 from ..program.ir import Array, dtype_name
-from ..sources import is_sparse
+from ..runtime.arrays import array_namespace, device_of, is_array, to_numpy
+from ..runtime.registry import get_backend
 
 
 def is_foreign(x: Any) -> bool:
@@ -89,7 +89,7 @@ def _from_table(X: Any) -> Any:
 def float_dtype(wanted: Any, X: Any) -> str:
     """The network's dtype: what is wanted; else that of X, if it is float32, else float64."""
     if wanted is not None:
-        return str(checks.float_dtype(wanted))
+        return str(validation.float_dtype(wanted))
     return "float32" if dtype_name(X.dtype) == "float32" else "float64"
 
 

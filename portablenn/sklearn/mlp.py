@@ -26,18 +26,18 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
-from .. import activations, losses, optimizers
-from ..arrays import array_namespace, to_numpy
 from ..callbacks import Callback
-from ..layers import BatchNorm, Dense, Dropout
-from ..network import Network
+from ..nn import activations, losses, optimizers
+from ..nn.layers import BatchNorm, Dense, Dropout
+from ..nn.schedules import InverseScaling
 from ..program.ir import Array
-from ..schedules import InverseScaling
+from ..runtime.arrays import array_namespace, to_numpy
+from ..training.network import Network
 from . import inputs
 from .base import OnNetwork
 from .inputs import Labels
-from .rules import HalfPoissonDeviance, MeanOfOutputs, Steady, Watch
-from .theirs import to_sklearn
+from .private import to_sklearn
+from .stopping import HalfPoissonDeviance, MeanOfOutputs, Steady, Watch
 
 STOCHASTIC = ("sgd", "adam")
 BUILT = ("hidden_layer_sizes", "activation", "loss", "dropout", "batch_norm", "dtype", "backend")

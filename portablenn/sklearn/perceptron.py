@@ -19,12 +19,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import unique_labels
 
-from .. import losses, optimizers
-from ..arrays import array_namespace, to_numpy
 from ..callbacks import Callback
-from ..layers import Dense
-from ..network import Network
+from ..nn import losses, optimizers
+from ..nn.layers import Dense
 from ..program.ir import Array
+from ..runtime.arrays import array_namespace, to_numpy
+from ..training.network import Network
 from . import inputs
 from .base import OnNetwork
 from .inputs import Labels

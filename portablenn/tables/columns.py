@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .reading import MISSING, TableError
+from .readers import MISSING, TableError
 
 MOST_VALUES = 100
 """Values of a column of text that get an input each: the most frequent; the others are "other", and so is what is new."""

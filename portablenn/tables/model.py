@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import layers, model_file
 from ..callbacks import Callback, EarlyStopping
-from ..fitting import versions
-from ..network import Network, of_contents
-from ..optimizers import AdamW
-from ..tensors import ModelFileError
+from ..files import model_file
+from ..files.safetensors_file import ModelFileError
+from ..nn import layers
+from ..nn.optimizers import AdamW
+from ..training.loop import versions
+from ..training.network import Network, of_contents
 from .columns import Category, Column, Number
-from .measuring import measured, metrics_of
-from .preparation import Learnt, Preparation, Prepared, Target, learn, prepared
-from .reading import Table, TableError, open_table
+from .metrics import measured, metrics_of
+from .preprocessing import Learnt, Preparation, Prepared, Target, learn, prepared
+from .readers import Table, TableError, open_table
 
 SHARES = (0.8, 0.1, 0.1)
 IN_MEMORY = 1 << 23

@@ -10,19 +10,10 @@ each promise that a backend makes::
 Without pytest, ``conform("mylibrary")`` runs the same checks.
 """
 
+from .checks import CHECKS, Checked, check_errors, check_no_transfers, check_places, check_seeds, check_steps, conform
 from .collect import conformance_tests
+from .networks import TOLERANCES, ZOO
 from .operations import LeftOut, check_operations, check_random_programs
-from .promises import (
-    CHECKS,
-    Checked,
-    check_errors,
-    check_no_transfers,
-    check_places,
-    check_seeds,
-    check_steps,
-    conform,
-)
-from .zoo import TOLERANCES, ZOO
 
 __all__ = [
     "CHECKS",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ..backend import BackendError
-from ..choosing import get_backend
+from ..runtime.backend import BackendError
+from ..runtime.registry import get_backend
+from .checks import CHECKS
 from .operations import LeftOut
-from .promises import CHECKS
 
 
 def conformance_tests(*backends: str) -> Callable[[str, str], None]:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import array_namespace
-from ..backend import NUMPY, Backend, BackendError
 from ..program.interpret import execute, interpret
 from ..program.ir import Array, ArrayType, DType, Operation, Program, Variable, dtype_name
 from ..program.trace import trace
-from ..transforms import prepared
+from ..runtime.arrays import array_namespace
+from ..runtime.backend import NUMPY, Backend, BackendError
+from ..transforms.transform import prepared
 from . import programs
 
 ULPS = 16

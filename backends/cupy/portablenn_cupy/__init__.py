@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from portablenn.backend import NUMPY, Backend, BackendError, Compiled
 from portablenn.program.ir import Array, ArrayType, Program
-from portablenn.program.schedule import Schedule, is_small, scheduled
+from portablenn.runtime.backend import NUMPY, Backend, BackendError, Compiled
+from portablenn.runtime.kernels.schedule import Schedule, is_small, scheduled
 
 from .kernels import expressible, reduction_parts
 from .small import ELEMENTS, MULTIPLICATIONS

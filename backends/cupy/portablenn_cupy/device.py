@@ -16,7 +16,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from portablenn.program.schedule import Product
+from portablenn.runtime.kernels.schedule import Product
 
 from .kernels import PRELUDE, Kernel, addresses
 from .products import line_step

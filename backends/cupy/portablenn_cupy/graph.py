@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from portablenn.program.ir import Array, ArrayType
-from portablenn.program.places import BYTES, Place, Storage, size_of
-from portablenn.program.schedule import Product, Schedule
+from portablenn.runtime.kernels.buffers import BYTES, Place, Storage, size_of
+from portablenn.runtime.kernels.schedule import Product, Schedule
 
 from .kernels import Kernel, kernels
 from .small import many_steps

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from portablenn.program.fuse import REDUCTIONS, Extent, Group
 from portablenn.program.ir import DType, Operation, Variable
-from portablenn.program.places import BYTES, Place, Storage, in_order
-from portablenn.program.schedule import (
+from portablenn.runtime.kernels.buffers import BYTES, Place, Storage, in_order
+from portablenn.runtime.kernels.fusion import REDUCTIONS, Extent, Group
+from portablenn.runtime.kernels.schedule import (
     Call,
     Collect,
     Copy,

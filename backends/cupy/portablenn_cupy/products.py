@@ -5,7 +5,7 @@ Requires nothing. cuBLAS counts down columns first, arrays here along rows; so t
 
 from __future__ import annotations
 
-from portablenn.program.places import Place
+from portablenn.runtime.kernels.buffers import Place
 
 
 def line_step(place: Place) -> tuple[bool, int]:

@@ -6,8 +6,8 @@ Requires nothing. A graph's node costs about a microsecond, however small; here 
 from __future__ import annotations
 
 from portablenn.program.ir import DType
-from portablenn.program.places import Place, Storage
-from portablenn.program.schedule import Product, Schedule
+from portablenn.runtime.kernels.buffers import Place, Storage
+from portablenn.runtime.kernels.schedule import Product, Schedule
 
 from .kernels import TYPES, Kernel, kernels, located
 

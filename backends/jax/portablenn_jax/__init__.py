@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from jax import lax
 
-from portablenn.backend import Backend, Compiled
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Array, Program
-from portablenn.program.numpy_calls import address
+from portablenn.runtime.backend import Backend, Compiled
+from portablenn.runtime.numpy.lowering import address
 
 STEADY = {"xla_cpu_use_fusion_emitters": False}
 """Options of the CPU's compiler. With jaxlib 0.10 and these emitters, steps of 784-512-512-10, of 4 ms, take 10 to 70 ms at

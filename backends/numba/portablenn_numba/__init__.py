@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from portablenn.backend import Compiled, NumpyBackend
 from portablenn.program.ir import Program
-from portablenn.program.plan import Pool, plan, plan_loop
-from portablenn.program.schedule import UnsupportedError, is_small
+from portablenn.runtime.backend import Compiled, NumpyBackend
+from portablenn.runtime.kernels.schedule import UnsupportedError, is_small
+from portablenn.runtime.numpy.plan import Pool, plan, plan_loop
 
 from .loops import Loops
 from .steps import ELEMENTS, MULTIPLICATIONS, Steps, small_steps

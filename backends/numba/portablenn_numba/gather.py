@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from portablenn.program.ir import ArrayType, Operation
-from portablenn.program.numpy_calls import Code, Operand, gather
+from portablenn.runtime.numpy.lowering import Code, Operand, gather
 
 from .compiled import compiled
 

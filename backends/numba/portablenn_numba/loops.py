@@ -14,9 +14,9 @@ import numba
 import numpy as np
 from numba import types
 
-from portablenn.program.fuse import REDUCTIONS, Extent, Group, Unit, fuse
 from portablenn.program.ir import Operation, Program, Variable
-from portablenn.program.numpy_calls import Code, Operand, same_memory
+from portablenn.runtime.kernels.fusion import REDUCTIONS, Extent, Group, Unit, fuse
+from portablenn.runtime.numpy.lowering import Code, Operand, same_memory
 
 from .compiled import compiled
 from .gather import gathered

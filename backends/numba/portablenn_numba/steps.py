@@ -14,10 +14,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from portablenn.backend import NUMPY
 from portablenn.program.ir import Array, Program, dtype_name
-from portablenn.program.places import BYTES, Place
-from portablenn.program.schedule import (
+from portablenn.runtime.backend import NUMPY
+from portablenn.runtime.kernels.buffers import BYTES, Place
+from portablenn.runtime.kernels.schedule import (
     Call,
     Collect,
     Copy,

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from portablenn.backend import Backend, Compiled
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Array, Program
+from portablenn.runtime.backend import Backend, Compiled
 
 from .graph import GraphLoop, zeros
 

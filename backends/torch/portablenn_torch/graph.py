@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from portablenn.backend import Compiled
 from portablenn.program.ir import Array, ArrayType, Program
+from portablenn.runtime.backend import Compiled
 
 LARGE = 1 << 22
 """Numbers from which data are read where they lie."""

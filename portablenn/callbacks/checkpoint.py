@@ -1,0 +1,85 @@
+"""The callback that writes checkpoints.
+
+Requires safetensors (the extra "files").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..data.validation import whole
+from ..files import checkpoint
+from .base import Callback
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Checkpoint(Callback):
+    """Write the state of the training to a folder, from which ``fit(…, resume=folder)`` goes on bit for bit.
+
+    Also where Ctrl-C or another callback ends it. A file is whole or not there; see `portablenn.checkpoint`.
+
+    Parameters
+    ----------
+    folder
+        Made if need be; of one training alone.
+    every_steps
+        A checkpoint after so many steps, counted from the begin of each epoch (so that calls have few sizes).
+    every_epochs
+        After each so many epochs; None for 1, or for never if ``every_steps`` is given.
+    keep
+        How many to keep, the newest.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> X, y, folder = np.eye(4), np.arange(4.0), tempfile.mkdtemp()
+    >>> whole = pnn.mlp([4, 3, 1])
+    >>> _ = whole.fit(X, y, epochs=6, batch_size=1)
+    >>> half, rest = pnn.mlp([4, 3, 1]), pnn.mlp([4, 3, 1])
+    >>> _ = half.fit(X, y, epochs=3, batch_size=1, callbacks=[pnn.callbacks.Checkpoint(folder)])
+    >>> _ = rest.fit(X, y, epochs=6, batch_size=1, resume=folder)
+    >>> bool(np.all(rest.predict(X) == whole.predict(X)))
+    True
+    """
+
+    def __init__(
+        self, folder: str | Path, every_steps: int | None = None, every_epochs: int | None = None, keep: int = 3
+    ) -> None:
+        self.folder = folder
+        self.every_steps = None if every_steps is None else whole(every_steps, "every_steps", 1)
+        self.every_epochs = None if every_epochs is None else whole(every_epochs, "every_epochs", 1)
+        if every_steps is None and every_epochs is None:
+            self.every_epochs = 1
+        self.keep = whole(keep, "keep", 1)
+        self._written = 0
+
+    def on_train_begin(self, network: Any, epochs: int) -> None:
+        """Make the folder, and see that it can be written to, and that it holds no other training's checkpoints.
+
+        Raises
+        ------
+        ValueError
+            If it holds some, and this training does not go on from one.
+        """
+        checkpoint.prepare(self.folder)
+        self._written = network.steps
+        if checkpoint.found(self.folder) and not network.history.resumed:
+            raise ValueError(
+                f"{self.folder} holds checkpoints of a training that this one does not go on with: say "
+                f"resume={str(self.folder)!r}, or choose another folder"
+            )
+
+    def on_pause(self, network: Any, training: Any) -> None:
+        """Write, if it is time."""
+        if training.ended and training.state_replaced:
+            return  # such as by StopOnNaN: there is no step that this state stands at
+        standing = training.standing
+        by_steps = self.every_steps is not None and standing.steps - self._written >= self.every_steps
+        by_epochs = self.every_epochs is not None and not standing.done and training.epoch % self.every_epochs == 0
+        if by_steps or by_epochs or training.ended or training.epoch == training.epochs:
+            self._written = standing.steps
+            checkpoint.write(self.folder, standing.steps, training.snapshot(), self.keep)

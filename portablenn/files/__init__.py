@@ -1,0 +1,1 @@
+"""Files: atomic writes, safetensors, model files and checkpoints."""

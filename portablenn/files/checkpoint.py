@@ -1,0 +1,190 @@
+"""Checkpoints: a folder of the last states of a training, from which it goes on bit for bit.
+
+Requires safetensors (the extra "files"). Each is one file, ``checkpoint-<step>.safetensors``, whole or not there, with a
+checksum of all that is in it; of a damaged one nothing is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..runtime.arrays import is_array
+from . import atomic, safetensors_file
+from .safetensors_file import ModelFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path  # costs an import more than the file is worth
+
+VERSION = 1
+_FACTS: dict[str, Any] = {
+    "about": dict, "callbacks": list, "done": int, "ended": str, "epoch": int, "epochs": int, "evaluations": int,
+    "history": dict, "labels": list, "optimizer": dict, "search": (dict, type(None)), "steps": int, "versions": dict,
+}  # fmt: skip
+_NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
+
+
+class Snapshot(NamedTuple):
+    """What a training is at one moment: facts that JSON can say, and arrays by name."""
+
+    facts: dict[str, Any]
+    arrays: dict[str, Any]
+
+
+def write(folder: str | Path, step: int, snapshot: Snapshot, keep: int) -> Path:
+    """Write a checkpoint, then remove all but it and the ``keep`` - 1 before it; those beyond it were damaged.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; those before it are then untouched.
+    """
+    from pathlib import Path
+
+    path = Path(folder) / f"checkpoint-{step:012d}.safetensors"
+    safetensors_file.write(path, {**snapshot.facts, "version": VERSION}, snapshot.arrays)
+    others = found(folder)
+    place = others.index(path)
+    for old in (*others[:place], *others[place + keep :]):
+        old.unlink(missing_ok=True)
+    return path
+
+
+def found(folder: str | Path) -> list[Path]:
+    """The checkpoints of a folder, the newest first; none if there is no such folder.
+
+    Examples
+    --------
+    >>> found("nowhere")
+    []
+    """
+    from pathlib import Path
+
+    if not Path(folder).is_dir():
+        return []
+    numbered = [(match, path) for path in Path(folder).iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered, key=lambda pair: int(pair[0][1]), reverse=True)]
+
+
+def newest(folder: str | Path) -> Snapshot | None:
+    """The last checkpoint that is whole; None if there is none at all.
+
+    Warns
+    -----
+    RuntimeWarning
+        Of each damaged one that was passed over.
+
+    Raises
+    ------
+    ModelFileError
+        If all are damaged.
+    """
+    import os
+
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise NotADirectoryError(
+            f"{os.fspath(folder)} is no folder: resume from the folder that checkpoints are written to"
+        )
+    paths = found(folder)
+    for path in paths:
+        try:
+            return read(path)
+        except ModelFileError as error:
+            problem = error
+            warnings.warn(f"{error}; the one before it is taken", RuntimeWarning, stacklevel=2)
+    if paths:
+        raise ModelFileError(f"none of the {len(paths)} checkpoints in {folder} can be read: {problem}") from None
+    return None
+
+
+def read(path: str | Path) -> Snapshot:
+    """One checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is not such a file, whole and of a known version.
+    """
+
+    def check(description: dict[str, Any], _: safetensors_file.Types) -> dict[str, Any]:
+        safetensors_file.known_version(description, VERSION)
+        for name, kinds in _FACTS.items():
+            if not isinstance(description.get(name), kinds):
+                raise ModelFileError(f"its {name} is {str(description.get(name))[:50]}")
+        if not all(isinstance(one, list) and list(map(type, one)) == [str, dict] for one in description["callbacks"]):
+            raise ModelFileError("its callbacks are not as they are written")
+        return {name: fact for name, fact in description.items() if name != "version"}
+
+    with safetensors_file.refused(path, "checkpoint"):
+        return Snapshot(*safetensors_file.read(path, check))
+
+
+def prepare(folder: str | Path) -> Path:
+    """The folder, made if need be and tried, so that a long run does not fail at its first checkpoint."""
+    safetensors_file.need_safetensors()
+    return atomic.writable_folder(folder)
+
+
+def told(thing: Any, depth: int = 0) -> Any:
+    """What JSON can say of an object, to compare it with another: its kind and its fields.
+
+    Examples
+    --------
+    >>> from portablenn.layers import Dropout
+    >>> told(Dropout(0.5))
+    {'kind': 'Dropout', 'rate': 0.5}
+    """
+    if isinstance(thing, (str, int, float, bool, type(None))):
+        return thing
+    if depth > 8:
+        return {"kind": type(thing).__name__}
+    if isinstance(thing, np.generic):
+        return thing.item()
+    if isinstance(thing, Mapping):
+        return {str(key): told(value, depth + 1) for key, value in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return [told(value, depth + 1) for value in thing]
+    if is_array(thing):
+        return {"kind": "array", "shape": [int(n) for n in thing.shape]}
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        compared = {f.name: told(getattr(thing, f.name), depth + 1) for f in dataclasses.fields(thing) if f.compare}
+        return {"kind": type(thing).__name__, **compared}
+    code = getattr(thing, "__code__", None)
+    if code is not None:
+        import hashlib
+
+        said = repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names))
+        return {"kind": thing.__qualname__, "code": hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}
+    facts = {
+        name: told(value, depth + 1)
+        for name, value in getattr(thing, "__dict__", {}).items()
+        if not name.startswith("_")
+    }
+    return {"kind": getattr(thing, "__qualname__", type(thing).__name__), **({} if isinstance(thing, type) else facts)}
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What is not as expected, one line a fact.
+
+    Examples
+    --------
+    >>> differences({"rows": 3, "order": "shuffle"}, {"rows": 4, "order": "shuffle"})
+    ['rows: 3, now 4']
+    """
+    lines = []
+    for name in sorted({*found, *expected}):
+        a, b = found.get(name), expected.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{name}.")
+        elif a != b and name == "data":
+            lines.insert(0, "data: others")
+        elif a != b:
+            lines.append(f"{prefix}{name}: {str(a)[:60]}, now {str(b)[:60]}")
+    return lines

@@ -1,0 +1,125 @@
+"""Initializers: the first values of a parameter, made on the host.
+
+Requires NumPy. An initializer is a function of a key and a shape; its numbers are float64 and the same to the bit on
+every machine (see `random`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from ..runtime.arrays import to_numpy
+
+Initializer = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Evenly distributed between ``low`` and ``high``.
+
+    Examples
+    --------
+    >>> Uniform(-0.1, 0.1)(random.new_key(0, random.WEIGHTS), (3, 2)).shape
+    (3, 2)
+    """
+
+    low: float = -0.05
+    high: float = 0.05
+
+    def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw."""
+        return self.low + (self.high - self.low) * random.uniform(key, shape)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normally distributed.
+
+    Examples
+    --------
+    >>> Normal(std=0.1)(random.new_key(0, random.WEIGHTS), (3, 2)).shape
+    (3, 2)
+    """
+
+    mean: float = 0.0
+    std: float = 0.05
+
+    def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw."""
+        return self.mean + self.std * random.normal(key, shape)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Mean 0 and variance ``scale`` / fan, where fan is the number of inputs, or the mean of inputs and outputs.
+
+    Glorot & Bengio (2010): scale 1, both; He et al. (2015): scale 2, inputs; LeCun et al. (1998): scale 1, inputs.
+    """
+
+    scale: float
+    both: bool
+    distribution: str
+
+    def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw."""
+        inputs, outputs = (shape[0], shape[-1]) if len(shape) > 1 else (1, shape[0])
+        variance = self.scale / ((inputs + outputs) / 2 if self.both else inputs)
+        if self.distribution == "normal":
+            return math.sqrt(variance) * random.normal(key, shape)
+        return math.sqrt(3.0 * variance) * (2.0 * random.uniform(key, shape) - 1.0)
+
+
+def zeros(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """All 0."""
+    return np.zeros(shape)
+
+
+def ones(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """All 1."""
+    return np.ones(shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "zeros": zeros,
+    "ones": ones,
+    "uniform": Uniform(),
+    "normal": Normal(),
+    "glorot_uniform": Scaled(1.0, True, "uniform"),
+    "glorot_normal": Scaled(1.0, True, "normal"),
+    "he_uniform": Scaled(2.0, False, "uniform"),
+    "he_normal": Scaled(2.0, False, "normal"),
+    "lecun_uniform": Scaled(1.0, False, "uniform"),
+    "lecun_normal": Scaled(1.0, False, "normal"),
+}
+
+
+def initial(initializer: Any, key: np.ndarray, shape: tuple[int, ...], what: str = "a parameter") -> np.ndarray:
+    """The first values of ``what``: by an initializer's name, by an initializer, or an array that is taken as it is.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or an array of another shape.
+
+    Examples
+    --------
+    >>> initial("ones", random.new_key(0, random.WEIGHTS), (2,)).tolist()
+    [1.0, 1.0]
+    """
+    if isinstance(initializer, str):
+        if initializer not in INITIALIZERS:
+            raise ValueError(
+                f"unknown initializer {initializer!r} for {what}: choose one of {', '.join(INITIALIZERS)}, or an array"
+            )
+        return INITIALIZERS[initializer](key, shape)
+    values = initializer(key, shape) if callable(initializer) else initializer
+    array = np.asarray(to_numpy(values), dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{what} has shape {shape}, its initial values have {array.shape}")
+    return array

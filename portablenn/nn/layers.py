@@ -1,0 +1,196 @@
+"""Layers: frozen dataclasses of plain facts, and the mathematics of the forward pass.
+
+Requires nothing of any library. A layer has ``init(key, inputs)``, which makes its parameters on the host, and
+``apply(xp, params, x)``, which is written in functions of the standard. Where ``apply`` has parameters of these names it
+is also given ``training`` (bool) and ``random`` (None unless training; else it has ``uniform(shape, dtype)`` and
+``keep_mask(shape, rate)``, other numbers in each layer and at each step). A layer with statistics that training updates
+but no gradient reaches has ``init_statistics(inputs)`` and ``update_statistics(xp, params, x)`` too;
+``apply`` finds them among ``params``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..program.ir import Array
+from ..random import Stream, fold_in
+from . import activations, initializers
+
+Parameters = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Affine map and activation, y = f(x W + b); x: (rows, inputs), W: (inputs, units), b: (units,), y: (rows, units).
+
+    Parameters
+    ----------
+    units
+        Outputs.
+    activation
+        A name, a function of an array, or None.
+    use_bias
+        Whether there is a b.
+    kernel_init, bias_init
+        An initializer's name, an initializer, or an array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params = {"kernel": np.ones((2, 1)), "bias": np.asarray([0.5])}
+    >>> Dense(1).apply(np, params, np.asarray([[1.0, 2.0]])).tolist()
+    [[3.5]]
+    """
+
+    units: int
+    activation: str | activations.Activation | None = None
+    use_bias: bool = True
+    kernel_init: Any = field(default="glorot_uniform", compare=False)  # layers are equal that compute the same
+    bias_init: Any = field(default="zeros", compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if isinstance(self.units, bool) or not isinstance(self.units, (int, np.integer)) or self.units < 1:
+            raise ValueError(f"units is a positive whole number, found {self.units!r}")
+        activations.get(self.activation)
+
+    def init(self, key: np.ndarray, inputs: int) -> Parameters:
+        """The kernel and the bias, float64."""
+        kernel = initializers.initial(self.kernel_init, fold_in(key, 0), (inputs, self.units), "the kernel")
+        if not self.use_bias:
+            return {"kernel": kernel}
+        return {
+            "kernel": kernel,
+            "bias": initializers.initial(self.bias_init, fold_in(key, 1), (self.units,), "the bias"),
+        }
+
+    def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
+        """See the class."""
+        y = x @ params["kernel"]
+        return activations.get(self.activation)(y + params["bias"] if self.use_bias else y)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation by itself, for where a layer stands between the affine map and it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Activation("relu").apply(np, {}, np.asarray([[-1.0, 2.0]])).tolist()
+    [[0.0, 2.0]]
+    """
+
+    activation: str | activations.Activation | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        activations.get(self.activation)
+
+    def init(self, key: np.ndarray, inputs: int) -> Parameters:
+        """Nothing."""
+        return {}
+
+    def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
+        """See the class."""
+        return activations.get(self.activation)(x)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """While training, each element is 0 with probability ``rate`` and the others grow by 1 / (1 - rate).
+
+    Srivastava et al. (2014), in the "inverted" form: prediction leaves everything as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Dropout(0.5).apply(np, {}, np.ones((1, 3))).tolist()  # while predicting
+    [[1.0, 1.0, 1.0]]
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"rate is at least 0 and below 1, found {self.rate!r}")
+
+    def init(self, key: np.ndarray, inputs: int) -> Parameters:
+        """Nothing."""
+        return {}
+
+    def apply(
+        self, xp: Any, params: Parameters, x: Array, training: bool = False, random: Stream | None = None
+    ) -> Array:
+        """See the class."""
+        if not training or random is None or self.rate == 0:
+            return x
+        kept = xp.astype(random.keep_mask(tuple(x.shape), self.rate), x.dtype)
+        return x * (kept * (1.0 / (1.0 - self.rate)))
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Each column to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015).
+
+    While training, mean and (biased) variance are those of the batch; running means of both, with weight ``momentum``
+    for the past, serve prediction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params = BatchNorm().init(np.zeros(2), 1)
+    >>> BatchNorm(epsilon=0.0).apply(np, params, np.asarray([[1.0], [3.0]]), training=True).tolist()
+    [[-1.0], [1.0]]
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is at least 0 and below 1, found {self.momentum!r}")
+
+    def init(self, key: np.ndarray, inputs: int) -> Parameters:
+        """Scale 1, shift 0."""
+        return {"scale": np.ones(inputs), "shift": np.zeros(inputs)}
+
+    def init_statistics(self, inputs: int) -> Parameters:
+        """Mean 0, variance 1."""
+        return {"mean": np.zeros(inputs), "variance": np.ones(inputs)}
+
+    def update_statistics(self, xp: Any, params: Parameters, x: Array) -> Parameters:
+        """The running statistics after a batch."""
+        mean, variance = self._of_batch(xp, x)
+        past, present = self.momentum, 1.0 - self.momentum
+        return {
+            "mean": past * params["mean"] + present * mean,
+            "variance": past * params["variance"] + present * variance,
+        }
+
+    def apply(self, xp: Any, params: Parameters, x: Array, training: bool = False) -> Array:
+        """See the class."""
+        mean, variance = self._of_batch(xp, x) if training else (params["mean"], params["variance"])
+        return (x - mean) / xp.sqrt(variance + self.epsilon) * params["scale"] + params["shift"]
+
+    def _of_batch(self, xp: Any, x: Array) -> tuple[Array, Array]:
+        return xp.mean(x, axis=0), xp.var(x, axis=0)
+
+
+def layer_names(layers: Sequence[Any]) -> list[str]:
+    """The default names: dense_1, dense_2, batch_norm_1, …, counted for each kind."""
+    counts: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+        counts[kind] += 1
+        names.append(f"{kind}_{counts[kind]}")
+    return names

@@ -1,0 +1,237 @@
+"""The mathematics of a network: first values, forward pass, objective, and one training step, as pure functions.
+
+Requires nothing of any library, and knows nothing of backends: what it does is recorded and compiled elsewhere. Models
+are compared by value, so that networks of the same make share their compiled programs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..program.ir import Array, ArrayType, DType, dtype_name
+from ..program.trace import trace
+from ..random import WEIGHTS, Stream, new_key
+from ..runtime.arrays import array_namespace
+from ..transforms.transform import value_and_grad
+from .flat_params import Layout
+from .losses import Loss, inverse
+from .optimizers import Optimizer
+
+
+class State(NamedTuple):
+    """What a step changes: the parameter vector, the optimizer's vectors, and the layers' statistics, all (length,)."""
+
+    theta: Array
+    slots: tuple[Array, ...]
+    statistics: Array
+
+
+class Batches(NamedTuple):
+    """What a step reads.
+
+    Attributes
+    ----------
+    x : array
+        (rows, inputs), any real dtype; converted batch by batch.
+    y : array
+        (rows,) class numbers, or (rows, outputs).
+    weights : array or None
+        (rows,).
+    order : array or None
+        (steps, batch) row numbers: step i takes row i of it. None: every step takes all rows as they lie.
+    keys : array or None
+        (layers, 2), int32: what layers draw from.
+    first_step : array
+        int32, (): the number of the first step.
+    """
+
+    x: Array
+    y: Array
+    weights: Array | None
+    order: Array | None
+    keys: Array | None
+    first_step: Array
+
+
+@dataclass(frozen=True)
+class Model:
+    """Layers and their names, where parameters and statistics lie in their vectors, the loss, the optimizer, the dtype."""
+
+    layers: tuple[tuple[str, Any], ...]
+    parameters: Layout
+    statistics: Layout
+    loss: Loss
+    optimizer: Optimizer
+    dtype: str
+
+    def forward(
+        self,
+        theta: Array,
+        statistics: Array,
+        x: Array,
+        training: bool = False,
+        keys: Array | None = None,
+        step: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """Raw outputs, (rows, outputs), and the statistics after this batch."""
+        return self._forward(
+            self.parameters.split(theta, xp=array_namespace(theta)), statistics, x, training, keys, step
+        )
+
+    def _forward(
+        self,
+        params: dict[str, Array],
+        statistics: Array,
+        x: Array,
+        training: bool,
+        keys: Array | None,
+        step: Array | None,
+    ) -> tuple[Array, Array]:
+        xp = array_namespace(x, statistics, *params.values())
+        x = xp.astype(x, getattr(xp, self.dtype))
+        updated = self.statistics.split(statistics, xp=xp)
+        for number, (name, layer) in enumerate(self.layers):
+            prefix = f"{name}."
+            own = {key[len(prefix) :]: value for key, value in params.items() if key.startswith(prefix)}
+            own |= self.statistics.split(statistics, prefix, xp)
+            facts: dict[str, Any] = {"training": training, "random": None}
+            if training and keys is not None and step is not None:
+                facts["random"] = Stream(xp.reshape(keys[number : number + 1, :], (2,)), step)
+            if training and hasattr(layer, "update_statistics"):
+                new = layer.update_statistics(xp, own, x)
+                updated |= {prefix + key: value for key, value in new.items()}
+            x = layer.apply(xp, own, x, **{f: facts[f] for f in accepted(layer) if f in facts})
+        return x, self.statistics.join(xp, updated, statistics)
+
+    def objective(
+        self, theta: Array, statistics: Array, batch: Batches, step: Array
+    ) -> tuple[tuple[Array, Array], Array]:
+        """The loss of a training batch with the new statistics, and the loss's gradient, a vector."""
+        xp = array_namespace(theta)
+
+        def loss_of(params: dict[str, Array]) -> tuple[Array, Array]:
+            outputs, updated = self._forward(params, statistics, batch.x, True, batch.keys, step)
+            return self.loss(outputs, self.as_targets(batch.y), batch.weights), updated
+
+        both, gradients = value_and_grad(loss_of, has_aux=True)(self.parameters.split(theta, xp=xp))
+        return both, self.parameters.join(xp, gradients, theta)
+
+    def penalized_objective(
+        self, theta: Array, statistics: Array, batch: Batches, kernels: Array | None, step: Array
+    ) -> tuple[Array, Array, Array]:
+        """Loss with penalties, its gradient, and the new statistics: what is minimised."""
+        xp = array_namespace(theta)
+        (loss, updated), gradient = self.objective(theta, statistics, batch, step)
+        optimizer = self.optimizer
+        if optimizer.l1 or optimizer.l2:
+            if optimizer.shared:
+                assert kernels is not None
+                count = batch.x.shape[0]
+                kernels = kernels * (1.0 / count if batch.weights is None else inverse(xp, xp.sum(batch.weights)))
+            loss = loss + optimizer.penalty(xp, theta, kernels)
+            gradient = optimizer.penalized(xp, gradient, theta, kernels)
+        return loss, gradient, updated
+
+    def step(self, iteration: Array, state: State, batches: Batches, kernels: Array | None) -> tuple[State, Array]:
+        """One training step: state and batch to state, and the loss of the batch before it, with penalties.
+
+        ``iteration`` is an int32 array of shape (), from 0: the number of the step in this run.
+        """
+        xp = array_namespace(state.theta)
+        number = batches.first_step + iteration
+        batch = self.batch(xp, iteration, batches)
+        loss, gradient, statistics = self.penalized_objective(state.theta, state.statistics, batch, kernels, number)
+        step = xp.astype(number, getattr(xp, self.dtype))
+        theta, slots = self.optimizer.moved(xp, state.theta, gradient, state.slots, step, kernels)
+        return State(theta, slots, statistics), loss
+
+    def batch(self, xp: Any, iteration: Array, batches: Batches) -> Batches:
+        """The rows of one step."""
+        if batches.order is None:
+            return batches
+        rows = xp.take(batches.order, xp.reshape(iteration, (1,)), axis=0)
+        rows = xp.reshape(rows, (batches.order.shape[1],))
+        x, y = (xp.take(a, rows, axis=0) for a in (batches.x, batches.y))
+        weights = None if batches.weights is None else xp.take(batches.weights, rows, axis=0)
+        return batches._replace(x=x, y=y, weights=weights, order=None)
+
+    def as_targets(self, y: Array) -> Array:
+        """Targets of several columns in the model's dtype; class numbers as they are."""
+        xp = array_namespace(y)
+        return y if y.ndim == 1 else xp.astype(y, getattr(xp, self.dtype))
+
+    def evaluated(
+        self, theta: Array, statistics: Array, x: Array, y: Array, weights: Array | None
+    ) -> tuple[Array, Array]:
+        """The loss of some rows, and how many of their classes (weighted) are predicted right."""
+        xp = array_namespace(theta, x)
+        outputs, _ = self.forward(theta, statistics, x)
+        loss = self.loss(outputs, self.as_targets(y), weights)
+        if self.loss.targets != "classes":
+            return loss, xp.zeros_like(loss)
+        right = self.right(xp, outputs, y)
+        return loss, xp.sum(right if weights is None else right * weights)
+
+    def right(self, xp: Any, outputs: Array, y: Array) -> Array:
+        """1 for each row whose class is predicted right (a share for rows of several labels), else 0; (rows,)."""
+        if outputs.shape[1] == 1:
+            hit = xp.reshape(outputs > 0.0, (-1,)) == (xp.reshape(y, (-1,)) > 0)
+        elif y.ndim == 1:
+            hit = xp.astype(xp.argmax(outputs, axis=1), xp.int32) == xp.astype(y, xp.int32)
+        elif self.loss.exclusive:
+            hit = xp.argmax(outputs, axis=1) == xp.argmax(y, axis=1)
+        else:
+            return xp.mean(xp.astype((outputs > 0.0) == (y > 0), outputs.dtype), axis=1)
+        return xp.astype(hit, outputs.dtype)
+
+    def classes(self, outputs: Array) -> Array:
+        """The number of the likeliest class of each row, (rows,)."""
+        xp = array_namespace(outputs)
+        if outputs.shape[1] == 1:
+            return xp.astype(xp.reshape(outputs > 0.0, (-1,)), xp.int32)
+        return xp.argmax(outputs, axis=1)
+
+
+def accepted(layer: Any) -> tuple[str, ...]:
+    """The names of what ``layer.apply`` takes besides (xp, params, x)."""
+    return tuple(inspect.signature(layer.apply).parameters)[3:]
+
+
+def initial_values(
+    layers: Sequence[tuple[str, Any]], inputs: int, seed: int, dtype: DType
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[int]]:
+    """First parameters and statistics by full name, on the host, and each layer's outputs, found by recording it."""
+    params: dict[str, np.ndarray] = {}
+    statistics: dict[str, np.ndarray] = {}
+    widths: list[int] = []
+    for number, (name, layer) in enumerate(layers):
+        width = widths[-1] if widths else inputs
+        own = layer.init(new_key(seed, WEIGHTS, number), width)
+        if not isinstance(own, Mapping):
+            raise TypeError(f"init of {name} returns {type(own).__name__}: expected a dict of arrays by name")
+        kept = layer.init_statistics(width) if hasattr(layer, "init_statistics") else {}
+        params |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in own.items()}
+        statistics |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in kept.items()}
+        widths.append(_width(name, layer, {**own, **kept}, width, dtype))
+    return params, statistics, widths
+
+
+def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype: DType) -> int:
+    def applied(x: Array, *values: Array) -> Array:
+        result = layer.apply(array_namespace(x), dict(zip(params, values, strict=True)), x)
+        if not hasattr(result, "dtype"):
+            raise TypeError(f"apply of {name} returns {type(result).__name__}: expected an array")
+        return result
+
+    types = [ArrayType(tuple(np.shape(value)), dtype) for value in params.values()]
+    output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type
+    if len(output.shape) != 2 or output.shape[0] != 3:
+        raise ValueError(f"{name} makes {output} of 3 rows: a layer returns one row for each row, in two dimensions")
+    if dtype_name(output.dtype) != dtype:
+        raise TypeError(f"{name} returns {output.dtype} in a network of {dtype}: a layer keeps the dtype")
+    return output.shape[1]

@@ -1,0 +1,356 @@
+"""Optimizers, in order of increasing complexity: the parameter vector in, the parameter vector out.
+
+Requires nothing of any library: each is its formula, of vectors. ``step`` is an array of shape () in the vectors' dtype,
+from 0, and stays on the device, as do the learning rate and the bias corrections, so that one compiled step serves every
+``step``.
+
+All of them take ``l1`` and ``l2`` (what is minimised is the loss and l1 ‖W‖₁ + ½ l2 ‖W‖²; with ``shared`` divided by the
+rows of the batch, or by the sum of their weights, as scikit-learn does), ``weight_decay`` (decoupled: the weights shrink by
+rate · weight_decay · W; Loshchilov & Hutter 2019), all three on kernels alone, not on biases; and
+``clip_norm`` (Pascanu, Mikolov & Bengio 2013) and ``clip_value``, which bound the gradient first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..program.ir import Array
+from .schedules import Schedule, rate
+
+Slots = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What all have in common; `direction` is each one's own.
+
+    Attributes
+    ----------
+    learning_rate
+        A number, or a function of the step.
+    """
+
+    learning_rate: float | Schedule = 0.01
+    l1: float = field(default=0.0, kw_only=True)
+    l2: float = field(default=0.0, kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+    shared: bool = field(default=False, kw_only=True)
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    """The names of the vectors that it remembers from step to step; all start as zeros."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant; NumPy's numbers, of a grid that is searched, become Python's."""
+        for own in fields(self):
+            if isinstance(value := getattr(self, own.name), np.generic):
+                object.__setattr__(self, own.name, value.item())
+        if not callable(self.learning_rate):
+            _at_least_zero("learning_rate", self.learning_rate, " or a schedule")
+        for name in ("l1", "l2", "weight_decay"):
+            _at_least_zero(name, getattr(self, name))
+        for name in ("clip_norm", "clip_value"):
+            bound = getattr(self, name)
+            if bound is not None:
+                _at_least_zero(name, bound)
+                if bound == 0:
+                    raise ValueError(f"{name} is a positive number or None, found {bound!r}")
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether kernels are treated differently from biases."""
+        return bool(self.l1 or self.l2 or self.weight_decay)
+
+    def update(
+        self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
+    ) -> tuple[Array, Slots]:
+        """One step.
+
+        Parameters
+        ----------
+        xp
+            The namespace.
+        theta, gradient
+            Vectors of one length: the parameters, and the loss's gradient by them.
+        slots
+            The vectors remembered, one a name in `slots`.
+        step
+            The number of the step, from 0; shape ().
+        kernels
+            A vector of ones for kernels and zeros for the rest; None for all ones.
+
+        Returns
+        -------
+        theta, slots
+            After the step.
+        """
+        return self.moved(xp, theta, self.penalized(xp, gradient, theta, kernels), slots, step, kernels)
+
+    def moved(
+        self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
+    ) -> tuple[Array, Slots]:
+        """`update` by a gradient that has the penalties' in it."""
+        gradient = self.bounded(xp, gradient)
+        learning_rate = rate(self.learning_rate, step)
+        direction, slots = self.direction(xp, gradient, slots, step, learning_rate)
+        if self.weight_decay:
+            theta = theta - self.weight_decay * learning_rate * _on(kernels, theta)
+        return theta + direction, slots
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """What to add to the parameters, and the new slots."""
+        raise NotImplementedError
+
+    def penalized(self, xp: Any, gradient: Array, theta: Array, kernels: Array | None) -> Array:
+        """The gradient of the loss and the l1 and l2 penalties."""
+        if self.l2:
+            gradient = gradient + self.l2 * _on(kernels, theta)
+        if self.l1:
+            gradient = gradient + self.l1 * _on(kernels, xp.sign(theta))
+        return gradient
+
+    def penalty(self, xp: Any, theta: Array, kernels: Array | None) -> Array:
+        """The l1 and l2 penalties themselves; shape ()."""
+        terms = []
+        if self.l2:
+            terms.append(0.5 * self.l2 * xp.sum(_on(kernels, theta) * theta))
+        if self.l1:
+            terms.append(self.l1 * xp.sum(_on(kernels, xp.abs(theta))))
+        return sum(terms[1:], start=terms[0])
+
+    def bounded(self, xp: Any, gradient: Array) -> Array:
+        """The gradient, clipped."""
+        if self.clip_value is not None:
+            gradient = xp.clip(gradient, -self.clip_value, self.clip_value)
+        if self.clip_norm is not None:
+            norm = xp.sqrt(xp.sum(gradient * gradient))
+            gradient = gradient * (self.clip_norm / xp.maximum(norm, self.clip_norm))
+        return gradient
+
+
+def _on(kernels: Array | None, theta: Array) -> Array:
+    return theta if kernels is None else theta * kernels
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, θ ← θ - η g; with momentum v ← μ v - η g, θ ← θ + v (Polyak 1964).
+
+    With ``nesterov``, θ ← θ + μ v - η g after the update of v (Sutskever et al. 2013).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta, g = np.asarray([1.0]), np.asarray([0.5])
+    >>> SGD(0.1).update(np, theta, g, (), np.asarray(0.0))[0].tolist()
+    [0.95]
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        _fraction("momentum", self.momentum)
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The velocity, if there is momentum."""
+        return ("velocity",) if self.momentum else ()
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """See `Optimizer.direction`."""
+        downhill = -learning_rate * gradient
+        if not self.momentum:
+            return downhill, ()
+        velocity = self.momentum * slots[0] + downhill
+        return (self.momentum * velocity + downhill if self.nesterov else velocity), (velocity,)
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """s ← s + g², θ ← θ - η g / (√s + ε) (Duchi, Hazan & Singer 2011).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Adagrad(0.1).update(np, np.ones(1), np.asarray([0.5]), (np.zeros(1),), np.asarray(0.0))[0].round(6).tolist()
+    [0.9]
+    """
+
+    epsilon: float = 1e-8
+    slots: ClassVar[tuple[str, ...]] = ("squares",)
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """See `Optimizer.direction`."""
+        squares = slots[0] + gradient * gradient
+        return -learning_rate * gradient / (xp.sqrt(squares) + self.epsilon), (squares,)
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """s ← ρ s + (1 - ρ) g², θ ← θ - η g / (√s + ε) (Tieleman & Hinton 2012).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> RMSprop(0.1, decay=0.75).update(np, np.ones(1), np.asarray([0.5]), (np.zeros(1),), np.asarray(0.0))[0].round(
+    ...     6
+    ... ).tolist()
+    [0.8]
+    """
+
+    learning_rate: float | Schedule = 0.001
+    decay: float = 0.9
+    epsilon: float = 1e-8
+    slots: ClassVar[tuple[str, ...]] = ("squares",)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        _fraction("decay", self.decay)
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """See `Optimizer.direction`."""
+        squares = self.decay * slots[0] + (1.0 - self.decay) * (gradient * gradient)
+        return -learning_rate * gradient / (xp.sqrt(squares) + self.epsilon), (squares,)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, algorithm 1): m and s are running means of g and g², both corrected for their start at 0.
+
+    θ ← θ - η m̂ / (√ŝ + ε) with m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ), t from 1. With ``epsilon_hat`` ε stands beside √s,
+    not √ŝ, as at the end of the paper's section 2 and in scikit-learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta, g, zero = np.asarray([1.0]), np.asarray([0.5]), np.zeros(1)
+    >>> Adam(0.1).update(np, theta, g, (zero, zero), np.asarray(0.0))[0].round(6).tolist()
+    [0.9]
+    """
+
+    learning_rate: float | Schedule = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    epsilon_hat: bool = field(default=False, kw_only=True)
+    slots: ClassVar[tuple[str, ...]] = ("mean", "squares")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        _fraction("beta_1", self.beta_1)
+        _fraction("beta_2", self.beta_2)
+
+    def direction(
+        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
+    ) -> tuple[Array, Slots]:
+        """The corrections are of shape (), so they are drawn together there: one pass over the vectors fewer."""
+        mean = self.beta_1 * slots[0] + (1.0 - self.beta_1) * gradient
+        squares = self.beta_2 * slots[1] + (1.0 - self.beta_2) * (gradient * gradient)
+        t = step + 1.0
+        root = xp.sqrt(1.0 - xp.pow(self.beta_2, t))
+        scale = -learning_rate * root / (1.0 - xp.pow(self.beta_1, t))
+        epsilon = self.epsilon if self.epsilon_hat else self.epsilon * root
+        return scale * (mean / (xp.sqrt(squares) + epsilon)), (mean, squares)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+
+    Examples
+    --------
+    >>> AdamW(1e-3, weight_decay=0.05).weight_decay
+    0.05
+    """
+
+    weight_decay: float = field(default=0.01, kw_only=True)
+
+
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """Limited-memory BFGS for full batches (Liu & Nocedal 1989), with a line search for the strong Wolfe conditions.
+
+    ``fit`` runs it until ``epochs`` iterations are done, or no element of the gradient is above ``tolerance``; each takes
+    all rows, whatever ``batch_size`` and ``order`` are. The search for a step's length decides on the host; see `lbfgs`.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> net = pnn.mlp([1, 1], optimizer=LBFGS(), dtype="float64")
+    >>> history = net.fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0], epochs=20)
+    >>> net.predict([[3.0]]).round(4).tolist()
+    [7.0]
+    """
+
+    learning_rate: float | Schedule = 1.0
+    memory: int = 10
+    tolerance: float = 1e-6
+    max_evaluations: int = 20
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        if self.weight_decay or self.clip_norm or self.clip_value or callable(self.learning_rate):
+            raise ValueError(
+                "LBFGS minimises the loss itself: weight_decay, clipping and schedules do not go with it; l1 and l2 do"
+            )
+        if self.memory < 1:
+            raise ValueError(f"memory is a positive number of steps, found {self.memory!r}")
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    kind.__name__.lower(): kind for kind in (SGD, Adagrad, RMSprop, Adam, AdamW, LBFGS)
+}
+
+
+def get(optimizer: str | Optimizer) -> Optimizer:
+    """The optimizer that a name stands for, with its defaults; an optimizer stands for itself.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message lists the known ones.
+
+    Examples
+    --------
+    >>> get("sgd").learning_rate
+    0.01
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if isinstance(optimizer, str) and optimizer.lower() in OPTIMIZERS:
+        return OPTIMIZERS[optimizer.lower()]()
+    if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+        raise ValueError(f"{optimizer.__name__} is a class: call it, {optimizer.__name__}(…)")
+    raise ValueError(
+        f"unknown optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}, or an object such as Adam(1e-3)"
+    )
+
+
+def _at_least_zero(name: str, value: Any, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{name} is a number of at least 0{otherwise}, found {value!r}")
+
+
+def _fraction(name: str, value: Any) -> None:
+    _at_least_zero(name, value)
+    if not value < 1:
+        raise ValueError(f"{name} is at least 0 and below 1, found {value!r}")

@@ -1,0 +1,176 @@
+"""Schedules: a learning rate as a function of the step.
+
+Requires nothing of any library. The step is an array of shape (), from 0, so a schedule is written in functions of the
+standard; any such function serves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..program.ir import Array
+from ..runtime.arrays import array_namespace
+
+Schedule = Callable[[Array], Array]
+
+
+def _checked(steps: int, **numbers: float) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps is a positive whole number, found {steps!r}")
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise ValueError(f"{name} is a number of at least 0, found {value!r}")
+
+
+def rate(schedule: float | Schedule, step: Array) -> float | Array:
+    """The rate at ``step``: of a number always that number."""
+    return schedule(step) if callable(schedule) else schedule
+
+
+@dataclass(frozen=True)
+class ExponentialDecay:
+    """start · factorˢᵗᵉᵖᐟˢᵗᵉᵖˢ: multiplied by ``factor`` every ``steps`` steps, evenly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(ExponentialDecay(1.0, factor=0.5, steps=10)(np.asarray(20.0)))
+    0.25
+    """
+
+    start: float
+    factor: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(self.steps, start=self.start, factor=self.factor)
+
+    def __call__(self, step: Array) -> Array:
+        """The rate at ``step``."""
+        return self.start * array_namespace(step).pow(self.factor, step / float(self.steps))
+
+
+@dataclass(frozen=True)
+class InverseTimeDecay:
+    """start / (1 + decay · step) (Robbins & Monro 1951).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(InverseTimeDecay(1.0, decay=0.1)(np.asarray(10.0)))
+    0.5
+    """
+
+    start: float
+    decay: float
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(1, start=self.start, decay=self.decay)
+
+    def __call__(self, step: Array) -> Array:
+        """The rate at ``step``."""
+        return self.start / (1.0 + self.decay * step)
+
+
+@dataclass(frozen=True)
+class CosineDecay:
+    """From ``start`` to ``end`` along half a cosine in ``steps`` steps, then ``end`` (Loshchilov & Hutter 2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(CosineDecay(1.0, steps=100)(np.asarray(50.0))), 6)
+    0.5
+    """
+
+    start: float
+    steps: int
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(self.steps, start=self.start, end=self.end)
+
+    def __call__(self, step: Array) -> Array:
+        """The rate at ``step``."""
+        xp = array_namespace(step)
+        part = xp.minimum(step / float(self.steps), 1.0)
+        return self.end + (0.5 * (self.start - self.end)) * (1.0 + xp.cos(part * math.pi))
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """start · factor ᶠˡᵒᵒʳ⁽ˢᵗᵉᵖᐟˢᵗᵉᵖˢ⁾: multiplied by ``factor`` at once every ``steps`` steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(StepDecay(1.0, factor=0.5, steps=10)(np.asarray(19.0)))
+    0.5
+    """
+
+    start: float
+    factor: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(self.steps, start=self.start, factor=self.factor)
+
+    def __call__(self, step: Array) -> Array:
+        """The rate at ``step``."""
+        xp = array_namespace(step)
+        return self.start * xp.pow(self.factor, xp.floor((step + 0.5) / float(self.steps)))
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """From 0 evenly up to the rate of ``then`` in ``steps`` steps, then ``then`` (a number or a schedule).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(WarmUp(10, then=2.0)(np.asarray(4.0)))
+    1.0
+    """
+
+    steps: int
+    then: float | Schedule
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _checked(self.steps)
+
+    def __call__(self, step: Array) -> Array:
+        """The rate at ``step``."""
+        xp = array_namespace(step)
+        return xp.minimum((step + 1.0) / float(self.steps), 1.0) * rate(self.then, step)
+
+
+@dataclass(frozen=True)
+class InverseScaling:
+    """start / (rows seen + 1)ᵖᵒʷᵉʳ, counted at the ends of epochs of ``steps`` steps and ``rows`` rows, as scikit-learn does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [float(InverseScaling(1.0, 0.5, steps=2, rows=99)(np.asarray(step))) for step in (0.0, 1.0, 2.0)]
+    [1.0, 1.0, 0.1]
+    """
+
+    start: float
+    power: float
+    steps: int
+    rows: int
+    seen: int = 0
+
+    def __call__(self, step: Array) -> Array:
+        """The rate at ``step``, where ``seen`` rows were before the first."""
+        xp = array_namespace(step)
+        epochs = xp.floor(step / float(self.steps))
+        seen = xp.where(epochs > 0.0, epochs * float(self.rows) + float(self.seen), 0.0)
+        return self.start / xp.pow(seen + 1.0, self.power)

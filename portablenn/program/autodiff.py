@@ -1,0 +1,318 @@
+"""Reverse mode: a Program becomes the Program of its value and its gradients.
+
+Requires nothing of any library: each rule is written in functions of the standard and recorded like everything else,
+so that a derivative is a Program too and has derivatives of its own. A rule takes the cotangent ``g`` of an operation's
+result ``y``, the result, and the arguments; it returns one cotangent an argument (None where there is none). Rules may
+ignore broadcasting: cotangents are summed back to the shape of their argument afterwards.
+
+Formulas: Griewank & Walther, Evaluating Derivatives (2008), chapter 3; for matrices Giles (2008), "Collected matrix
+derivative results for forward and reverse mode algorithmic differentiation".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .interpret import execute
+from .ir import Operation, Program, Variable
+from .trace import Trace, recording
+from .tracer import Recorded
+
+Rule = Callable[..., Sequence[Any]]
+RULES: dict[str, Rule] = {}
+
+
+class NotDifferentiableError(TypeError):
+    """A gradient was asked for that does not exist."""
+
+
+def rule(name: str, function: Rule) -> None:
+    """Say how the operation ``name`` passes cotangents back."""
+    RULES[name] = function
+
+
+def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
+    """The program of all outputs of ``program``, then the gradients of output 0 by the inputs ``argnums``.
+
+    Output 0 must be a real floating scalar, of shape ().
+    """
+    for argnum in argnums:
+        type = program.inputs[argnum].type
+        if type.dtype.kind != "real floating":
+            raise NotDifferentiableError(
+                f"argument {argnum} of {program.name} is {type}: gradients are by arrays of a real floating dtype. "
+                "Convert it with xp.astype before the call, or leave it out of argnums."
+            )
+    value = program.outputs[0].type
+    if value.shape != () or value.dtype.kind != "real floating":
+        raise NotDifferentiableError(
+            f"only a real scalar has a gradient: {program.name} returned {value}. Reduce it with xp.sum or xp.mean, "
+            "convert it with xp.astype."
+        )
+    with recording() as trace:
+        values: dict[Variable, Recorded] = {v: trace.input(v.type) for v in program.inputs}
+        inputs = [values[v].variable for v in program.inputs]
+        values |= {v: trace.lift(constant) for v, constant in program.constants.items()}
+        for operation in program.operations:
+            arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
+            values[operation.result] = execute(trace.namespace, operation, arguments)
+        by = [program.inputs[argnum] for argnum in argnums]
+        gradients = _backward(trace, program, values, by)
+        outputs = [values[v] for v in program.outputs] + gradients
+        return trace.program(inputs, [o.variable for o in outputs], f"gradient_of_{program.name}")
+
+
+def _backward(
+    trace: Trace, program: Program, values: dict[Variable, Recorded], by: Sequence[Variable]
+) -> list[Recorded]:
+    xp = trace.namespace
+    cotangents: dict[Variable, Recorded] = {program.outputs[0]: xp.ones_like(values[program.outputs[0]])}
+    varying = _depend_on(program, by)
+    for operation in reversed(program.operations):
+        g = cotangents.pop(operation.result, None)
+        if g is None or operation.result not in varying:
+            continue
+        for argument, cotangent in zip(operation.arguments, _pullback(xp, operation, values, g), strict=False):
+            if cotangent is None or not isinstance(argument, Variable) or argument not in varying:
+                continue
+            cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
+            earlier = cotangents.get(argument)
+            cotangents[argument] = cotangent if earlier is None else xp.add(earlier, cotangent)
+    return [cotangents[v] if v in cotangents else xp.zeros_like(values[v]) for v in by]
+
+
+def _depend_on(program: Program, by: Sequence[Variable]) -> set[Variable]:
+    """The variables through which a change of ``by`` can reach an output: only they need cotangents."""
+    varying = set(by)
+    for operation in program.operations:
+        if operation.result.type.dtype.is_floating and any(v in varying for v in operation.reads):
+            varying.add(operation.result)
+    return varying
+
+
+def _pullback(xp: Any, operation: Operation, values: dict[Variable, Recorded], g: Recorded) -> Sequence[Any]:
+    if operation.name in CONSTANT_ALMOST_EVERYWHERE:
+        return ()
+    if operation.name not in RULES:
+        raise NotDifferentiableError(f"{operation.name} has no derivative rule")
+    if any(v.type.dtype.kind == "complex floating" for v in (*operation.reads, operation.result)):
+        raise NotDifferentiableError(f"{operation.name} of a complex array: derivatives are of real functions only")
+    arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
+    return RULES[operation.name](xp, g, values[operation.result], *arguments, **operation.parameters)
+
+
+def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum ``g`` over the axes along which an array of ``shape`` was repeated."""
+    extra = g.ndim - len(shape)
+    axes = tuple(a for a in range(g.ndim) if a < extra or (shape[a - extra] == 1 and g.shape[a] != 1))
+    return xp.reshape(xp.sum(g, axis=axes), shape) if axes else g
+
+
+def _like(xp: Any, condition: Any, x: Any) -> Any:
+    """A condition as ones and zeros of the dtype of ``x``: cheaper to multiply by than ``where`` is on most libraries."""
+    return xp.astype(condition, x.dtype)
+
+
+# Of one array
+
+rule("abs", lambda xp, g, y, x: (g * xp.sign(x),))
+rule("acos", lambda xp, g, y, x: (-g / xp.sqrt(1.0 - x * x),))
+rule("acosh", lambda xp, g, y, x: (g / xp.sqrt(x * x - 1.0),))
+rule("asin", lambda xp, g, y, x: (g / xp.sqrt(1.0 - x * x),))
+rule("asinh", lambda xp, g, y, x: (g / xp.sqrt(x * x + 1.0),))
+rule("atan", lambda xp, g, y, x: (g / (x * x + 1.0),))
+rule("atanh", lambda xp, g, y, x: (g / (1.0 - x * x),))
+rule("conj", lambda xp, g, y, x: (g,))
+rule("cos", lambda xp, g, y, x: (-g * xp.sin(x),))
+rule("cosh", lambda xp, g, y, x: (g * xp.sinh(x),))
+rule("exp", lambda xp, g, y, x: (g * y,))
+rule("expm1", lambda xp, g, y, x: (g * (y + 1.0),))
+rule("log", lambda xp, g, y, x: (g / x,))
+rule("log10", lambda xp, g, y, x: (g / (x * math.log(10.0)),))
+rule("log1p", lambda xp, g, y, x: (g / (x + 1.0),))
+rule("log2", lambda xp, g, y, x: (g / (x * math.log(2.0)),))
+rule("negative", lambda xp, g, y, x: (-g,))
+rule("real", lambda xp, g, y, x: (g,))
+rule("reciprocal", lambda xp, g, y, x: (-g * (y * y),))
+rule("sin", lambda xp, g, y, x: (g * xp.cos(x),))
+rule("sinh", lambda xp, g, y, x: (g * xp.cosh(x),))
+rule("sqrt", lambda xp, g, y, x: (0.5 * g / y,))
+rule("square", lambda xp, g, y, x: (g * (2.0 * x),))
+rule("tan", lambda xp, g, y, x: (g * (y * y + 1.0),))
+rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
+
+# Of two arrays; where a maximum or minimum is a tie, the second argument has it, so that relu'(0) = 0. The result tells
+# as well as the first argument who won, and is kept anyway
+
+
+def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    number_a, number_b = (not isinstance(v, Recorded) for v in (a, b))
+    by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, b - 1.0))
+    if number_b:
+        return by_base if b != 0 else None, None
+    if number_a:
+        return None, g * y * math.log(a) if a > 0 else None
+    positive = a > 0.0  # 0 ** b is 0 for every b > 0, and so is its derivative by b
+    return by_base, xp.where(positive, g * y * xp.log(xp.where(positive, a, 1.0)), 0.0)
+
+
+def _angle(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    square = a * a + b * b
+    return g * b / square, -g * a / square
+
+
+def _larger(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    return g * _like(xp, xp.greater(y, b), g), g * _like(xp, xp.less_equal(y, b), g)
+
+
+def _smaller(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    return g * _like(xp, xp.less(y, b), g), g * _like(xp, xp.greater_equal(y, b), g)
+
+
+rule("add", lambda xp, g, y, a, b: (g, g))
+rule("atan2", _angle)
+rule("copysign", lambda xp, g, y, a, b: (xp.where(xp.signbit(y) == xp.signbit(a + xp.zeros_like(y)), g, -g), None))
+rule("divide", lambda xp, g, y, a, b: (g / b, -g * (y / b)))
+rule("hypot", lambda xp, g, y, a, b: (g * a / y, g * b / y))
+rule("logaddexp", lambda xp, g, y, a, b: (g * xp.exp(a - y), g * xp.exp(b - y)))
+rule("maximum", _larger)
+rule("minimum", _smaller)
+rule("multiply", lambda xp, g, y, a, b: (g * b, g * a))
+rule("pow", _power)
+rule("remainder", lambda xp, g, y, a, b: (g, -g * xp.floor_divide(a, b)))
+rule("subtract", lambda xp, g, y, a, b: (g, -g))
+rule("where", lambda xp, g, y, c, a, b: (None, xp.where(c, g, 0.0), xp.where(c, 0.0, g)))
+
+# Shapes: what moved values forward moves cotangents back
+
+rule("astype", lambda xp, g, y, x, dtype: (xp.astype(g, x.dtype),))
+rule("broadcast_to", lambda xp, g, y, x, shape: (g,))
+rule("flip", lambda xp, g, y, x, axis: (xp.flip(g, axis=axis),))
+rule("permute_dims", lambda xp, g, y, x, axes: (xp.permute_dims(g, tuple(axes.index(i) for i in range(len(axes)))),))
+rule("reshape", lambda xp, g, y, x, shape: (xp.reshape(g, x.shape),))
+rule("tril", lambda xp, g, y, x, k: (xp.tril(g, k=k),))
+rule("triu", lambda xp, g, y, x, k: (xp.triu(g, k=k),))
+
+
+def _concat(xp: Any, g: Any, y: Any, *arrays: Any, axis: int) -> list[Any]:
+    pieces, start = [], 0
+    for x in arrays:
+        end = start + x.shape[axis]
+        pieces.append(g[(*(slice(None),) * axis, slice(start, end))])
+        start = end
+    return pieces
+
+
+def _getitem(xp: Any, g: Any, y: Any, x: Any, key: tuple[slice, ...]) -> tuple[Any]:
+    """Put ``g`` where it was cut out, zeros around it (and between, for steps above 1)."""
+    for axis, (part, length) in enumerate(zip(key, x.shape, strict=True)):
+        head, tail = g.shape[:axis], g.shape[axis + 1 :]
+        count = g.shape[axis]
+        if part.step > 1 and count:
+            between = xp.zeros((*head, count, part.step - 1, *tail), dtype=g.dtype)
+            spaced = xp.concat([xp.expand_dims(g, axis=axis + 1), between], axis=axis + 1)
+            spaced = xp.reshape(spaced, (*head, count * part.step, *tail))
+            count = (count - 1) * part.step + 1
+            g = spaced[(*(slice(None),) * axis, slice(0, count))]
+        around = [xp.zeros((*head, n, *tail), dtype=g.dtype) for n in (part.start, length - part.start - count)]
+        g = xp.concat([p for p in (around[0], g, around[1]) if p.shape[axis]], axis=axis) if length else g
+    return (g,)
+
+
+def _one_hot(xp: Any, indices: Any, length: int, dtype: Any) -> Any:
+    """(…) integers to (…, length) ones and zeros; negative indices count from the end."""
+    if indices.dtype not in ("int32", "int64"):  # the others may not hold the length, or a negative number
+        indices = xp.astype(indices, xp.int64)
+    places = xp.arange(length, dtype=indices.dtype)
+    wrapped = xp.where(indices < 0, indices + length, indices)
+    return xp.astype(xp.expand_dims(wrapped, axis=-1) == places, dtype)
+
+
+def _take(xp: Any, g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any, None]:
+    """The standard has no scatter: a product with the one-hot matrix adds up the rows taken more than once."""
+    hot = _one_hot(xp, indices, x.shape[axis], g.dtype)
+    return xp.moveaxis(xp.tensordot(hot, g, axes=((0,), (axis,))), 0, axis), None
+
+
+def _take_along(xp: Any, g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any, None]:
+    hot = _one_hot(xp, xp.moveaxis(indices, axis, -1), x.shape[axis], g.dtype)
+    spread = xp.sum(xp.where(hot > 0, xp.expand_dims(xp.moveaxis(g, axis, -1), axis=-1), 0.0), axis=-2)
+    return xp.moveaxis(spread, -1, axis), None
+
+
+rule("concat", _concat)
+rule("getitem", _getitem)
+rule("take", _take)
+rule("take_along_axis", _take_along)
+
+# Reductions
+
+
+def _kept(xp: Any, small: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """A reduced array with its lost axes back, of length 1, ready to broadcast against ``x``."""
+    return xp.reshape(small, tuple(1 if a in axis else n for a, n in enumerate(x.shape)))
+
+
+def _extreme(xp: Any, g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
+    """Ties share the cotangent in equal parts."""
+    hit = _like(xp, x == _kept(xp, y, x, axis), g)
+    return (hit * (_kept(xp, g, x, axis) / xp.sum(hit, axis=axis, keepdims=True)),)
+
+
+def _product(xp: Any, g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
+    """The product of all others, from the left times from the right: right where factors are zero, too."""
+    (a,) = axis
+    if x.shape[a] == 0:
+        return (xp.zeros_like(x),)
+    ones = xp.ones(tuple(1 if i == a else n for i, n in enumerate(x.shape)), dtype=x.dtype)
+    head = (slice(None),) * a
+    left = xp.concat([ones, xp.cumulative_prod(x, axis=a)[(*head, slice(None, -1))]], axis=a)
+    reverse = xp.flip(x, axis=a)
+    right = xp.flip(xp.concat([ones, xp.cumulative_prod(reverse, axis=a)[(*head, slice(None, -1))]], axis=a), axis=a)
+    return (_kept(xp, g, x, axis) * left * right,)
+
+
+def _cumulative_product(xp: Any, g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any]:
+    """dL/dx_j = Σ_{i ≥ j} g_i Π_{k ≤ i, k ≠ j} x_k, by an (n, n) table: right where factors are zero, too."""
+    n = x.shape[axis]
+    row, column = xp.reshape(xp.arange(n), (n, 1)), xp.reshape(xp.arange(n), (1, n))
+    last = xp.expand_dims(xp.moveaxis(x, axis, -1), axis=-2)
+    others = xp.cumulative_prod(xp.where(row == column, 1.0, last), axis=-1)
+    table = xp.where(row <= column, others * xp.expand_dims(xp.moveaxis(g, axis, -1), axis=-2), 0.0)
+    return (xp.moveaxis(xp.sum(table, axis=-1), -1, axis),)
+
+
+def _sort(xp: Any, g: Any, y: Any, x: Any, *, axis: int, descending: bool, stable: bool) -> tuple[Any]:
+    order = xp.argsort(x, axis=axis, descending=descending, stable=True)
+    return (xp.take_along_axis(g, xp.argsort(order, axis=axis), axis=axis),)
+
+
+rule("cumulative_prod", _cumulative_product)
+rule(
+    "cumulative_sum",
+    lambda xp, g, y, x, axis: (xp.flip(xp.cumulative_sum(xp.flip(g, axis=axis), axis=axis), axis=axis),),
+)
+rule("max", _extreme)
+rule("min", _extreme)
+rule("prod", _product)
+rule("sort", _sort)
+rule("sum", lambda xp, g, y, x, axis, keepdims: (xp.broadcast_to(_kept(xp, g, x, axis), x.shape),))
+
+# Matrices
+
+
+def _matmul(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    return g @ b.mT, a.mT @ g
+
+
+rule("matmul", _matmul)
+
+CONSTANT_ALMOST_EVERYWHERE = frozenset(
+    (
+        "ceil floor floor_divide imag nextafter round sign trunc "
+        "arange asarray eye full linspace argmax argmin argsort searchsorted "
+        "positive"  # recorded by portablenn.stop_gradient alone
+    ).split()
+)

@@ -1,0 +1,243 @@
+"""Recorded arrays: arrays without values, as a function sees them while it is being recorded.
+
+Requires a trace with a namespace (see `trace` and `standard`), which is where every operator and method leads.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os.path
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from .ir import DType, Variable
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class RecordedValueError(TypeError):
+    """A recorded array was asked for its value."""
+
+
+class NotTraceableError(TypeError):
+    """A function of the standard was called that no program can hold, for its result's shape depends on values."""
+
+
+def shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def users_line() -> str:
+    """``file:line`` and the text of the innermost line on the stack that is not this package's."""
+    frame = sys._getframe(1)
+    while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_PACKAGE):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return "an unknown line"
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" + (f"\n    {text}" if text else "")
+
+
+def _not_recorded(what: str) -> NotTraceableError:
+    return NotTraceableError(
+        f"{what} cannot be recorded, at {users_line()}\nUse a function of the Array API standard: "
+        "xp = portablenn.array_namespace(x)"
+    )
+
+
+class Recorded:
+    """An array without a value, as a function sees it while it is recorded."""
+
+    __slots__ = ("trace", "variable")
+    __array_priority__ = 1000
+
+    def __init__(self, trace: Any, variable: Variable) -> None:
+        self.trace = trace
+        self.variable = variable
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.variable.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.variable.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return self.variable.type.size
+
+    @property
+    def device(self) -> Any:
+        return self.trace.device
+
+    @property
+    def T(self) -> Recorded:  # noqa: N802 - the standard's name
+        if self.ndim != 2:
+            raise ValueError(f"x.T is for two dimensions, found {self.ndim}: use x.mT or xp.permute_dims")
+        return self.mT
+
+    @property
+    def mT(self) -> Recorded:  # noqa: N802 - the standard's name
+        return self.trace.namespace.matrix_transpose(self)
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        return self.trace.namespace
+
+    def to_device(self, device: Any, /, stream: Any = None) -> Recorded:
+        return self
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of an array without dimensions")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Recorded]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<recorded {self.variable.type}>"
+
+    def __hash__(self) -> int:
+        return hash(self.variable)
+
+    # Asking for a value: the one thing a recorded array cannot do.
+
+    def _no_value(self, asked: str) -> NoReturn:
+        raise RecordedValueError(
+            f"{asked} asks for the value of {self.variable.type}, which is being recorded and has none yet, at "
+            f"{users_line()}\nChange that line: write a choice between values as xp.where(condition, a, b), use xp's "
+            "functions in place of math's, keep numbers, or take the decision outside the function."
+        )
+
+    def __bool__(self) -> bool:
+        self._no_value("bool() (an if, while, and, or, not)")
+
+    def __float__(self) -> float:
+        self._no_value("float()")
+
+    def __int__(self) -> int:
+        self._no_value("int()")
+
+    def __complex__(self) -> complex:
+        self._no_value("complex()")
+
+    def __index__(self) -> int:
+        self._no_value("use as an index or a length")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        self._no_value("np.asarray()")
+
+    def __dlpack__(self, **_: Any) -> NoReturn:
+        self._no_value("from_dlpack()")
+
+    def __format__(self, specification: str) -> str:
+        if specification:
+            self._no_value("a format with digits")
+        return repr(self)
+
+    def item(self) -> NoReturn:
+        self._no_value(".item()")
+
+    def tolist(self) -> NoReturn:
+        self._no_value(".tolist()")
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise TypeError(
+            f"a recorded array cannot be written into, at {users_line()}\nChange that line: make a new array with "
+            "xp.where(condition, a, b) or xp.concat."
+        )
+
+    # What arrays of some libraries have beside the standard, and other libraries' own functions.
+
+    def __getattr__(self, name: str) -> NoReturn:
+        namespace = type(self.trace.namespace)
+        if name.startswith("_") or not hasattr(namespace, name):
+            raise AttributeError(f"a recorded array has no attribute {name!r}")
+        raise AttributeError(
+            f"a recorded array has no method {name}(), for arrays of the standard have none, at {users_line()}\nChange that "
+            f"line to xp.{name}(x, …) with xp = portablenn.array_namespace(x)."
+        )
+
+    @classmethod
+    def __torch_function__(cls, function: Any, *_: Any) -> NoReturn:
+        raise _not_recorded(getattr(function, "__name__", str(function)))
+
+    # NumPy's own functions, so that code written with np.exp(x) records as well.
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._numpy_call(ufunc, method, args, kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return self._numpy_call(function, "__call__", args, kwargs)
+
+    def _numpy_call(self, function: Any, method: str, args: Any, kwargs: dict[str, Any]) -> Any:
+        name = _NUMPY_NAMES.get(function.__name__, function.__name__)
+        if method != "__call__" or not hasattr(type(self.trace.namespace), name) or kwargs.get("out") is not None:
+            raise _not_recorded(f"np.{function.__name__}")
+        if name in _TAKE_AN_AXIS and len(args) == 2:
+            args, kwargs = args[:1], {**kwargs, "axis": args[1]}
+        return getattr(self.trace.namespace, name)(*args, **kwargs)
+
+    def __getitem__(self, key: Any) -> Recorded:
+        return self.trace.namespace.getitem(self, key)
+
+    def __abs__(self) -> Recorded:
+        return self.trace.namespace.abs(self)
+
+    def __neg__(self) -> Recorded:
+        return self.trace.namespace.negative(self)
+
+    def __pos__(self) -> Recorded:
+        return self
+
+    def __invert__(self) -> Recorded:
+        return self.trace.namespace.bitwise_invert(self)
+
+
+_NUMPY_NAMES = {
+    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
+    "arctan2": "atan2", "arctanh": "atanh", "concatenate": "concat", "conjugate": "conj", "invert": "bitwise_invert",
+    "left_shift": "bitwise_left_shift", "power": "pow", "rint": "round", "right_shift": "bitwise_right_shift",
+    "transpose": "permute_dims", "true_divide": "divide", "amax": "max", "amin": "min",
+}  # fmt: skip
+
+_TAKE_AN_AXIS = frozenset(
+    "sum mean max min prod std var all any argmax argmin sort argsort cumulative_sum flip".split()
+)
+
+_OPERATORS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
+    "xor": "bitwise_xor", "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
+}  # fmt: skip
+_COMPARISONS = {
+    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal",
+}  # fmt: skip
+
+
+def _operator(function: str, swapped: bool = False) -> Callable[[Recorded, Any], Any]:
+    def method(self: Recorded, other: Any) -> Any:
+        if isinstance(other, (list, tuple)):
+            raise TypeError(
+                f"{function} of a recorded array and a {type(other).__name__}, at {users_line()}\nMake it an array: "
+                "xp.asarray([…])"
+            )
+        if isinstance(other, str) or other is None:
+            return NotImplemented
+        return getattr(self.trace.namespace, function)(*((other, self) if swapped else (self, other)))
+
+    return method
+
+
+for _name, _function in _OPERATORS.items():
+    setattr(Recorded, f"__{_name}__", _operator(_function))
+    setattr(Recorded, f"__r{_name}__", _operator(_function, swapped=True))
+for _name, _function in _COMPARISONS.items():
+    setattr(Recorded, f"__{_name}__", _operator(_function))

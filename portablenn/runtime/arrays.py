@@ -1,0 +1,121 @@
+"""Arrays of any library: whose they are, where they lie, and how they come to the host.
+
+Requires array-api-compat, which knows how each library departs from the standard.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+from array_api_compat import is_writeable_array
+
+from ..program.ir import Array, ArrayType, dtype_name
+from ..program.tracer import Recorded
+
+__all__ = ["array_namespace", "array_type", "device_of", "is_array", "is_writeable_array", "stop_gradient", "to_numpy"]
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` is an array of a library that follows the standard, or a recorded one."""
+    return isinstance(value, Recorded) or bool(array_api_compat.is_array_api_obj(value))
+
+
+def array_namespace(*arrays: Array) -> Any:
+    """The Array API namespace that these arrays belong to; Python scalars and None are passed over.
+
+    Parameters
+    ----------
+    *arrays
+        Arrays of one library, recorded arrays included.
+
+    Returns
+    -------
+    module or namespace
+        With all functions of the standard: array-api-compat fills in what a library lacks.
+
+    Raises
+    ------
+    TypeError
+        If the arrays belong to different libraries, or none of them is an array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> xp = pnn.array_namespace(np.asarray([1.0, 2.0]))
+    >>> float(xp.sum(xp.asarray([1.0, 2.0])))
+    3.0
+    """
+    recorded = [a for a in arrays if isinstance(a, Recorded)]
+    if recorded:
+        return max(recorded, key=lambda a: a.trace.level).trace.namespace
+    found = [a for a in arrays if is_array(a)]
+    if not found:
+        kinds = ", ".join(type(a).__name__ for a in arrays) or "nothing"
+        raise TypeError(f"expected at least one array, found {kinds}: convert with numpy.asarray or your library's own")
+    libraries = sorted({type(a).__module__.partition(".")[0] for a in found})
+    namespaces = {id(xp): xp for xp in map(_namespace_of, found)}
+    if len(namespaces) > 1:
+        raise TypeError(
+            f"arrays of different libraries in one call: {' and '.join(libraries)}. Convert them to one, for example "
+            "with portablenn.get_backend(name).asarray(x)"
+        )
+    return next(iter(namespaces.values()))
+
+
+def _namespace_of(array: Array) -> Any:
+    return array_api_compat.array_namespace(array)
+
+
+def array_type(array: Array) -> ArrayType:
+    """Shape and dtype of an array."""
+    return ArrayType(tuple(int(n) for n in array.shape), dtype_name(array.dtype))
+
+
+def device_of(array: Array) -> Any:
+    """The device that ``array`` lies on, as its library names it; None where it has none yet (a tracer of JAX)."""
+    if isinstance(array, Recorded):
+        return array.device
+    try:
+        return array_api_compat.device(array)
+    except AttributeError:
+        return None
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """``array`` on the host, as NumPy's; without a copy where the library allows it."""
+    if isinstance(array, np.ndarray):
+        return array
+    if isinstance(array, (Recorded, np.generic)) or not is_array(array):
+        return np.asarray(array)
+    reasons = []
+    for bring in (_by_device, np.from_dlpack, np.asarray):
+        try:
+            return bring(array)
+        except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
+            reasons.append(str(error))  # not the error, which would keep this frame, and all above, with their arrays
+    raise TypeError(
+        f"cannot bring an array of {type(array).__module__} on {device_of(array)} to the host: {reasons[0]}"
+    )
+
+
+def _by_device(array: Array) -> np.ndarray:
+    detached = array.detach() if hasattr(array, "detach") else array
+    return np.asarray(array_api_compat.to_device(detached, "cpu"))
+
+
+def stop_gradient(array: Array) -> Array:
+    """``array``, as a constant: no gradient passes through it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> float(pnn.grad(lambda x: x * pnn.stop_gradient(x))(np.asarray(3.0)))
+    3.0
+    """
+    if isinstance(array, Recorded):
+        return array.trace.record("positive", (array,), {}, array.variable.type)
+    return array

@@ -1,0 +1,1 @@
+"""NumPy's executor: a plan with preallocated buffers, and how each operation is called."""

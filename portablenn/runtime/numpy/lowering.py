@@ -1,0 +1,347 @@
+"""How NumPy computes each operation into memory that is there already: one line of Python a call.
+
+Requires NumPy. `CALLS` holds the operations that write to an ``out``; `VIEWS` those that are another look at the same
+memory. What is in neither is called through the interpreter and makes its own array.
+
+Facts behind the choices: ``a.dot(b, out)`` costs a third of ``np.matmul`` for small matrices; a column sum is fastest as
+``ones @ matrix``, and the sum of a few numbers as ``ones @ numbers``; ``np.take`` buffers its ``out`` unless its mode is not
+"raise", copies a whole array that is not C-contiguous, and converts indices that are not ``intp`` (in a loop its mode is
+"wrap", so that nothing is buffered; the standard leaves open what an index out of range means); ``np.maximum`` and
+``np.minimum`` want ``out`` by keyword.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...program.ir import ArrayType, Operation
+
+_RENAMED = {
+    "abs": "absolute", "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
+    "atan2": "arctan2", "atanh": "arctanh", "bitwise_invert": "invert", "bitwise_left_shift": "left_shift",
+    "bitwise_right_shift": "right_shift", "conj": "conjugate", "pow": "power", "round": "rint",
+}  # fmt: skip
+_UFUNCS = [
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "conj",
+    "cos",
+    "cosh",
+    "exp",
+    "expm1",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "reciprocal",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "ceil",
+    "floor",
+    "negative",
+    "round",
+    "sign",
+    "square",
+    "trunc",
+    "logical_not",
+    "bitwise_invert",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "signbit",
+    "atan2",
+    "copysign",
+    "divide",
+    "hypot",
+    "logaddexp",
+    "nextafter",
+    "add",
+    "floor_divide",
+    "maximum",
+    "minimum",
+    "multiply",
+    "pow",
+    "remainder",
+    "subtract",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "not_equal",
+]
+UFUNCS: dict[str, np.ufunc] = {name: getattr(np, _RENAMED.get(name, name)) for name in _UFUNCS}
+"""The elementwise operations: their result may overwrite an argument of the same shape and dtype."""
+
+FEW = 4096
+"""Numbers up to which a product with ones is the faster sum."""
+
+VIEWS = frozenset({"broadcast_to", "flip", "getitem", "permute_dims", "reshape"})
+
+_OUT_BY_KEYWORD = frozenset({"maximum", "minimum"})
+_REDUCTIONS = {
+    "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "all": np.logical_and, "any": np.logical_or,
+}  # fmt: skip
+_ACCUMULATIONS = {"cumulative_sum": np.add, "cumulative_prod": np.multiply}
+
+
+class Code:
+    """The text of a function, and the objects that its names stand for."""
+
+    def __init__(self, take_mode: str = "wrap") -> None:
+        self.take_mode = take_mode
+        self.lines: list[str] = []
+        self.prologue: list[str] = []
+        self.bound: dict[str, Any] = {}
+        self._names: dict[int, str] = {}
+
+    def bind(self, value: Any) -> str:
+        """A name for ``value`` in the text."""
+        if id(value) not in self._names:
+            name = f"k{len(self.bound)}"
+            self._names[id(value)] = name
+            self.bound[name] = value  # also keeps it alive, so that its id stays its own
+        return self._names[id(value)]
+
+    def call(self, function: Any, *arguments: str) -> None:
+        self.lines.append(f"{self.bind(function)}({', '.join(arguments)})")
+
+    def once(self, text: str) -> str:
+        """A name for the value of ``text``, an expression of inputs, computed before anything else."""
+        for line in self.prologue:
+            name, _, known = line.partition(" = ")
+            if known == text:
+                return name
+        self.prologue.append(f"p{len(self.prologue)} = {text}")
+        return f"p{len(self.prologue) - 1}"
+
+    def function(self, name: str, parameters: str, lines: list[str]) -> Any:
+        """Compile ``lines`` as the body of a function whose free names are the bound objects."""
+        body = "\n        ".join(lines)
+        text = (
+            f"def factory({', '.join(self.bound)}):\n    def {name}({parameters}):\n        {body}\n    return {name}\n"
+        )
+        scope: dict[str, Any] = {}
+        exec(compile(text, f"<{name}>", "exec"), scope)
+        function = scope["factory"](**self.bound)
+        function.source = text
+        return function
+
+
+class Operand:
+    """A value in generated code: memory known beforehand, or a local name of the call."""
+
+    __slots__ = ("array", "name", "type")
+
+    def __init__(self, type: ArrayType, array: np.ndarray | None = None, name: str = "") -> None:
+        self.type = type
+        self.array = array
+        self.name = name
+
+    def text(self, code: Code) -> str:
+        return self.name if self.array is None else code.bind(self.array)
+
+
+Lowering = Callable[[Code, Operation, list[Any], Operand], None]
+CALLS: dict[str, Lowering] = {}
+
+
+def _lowering(*names: str) -> Callable[[Lowering], Lowering]:
+    def register(function: Lowering) -> Lowering:
+        CALLS.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def can_write(operation: Operation) -> bool:
+    """Whether NumPy can compute this operation into given memory."""
+    if operation.name in ("ceil", "floor", "round", "trunc"):
+        return operation.result.type.dtype.kind == "real floating"
+    if operation.name == "sort":
+        return not operation.parameters["descending"]
+    return operation.name in CALLS
+
+
+def _scalar(code: Code, value: Any, dtype: str) -> str:
+    return code.bind(_zero_d(value, dtype))
+
+
+def _zero_d(value: Any, dtype: str, cache: dict[Any, np.ndarray] = {}) -> np.ndarray:  # noqa: B006
+    """A Python scalar as an array: NumPy takes those in half the time of a Python scalar."""
+    key = (type(value), repr(value), dtype)
+    if key not in cache:
+        cache[key] = np.asarray(value, dtype=dtype)
+        cache[key].flags.writeable = False
+    return cache[key]
+
+
+def _texts(code: Code, arguments: list[Any]) -> list[str]:
+    dtypes = [a.type.dtype for a in arguments if isinstance(a, Operand) and a.type.dtype != "bool"]
+    common = np.result_type(*dtypes).name if dtypes else "bool"
+    return [a.text(code) if isinstance(a, Operand) else _scalar(code, a, common) for a in arguments]
+
+
+@_lowering(*UFUNCS)
+def _ufunc(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    target = out.text(code)
+    code.call(
+        UFUNCS[operation.name],
+        *_texts(code, arguments),
+        f"out={target}" if operation.name in _OUT_BY_KEYWORD else target,
+    )
+
+
+@_lowering("where")
+def _where(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    condition, a, b = arguments
+    texts = _texts(code, [a, b])
+    code.call(np.copyto, out.text(code), texts[1])
+    code.call(np.copyto, out.text(code), texts[0], '"same_kind"', condition.text(code))
+
+
+@_lowering("astype")
+def _astype(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    code.call(np.copyto, out.text(code), arguments[0].text(code), '"unsafe"')
+
+
+@_lowering("broadcast_to", "flip", "getitem", "permute_dims", "reshape")
+def _copied_view(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    """Of these only a reshape can need memory: of an array whose elements do not lie in order."""
+    assert out.array is not None
+    code.call(np.copyto, code.bind(out.array.reshape(arguments[0].type.shape)), arguments[0].text(code))
+
+
+@_lowering("matmul")
+def _matmul(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    a, b = arguments
+    assert out.array is not None
+    same = a.type.dtype == b.type.dtype
+    if not (same and len(a.type.shape) == len(b.type.shape) == 2 and out.array.flags.c_contiguous):
+        code.call(np.matmul, a.text(code), b.text(code), out.text(code))
+    else:
+        _dot(code, a, b, out)
+
+
+@_lowering("vecdot")
+def _vecdot(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    _dot(code, arguments[0], arguments[1], out)
+
+
+def _dot(code: Code, a: Operand, b: Operand, out: Operand) -> None:
+    method = code.bind(a.array.dot) if a.array is not None else f"{a.name}.dot"
+    code.lines.append(f"{method}({b.text(code)}, {out.text(code)})")
+
+
+@_lowering(*_REDUCTIONS)
+def _reduction(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    (x,) = arguments
+    axis, keepdims = operation.parameters["axis"], operation.parameters["keepdims"]
+    assert out.array is not None
+    flat = out.array.reshape([n for a, n in enumerate(x.type.shape) if a not in axis]) if keepdims else out.array
+    first = operation.name == "sum" and axis == (0,) and x.type.dtype.is_floating
+    by_ones = first and (len(x.type.shape) == 2 or (len(x.type.shape) == 1 and x.type.size <= FEW))
+    if by_ones and x.array is not None and x.array.flags.c_contiguous and flat.flags.c_contiguous:
+        code.call(np.ones(x.type.shape[0], dtype=x.type.dtype).dot, x.text(code), code.bind(flat))
+        return
+    along = str(axis[0] if len(axis) == 1 else axis)
+    dtype = "None" if x.type.dtype.is_floating else code.bind(flat.dtype)
+    code.call(_REDUCTIONS[operation.name].reduce, x.text(code), along, dtype, code.bind(flat))
+
+
+@_lowering(*_ACCUMULATIONS)
+def _accumulation(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    axis, dtype = str(operation.parameters["axis"]), code.bind(np.dtype(out.type.dtype))
+    code.call(_ACCUMULATIONS[operation.name].accumulate, arguments[0].text(code), axis, dtype, out.text(code))
+
+
+@_lowering("argmax", "argmin")
+def _arg_extreme(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    (x,) = arguments
+    axis = operation.parameters["axis"]
+    assert out.array is not None
+    shape = [n for a, n in enumerate(x.type.shape) if axis is not None and a != axis]
+    function = np.argmax if operation.name == "argmax" else np.argmin
+    code.call(function, x.text(code), str(axis), code.bind(out.array.reshape(shape)))
+
+
+@_lowering("sort")
+def _sort(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    assert out.array is not None
+    code.call(np.copyto, out.text(code), arguments[0].text(code))
+    code.call(out.array.sort, str(operation.parameters["axis"]))
+
+
+@_lowering("take")
+def _take(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    x, indices = arguments
+    places = indices.text(code)
+    if indices.type.dtype != np.dtype(np.intp).name:
+        converted = np.empty(indices.type.shape, dtype=np.intp)
+        code.call(np.copyto, code.bind(converted), places, '"same_kind"')
+        places = code.bind(converted)
+    axis = operation.parameters["axis"]
+    if x.array is not None:
+        code.call(_gatherer(x.array), places, str(axis), out.text(code), repr(code.take_mode))
+    else:
+        code.call(gather, x.text(code), places, str(axis), out.text(code), repr(code.take_mode))
+
+
+def gather(x: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:
+    """``x`` taken along an axis into ``out``."""
+    _gatherer(x)(indices, axis, out, mode)
+
+
+def _gatherer(x: np.ndarray) -> Callable[..., Any]:
+    """``x.take``, or for an array that it would copy whole at each call, indexing."""
+    if x.flags.c_contiguous:
+        return x.take
+
+    def by_indexing(indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:
+        if mode == "wrap":
+            indices = indices % x.shape[axis]
+        np.copyto(out, np.moveaxis(np.moveaxis(x, axis, 0)[indices], 0, axis))
+
+    return by_indexing
+
+
+@_lowering("concat")
+def _concat(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    """Only the pieces that do not lie in their place yet are copied."""
+    assert out.array is not None
+    axis, start = operation.parameters["axis"], 0
+    for piece in arguments:
+        end = start + piece.type.shape[axis]
+        target = out.array[(*(slice(None),) * axis, slice(start, end))]
+        if piece.array is None or not same_memory(piece.array, target):
+            code.call(np.copyto, code.bind(target), piece.text(code))
+        start = end
+
+
+def same_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are the same look at the same memory."""
+    return address(a) == address(b) and a.strides == b.strides and a.shape == b.shape
+
+
+def address(array: np.ndarray) -> int:
+    """Where in memory an array starts."""
+    return int(array.__array_interface__["data"][0])

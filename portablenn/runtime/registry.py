@@ -1,0 +1,328 @@
+"""Choosing a backend: by name, by the data, by the environment, or automatically; and the plug-ins that are installed.
+
+Requires nothing but the standard library to look: a library is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import importlib
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..program.trace import current_trace
+from .arrays import array_namespace, device_of, is_array
+from .backend import NUMPY, Backend, BackendError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+_current: ContextVar[Backend | None] = ContextVar("portablenn_backend", default=None)
+
+
+def get_backend(backend: Any = "auto") -> Backend:
+    """The backend that ``backend`` stands for.
+
+    Parameters
+    ----------
+    backend
+        "auto" (the one in use: see `use_backend`; else that of the environment variable ``PORTABLENN_BACKEND``; else an
+        accelerator that an installed plug-in finds; else NumPy), the name of an installed library ("numpy", "torch",
+        "torch:cuda"), its module, one of its arrays (then on the array's device), or a `Backend`.
+
+    Raises
+    ------
+    BackendError
+        If there is no such library, or it does not follow the standard; the message says what to do.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> pnn.get_backend("numpy").asarray([1, 2, 3]).shape
+    (3,)
+    """
+    if isinstance(backend, Backend):
+        return backend
+    if isinstance(backend, str):
+        return _by_name(backend) if backend != "auto" else _auto()[0]
+    if isinstance(backend, ModuleType):
+        return _of_namespace(_completed(backend), None)
+    if is_array(backend):
+        xp = array_namespace(backend)
+        try:
+            return _of_namespace(xp, device_of(backend))
+        except BackendError as error:  # correctness never depends on a plug-in
+            warnings.warn(f"{error}; the interpreter runs instead", RuntimeWarning, stacklevel=2)
+            return Backend(_library(xp), xp, device_of(backend))
+    raise BackendError(
+        f"a backend is a name, a module, an array or a Backend, found {type(backend).__name__}: {backend!r}"
+    )
+
+
+def _by_name(name: str) -> Backend:
+    library, _, device = name.partition(":")
+    if not library.isidentifier():
+        raise BackendError(f"a backend is named like 'numpy' or 'numpy:cpu', found {name!r}")
+    if library == "numpy":
+        if device not in ("", "cpu"):
+            raise BackendError(f"numpy has no device {device!r}, only 'cpu'")
+        return NUMPY
+    arrays = (plugin(library).library if library in plugins() else "") or library
+    try:
+        module = importlib.import_module(arrays)
+    except ImportError as error:
+        raise BackendError(
+            f"backend {name!r} cannot be imported ({error}). Install that library, or choose 'numpy'"
+        ) from error
+    xp = _completed(module)
+    try:
+        if arrays == library:
+            return _of_namespace(xp, _device(module, device))
+        return plugin(library)(library, xp, device or None)
+    except (BackendError, TypeError, ValueError, LookupError, RuntimeError, AssertionError) as error:
+        raise BackendError(f"backend {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _automatic() -> tuple[Backend, str]:
+    """The first accelerator that a plug-in finds, else NumPy; and why. Nothing is imported where the machine has none."""
+    if not _accelerator_present():
+        return NUMPY, "there is no sign of a GPU on this machine"
+    passed: list[str] = []
+    for library in plugins():
+        try:
+            device = plugin(library).accelerator()
+            if device is not None:
+                backend = _by_name(f"{library}:{device}")
+                return backend, "; ".join(["the first accelerator found", *passed])
+            passed.append(f"{library}: only the CPU")
+        except Exception as error:  # whatever a plug-in does, another one may be better
+            passed.append(f"{library}: {str(error).partition(chr(10))[0]}")
+    return NUMPY, f"no accelerator found ({'; '.join(passed) or 'no plug-in is installed'})"
+
+
+def explain_auto() -> str:
+    """What "auto" means here and now, and why.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> with pnn.use_backend("numpy"):
+    ...     print(pnn.explain_auto())
+    auto is numpy: use_backend says so
+    """
+    return "auto is {}: {}".format(*_auto())
+
+
+def _auto() -> tuple[Backend, str]:
+    current, asked = _current.get(), os.environ.get("PORTABLENN_BACKEND", "auto")
+    if current is not None:
+        return current, "use_backend says so"
+    if asked not in ("", "auto"):
+        return _by_name(asked), "the environment variable PORTABLENN_BACKEND says so"
+    return _automatic()
+
+
+@functools.cache
+def _accelerator_present() -> bool:
+    """Whether there is a sign of a GPU: a driver's device file (NVIDIA, AMD, WSL), or Apple's hardware."""
+    files = any(glob.glob(pattern) for pattern in ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg"))
+    return files or (sys.platform == "darwin" and platform.machine() == "arm64")
+
+
+@functools.cache
+def plugins() -> dict[str, EntryPoint]:
+    """What is installed for the entry point group "portablenn.backends", by library, in order; nothing is imported."""
+    from importlib.metadata import entry_points
+
+    found = sorted(entry_points(group="portablenn.backends"), key=lambda entry: entry.name)
+    return {entry.name: entry for entry in found}
+
+
+def plugin(library: str) -> type[Backend]:
+    """The class of a library's backend: its plug-in's, or the interpreter's if it has none.
+
+    Raises
+    ------
+    BackendError
+        If the plug-in cannot be loaded, with the reason.
+    """
+    entry = plugins().get(library)
+    if entry is None:
+        return Backend
+    try:
+        kind = entry.load()
+    except Exception as error:  # whatever a plug-in does, it is its own fault
+        raise BackendError(f"the plug-in {entry.value} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not (isinstance(kind, type) and issubclass(kind, Backend)):
+        raise BackendError(f"the plug-in {entry.value} is {kind!r}: expected a subclass of portablenn.Backend")
+    return kind
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """One line of `backends`.
+
+    Attributes
+    ----------
+    name
+        The library.
+    usable
+        Whether `get_backend` gives it.
+    reason
+        Why not, if not.
+    devices
+        The names of its devices here.
+    version
+        Of the library; "" if it is not there.
+    executes
+        How it runs a Program: the plug-in's name, or "plan" for NumPy.
+    memory
+        Free and all bytes of its default device, or None.
+    install
+        What to type, or to read, where it is not usable; "" if it is.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> info = pnn.backends()[0]
+    >>> info.name, info.usable, info.executes
+    ('numpy', True, 'plan')
+    """
+
+    name: str
+    usable: bool
+    reason: str
+    devices: tuple[str, ...]
+    version: str
+    executes: str
+    memory: tuple[int, int] | None
+    install: str = ""
+
+
+def backends() -> list[BackendInfo]:
+    """NumPy, and every library with a plug-in: what it has here, or why it cannot be used. Imports them all.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> pnn.backends()[0].name
+    'numpy'
+    """
+    return [_info(library) for library in ("numpy", *(name for name in plugins() if name != "numpy"))]
+
+
+def _info(library: str) -> BackendInfo:
+    entry = plugins().get(library)
+    executes = entry.value.partition(":")[0] if entry else "plan"
+    try:
+        backend = _by_name(library)
+        devices = tuple(backend.devices())
+    except BackendError as error:
+        return BackendInfo(library, False, str(error), (), _version(library), executes, None, _install(library))
+    return BackendInfo(library, True, "", devices, _version(library), executes, backend.memory())
+
+
+def _install(library: str) -> str:
+    """What the plug-in's class says, or, where it cannot be loaded for its library is missing, its distribution's name."""
+    with contextlib.suppress(BackendError):
+        return plugin(library).install
+    distribution = plugins()[library].dist if library in plugins() else None
+    if distribution is None:
+        return ""
+    name, extras = distribution.name, distribution.metadata.get_all("Provides-Extra") or []
+    return " or ".join(f'pip install "{name}[{extra}]"' for extra in extras) or f"pip install {name}"
+
+
+def _version(library: str) -> str:
+    return str(getattr(sys.modules.get(library), "__version__", ""))
+
+
+def _completed(module: ModuleType) -> Any:
+    """The module's namespace of the standard: array-api-compat's wrapper, the module itself, or its ``numpy``."""
+    if module is np:
+        return NUMPY.xp
+    for name in (f"array_api_compat.{module.__name__}", f"{module.__name__}.numpy"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    if not hasattr(module, "__array_api_version__"):
+        raise BackendError(f"{module.__name__} does not follow the Array API standard: it has no __array_api_version__")
+    return module
+
+
+def _device(module: ModuleType, name: str) -> Any:
+    """A device by the name a user gives it: an object of the library's own where it has such, else the name."""
+    if not name:
+        return None
+    kind, _, index = name.partition(":")
+    if hasattr(module, "__array_api_version__") and hasattr(module, "Device"):
+        return module.Device(name)
+    return module.devices(kind)[int(index or 0)] if hasattr(module, "devices") else name
+
+
+def _library(xp: Any) -> str:
+    """The name of the library that a namespace belongs to."""
+    return str(xp.__name__).removeprefix("array_api_compat.").partition(".")[0]
+
+
+def _of_namespace(xp: Any, device: Any) -> Backend:
+    """A namespace's backend: through its plug-in if there is one that works, else through the interpreter."""
+    if xp is NUMPY.xp:
+        return NUMPY
+    library = _library(xp)
+    return plugin(library)(library, xp, device)
+
+
+@contextmanager
+def use_backend(backend: Any) -> Iterator[Backend]:
+    """Let "auto" mean ``backend`` inside the block; in this thread, or this asyncio task, alone.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> with pnn.use_backend("numpy") as backend:
+    ...     print(backend.name)
+    numpy
+    """
+    chosen = get_backend(backend)
+    token = _current.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _current.reset(token)
+
+
+class CurrentNamespace:
+    """``portablenn.xp``: the namespace of the backend in use, looked up at each use.
+
+    While a function is being recorded it is the recording one, so that code written with it records as well.
+
+    Examples
+    --------
+    >>> from portablenn import xp
+    >>> float(xp.sum(xp.asarray([1.0, 2.0])))
+    3.0
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        trace = current_trace()
+        return getattr(get_backend().xp if trace is None else trace.namespace, name)
+
+    def __repr__(self) -> str:
+        return f"<portablenn.xp: {get_backend()}>"
+
+
+xp = CurrentNamespace()

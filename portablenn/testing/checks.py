@@ -1,0 +1,387 @@
+"""What a backend promises, a function a promise: each raises AssertionError that says what is broken, and by how much.
+
+Requires a backend, and nothing of it but what `portablenn.Backend` has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from ..nn.layers import Dense, Dropout
+from ..nn.optimizers import SGD
+from ..program.ir import Array, ArrayType, DType, Program
+from ..program.trace import trace
+from ..runtime.arrays import array_namespace, device_of, is_array
+from ..runtime.backend import NUMPY, Backend, BackendError
+from ..runtime.registry import get_backend
+from ..training.network import Network
+from ..transforms.transform import prepared
+from .networks import CLASSES, TOLERANCES, ZOO, X, compiled_for, deviation
+from .operations import DTYPES, FLOATS, LeftOut, check_operations, check_random_programs, insist, needs, quiet, supports
+
+# Networks
+
+
+def check_steps(backend: Backend, dtype: str = "float32", steps: int = 1) -> None:
+    """Training each network of the zoo ends where NumPy in float64 does, within `TOLERANCES`.
+
+    Parameters
+    ----------
+    backend
+        What to check.
+    dtype
+        "float32" or "float64".
+    steps
+        1 or 20.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> check_steps(pnn.get_backend("numpy"), "float64", 20)
+    """
+    needs(backend, dtype)
+    tolerance = TOLERANCES[dtype, steps]
+    with quiet():
+        for name in ZOO:
+            apart = deviation(name, backend, dtype, steps)
+            where = f"after step {steps} parameters of the network {name!r} in {dtype}"
+            insist(apart <= tolerance, f"{backend}: {where} deviate by {apart:.1e}, beyond {tolerance:.0e}")
+
+
+def check_seeds(backend: Backend) -> None:
+    """One seed gives the same bits as on NumPy: first weights, random words, order of the batches, dropout masks.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> check_seeds(pnn.get_backend("numpy"))
+    """
+    with quiet():
+        for dtype in FLOATS if supports(backend, "float64") else FLOATS[:1]:
+            for name, make in ZOO.items():
+                here, there = (make(dtype=dtype, seed=11, backend=b).parameters for b in (NUMPY, backend))
+                for parameter, right in here.items():
+                    _same(backend, f"first weights {name}.{parameter} of {dtype}", there[parameter], right)
+        key, streams = random.new_key(7, random.MASKS, 2), np.asarray([0, 5, 2**31 - 1], dtype=np.int32)
+        words = _compiled(backend, lambda key, streams: random.bits(key, streams, 101), key, streams)[0]
+        _same(backend, "Threefry's words", words, random.bits(key, streams, 101))
+        step = np.asarray(3, dtype=np.int32)
+        mask = _compiled(backend, lambda key, step: random.keep_mask(key, step, (13, 7), 0.3), key, step)[0]
+        _same(backend, "a mask", mask, random.keep_mask(key, step, (13, 7), 0.3))
+        for order in (
+            random.permutations(random.new_key(9, random.ORDER), 0, 1, 20),
+            random.draws(random.new_key(9, random.ORDER), 0, 1, 20, 20),
+        ):
+            _same(backend, "the order of the rows", _seen(backend, order), order[0].astype(np.float32))
+        _same(backend, "dropout's masks in training", _masks(backend), _masks(NUMPY))
+
+
+def _same(backend: Backend, what: str, found: Array, right: np.ndarray) -> None:
+    values = backend.to_numpy(found)
+    insist(values.dtype == right.dtype, f"{backend}: {what}: dtype {values.dtype}, not {right.dtype}")
+    insist(values.shape == right.shape, f"{backend}: {what}: shape {values.shape}, not {right.shape}")
+    wrong = np.argwhere(values != right)
+    first = wrong[:1].tolist()
+    insist(not first, f"{backend}: {what} differ from NumPy's in {len(wrong)} of {right.size}, first at {first}")
+
+
+def _compiled(backend: Backend, function: Callable[..., Any], *values: np.ndarray) -> tuple[Array, ...]:
+    """What a compiled function returns for these values, moved to the backend."""
+    program = _program(backend, function, *values)
+    return backend.compile(prepared(program, backend))(*(backend.asarray(v, v.dtype.name) for v in values))
+
+
+def _program(backend: Backend, function: Callable[..., Any], *values: np.ndarray) -> Program:
+    return trace(function, *(ArrayType(v.shape, DType(v.dtype.name)) for v in values), device=backend.device)
+
+
+def _seen(backend: Backend, order: np.ndarray) -> Array:
+    """The rows as training sees them: losses of a network whose loss is the row's own number."""
+    rows = np.arange(order.size, dtype=np.float64)[:, None]
+    one = Dense(1, use_bias=False, kernel_init="ones")
+    network = Network([one], inputs=1, loss=_output, optimizer=SGD(0.0), backend=backend)
+    _, run = compiled_for(network, rows, rows, order.reshape(-1, 1))
+    return run(order.size)[1]
+
+
+def _masks(backend: Backend) -> np.ndarray:
+    """What dropout kept in three steps, as the update of a weight for each input shows it."""
+    layers = [Dropout(0.5), Dense(1, use_bias=False, kernel_init="zeros")]
+    network = Network(layers, inputs=50, loss=_output, optimizer=SGD(1.0), backend=backend, seed=4)
+    kept = []
+    for _ in range(3):
+        before = network.backend.to_numpy(network.state.theta).copy()
+        network.fit(np.ones((1, 50)), np.ones((1, 1)))
+        kept.append(network.backend.to_numpy(network.state.theta) - before)
+    return np.stack(kept)
+
+
+def _output(predictions: Array, targets: Array) -> Array:
+    return predictions
+
+
+# Places
+
+
+def check_places(backend: Backend) -> None:
+    """Results are the library's own, on this device, and the caller's; what was handed in is as it was.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> check_places(pnn.get_backend("numpy"))
+    """
+
+    def step(iteration: Array, a: Array, b: Array, c: Array) -> list[Array]:
+        xp = array_namespace(iteration)
+        return [b * 0.5, a + c, xp.sum(a * c), xp.astype(iteration, c.dtype) + c[0, :], c, xp.ones(3, dtype=xp.int32)]
+
+    rng = np.random.default_rng(3)
+    values = [np.asarray(1, dtype=np.int32), *(rng.normal(size=(4, 3)).astype(np.float32) for _ in range(3))]
+    with quiet():
+        program = prepared(_program(backend, step, *values), backend)
+        inputs = [backend.asarray(v.copy(), v.dtype.name) for v in values]  # which some libraries share
+        for number, array in enumerate(inputs):
+            _lies_here(backend, array, f"argument {number} from asarray")
+        run, loop = backend.compile(program), backend.compile_loop(program, 2)
+        calls: dict[str, Callable[[], tuple[Array, ...]]] = {
+            "compile": lambda: run(*inputs),
+            "compile_loop": lambda: loop(5, *inputs[1:]),
+            "compile_loop of no steps": lambda: loop(0, *inputs[1:]),
+        }
+        for name, call in calls.items():
+            results = call()
+            for number, array in enumerate(results):
+                _lies_here(backend, array, f"result {number} of {name}")
+            kept = [backend.to_numpy(array).copy() for array in results]
+            call()
+            for number, (array, before) in enumerate(zip(results, kept, strict=True)):
+                same = np.array_equal(backend.to_numpy(array), before)
+                insist(
+                    same, f"{backend}: result {number} of {name} is changed by the next call: it is not the caller's"
+                )
+            for number, (array, before) in enumerate(zip(inputs, values, strict=True)):
+                same = np.array_equal(backend.to_numpy(array), before)
+                insist(same, f"{backend}: {name} changes its argument {number}")
+        _network_stays(backend)
+
+
+def _network_stays(backend: Backend) -> None:
+    network = ZOO["relu"](backend=backend)
+    x, y = backend.asarray(X, "float32"), backend.asarray(CLASSES.copy())
+    state = [backend.to_numpy(array).copy() for array in network.state[:1]]
+    before, theta = (backend.to_numpy(x).copy(), backend.to_numpy(y).copy()), network.state.theta
+    network.fit(x, y, epochs=2)
+    insist(np.array_equal(backend.to_numpy(theta), state[0]), f"{backend}: fit writes into the state that it was given")
+    for name, array, was in zip(("X", "y"), (x, y), before, strict=True):
+        insist(np.array_equal(backend.to_numpy(array), was), f"{backend}: fit changes {name}")
+    results = {method: getattr(network, method)(x) for method in ("predict", "predict_proba", "forward")}
+    for name, array in {**results, **network.parameters}.items():
+        _lies_here(backend, array, name)
+
+
+def _lies_here(backend: Backend, array: Array, what: str) -> None:
+    where = f"{backend}: {what} is"
+    insist(is_array(array), f"{where} {type(array).__module__}.{type(array).__name__}, no array")
+    insist(array_namespace(array) is backend.xp, f"{where} an array of {type(array).__module__.partition('.')[0]}")
+    insist(device_of(array) == backend.device, f"{where} on {device_of(array)}, not on {backend.device}")
+
+
+# Transfers
+
+_READS = (
+    "__array__ __buffer__ __dlpack__ __float__ __bool__ __int__ __index__ __complex__ item tolist numpy get cpu".split()
+)
+
+
+def check_no_transfers(backend: Backend) -> None:
+    """Compiled steps, and a compiled function, ask no array for its values.
+
+    Raises
+    ------
+    LeftOut
+        If arrays lie on the host anyway, or if the library's arrays do not let Python watch them.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> check_no_transfers(pnn.get_backend("numpy"))
+    Traceback (most recent call last):
+    portablenn.testing.operations.LeftOut: numpy keeps its arrays on the host
+    """
+    if backend.xp is NUMPY.xp:
+        raise LeftOut(f"{backend} keeps its arrays on the host")
+    values = np.ones((3, 4), dtype=np.float32)
+    function = _program(backend, lambda x: array_namespace(x).sum(x @ x.mT), values)
+    with quiet():
+        network = ZOO["deep"](backend=backend)
+        _, run = compiled_for(network, X, CLASSES, np.arange(96).reshape(6, 16))
+        once, x = backend.compile(prepared(function, backend)), backend.asarray(values)
+        once(x), run(6)  # what happens only once, while compiling, is no step's
+        with _watched(backend, {type(a) for a in (x, network.state.theta)}) as (asked, unwatched):
+            once(x)
+            insist(not asked, f"{backend}: a compiled function reads values back: {_counted(asked)}")
+            run(6)
+            insist(not asked, f"{backend}: six compiled steps read values back: {_counted(asked)}")
+    if unwatched:
+        raise LeftOut(f"Python cannot watch arrays of type {unwatched[0]}: only the backend's own to_numpy was")
+
+
+def _counted(asked: list[str]) -> str:
+    return ", ".join(f"{name} {asked.count(name)} times" for name in dict.fromkeys(asked))
+
+
+@contextlib.contextmanager
+def _watched(backend: Backend, kinds: set[type]) -> Iterator[tuple[list[str], list[str]]]:
+    """Note which methods that read values are called; beside that, the types that cannot be watched."""
+    asked: list[str] = []
+    unwatched: list[str] = []
+
+    def noting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            value = original(*args, **kwargs)
+            asked.append(name)  # what is refused is no reading: JAX tries whether a power's exponent is an integer
+            return value
+
+        return call
+
+    with contextlib.ExitStack() as undo:
+        vars(backend)["to_numpy"] = noting("to_numpy", backend.to_numpy)
+        undo.callback(vars(backend).pop, "to_numpy")
+        for kind in kinds:
+            for name in (n for n in _READS if hasattr(kind, n)):
+                own = vars(kind).get(name)
+                try:
+                    setattr(kind, name, noting(name, getattr(kind, name)))
+                except (TypeError, AttributeError):
+                    unwatched.append(f"{kind.__module__}.{kind.__name__}")
+                    break
+                undo.callback(*((setattr, kind, name, own) if own is not None else (delattr, kind, name)))
+        yield asked, unwatched
+
+
+# Errors
+
+
+def check_errors(backend: Backend) -> None:
+    """What is wrong is one clear error, and changes nothing.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> check_errors(pnn.get_backend("numpy"))
+    """
+    with quiet():
+        network = ZOO["relu"](backend=backend)
+        x, y = backend.asarray(X, "float32"), backend.asarray(CLASSES)
+        network.fit(x, y)
+        hole = X.copy()
+        hole[2, 1] = np.nan
+        state = [backend.to_numpy(a).copy() for a in (network.state.theta, *network.state.slots)]
+        wrong: dict[str, tuple[Callable[[], Any], str]] = {
+            "NaN in X": (lambda: network.fit(backend.asarray(hole, "float32"), y), "X holds NaN"),
+            "X of another width": (lambda: network.fit(x[:, :2], y), "X has 2 columns"),
+            "fewer targets": (lambda: network.fit(x, y[:-1]), "y has 95 rows"),
+            "an unknown class": (lambda: network.fit(x, y + 9), "y holds labels"),
+        }
+        if backend.xp is not NUMPY.xp:
+            wrong["arrays of two libraries"] = (lambda: network.fit(x, CLASSES), "convert one of them")
+            constant = _program(backend, lambda a: a + X[0, 0:1].astype(np.float32), np.ones(3, dtype=np.float32))
+            wrong["a constant of another library"] = (lambda: prepared(constant, backend), "convert it first")
+        if not supports(backend, "float64"):
+            wrong["a dtype that is not there"] = (lambda: backend.asarray(X, "float64"), "float64")
+        with contextlib.suppress(BackendError):
+            if type(get_backend(backend.name)) is type(backend):
+                name = f"{backend.name}:no_such_device"
+                wrong["a device that is not there"] = (lambda: get_backend(name), "device")
+        for what, (call, says) in wrong.items():
+            _refused(backend, what, call, says)
+        run = backend.compile(_program(backend, lambda a: a * 2.0, np.ones(3, dtype=np.float32)))
+        _refused(backend, "an argument too many", lambda: run(x[0, :3], x[0, :3]), "")
+        insist(backend.to_numpy(run(x[0, :3])[0]).shape == (3,), f"{backend}: after an error a function is of no use")
+        for array, before in zip((network.state.theta, *network.state.slots), state, strict=True):
+            same = np.array_equal(backend.to_numpy(array), before)
+            insist(same, f"{backend}: after errors the network is not as it was")
+
+
+def _refused(backend: Backend, what: str, call: Callable[[], Any], says: str) -> None:
+    try:
+        call()
+    except Exception as error:
+        expected = isinstance(error, (TypeError, ValueError, RuntimeError)) and says in str(error)
+        insist(expected, f"{backend}: {what} raises {type(error).__name__}: {error}; expected a message with {says!r}")
+    else:
+        raise AssertionError(f"{backend}: {what} is no error")
+
+
+# All of them
+
+CHECKS: dict[str, Callable[[Backend], None]] = {
+    **{f"operations {dtype}": partial(check_operations, dtype=dtype) for dtype in DTYPES},
+    **{f"random programs {dtype}": partial(check_random_programs, dtype=dtype) for dtype in FLOATS},
+    **{
+        f"{number} {dtype}": partial(check_steps, dtype=dtype, steps=steps)
+        for number, steps in (("one step", 1), ("twenty steps", 20))
+        for dtype in FLOATS
+    },
+    "seeds": check_seeds,
+    "places": check_places,
+    "no transfers": check_no_transfers,
+    "errors": check_errors,
+}
+"""Every promise by name."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How one check ended.
+
+    Attributes
+    ----------
+    check
+        Its name, one of `CHECKS`.
+    outcome
+        "kept", "broken" or "left out".
+    reason
+        What is broken, or why it was left out.
+    """
+
+    check: str
+    outcome: str
+    reason: str = ""
+
+
+def conform(backend: Any) -> list[Checked]:
+    """Run every check on a backend.
+
+    Parameters
+    ----------
+    backend
+        What `get_backend` takes.
+
+    Examples
+    --------
+    >>> from portablenn.testing import conform
+    >>> {checked.outcome for checked in conform("numpy")} == {"kept", "left out"}
+    True
+    """
+    found = get_backend(backend)
+    return [_checked(found, name) for name in CHECKS]
+
+
+def _checked(backend: Backend, name: str) -> Checked:
+    try:
+        CHECKS[name](backend)
+    except LeftOut as reason:
+        return Checked(name, "left out", str(reason))
+    except Exception as error:
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        return Checked(name, "broken", f"{kind}{error}")
+    return Checked(name, "kept")

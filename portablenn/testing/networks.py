@@ -1,0 +1,84 @@
+"""Small networks of every kind, and how far training one on a backend is from training it on NumPy in float64.
+
+Requires a backend for each of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..nn import schedules
+from ..nn.layers import BatchNorm, Dense, Dropout
+from ..nn.model import Batches
+from ..nn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from ..program.ir import dtype_name
+from ..runtime.backend import NUMPY, Backend
+from ..training.network import Network, mlp
+from ..training.step import compiled_steps
+
+_RNG = np.random.default_rng(0)
+X = _RNG.normal(size=(96, 6))
+CLASSES = _RNG.integers(0, 4, 96)
+VALUES = np.stack([np.sin(X[:, 0]), X[:, 1] * X[:, 2]], axis=1)
+
+ZOO: dict[str, Callable[..., Network]] = {
+    "linear": lambda **f: mlp([6, 2], optimizer=SGD(0.05), **f),
+    "relu": lambda **f: mlp([6, 16, 8, 4], loss="softmax_cross_entropy", optimizer=Adam(1e-3), **f),
+    "sigmoid": lambda **f: mlp([6, 8, 4], "sigmoid", loss="sigmoid_cross_entropy", optimizer=SGD(0.1, momentum=0.9), **f),
+    "tanh": lambda **f: mlp([6, 8, 2], "tanh", loss="huber", optimizer=RMSprop(1e-3, l2=0.01), **f),
+    "gelu": lambda **f: mlp([6, 8, 2], "gelu", loss="poisson", optimizer=Adagrad(0.01, clip_norm=1.0), **f),
+    "hinge": lambda **f: mlp([6, 8, 4], "elu", loss="hinge", optimizer=AdamW(1e-3), **f),
+    "deep": lambda **f: Network(
+        [Dense(16, "silu"), BatchNorm(), Dropout(0.3), Dense(8, "softplus"), Dropout(0.1), Dense(4)],
+        inputs=6,
+        loss="softmax_cross_entropy",
+        optimizer=Adam(schedules.CosineDecay(1e-3, 100)),
+        **f,
+    ),
+}  # fmt: skip
+"""Each takes ``backend``, ``dtype`` and ``seed``, and learns `X`."""
+
+TOLERANCES = {("float64", 1): 1e-12, ("float32", 1): 1e-5, ("float64", 20): 1e-9, ("float32", 20): 1e-4}
+"""How far the parameters may be from the float64 oracle's after so many steps: max |a - b| / max |b|."""
+
+
+def targets_of(network: Network) -> np.ndarray:
+    """Targets for the rows of `X` of the kind that the network's loss is for."""
+    if network.loss.targets == "classes":
+        return CLASSES
+    return np.abs(VALUES) if network.loss.targets == "counts" else VALUES
+
+
+def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
+    """How far ``steps`` steps on a backend end from the same steps on NumPy in float64, relative to the largest parameter.
+
+    Both start from the same weights and take the same batches, rounded to ``dtype``.
+    """
+    network = ZOO[name](backend=backend, dtype=dtype, seed=3)
+    oracle = ZOO[name](backend=NUMPY, dtype="float64", seed=3)
+    oracle.set_parameters(dict(ZOO[name](backend=NUMPY, dtype=dtype, seed=3).parameters))
+    for one in (network, oracle):
+        one.fit(X.astype(dtype), targets_of(one), batch_size=16, order="random", steps_per_epoch=steps)
+    found = np.asarray(backend.to_numpy(network.state.theta), dtype=np.float64)
+    right = oracle.state.theta
+    return float(np.max(np.abs(found - right)) / np.max(np.abs(right)))
+
+
+def compiled_for(
+    network: Network, x: np.ndarray, y: np.ndarray, order: np.ndarray
+) -> tuple[Callable[..., Any], Callable[[int], Any]]:
+    """A network's compiled steps on these rows, in this order, (steps, batch).
+
+    Returns the compiled loop, and a function that runs so many steps from the network's state and returns the state after
+    them and their losses; it reads nothing.
+    """
+    backend = network.backend
+    rows = backend.asarray(order, dtype_name(backend.xp.arange(1).dtype))
+    first = backend.asarray(np.asarray(0, dtype=np.int32), "int32")
+    batches = Batches(backend.asarray(x, network.dtype), backend.asarray(y), None, rows, network._keys(), first)
+    state, kernels = network.state, network._kernels()
+    run = compiled_steps(network.model, backend, state, batches, kernels)
+    return run, lambda count: run(count, state, batches, kernels)

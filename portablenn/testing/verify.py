@@ -1,0 +1,165 @@
+"""The proof on a user's own machine: how far each backend is from NumPy in float64, whether seeds agree, how fast it is.
+
+Requires the conformance kit, of which it runs what tells most in least time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..nn.optimizers import Adam
+from ..runtime.backend import NUMPY, Backend, BackendError
+from ..runtime.registry import backends, get_backend, plugins
+from ..training.network import mlp
+from .checks import check_no_transfers, check_places, check_seeds
+from .networks import TOLERANCES, compiled_for, deviation
+from .operations import FLOATS, LeftOut, quiet, supports
+
+NETWORKS = ("relu", "gelu", "deep")
+"""Of the zoo: Adam and softmax cross-entropy; clipping; batch norm, dropout and a schedule."""
+
+SIZES = {"small": ([20, 64, 64, 2], 200, 64), "large": ([784, 512, 512, 10], 128, 8)}
+"""Layers and batch of the networks whose steps are timed, and how many steps a call does."""
+
+SECONDS = 0.7
+"""How long each is timed."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found of one backend on one device.
+
+    Attributes
+    ----------
+    backend, device
+        Its name, and the device's.
+    executes
+        How it runs a step: what its compiled loop says of itself, else the plug-in's name.
+    deviation_one, deviation_twenty
+        By dtype: the largest deviation from NumPy in float64 after one step and after twenty, relative to the largest
+        parameter. A dtype that the library does not have is missing; None is what could not be measured.
+    seeds
+        Whether weights, batches and masks agree with NumPy's to the bit.
+    small, large
+        Steps a second of 20-64-64-2 with 200 rows and of 784-512-512-10 with 128, in float32, with Adam.
+    kept
+        Whether every promise is.
+    reason
+        Which are not.
+    """
+
+    backend: str
+    device: str
+    executes: str
+    deviation_one: dict[str, float | None]
+    deviation_twenty: dict[str, float | None]
+    seeds: bool
+    small: float | None
+    large: float | None
+    kept: bool
+    reason: str
+
+
+def verify(names: Sequence[Any] | None = None) -> list[Verified]:
+    """Hold backends against NumPy in float64.
+
+    Parameters
+    ----------
+    names
+        As `get_backend` takes them; None for all that are usable here, each on all of its devices.
+
+    Returns
+    -------
+    list of Verified
+        One a backend and device.
+
+    Raises
+    ------
+    BackendError
+        If a name stands for nothing that can be used here.
+
+    Examples
+    --------
+    >>> (found,) = verify(["numpy"])
+    >>> found.kept, found.seeds, found.deviation_one["float64"] <= 1e-12
+    (True, True, True)
+    """
+    if names:
+        return [_verified(backend) for backend in list(map(get_backend, names))]
+    every = [(info.name, device) for info in backends() if info.usable for device in info.devices]
+    return [_device_verified(*one) for one in every]
+
+
+def _device_verified(name: str, device: str) -> Verified:
+    try:
+        return _verified(get_backend(f"{name}:{device}"))
+    except BackendError as error:  # it said itself that it has this device
+        return Verified(name, device, "", {}, {}, False, None, None, False, str(error))
+
+
+def _verified(backend: Backend) -> Verified:
+    broken: list[str] = []
+
+    def kept(check: Callable[[], Any]) -> bool:
+        try:
+            check()
+        except LeftOut:
+            return True
+        except AssertionError as error:
+            broken.append(str(error))
+        except Exception as error:  # whatever a plug-in does
+            broken.append(f"{backend}: {type(error).__name__}: {error}")
+        else:
+            return True
+        return False
+
+    def apart(dtype: str, steps: int) -> float | None:
+        found: list[float] = []
+        kept(lambda: found.extend(deviation(name, backend, dtype, steps) for name in NETWORKS))
+        largest = float(np.max(found)) if len(found) == len(NETWORKS) else math.nan
+        if found and not largest <= TOLERANCES[dtype, steps]:
+            broken.append(f"{backend}: after step {steps} in {dtype} parameters deviate by {largest:.1e}")
+        return None if math.isnan(largest) else largest
+
+    with quiet():
+        dtypes = [dtype for dtype in FLOATS if supports(backend, dtype)]
+        one, twenty = ({dtype: apart(dtype, steps) for dtype in dtypes} for steps in (1, 20))
+        seeds = kept(lambda: check_seeds(backend))
+        for check in (check_places, check_no_transfers):
+            kept(partial(check, backend))
+        speeds: dict[str, tuple[str, float]] = {}
+        for name, size in SIZES.items():
+            kept(partial(lambda name, size: speeds.update({name: steps_per_second(backend, *size)}), name, size))
+    how = next((how for how, _ in speeds.values() if how), _executes(backend))
+    small, large = (speeds[name][1] if name in speeds else None for name in SIZES)
+    reason = "; ".join(dict.fromkeys(broken))
+    return Verified(backend.name, backend.device_name, how, one, twenty, seeds, small, large, not broken, reason)
+
+
+def _executes(backend: Backend) -> str:
+    entry = plugins().get(backend.name)
+    return entry.value.partition(":")[0] if entry else "plan" if backend is NUMPY else "interpreter"
+
+
+def steps_per_second(backend: Backend, sizes: Sequence[int], batch: int, steps: int) -> tuple[str, float]:
+    """What a network's compiled loop says of itself, and how many of its steps it does a second, ``steps`` a call.
+
+    Waited for by reading the losses, which no library can hand out before they are there.
+    """
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(4 * batch, sizes[0])), rng.integers(0, sizes[-1], 4 * batch)
+    network = mlp(list(sizes), loss="softmax_cross_entropy", optimizer=Adam(1e-3), backend=backend)
+    loop, run = compiled_for(network, x, y, rng.integers(0, len(x), (steps, batch)))
+    backend.to_numpy(run(steps)[1])  # which compiles
+    start, done = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < SECONDS:
+        backend.to_numpy(run(steps)[1])
+        done += steps
+    return getattr(getattr(loop, "loop", None), "how", ""), done / passed

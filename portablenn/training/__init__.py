@@ -1,0 +1,1 @@
+"""Training: the network, the training loop and what it needs."""
