@@ -41,7 +41,7 @@ required=$("$python" -c 'import importlib.util as u; print(",".join(n for n in (
 workers=$("$python" -c 'import importlib.util as u; print("-n 8" if u.find_spec("xdist") else "")')
 # shellcheck disable=SC2086
 PORTABLENN_REQUIRE=$required timeout "${TEST_SECONDS:-240}" "$python" -m pytest -q --maxfail=40 -p no:cacheprovider $workers \
-    tests/test_conformance.py tests/test_cupy.py tests 2>&1 | tail -n 150 | tee "$out/tests.txt" || status=1
+    tests/testing/test_conformance.py tests/backends/test_cupy.py tests 2>&1 | tail -n 150 | tee "$out/tests.txt" || status=1
 echo "== benchmark"
 timeout 235 "$python" -m benchmarks.gpu --out "$out" --seconds "${BENCH_SECONDS:-120}" || status=1
 exit $status

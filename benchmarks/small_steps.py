@@ -109,7 +109,7 @@ def recording_ours(sizes: list[int], backend: str) -> Timed:
     """A training step recorded and made a function anew; no step is run."""
     import portablenn as pnn
     from portablenn.nn.model import Batches
-    from portablenn.training.step import recorded_step
+    from portablenn.training.step import trace_step
     from portablenn.transforms.transform import prepared
 
     X, order = np.zeros((256, sizes[0]), dtype=np.float32), np.zeros((2, 128), dtype=np.int64)
@@ -118,7 +118,7 @@ def recording_ours(sizes: list[int], backend: str) -> Timed:
 
     def run() -> None:
         batches = Batches(X, y, None, order, None, np.asarray(0, dtype=np.int32))
-        program = prepared(recorded_step(net.model, net.state, batches, None), net.backend)
+        program = prepared(trace_step(net.model, net.state, batches, None), net.backend)
         loop = net.backend.compile_loop(program, 4)
         assert loop.source  # which writes it
 

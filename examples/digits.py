@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import portablenn as pnn
-from portablenn.data import mnist as digits
+from portablenn.data import digits
 
 
 def reader(activation: str = "relu", seed: int = 0, backend: str = "auto") -> pnn.Network:

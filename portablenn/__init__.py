@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from . import callbacks
-from .files.safetensors_file import ModelFileError
+from .files.safetensors_file import FileFormatError
 from .nn import activations, initializers, losses, optimizers, schedules
 from .nn.layers import Activation, BatchNorm, Dense, Dropout
 from .nn.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
 from .program.autodiff import NotDifferentiableError
 from .program.ir import ArrayType, Program
 from .program.trace import trace
-from .program.tracer import NotTraceableError, RecordedValueError
+from .program.tracer import NotTraceableError, TracerValueError
 from .runtime.arrays import array_namespace, stop_gradient
 from .runtime.backend import Backend, BackendError, OutOfMemoryError
 from .runtime.registry import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
@@ -61,18 +61,18 @@ __all__ = [
     "BatchNorm",
     "Dense",
     "Dropout",
+    "FileFormatError",
     "History",
     "LearningRates",
-    "ModelFileError",
     "Network",
     "NotDifferentiableError",
     "NotTraceableError",
     "OutOfMemoryError",
     "Program",
     "RMSprop",
-    "RecordedValueError",
     "TableError",
     "TableModel",
+    "TracerValueError",
     "__version__",
     "activations",
     "array_namespace",

@@ -38,7 +38,7 @@ class Library:
         return to_numpy(array)
 
 
-collect_ignore = ["sklearn_replaced.py", *([] if importlib.util.find_spec("portablenn_cupy") else ["host_cuda.py"])]
+collect_ignore = ["helpers"]
 GPU = ("cupy", "torch:cuda", "jax:cuda") if os.environ.get("PORTABLENN_GPU") else ()
 LIBRARIES = ("numpy", "array_api_strict", "array_api_strict:device1", "torch", "jax", *GPU)
 

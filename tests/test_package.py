@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.data import mnist as digits
-from portablenn.data import read_idx
+from portablenn.data import digits, read_idx
 
 
 def _python(code: str, **environment: str) -> str:
@@ -79,10 +78,10 @@ def test_every_public_name_is_there_and_has_a_docstring() -> None:
 
 
 OPTIONAL = {
-    "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "progress": {"rich"}, "digits": {"sklearn"},
-    "tensors": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
+    "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "progress": {"rich"}, "mnist": {"sklearn"},
+    "safetensors_file": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
     "pictures": {"IPython", "matplotlib"}, "report": {"matplotlib"}, "onnx": {"onnx"}, "weights": {"safetensors"},
-    "reading": {"pyarrow"}, "columns": {"pyarrow"}, "preparation": {"pyarrow"}, "model": {"pyarrow"}, "measuring": {"sklearn"},
+    "readers": {"pyarrow"}, "columns": {"pyarrow"}, "preprocessing": {"pyarrow"}, "model": {"pyarrow"}, "metrics": {"sklearn"},
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import pytest
 import portablenn as pnn
 
 matplotlib = pytest.importorskip("matplotlib")
-from portablenn import plots
+from portablenn import plots  # noqa: E402
 
 X = np.random.default_rng(0).uniform(-1, 1, size=(80, 2)).astype("f4")
 Y = (X[:, 0] * X[:, 1] > 0).astype(int)

@@ -79,7 +79,7 @@ class Callback:
         """After epoch ``epoch``, from 1, with its entry of the history."""
         return None
 
-    def on_pause(self, network: Any, training: Any) -> None:
+    def on_snapshot_ready(self, network: Any, training: Any) -> None:
         """After all callbacks were told of some steps: here ``training.snapshot()`` is all that the rest depends on."""
 
     def on_train_end(self, network: Any) -> None:

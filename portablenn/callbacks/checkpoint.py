@@ -73,7 +73,7 @@ class Checkpoint(Callback):
                 f"resume={str(self.folder)!r}, or choose another folder"
             )
 
-    def on_pause(self, network: Any, training: Any) -> None:
+    def on_snapshot_ready(self, network: Any, training: Any) -> None:
         """Write, if it is time."""
         if training.ended and training.state_replaced:
             return  # such as by StopOnNaN: there is no step that this state stands at

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..files import atomic
-from ..files.safetensors_file import ModelFileError, refused
+from ..files.safetensors_file import FileFormatError, refused
 from ..nn.layers import Activation, BatchNorm, Dense, Dropout
 from ..runtime.arrays import to_numpy
 from ..training.network import Network
@@ -179,7 +179,7 @@ def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> 
     ------
     FileNotFoundError
         If there is no such file.
-    ModelFileError
+    FileFormatError
         If it is no such graph: another operator, a branch, sizes that do not fit together, data outside the file.
 
     Examples
@@ -196,18 +196,18 @@ def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> 
     onnx = _need_onnx()
     with refused(path, "ONNX file that can be read"):
         if os.path.getsize(path) > MOST_BYTES:
-            raise ModelFileError(f"it is larger than {MOST_BYTES} bytes")
+            raise FileFormatError(f"it is larger than {MOST_BYTES} bytes")
         content = Path(path).read_bytes()
         try:
             model = onnx.load_model_from_string(content)
         except Exception as error:  # of protobuf, which has several
-            raise ModelFileError(f"it is no ONNX model: {str(error)[:200]}") from None
+            raise FileFormatError(f"it is no ONNX model: {str(error)[:200]}") from None
         try:
             made, values, width = _Chain(onnx, model).read()
         except (IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-            if isinstance(error, ModelFileError):
+            if isinstance(error, FileFormatError):
                 raise
-            raise ModelFileError(f"it is no graph as they are made: {error!r}") from None
+            raise FileFormatError(f"it is no graph as they are made: {error!r}") from None
     facts: dict[str, Any] = {"dtype": "float32"} | network
     net = Network(made, width, loss, **facts)
     names = [name for name, _ in net.model.layers]
@@ -221,20 +221,20 @@ class _Chain:
     def __init__(self, onnx: Any, model: Any) -> None:
         self.onnx, graph = onnx, model.graph
         if len(graph.node) > MOST_NODES or len(graph.initializer) > MOST_NODES:
-            raise ModelFileError(f"it has more than {MOST_NODES} nodes")
+            raise FileFormatError(f"it has more than {MOST_NODES} nodes")
         if model.functions or graph.sparse_initializer or model.training_info:
-            raise ModelFileError(
+            raise FileFormatError(
                 "it has functions, sparse arrays or instructions for training, which are not known here"
             )
         foreign = {o.domain for o in model.opset_import} | {node.domain for node in graph.node}
         if foreign - set(DOMAINS):
-            raise ModelFileError(f"it has operators of {sorted(foreign - set(DOMAINS))}, which are not known here")
+            raise FileFormatError(f"it has operators of {sorted(foreign - set(DOMAINS))}, which are not known here")
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
             if node.op_type == "Constant":
                 value = next((a.t for a in node.attribute if a.name == "value"), None)
                 if value is None or len(node.output) != 1:
-                    raise ModelFileError("it has a constant that is no array")
+                    raise FileFormatError("it has a constant that is no array")
                 self.tensors[node.output[0]] = value
         self.nodes = [node for node in graph.node if node.op_type != "Constant"]
         self.takers: dict[str, list[Any]] = {}
@@ -243,7 +243,7 @@ class _Chain:
                 self.takers.setdefault(name, []).append(node)
         given = [i for i in graph.input if i.name not in self.tensors]
         if len(given) != 1 or not graph.output:
-            raise ModelFileError(
+            raise FileFormatError(
                 f"it has {len(given)} inputs and {len(graph.output)} outputs: expected one, and at least one"
             )
         self.input, self.output = given[0], graph.output[0].name
@@ -258,7 +258,7 @@ class _Chain:
             x, layer, own = self._next(x)
             parts += [] if layer is None else [(layer, own)]
         if x != self.output:
-            raise ModelFileError("it goes in a circle")
+            raise FileFormatError("it goes in a circle")
         parts = _joined(parts)
         width = self._width(next((own for _, own in parts if own), {}))
         _check_widths(parts, width)
@@ -269,11 +269,11 @@ class _Chain:
         dims = self.input.type.tensor_type.shape.dim
         told = dims[1].dim_value if len(dims) == 2 else 0
         if len(dims) not in (0, 2):
-            raise ModelFileError(f"its input has {len(dims)} dimensions: expected (rows, columns)")
+            raise FileFormatError(f"its input has {len(dims)} dimensions: expected (rows, columns)")
         by_array = own["kernel"].shape[0] if "kernel" in own else len(own["scale"]) if "scale" in own else 0
         width = told or by_array
         if not 1 <= width <= MOST_WIDTH or (told and by_array and told != by_array):
-            raise ModelFileError(f"its input has {told} columns and its first array is for {by_array}")
+            raise FileFormatError(f"its input has {told} columns and its first array is for {by_array}")
         return int(width)
 
     def _next(self, x: str) -> tuple[str, Any, dict[str, np.ndarray]]:
@@ -293,7 +293,7 @@ class _Chain:
             if set(product.input) == {x, gate.output[0]} and len(self.takers.get(gate.output[0], ())) == 1:
                 return product.output[0], Activation("silu"), {}
         kinds = ", ".join(sorted({node.op_type for node in takers})) or "nothing"
-        raise ModelFileError(f"{x!r} goes to {kinds}: expected a chain of known operators")
+        raise FileFormatError(f"{x!r} goes to {kinds}: expected a chain of known operators")
 
     def _attributes(self, node: Any, allowed: dict[str, Any], passed_over: tuple[str, ...] = ()) -> None:
         """Refuse attributes that say what has no counterpart."""
@@ -304,33 +304,33 @@ class _Chain:
                 math.isclose(value, allowed[name], rel_tol=1e-6) if isinstance(value, float) else value == allowed[name]
             )
             if not same and name not in passed_over:
-                raise ModelFileError(f"{node.op_type} has {name}={value!r}: expected {allowed.get(name, 'nothing')!r}")
+                raise FileFormatError(f"{node.op_type} has {name}={value!r}: expected {allowed.get(name, 'nothing')!r}")
 
     def _array(self, name: str, dims: int) -> np.ndarray:
         """An array of the graph, after its size was checked."""
         tensor = self.tensors.get(name)
         if tensor is None:
-            raise ModelFileError(f"{name!r} is no array of the file")
+            raise FileFormatError(f"{name!r} is no array of the file")
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise ModelFileError(f"{name!r} lies outside the file, which is refused")
+            raise FileFormatError(f"{name!r} lies outside the file, which is refused")
         kinds = (self.onnx.TensorProto.FLOAT, self.onnx.TensorProto.DOUBLE, self.onnx.TensorProto.FLOAT16)
         if tensor.data_type not in kinds or len(tensor.dims) != dims:
-            raise ModelFileError(f"{name!r} is no array of numbers in {dims} dimensions")
+            raise FileFormatError(f"{name!r} is no array of numbers in {dims} dimensions")
         if any(not 1 <= n <= MOST_WIDTH for n in tensor.dims) or math.prod(tensor.dims) * 2 > tensor.ByteSize():
-            raise ModelFileError(f"{name!r} claims the shape {list(tensor.dims)}, for which it is too small")
+            raise FileFormatError(f"{name!r} claims the shape {list(tensor.dims)}, for which it is too small")
         try:
             array = np.asarray(self.onnx.numpy_helper.to_array(tensor), dtype=np.float64)
         except Exception as error:  # a damaged array fails in many ways
-            raise ModelFileError(f"{name!r} is damaged: {str(error)[:100]}") from None
+            raise FileFormatError(f"{name!r} is damaged: {str(error)[:100]}") from None
         if array.shape != tuple(tensor.dims) or not np.isfinite(array).all():
-            raise ModelFileError(f"{name!r} is damaged, or holds NaN or infinity")
+            raise FileFormatError(f"{name!r} is damaged, or holds NaN or infinity")
         return array
 
     def _gemm(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
         turned = any(a.name == "transB" and a.i for a in node.attribute)
         self._attributes(node, {"alpha": 1.0, "beta": 1.0, "transA": 0}, ("transB",))
         if len(node.input) not in (2, 3) or node.input[0] != x:
-            raise ModelFileError("a Gemm multiplies something else than what comes before it")
+            raise FileFormatError("a Gemm multiplies something else than what comes before it")
         kernel = self._array(node.input[1], 2)
         own = {"kernel": kernel.T if turned else kernel}
         if len(node.input) == 3 and node.input[2]:
@@ -340,7 +340,7 @@ class _Chain:
     def _matmul(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
         self._attributes(node, {})
         if len(node.input) != 2 or node.input[0] != x:
-            raise ModelFileError("a MatMul multiplies from the other side")
+            raise FileFormatError("a MatMul multiplies from the other side")
         kernel = self._array(node.input[1], 2)
         return Dense(kernel.shape[1], use_bias=False, kernel_init="zeros"), {"kernel": kernel}
 
@@ -349,19 +349,19 @@ class _Chain:
         self._attributes(node, {})
         others = [name for name in node.input if name != x]
         if len(others) != 1:
-            raise ModelFileError("an Add has no bias")
+            raise FileFormatError("an Add has no bias")
         return _BIAS, {"bias": self._array(others[0], 1)}
 
     def _batchnormalization(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
         if len(node.input) != 5 or node.input[0] != x or len(node.output) != 1:
-            raise ModelFileError("a BatchNormalization is not as it is for prediction")
+            raise FileFormatError("a BatchNormalization is not as it is for prediction")
         self._attributes(node, {"training_mode": 0, "spatial": 1}, ("epsilon", "momentum"))
         facts = {a.name: float(a.f) for a in node.attribute if a.name in ("epsilon", "momentum")}
         pieces = ("scale", "shift", "mean", "variance")
         own = {piece: self._array(name, 1) for piece, name in zip(pieces, node.input[1:])}
         epsilon, momentum = facts.get("epsilon", 1e-5), facts.get("momentum", 0.9)
         if not (0 <= momentum < 1 and epsilon >= 0 and bool(np.all(own["variance"] + epsilon > 0))):
-            raise ModelFileError(f"a BatchNormalization has momentum {momentum} and epsilon {epsilon}")
+            raise FileFormatError(f"a BatchNormalization has momentum {momentum} and epsilon {epsilon}")
         return BatchNorm(momentum, epsilon), own
 
     def _activation(self, node: Any, x: str, name: str) -> tuple[Any, dict[str, np.ndarray]]:
@@ -376,7 +376,7 @@ class _Chain:
 
     def _dropout(self, node: Any, x: str) -> tuple[None, dict[str, np.ndarray]]:
         if len(node.input) > 2 and node.input[2]:
-            raise ModelFileError("a Dropout is not as it is for prediction")
+            raise FileFormatError("a Dropout is not as it is for prediction")
         return None, {}
 
     def _step(self, node: Any, x: str) -> tuple[str, Any, dict[str, np.ndarray]]:
@@ -384,9 +384,9 @@ class _Chain:
         zero = self.tensors.get(node.input[1]) if len(node.input) == 2 and node.input[0] == x else None
         casts = self.takers.get(node.output[0], [])
         if zero is None or list(zero.dims) != [] or len(casts) != 1 or casts[0].op_type != "Cast":
-            raise ModelFileError("a GreaterOrEqual is no threshold of 0")
+            raise FileFormatError("a GreaterOrEqual is no threshold of 0")
         if zero.external_data or float(np.asarray(self.onnx.numpy_helper.to_array(zero))) != 0.0:
-            raise ModelFileError("a GreaterOrEqual is no threshold of 0")
+            raise FileFormatError("a GreaterOrEqual is no threshold of 0")
         return casts[0].output[0], Activation("step"), {}
 
 
@@ -402,7 +402,7 @@ def _joined(parts: list[tuple[Any, dict[str, np.ndarray]]]) -> list[tuple[Any, d
         plain = isinstance(before, Dense) and before.activation is None
         if layer is _BIAS:
             if not (plain and isinstance(before, Dense) and not before.use_bias):
-                raise ModelFileError("an Add stands elsewhere than after a MatMul")
+                raise FileFormatError("an Add stands elsewhere than after a MatMul")
             made[-1] = replace(before, use_bias=True), theirs | own
         elif isinstance(layer, Activation) and plain and isinstance(before, Dense):
             made[-1] = replace(before, activation=layer.activation), theirs
@@ -414,12 +414,12 @@ def _joined(parts: list[tuple[Any, dict[str, np.ndarray]]]) -> list[tuple[Any, d
 def _check_widths(parts: list[tuple[Any, dict[str, np.ndarray]]], width: int) -> None:
     """Refuse arrays that do not fit together."""
     if not any(isinstance(layer, Dense) for layer, _ in parts):
-        raise ModelFileError("it has no Gemm and no MatMul")
+        raise FileFormatError("it has no Gemm and no MatMul")
     for layer, own in parts:
         if isinstance(layer, Dense):
             if own["kernel"].shape[0] != width:
-                raise ModelFileError(f"a kernel of shape {own['kernel'].shape} stands where there are {width} columns")
+                raise FileFormatError(f"a kernel of shape {own['kernel'].shape} stands where there are {width} columns")
             width = layer.units
         lengths = {len(array) for name, array in own.items() if name != "kernel"}
         if lengths - {width}:
-            raise ModelFileError(f"an array of length {sorted(lengths)[0]} stands where there are {width} columns")
+            raise FileFormatError(f"an array of length {sorted(lengths)[0]} stands where there are {width} columns")

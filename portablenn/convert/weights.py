@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..files import atomic, safetensors_file
-from ..files.safetensors_file import ModelFileError
+from ..files.safetensors_file import FileFormatError
 from ..nn.layers import BatchNorm, Dense
 from ..runtime.arrays import to_numpy
 
@@ -143,7 +143,7 @@ def load_weights(network: Any, path: str | Path) -> None:
     ------
     FileNotFoundError
         If there is no such file.
-    ModelFileError
+    FileFormatError
         If it is no such file, or its arrays are not those of the network; then nothing is changed.
 
     Examples
@@ -171,11 +171,11 @@ def _opened(path: str | Path) -> tuple[Layout, dict[str, tuple[str, tuple[int, .
         with safe_open(os.fspath(path), framework="numpy") as file:
             names = list(file.keys())
             if len(names) > safetensors_file.MOST_ARRAYS:
-                raise ModelFileError(f"it holds {len(names)} arrays: refused above {safetensors_file.MOST_ARRAYS}")
+                raise FileFormatError(f"it holds {len(names)} arrays: refused above {safetensors_file.MOST_ARRAYS}")
             pieces = {name: file.get_slice(name) for name in names}
             found = {n: (str(p.get_dtype()), tuple(p.get_shape())) for n, p in pieces.items()}
     except SafetensorError as error:
-        raise ModelFileError(str(error)) from None
+        raise FileFormatError(str(error)) from None
     keras = any(re.search(r"(^|/)(kernel|gamma)$", name) for name in found)
     return LAYOUTS["keras" if keras else "torch"], found
 
@@ -196,7 +196,7 @@ def _matched(
     wanted: dict[str, tuple[str, bool]] = {}
     norms = [pieces for _, _, pieces in expected if "mean" in pieces]
     if len(by_kind[True]) != len(norms) or len(by_kind[False]) != len(expected) - len(norms):
-        raise ModelFileError(
+        raise FileFormatError(
             f"it has {len(by_kind[False])} dense layers and {len(by_kind[True])} batch norms, the network "
             f"{len(expected) - len(norms)} and {len(norms)}"
         )
@@ -205,7 +205,7 @@ def _matched(
         group = next(taken["mean" in pieces])
         theirs = {layout.names[piece]: piece for piece in pieces}
         if set(group) != set(theirs):
-            raise ModelFileError(f"its layer for {own} has {sorted(group)}, expected {sorted(theirs)}")
+            raise FileFormatError(f"its layer for {own} has {sorted(group)}, expected {sorted(theirs)}")
         for last, name in group.items():
             wanted[name] = f"{own}.{theirs[last]}", layout.turned and theirs[last] == "kernel"
     shapes = network.model.parameters.shapes | network.model.statistics.shapes
@@ -213,7 +213,7 @@ def _matched(
         kind, shape = found[name]
         expected_shape = shapes[place][::-1] if turned else shapes[place]
         if kind not in CODES or shape != expected_shape:
-            raise ModelFileError(f"{name} is {kind}{list(shape)}, expected numbers of shape {list(expected_shape)}")
+            raise FileFormatError(f"{name} is {kind}{list(shape)}, expected numbers of shape {list(expected_shape)}")
     from safetensors import safe_open
 
     with safe_open(os.fspath(path), framework="numpy") as file:
@@ -221,7 +221,7 @@ def _matched(
     arrays = {place: array.T if turned else array for place, (array, turned) in read.items()}
     bad = next((place for place, array in arrays.items() if not np.isfinite(array).all()), None)
     if bad is not None:
-        raise ModelFileError(f"its array for {bad} holds NaN or infinity")
+        raise FileFormatError(f"its array for {bad} holds NaN or infinity")
     return arrays
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from .. import random
-from ..files.safetensors_file import ModelFileError
+from ..files.safetensors_file import FileFormatError
 from .sources import Block
 
 BLOCK = 1 << 20
@@ -79,7 +79,7 @@ def read_npy(path: str | Path) -> np.ndarray:
 
     Raises
     ------
-    ModelFileError
+    FileFormatError
         If it is no such file, whole; or holds Python objects, which would be code.
 
     Examples
@@ -99,7 +99,7 @@ def read_npz(path: str | Path) -> Mapping[str, np.ndarray]:
 
     Raises
     ------
-    ModelFileError
+    FileFormatError
         If it is no such file, or an array of it is not as `read_npy` wants it.
 
     Examples
@@ -120,7 +120,7 @@ class _Archive(Mapping[str, np.ndarray]):
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
-            raise ModelFileError(f"{path} is no .npz file: {error}") from None
+            raise FileFormatError(f"{path} is no .npz file: {error}") from None
         self._members = {m.filename.removesuffix(".npy"): m for m in members if m.filename.endswith(".npy")}
 
     def __iter__(self) -> Iterator[str]:
@@ -137,7 +137,7 @@ class _Archive(Mapping[str, np.ndarray]):
             with zipfile.ZipFile(self.path) as archive, archive.open(member) as file:
                 return _read(self.path, file, member.file_size, name)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error) as error:
-            raise ModelFileError(f"{self.path}: the array {name} cannot be read: {error}") from None
+            raise FileFormatError(f"{self.path}: the array {name} cannot be read: {error}") from None
 
     def _stored(self, member: zipfile.ZipInfo) -> np.ndarray:
         """Mapped: what is not compressed lies in the archive as it would in a file of its own."""
@@ -160,11 +160,11 @@ def _header(path: Any, file: Any, name: str) -> tuple[tuple[int, ...], bool, np.
             raise ValueError(f"its version is {version}")
         shape, fortran, dtype = read(file, max_header_size=10_000)
     except Exception as error:  # NumPy parses a text there, which fails in many ways
-        raise ModelFileError(f"{path}: {name} is no array of NumPy: {error}") from None
+        raise FileFormatError(f"{path}: {name} is no array of NumPy: {error}") from None
     if dtype.hasobject or dtype.fields is not None or dtype.subdtype is not None:
-        raise ModelFileError(f"{path}: {name} holds {dtype}: expected numbers, text or dates, no Python objects")
+        raise FileFormatError(f"{path}: {name} holds {dtype}: expected numbers, text or dates, no Python objects")
     if any(n < 0 for n in shape) or dtype.itemsize * math.prod(shape) > MOST_BYTES:
-        raise ModelFileError(f"{path}: {name} claims to have shape {shape}: refused above {MOST_BYTES} bytes")
+        raise FileFormatError(f"{path}: {name} claims to have shape {shape}: refused above {MOST_BYTES} bytes")
     return shape, fortran, dtype
 
 
@@ -172,7 +172,7 @@ def _mapped(path: Any, file: Any, end: int, name: str) -> np.ndarray:
     shape, fortran, dtype = _header(path, file, name)
     start, size = file.tell(), dtype.itemsize * math.prod(shape)
     if end - start != size:
-        raise ModelFileError(f"{path}: {name} has {end - start} bytes of numbers, its header says {size}")
+        raise FileFormatError(f"{path}: {name} has {end - start} bytes of numbers, its header says {size}")
     order = "F" if fortran else "C"
     if size == 0:
         return np.empty(shape, dtype=dtype, order=order)  # type: ignore[call-overload]
@@ -183,12 +183,12 @@ def _read(path: Any, file: Any, size: int, name: str) -> np.ndarray:
     shape, fortran, dtype = _header(path, file, name)
     wanted = dtype.itemsize * math.prod(shape)
     if wanted > min(size, MOST_COMPRESSED):
-        raise ModelFileError(
+        raise FileFormatError(
             f"{path}: {name} claims {wanted} bytes: refused above the {size} of the archive's directory, and {MOST_COMPRESSED}"
         )
     content = file.read(wanted + 1)  # grows with what is there, not with what is claimed
     if len(content) != wanted:
-        raise ModelFileError(f"{path}: {name} has {len(content)} bytes of numbers, its header says {wanted}")
+        raise FileFormatError(f"{path}: {name} has {len(content)} bytes of numbers, its header says {wanted}")
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 

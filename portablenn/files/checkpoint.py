@@ -16,7 +16,7 @@ import numpy as np
 
 from ..runtime.arrays import is_array
 from . import atomic, safetensors_file
-from .safetensors_file import ModelFileError
+from .safetensors_file import FileFormatError
 
 if TYPE_CHECKING:
     from pathlib import Path  # costs an import more than the file is worth
@@ -81,7 +81,7 @@ def newest(folder: str | Path) -> Snapshot | None:
 
     Raises
     ------
-    ModelFileError
+    FileFormatError
         If all are damaged.
     """
     import os
@@ -94,11 +94,11 @@ def newest(folder: str | Path) -> Snapshot | None:
     for path in paths:
         try:
             return read(path)
-        except ModelFileError as error:
+        except FileFormatError as error:
             problem = error
             warnings.warn(f"{error}; the one before it is taken", RuntimeWarning, stacklevel=2)
     if paths:
-        raise ModelFileError(f"none of the {len(paths)} checkpoints in {folder} can be read: {problem}") from None
+        raise FileFormatError(f"none of the {len(paths)} checkpoints in {folder} can be read: {problem}") from None
     return None
 
 
@@ -109,7 +109,7 @@ def read(path: str | Path) -> Snapshot:
     ------
     FileNotFoundError
         If there is no such file.
-    ModelFileError
+    FileFormatError
         If it is not such a file, whole and of a known version.
     """
 
@@ -117,9 +117,9 @@ def read(path: str | Path) -> Snapshot:
         safetensors_file.known_version(description, VERSION)
         for name, kinds in _FACTS.items():
             if not isinstance(description.get(name), kinds):
-                raise ModelFileError(f"its {name} is {str(description.get(name))[:50]}")
+                raise FileFormatError(f"its {name} is {str(description.get(name))[:50]}")
         if not all(isinstance(one, list) and list(map(type, one)) == [str, dict] for one in description["callbacks"]):
-            raise ModelFileError("its callbacks are not as they are written")
+            raise FileFormatError("its callbacks are not as they are written")
         return {name: fact for name, fact in description.items() if name != "version"}
 
     with safetensors_file.refused(path, "checkpoint"):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..nn import layers, losses, optimizers, schedules
 from . import safetensors_file
-from .safetensors_file import ModelFileError, Types
+from .safetensors_file import FileFormatError, Types
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +83,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[
     ------
     FileNotFoundError
         If there is no such file.
-    ModelFileError
+    FileFormatError
         If it is not such a file, whole and of a known version.
     """
 
@@ -124,28 +124,28 @@ def _described(thing: Any, role: str) -> dict[str, Any]:
 def _made(facts: Any, role: str, depth: int = 0) -> Any:
     """The object that `_described` told of."""
     if depth > MOST_NESTED:
-        raise ModelFileError(f"its {role} is nested more than {MOST_NESTED} times")
+        raise FileFormatError(f"its {role} is nested more than {MOST_NESTED} times")
     name = facts.get("kind") if isinstance(facts, dict) else None
     kind = _ALLOWED[role].get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ModelFileError(f"unknown {role} {name!r}")
+        raise FileFormatError(f"unknown {role} {name!r}")
     known = {field.name for field in dataclasses.fields(kind) if not field.name.endswith("_init")}
     given = {name: value for name, value in facts.items() if name != "kind"}
     if set(given) != known:
-        raise ModelFileError(f"the {role} {facts['kind']} has facts {sorted(given)}, expected {sorted(known)}")
+        raise FileFormatError(f"the {role} {facts['kind']} has facts {sorted(given)}, expected {sorted(known)}")
     for name, value in given.items():
         if isinstance(value, dict):
             given[name] = _made(value, "schedule", depth + 1)
         elif not isinstance(value, (str, int, float, type(None))):
-            raise ModelFileError(f"{name} of the {role} {facts['kind']} is a {type(value).__name__}")
+            raise FileFormatError(f"{name} of the {role} {facts['kind']} is a {type(value).__name__}")
         elif isinstance(value, (int, float)) and not abs(value) < LARGEST:
-            raise ModelFileError(f"{name} of the {role} {facts['kind']} is not a number below {LARGEST:g}")
+            raise FileFormatError(f"{name} of the {role} {facts['kind']} is not a number below {LARGEST:g}")
     if role == "layer" and facts["kind"] == "Dense":
         given["kernel_init"] = "zeros"
     try:
         return kind(**given)
     except (TypeError, ValueError) as error:
-        raise ModelFileError(str(error)) from None
+        raise FileFormatError(str(error)) from None
 
 
 def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
@@ -156,17 +156,17 @@ def _checked(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tup
     }  # fmt: skip
     safetensors_file.known_version(description, VERSION)
     if set(description) != set(kinds):
-        raise ModelFileError(f"it describes {sorted(description)}, expected {sorted(kinds)}")
+        raise FileFormatError(f"it describes {sorted(description)}, expected {sorted(kinds)}")
     for name, kind in kinds.items():
         value = description[name]
         if type(value) not in (kind if isinstance(kind, tuple) else (kind,)) or (
             kind is int and not 0 <= value < 2**64
         ):
-            raise ModelFileError(f"its {name} is {value!r}")
+            raise FileFormatError(f"its {name} is {value!r}")
     if not 1 <= description["inputs"] <= MOST_WIDTH or not 1 <= len(description["layers"]) <= MOST_LAYERS:
-        raise ModelFileError("it has no inputs, no layers or too many")
+        raise FileFormatError("it has no inputs, no layers or too many")
     if description["dtype"] not in ("float32", "float64") or description["labels"] not in ([0, 1], [-1, 1]):
-        raise ModelFileError(f"its dtype is {description['dtype']!r} and its labels are {description['labels']!r}")
+        raise FileFormatError(f"its dtype is {description['dtype']!r} and its labels are {description['labels']!r}")
     made = [_made(facts, "layer") for facts in description["layers"]]
     optimizer = _made(description["optimizer"], "optimizer")
     shapes = _shapes(made, description["inputs"])
@@ -192,8 +192,8 @@ def _compare(found: Types, expected: dict[str, tuple[int, ...]], dtype: str) -> 
     """Refuse a file whose arrays are not those that its description needs, before any is read."""
     if set(found) != set(expected):
         missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-        raise ModelFileError(f"arrays are missing ({missing[:5]}) or too many ({extra[:5]})")
+        raise FileFormatError(f"arrays are missing ({missing[:5]}) or too many ({extra[:5]})")
     code = {"float32": "F32", "float64": "F64"}[dtype]
     for name, (kind, shape) in found.items():
         if (kind, shape) != (code, expected[name]):
-            raise ModelFileError(f"{name} is {kind}{list(shape)}, expected {code}{list(expected[name])}")
+            raise FileFormatError(f"{name} is {kind}{list(shape)}, expected {code}{list(expected[name])}")

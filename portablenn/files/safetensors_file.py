@@ -24,7 +24,7 @@ Types = dict[str, tuple[str, tuple[int, ...]]]
 """Of each array by name: the code of its dtype, such as "F32", and its shape."""
 
 
-class ModelFileError(ValueError):
+class FileFormatError(ValueError):
     """A file is no model or checkpoint of ours, is damaged, or is of a version that is not known."""
 
 
@@ -63,15 +63,15 @@ def checksum(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 def refused(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Every reason why a file cannot be read, as one kind of error that names the file."""
     if os.path.isdir(path):
-        raise ModelFileError(f"{os.fspath(path)} is a folder: expected a {what}")
+        raise FileFormatError(f"{os.fspath(path)} is a folder: expected a {what}")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no {what} {os.fspath(path)}")
     try:
         yield
     except RecursionError:
-        raise ModelFileError(f"{os.fspath(path)} is no {what} of portablenn: it is nested too deeply") from None
-    except ModelFileError as error:
-        raise ModelFileError(f"{os.fspath(path)} is no {what} of portablenn: {error}") from None
+        raise FileFormatError(f"{os.fspath(path)} is no {what} of portablenn: it is nested too deeply") from None
+    except FileFormatError as error:
+        raise FileFormatError(f"{os.fspath(path)} is no {what} of portablenn: {error}") from None
 
 
 def read(
@@ -84,11 +84,11 @@ def read(
     path
         The file.
     check
-        Is given the description and the arrays' types before any array is read, and raises `ModelFileError`.
+        Is given the description and the arrays' types before any array is read, and raises `FileFormatError`.
 
     Raises
     ------
-    ModelFileError
+    FileFormatError
         If it is no such file, whole.
     """
     need_safetensors()
@@ -100,14 +100,14 @@ def read(
             given = description.pop("checksum", None)
             names = list(file.keys())
             if len(names) > MOST_ARRAYS:
-                raise ModelFileError(f"it holds {len(names)} arrays: refused above {MOST_ARRAYS}")
+                raise FileFormatError(f"it holds {len(names)} arrays: refused above {MOST_ARRAYS}")
             pieces = {name: file.get_slice(name) for name in names}
             checked = check(description, {n: (p.get_dtype(), tuple(p.get_shape())) for n, p in pieces.items()})
             arrays = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise ModelFileError(str(error)) from None
+        raise FileFormatError(str(error)) from None
     if given != checksum(description, arrays):
-        raise ModelFileError("its checksum is not that of its content: it is damaged")
+        raise FileFormatError("its checksum is not that of its content: it is damaged")
     return checked, arrays
 
 
@@ -116,15 +116,15 @@ def _description(metadata: dict[str, str] | None) -> dict[str, Any]:
 
     text = (metadata or {}).get(KEY)
     if text is None:
-        raise ModelFileError(f'its metadata have no "{KEY}"')
+        raise FileFormatError(f'its metadata have no "{KEY}"')
     if len(text) > MOST_BYTES_DESCRIBED:
-        raise ModelFileError(f"its description is longer than {MOST_BYTES_DESCRIBED} characters")
+        raise FileFormatError(f"its description is longer than {MOST_BYTES_DESCRIBED} characters")
     try:
         description = json.loads(text)
     except (ValueError, RecursionError):
-        raise ModelFileError("its description is no JSON") from None
+        raise FileFormatError("its description is no JSON") from None
     if not isinstance(description, dict):
-        raise ModelFileError("its description is no JSON object")
+        raise FileFormatError("its description is no JSON object")
     return description
 
 
@@ -137,4 +137,4 @@ def known_version(description: Mapping[str, Any], known: int) -> None:
             if isinstance(version, int) and version < known
             else "a newer one may read it"
         )
-        raise ModelFileError(f"its version is {version!r} and {known} is known here: {other}")
+        raise FileFormatError(f"its version is {version!r} and {known} is known here: {other}")

@@ -18,7 +18,7 @@ from typing import Any
 from .interpret import execute
 from .ir import Operation, Program, Variable
 from .trace import Trace, recording
-from .tracer import Recorded
+from .tracer import Tracer
 
 Rule = Callable[..., Sequence[Any]]
 RULES: dict[str, Rule] = {}
@@ -52,7 +52,7 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
             "convert it with xp.astype."
         )
     with recording() as trace:
-        values: dict[Variable, Recorded] = {v: trace.input(v.type) for v in program.inputs}
+        values: dict[Variable, Tracer] = {v: trace.input(v.type) for v in program.inputs}
         inputs = [values[v].variable for v in program.inputs]
         values |= {v: trace.lift(constant) for v, constant in program.constants.items()}
         for operation in program.operations:
@@ -64,11 +64,9 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
         return trace.program(inputs, [o.variable for o in outputs], f"gradient_of_{program.name}")
 
 
-def _backward(
-    trace: Trace, program: Program, values: dict[Variable, Recorded], by: Sequence[Variable]
-) -> list[Recorded]:
+def _backward(trace: Trace, program: Program, values: dict[Variable, Tracer], by: Sequence[Variable]) -> list[Tracer]:
     xp = trace.namespace
-    cotangents: dict[Variable, Recorded] = {program.outputs[0]: xp.ones_like(values[program.outputs[0]])}
+    cotangents: dict[Variable, Tracer] = {program.outputs[0]: xp.ones_like(values[program.outputs[0]])}
     varying = _depend_on(program, by)
     for operation in reversed(program.operations):
         g = cotangents.pop(operation.result, None)
@@ -92,7 +90,7 @@ def _depend_on(program: Program, by: Sequence[Variable]) -> set[Variable]:
     return varying
 
 
-def _pullback(xp: Any, operation: Operation, values: dict[Variable, Recorded], g: Recorded) -> Sequence[Any]:
+def _pullback(xp: Any, operation: Operation, values: dict[Variable, Tracer], g: Tracer) -> Sequence[Any]:
     if operation.name in CONSTANT_ALMOST_EVERYWHERE:
         return ()
     if operation.name not in RULES:
@@ -148,7 +146,7 @@ rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    number_a, number_b = (not isinstance(v, Recorded) for v in (a, b))
+    number_a, number_b = (not isinstance(v, Tracer) for v in (a, b))
     by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, b - 1.0))
     if number_b:
         return by_base if b != 0 else None, None

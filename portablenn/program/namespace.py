@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from .ir import ArrayType, DType, dtype_name
-from .tracer import NotTraceableError, Recorded, shortened, users_line
+from .tracer import NotTraceableError, Tracer, shortened, users_line
 
 _INDEX = DType("int64")
 _BOOL = DType("bool")
 
 
-class RecordingNamespace:
+class TracingNamespace:
     """The Array API namespace of recorded arrays: each function records one operation, or a few simpler ones."""
 
     __array_api_version__ = "2024.12"
@@ -44,19 +44,19 @@ class RecordingNamespace:
     def __array_namespace_info__(self) -> _Info:
         return _Info(self._trace.device)
 
-    def _lift(self, value: Any) -> Recorded:
+    def _lift(self, value: Any) -> Tracer:
         """A recorded array as it is, of whatever trace; anything else as an array of this one."""
-        return value if isinstance(value, Recorded) else self._trace.lift(value)
+        return value if isinstance(value, Tracer) else self._trace.lift(value)
 
-    def _record(self, name: str, arguments: Sequence[Any], type: ArrayType, **parameters: Any) -> Recorded:
+    def _record(self, name: str, arguments: Sequence[Any], type: ArrayType, **parameters: Any) -> Tracer:
         """Record in the innermost trace that any argument belongs to; its other arrays become constants of it."""
-        traces = [a.trace for a in arguments if isinstance(a, Recorded)]
+        traces = [a.trace for a in arguments if isinstance(a, Tracer)]
         home = max(traces, key=lambda t: t.level, default=self._trace)
         return home.record(name, [home.lift(a) if _is_array(a) else a for a in arguments], parameters, type)
 
     # Elementwise
 
-    def _elementwise(self, name: str, arguments: Sequence[Any], accepts: str, returns: str | None = None) -> Recorded:
+    def _elementwise(self, name: str, arguments: Sequence[Any], accepts: str, returns: str | None = None) -> Tracer:
         arguments = [_as_array(self, a) for a in arguments]
         arrays = [a for a in arguments if _is_array(a)]
         if not arrays:
@@ -68,26 +68,26 @@ class RecordingNamespace:
         shape = broadcast_shape(name, [tuple(a.shape) for a in arrays])
         return self._record(name, arguments, ArrayType(shape, DType(returns) if returns else dtype))
 
-    def abs(self, x: Any, /) -> Recorded:
+    def abs(self, x: Any, /) -> Tracer:
         real = {"complex64": "float32", "complex128": "float64"}.get(dtype_name(x.dtype))
         return self._elementwise("abs", (x,), "numeric", real)
 
-    def real(self, x: Any, /) -> Recorded:
+    def real(self, x: Any, /) -> Tracer:
         return self._elementwise("real", (x,), "floating", _real_part(x))
 
-    def imag(self, x: Any, /) -> Recorded:
+    def imag(self, x: Any, /) -> Tracer:
         return self._elementwise("imag", (x,), "floating", _real_part(x))
 
-    def positive(self, x: Any, /) -> Recorded:
+    def positive(self, x: Any, /) -> Tracer:
         """A barrier to gradients where a program is replayed; what users write as ``+x`` records nothing."""
         return self._elementwise("positive", (x,), "numeric")
 
-    def clip(self, x: Any, /, min: Any = None, max: Any = None) -> Recorded:
+    def clip(self, x: Any, /, min: Any = None, max: Any = None) -> Tracer:
         if min is not None:
             x = self.maximum(x, min)
         return self._lift(x) if max is None else self.minimum(x, max)
 
-    def where(self, condition: Any, x1: Any = None, x2: Any = None, /) -> Recorded:
+    def where(self, condition: Any, x1: Any = None, x2: Any = None, /) -> Tracer:
         if x1 is None or x2 is None:
             raise NotTraceableError(
                 f"where(condition) with one argument has a result whose shape depends on values, at {users_line()}\n"
@@ -104,7 +104,7 @@ class RecordingNamespace:
 
     # Creation
 
-    def full(self, shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Recorded:
+    def full(self, shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
         shape = _shape(shape)
         if _is_array(fill_value):
             filled = self.broadcast_to(self._lift(fill_value), shape)
@@ -112,28 +112,28 @@ class RecordingNamespace:
         name = _scalar_dtype(fill_value) if dtype is None else dtype_name(dtype)
         return self._record("full", (shape, fill_value), ArrayType(shape, name), dtype=name)
 
-    def zeros(self, shape: Any, *, dtype: Any = None, device: Any = None) -> Recorded:
+    def zeros(self, shape: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
         return self.full(shape, 0, dtype=_default_float() if dtype is None else dtype)
 
-    def ones(self, shape: Any, *, dtype: Any = None, device: Any = None) -> Recorded:
+    def ones(self, shape: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
         return self.full(shape, 1, dtype=_default_float() if dtype is None else dtype)
 
     empty = zeros
 
-    def full_like(self, x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Recorded:
+    def full_like(self, x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
         return self.full(tuple(x.shape), fill_value, dtype=dtype_name(x.dtype) if dtype is None else dtype)
 
-    def zeros_like(self, x: Any, /, *, dtype: Any = None, device: Any = None) -> Recorded:
+    def zeros_like(self, x: Any, /, *, dtype: Any = None, device: Any = None) -> Tracer:
         return self.full_like(x, 0, dtype=dtype)
 
-    def ones_like(self, x: Any, /, *, dtype: Any = None, device: Any = None) -> Recorded:
+    def ones_like(self, x: Any, /, *, dtype: Any = None, device: Any = None) -> Tracer:
         return self.full_like(x, 1, dtype=dtype)
 
     empty_like = zeros_like
 
     def arange(
         self, start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None
-    ) -> Recorded:
+    ) -> Tracer:
         if stop is None:
             start, stop = 0, start
         if dtype is None:
@@ -145,7 +145,7 @@ class RecordingNamespace:
 
     def linspace(
         self, start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: Any = True
-    ) -> Recorded:
+    ) -> Tracer:
         if _is_array(start) or _is_array(stop):
             part = self.linspace(0.0, 1.0, num, dtype=promoted("linspace", (start, stop)), endpoint=endpoint)
             line = self.add(self.multiply(part, self.subtract(stop, start)), start)
@@ -155,13 +155,13 @@ class RecordingNamespace:
 
     def eye(
         self, n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
-    ) -> Recorded:
+    ) -> Tracer:
         n_cols = n_rows if n_cols is None else n_cols
         name = _default_float() if dtype is None else dtype_name(dtype)
         return self._record("eye", (n_rows, n_cols), ArrayType((n_rows, n_cols), name), k=k, dtype=name)
 
-    def asarray(self, obj: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Recorded:
-        if isinstance(obj, (list, tuple)) and _contains_recorded(obj):
+    def asarray(self, obj: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Tracer:
+        if isinstance(obj, (list, tuple)) and _contains_tracer(obj):
             stacked = self.stack([self.asarray(item) for item in obj])
             return stacked if dtype is None else self.astype(stacked, dtype)
         if _is_array(obj) and not isinstance(obj, np.generic):
@@ -175,7 +175,7 @@ class RecordingNamespace:
             return self.full((), literal.item(), dtype=name)
         return self._record("asarray", (_nested(literal.tolist()),), ArrayType(literal.shape, name), dtype=name)
 
-    def meshgrid(self, *arrays: Any, indexing: str = "xy") -> list[Recorded]:
+    def meshgrid(self, *arrays: Any, indexing: str = "xy") -> list[Tracer]:
         swap = indexing == "xy" and len(arrays) > 1
         order = [1, 0, *range(2, len(arrays))] if swap else list(range(len(arrays)))
         shape = tuple(arrays[i].shape[0] for i in order)
@@ -186,28 +186,28 @@ class RecordingNamespace:
             grids.append(self.broadcast_to(self.reshape(x, thin), shape))
         return grids
 
-    def tril(self, x: Any, /, *, k: int = 0) -> Recorded:
+    def tril(self, x: Any, /, *, k: int = 0) -> Tracer:
         return self._record("tril", (x,), _type(x), k=k)
 
-    def triu(self, x: Any, /, *, k: int = 0) -> Recorded:
+    def triu(self, x: Any, /, *, k: int = 0) -> Tracer:
         return self._record("triu", (x,), _type(x), k=k)
 
     # Dtypes
 
-    def astype(self, x: Any, dtype: Any, /, *, copy: Any = True, device: Any = None) -> Recorded:
+    def astype(self, x: Any, dtype: Any, /, *, copy: Any = True, device: Any = None) -> Tracer:
         name = dtype_name(dtype)
         x = self._lift(x)
         if name.kind != "complex floating" and x.dtype.kind == "complex floating":
             raise TypeError(f"astype from {x.dtype} to {name} drops the imaginary part: take xp.real(x) first")
         return x if x.dtype == name else self._record("astype", (x, name), ArrayType(tuple(x.shape), name))
 
-    def broadcast_to(self, x: Any, /, shape: Any) -> Recorded:
+    def broadcast_to(self, x: Any, /, shape: Any) -> Tracer:
         x, shape = self._lift(x), _shape(shape)
         if broadcast_shape("broadcast_to", [x.shape, shape]) != shape:
             raise ValueError(f"cannot broadcast {x.shape} to {shape}, at {users_line()}")
         return x if x.shape == shape else self._record("broadcast_to", (x, shape), ArrayType(shape, x.dtype))
 
-    def broadcast_arrays(self, *arrays: Any) -> list[Recorded]:
+    def broadcast_arrays(self, *arrays: Any) -> list[Tracer]:
         shape = broadcast_shape("broadcast_arrays", [tuple(a.shape) for a in arrays])
         return [self.broadcast_to(a, shape) for a in arrays]
 
@@ -236,7 +236,7 @@ class RecordingNamespace:
 
     # Indexing
 
-    def getitem(self, x: Recorded, key: Any) -> Recorded:
+    def getitem(self, x: Tracer, key: Any) -> Tracer:
         """``x[key]``: slices, integers, None, Ellipsis, and at most one integer array."""
         keys = _expanded(x, key)
         dropped, added, slices, flipped, gather = [], [], [], [], None
@@ -275,13 +275,13 @@ class RecordingNamespace:
             shape.insert(position - sum(1 for k in keys[:position] if isinstance(k, int)), 1)
         return self.reshape(x, tuple(shape))
 
-    def _gather(self, x: Recorded, axis: int, indices: Any, keys: Sequence[Any]) -> Recorded:
+    def _gather(self, x: Tracer, axis: int, indices: Any, keys: Sequence[Any]) -> Tracer:
         if any(k is None or isinstance(k, int) for k in keys):
             raise NotTraceableError(f"x[...] mixes an array with integers or None, at {users_line()}\nUse xp.take.")
         taken = self.take(x, self.reshape(indices, (-1,)), axis=axis)
         return self.reshape(taken, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
-    def take(self, x: Any, indices: Any, /, *, axis: int | None = None) -> Recorded:
+    def take(self, x: Any, indices: Any, /, *, axis: int | None = None) -> Tracer:
         x, indices = self._lift(x), self._lift(indices)
         if axis is None and x.ndim != 1:
             raise ValueError(f"take() needs axis= for {x.ndim} dimensions, at {users_line()}")
@@ -291,7 +291,7 @@ class RecordingNamespace:
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self._record("take", (x, indices), ArrayType(shape, x.dtype), axis=axis)
 
-    def take_along_axis(self, x: Any, indices: Any, /, *, axis: int = -1) -> Recorded:
+    def take_along_axis(self, x: Any, indices: Any, /, *, axis: int = -1) -> Tracer:
         x, indices = self._lift(x), self._lift(indices)
         axis = _axis(axis, x.ndim)
         if not indices.dtype.is_integer or indices.ndim != x.ndim:
@@ -305,7 +305,7 @@ class RecordingNamespace:
 
     # Linear algebra
 
-    def matmul(self, x1: Any, x2: Any, /) -> Recorded:
+    def matmul(self, x1: Any, x2: Any, /) -> Tracer:
         x1, x2 = self._lift(x1), self._lift(x2)
         if x1.ndim == 0 or x2.ndim == 0:
             raise ValueError(f"matmul is for arrays of one dimension or more, at {users_line()}\nUse x * y.")
@@ -325,13 +325,13 @@ class RecordingNamespace:
         dtype = promoted("matmul", (x1, x2))
         return self._record("matmul", (x1, x2), ArrayType((*batch, x1.shape[-2], x2.shape[-1]), dtype))
 
-    def matrix_transpose(self, x: Any, /) -> Recorded:
+    def matrix_transpose(self, x: Any, /) -> Tracer:
         x = self._lift(x)
         if x.ndim < 2:
             raise ValueError(f"matrix_transpose is for two dimensions or more, found {x.ndim}, at {users_line()}")
         return self.permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
-    def vecdot(self, x1: Any, x2: Any, /, *, axis: int = -1) -> Recorded:
+    def vecdot(self, x1: Any, x2: Any, /, *, axis: int = -1) -> Tracer:
         x1, x2 = self._lift(x1), self._lift(x2)
         if x1.shape[axis] != x2.shape[axis]:
             raise ValueError(f"vecdot: {x1.shape} and {x2.shape} differ along axis {axis}, at {users_line()}")
@@ -339,7 +339,7 @@ class RecordingNamespace:
         product = self.multiply(x1, x2)
         return self.sum(product, axis=axis, dtype=product.dtype)
 
-    def tensordot(self, x1: Any, x2: Any, /, *, axes: Any = 2) -> Recorded:
+    def tensordot(self, x1: Any, x2: Any, /, *, axes: Any = 2) -> Tracer:
         x1, x2 = self._lift(x1), self._lift(x2)
         if isinstance(axes, int):
             axes = (tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes)))
@@ -362,7 +362,7 @@ class RecordingNamespace:
 
     # Manipulation
 
-    def reshape(self, x: Any, /, shape: Any, *, copy: Any = None) -> Recorded:
+    def reshape(self, x: Any, /, shape: Any, *, copy: Any = None) -> Tracer:
         x, shape = self._lift(x), _shape(shape)
         if -1 in shape:
             known = math.prod(n for n in shape if n != -1)
@@ -371,7 +371,7 @@ class RecordingNamespace:
             raise ValueError(f"cannot reshape {x.shape} to {shape}, at {users_line()}")
         return x if x.shape == shape else self._record("reshape", (x, shape), ArrayType(shape, x.dtype))
 
-    def permute_dims(self, x: Any, /, axes: Any = None) -> Recorded:
+    def permute_dims(self, x: Any, /, axes: Any = None) -> Tracer:
         x = self._lift(x)
         axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(_axis(a, x.ndim) for a in axes)
         if sorted(axes) != list(range(x.ndim)):
@@ -380,7 +380,7 @@ class RecordingNamespace:
             return x
         return self._record("permute_dims", (x, axes), ArrayType(tuple(x.shape[a] for a in axes), x.dtype))
 
-    def moveaxis(self, x: Any, source: Any, destination: Any, /) -> Recorded:
+    def moveaxis(self, x: Any, source: Any, destination: Any, /) -> Tracer:
         source, destination = (
             [_axis(a, x.ndim) for a in (p if isinstance(p, (tuple, list)) else (p,))] for p in (source, destination)
         )
@@ -389,7 +389,7 @@ class RecordingNamespace:
             order.insert(to, axis)
         return self.permute_dims(x, order)
 
-    def expand_dims(self, x: Any, /, *, axis: Any = 0) -> Recorded:
+    def expand_dims(self, x: Any, /, *, axis: Any = 0) -> Tracer:
         axes = axis if isinstance(axis, (tuple, list)) else (axis,)
         total = x.ndim + len(axes)
         new = {_axis(a, total) for a in axes}
@@ -398,13 +398,13 @@ class RecordingNamespace:
         lengths = iter(x.shape)
         return self.reshape(x, tuple(1 if a in new else next(lengths) for a in range(total)))
 
-    def squeeze(self, x: Any, /, axis: Any) -> Recorded:
+    def squeeze(self, x: Any, /, axis: Any) -> Tracer:
         axes = {_axis(a, x.ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))}
         if any(x.shape[a] != 1 for a in axes):
             raise ValueError(f"squeeze: an axis of {tuple(x.shape)} among {sorted(axes)} is longer than 1")
         return self.reshape(x, tuple(n for a, n in enumerate(x.shape) if a not in axes))
 
-    def concat(self, arrays: Any, /, *, axis: int | None = 0) -> Recorded:
+    def concat(self, arrays: Any, /, *, axis: int | None = 0) -> Tracer:
         arrays = [self._lift(a) for a in arrays]
         if not arrays:
             raise ValueError(f"concat needs at least one array, at {users_line()}")
@@ -422,19 +422,19 @@ class RecordingNamespace:
         same = [self.astype(a, dtype) for a in arrays]
         return self._record("concat", same, ArrayType(tuple(shape), dtype), axis=axis)
 
-    def stack(self, arrays: Any, /, *, axis: int = 0) -> Recorded:
+    def stack(self, arrays: Any, /, *, axis: int = 0) -> Tracer:
         return self.concat([self.expand_dims(self._lift(a), axis=axis) for a in arrays], axis=axis)
 
-    def unstack(self, x: Any, /, *, axis: int = 0) -> tuple[Recorded, ...]:
+    def unstack(self, x: Any, /, *, axis: int = 0) -> tuple[Tracer, ...]:
         axis = _axis(axis, x.ndim)
         return tuple(x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis]))
 
-    def flip(self, x: Any, /, *, axis: Any = None) -> Recorded:
+    def flip(self, x: Any, /, *, axis: Any = None) -> Tracer:
         x = self._lift(x)
         axes = _axes(axis, x.ndim)
         return self._record("flip", (x,), _type(x), axis=axes) if axes else x
 
-    def roll(self, x: Any, /, shift: Any, *, axis: Any = None) -> Recorded:
+    def roll(self, x: Any, /, shift: Any, *, axis: Any = None) -> Tracer:
         if axis is None:
             return self.reshape(self.roll(self.reshape(x, (-1,)), shift, axis=0), tuple(x.shape))
         if isinstance(axis, int):
@@ -446,7 +446,7 @@ class RecordingNamespace:
             x = self.concat([x[(*head, slice(cut, None))], x[(*head, slice(0, cut))]], axis=a)
         return self._lift(x)
 
-    def repeat(self, x: Any, repeats: Any, /, *, axis: int | None = None) -> Recorded:
+    def repeat(self, x: Any, repeats: Any, /, *, axis: int | None = None) -> Tracer:
         if not isinstance(repeats, int):
             raise NotTraceableError(f"repeat with an array of counts cannot be recorded, at {users_line()}")
         if axis is None:
@@ -457,7 +457,7 @@ class RecordingNamespace:
         shape[axis] *= repeats
         return self.reshape(wide, tuple(shape))
 
-    def tile(self, x: Any, repetitions: tuple[int, ...], /) -> Recorded:
+    def tile(self, x: Any, repetitions: tuple[int, ...], /) -> Tracer:
         rank = max(x.ndim, len(repetitions))
         shape = (*(1,) * (rank - x.ndim), *x.shape)
         times = (*(1,) * (rank - len(repetitions)), *repetitions)
@@ -467,7 +467,7 @@ class RecordingNamespace:
 
     # Statistics
 
-    def _reduction(self, name: str, x: Any, axis: Any, keepdims: Any, dtype: DType | None = None) -> Recorded:
+    def _reduction(self, name: str, x: Any, axis: Any, keepdims: Any, dtype: DType | None = None) -> Tracer:
         x = self._lift(x)
         axes = _axes(axis, x.ndim)
         if not axes:
@@ -475,11 +475,11 @@ class RecordingNamespace:
         type = ArrayType(_reduced(x.shape, axes, keepdims), dtype or x.dtype)
         return self._record(name, (x,), type, axis=axes, keepdims=bool(keepdims), **_unusual(x, dtype))
 
-    def sum(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Recorded:
+    def sum(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tracer:
         x = self._accumulated(x, dtype, "sum")
         return self._reduction("sum", x, axis, keepdims, x.dtype if dtype is not None else _accumulator(x.dtype))
 
-    def prod(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Recorded:
+    def prod(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tracer:
         x = self._accumulated(x, dtype, "prod")
         result = x.dtype if dtype is not None else _accumulator(x.dtype)
         axes = _axes(axis, x.ndim)  # one axis at a time: the standard allows several, torch does not
@@ -487,39 +487,39 @@ class RecordingNamespace:
             x = self._reduction("prod", x, a, keepdims, result)
         return self.astype(x, result)
 
-    def _accumulated(self, x: Any, dtype: Any, name: str) -> Recorded:
+    def _accumulated(self, x: Any, dtype: Any, name: str) -> Tracer:
         x = self._lift(x)
         if dtype is None and x.dtype == "bool":
             raise TypeError(f"{name} is for numeric dtypes, found bool: use xp.count_nonzero, at {users_line()}")
         return x if dtype is None else self.astype(x, dtype)
 
-    def max(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Recorded:
+    def max(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         return self._extreme("max", x, axis, keepdims)
 
-    def min(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Recorded:
+    def min(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         return self._extreme("min", x, axis, keepdims)
 
-    def _extreme(self, name: str, x: Any, axis: Any, keepdims: Any) -> Recorded:
+    def _extreme(self, name: str, x: Any, axis: Any, keepdims: Any) -> Tracer:
         x = self._lift(x)
         if any(x.shape[a] == 0 for a in _axes(axis, x.ndim)):
             raise ValueError(f"{name} of nothing: the axis has length 0, at {users_line()}")
         return self._reduction(name, x, axis, keepdims)
 
-    def mean(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Recorded:
+    def mean(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         x = self._floating("mean", x)
         count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
         return self.divide(self.sum(x, axis=axis, keepdims=keepdims), float(count))
 
-    def var(self, x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Recorded:
+    def var(self, x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Tracer:
         x = self._floating("var", x)
         count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
         spread = self.square(self.subtract(x, self.mean(x, axis=axis, keepdims=True)))
         return self.divide(self.sum(spread, axis=axis, keepdims=keepdims), float(count - correction))
 
-    def std(self, x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Recorded:
+    def std(self, x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Tracer:
         return self.sqrt(self.var(x, axis=axis, correction=correction, keepdims=keepdims))
 
-    def _floating(self, name: str, x: Any) -> Recorded:
+    def _floating(self, name: str, x: Any) -> Tracer:
         x = self._lift(x)
         if not x.dtype.is_floating:
             raise TypeError(
@@ -527,7 +527,7 @@ class RecordingNamespace:
             )
         return x
 
-    def _cumulative(self, name: str, x: Any, axis: int | None, dtype: Any, include_initial: Any) -> Recorded:
+    def _cumulative(self, name: str, x: Any, axis: int | None, dtype: Any, include_initial: Any) -> Tracer:
         x = self._accumulated(x, dtype, name)
         if axis is None and x.ndim != 1:
             raise ValueError(f"{name} needs axis= for {x.ndim} dimensions, at {users_line()}")
@@ -542,15 +542,15 @@ class RecordingNamespace:
 
     def cumulative_sum(
         self, x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: Any = False
-    ) -> Recorded:
+    ) -> Tracer:
         return self._cumulative("cumulative_sum", x, axis, dtype, include_initial)
 
     def cumulative_prod(
         self, x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: Any = False
-    ) -> Recorded:
+    ) -> Tracer:
         return self._cumulative("cumulative_prod", x, axis, dtype, include_initial)
 
-    def diff(self, x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Recorded:
+    def diff(self, x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tracer:
         axis = _axis(axis, x.ndim)
         x = self.concat([a for a in (prepend, x, append) if a is not None], axis=axis)
         head = (slice(None),) * axis
@@ -560,44 +560,44 @@ class RecordingNamespace:
 
     # Searching, sorting, testing
 
-    def all(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Recorded:
+    def all(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         return self._test("all", x, axis, keepdims)
 
-    def any(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Recorded:
+    def any(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         return self._test("any", x, axis, keepdims)
 
-    def _test(self, name: str, x: Any, axis: Any, keepdims: Any) -> Recorded:
+    def _test(self, name: str, x: Any, axis: Any, keepdims: Any) -> Tracer:
         x = self._lift(x)
         x = x if x.dtype == "bool" else self.not_equal(x, 0)
         return self._reduction(name, x, axis, keepdims)
 
-    def count_nonzero(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Recorded:
+    def count_nonzero(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         x = self._lift(x)
         truth = x if x.dtype == "bool" else self.not_equal(x, 0)
         return self.sum(self.astype(truth, _INDEX), axis=axis, keepdims=keepdims)
 
-    def argmax(self, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Recorded:
+    def argmax(self, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Tracer:
         return self._arg_extreme("argmax", x, axis, keepdims)
 
-    def argmin(self, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Recorded:
+    def argmin(self, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Tracer:
         return self._arg_extreme("argmin", x, axis, keepdims)
 
-    def _arg_extreme(self, name: str, x: Any, axis: int | None, keepdims: Any) -> Recorded:
+    def _arg_extreme(self, name: str, x: Any, axis: int | None, keepdims: Any) -> Tracer:
         x = self._lift(x)
         axis = None if axis is None else _axis(axis, x.ndim)
         shape = _reduced(x.shape, _axes(axis, x.ndim), keepdims)
         return self._record(name, (x,), ArrayType(shape, _INDEX), axis=axis, keepdims=bool(keepdims))
 
-    def argsort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Recorded:
+    def argsort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
         x = self._lift(x)
         order = ArrayType(x.shape, _INDEX)
         return self._record("argsort", (x,), order, axis=_axis(axis, x.ndim), descending=descending, stable=stable)
 
-    def sort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Recorded:
+    def sort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
         x = self._lift(x)
         return self._record("sort", (x,), _type(x), axis=_axis(axis, x.ndim), descending=descending, stable=stable)
 
-    def searchsorted(self, x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Recorded:
+    def searchsorted(self, x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tracer:
         x1, x2 = self._lift(x1), self._lift(x2)
         x1 = x1 if sorter is None else self.take(x1, sorter, axis=0)
         return self._record("searchsorted", (x1, x2), ArrayType(x2.shape, _INDEX), side=side)
@@ -673,10 +673,10 @@ class _Info:
         return {n: DType(n) for n in names if kind is None or any(DType(n).kind in _ACCEPTS[k] for k in wanted)}
 
 
-def _elementwise_function(name: str, count: int, accepts: str) -> Callable[..., Recorded]:
+def _elementwise_function(name: str, count: int, accepts: str) -> Callable[..., Tracer]:
     kinds, _, returns = accepts.partition(" to ")
 
-    def function(self: RecordingNamespace, /, *arrays: Any) -> Recorded:
+    def function(self: TracingNamespace, /, *arrays: Any) -> Tracer:
         if len(arrays) != count:
             raise TypeError(f"{name}() takes {count} argument{'s' * (count > 1)}, found {len(arrays)}")
         return self._elementwise(name, arrays, kinds, returns or None)
@@ -688,7 +688,7 @@ def _elementwise_function(name: str, count: int, accepts: str) -> Callable[..., 
 for _count, _families in ((1, _UNARY), (2, _BINARY)):
     for _accepts, _names in _families.items():
         for _name in _names.split():
-            setattr(RecordingNamespace, _name, _elementwise_function(_name, _count, _accepts))
+            setattr(TracingNamespace, _name, _elementwise_function(_name, _count, _accepts))
 
 
 def promoted(name: str, arguments: Sequence[Any]) -> DType:
@@ -743,7 +743,7 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
-def _as_array(xp: RecordingNamespace, value: Any) -> Any:
+def _as_array(xp: TracingNamespace, value: Any) -> Any:
     """Python scalars stay; NumPy scalars, which carry a dtype, become arrays of the program."""
     if isinstance(value, np.generic):
         return xp.asarray(value)
@@ -779,7 +779,7 @@ def _accumulator(dtype: DType) -> DType:
     return DType("int64" if dtype.kind == "signed" else "uint64") if dtype.is_integer else dtype
 
 
-def _unusual(x: Recorded, dtype: DType | None) -> dict[str, DType]:
+def _unusual(x: Tracer, dtype: DType | None) -> dict[str, DType]:
     """``dtype=`` where a sum of small integers is not to grow; else nothing, as every library's own default is meant."""
     asked = dtype is not None and x.dtype.is_integer and dtype != _accumulator(x.dtype)
     return {"dtype": dtype} if asked else {}  # type: ignore[dict-item]
@@ -819,11 +819,11 @@ def _nested(values: Any) -> Any:
     return tuple(map(_nested, values)) if isinstance(values, list) else values
 
 
-def _contains_recorded(values: Any) -> bool:
-    return any(_contains_recorded(v) if isinstance(v, (list, tuple)) else _is_array(v) for v in values)
+def _contains_tracer(values: Any) -> bool:
+    return any(_contains_tracer(v) if isinstance(v, (list, tuple)) else _is_array(v) for v in values)
 
 
-def _expanded(x: Recorded, key: Any) -> list[Any]:
+def _expanded(x: Tracer, key: Any) -> list[Any]:
     """An index as one entry an axis (and None for new ones); what cannot be recorded says so."""
     keys = list(key) if isinstance(key, tuple) else [key]
     for i, k in enumerate(keys):

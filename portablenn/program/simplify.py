@@ -22,7 +22,7 @@ from .interpret import execute
 from .ir import ArrayType, Operation, Program, Variable
 from .namespace import broadcast_shape
 from .trace import Trace, recording
-from .tracer import Recorded
+from .tracer import Tracer
 
 
 def simplify(program: Program) -> Program:
@@ -61,7 +61,7 @@ def _rewritten(program: Program) -> Program:
     uses = Counter(v for operation in program.operations for v in operation.reads) + Counter(program.outputs)
     with recording() as trace:
         rewriter = _Rewriter(trace)
-        values: dict[Variable, Recorded] = {v: trace.input(v.type) for v in program.inputs}
+        values: dict[Variable, Tracer] = {v: trace.input(v.type) for v in program.inputs}
         inputs = [values[v].variable for v in program.inputs]
         values |= {v: trace.lift(constant) for v, constant in program.constants.items()}
         for operation in program.operations:
@@ -79,10 +79,10 @@ class _Rewriter:
         self.trace = trace
         self.xp = trace.namespace
         self.made_by: dict[Variable, Operation] = {}
-        self.done: dict[Any, Recorded] = {}
+        self.done: dict[Any, Tracer] = {}
         self.uses: Counter[Variable] = Counter()
 
-    def simplest(self, operation: Operation, arguments: list[Any]) -> Recorded:
+    def simplest(self, operation: Operation, arguments: list[Any]) -> Tracer:
         """The value of ``operation``, by an operation that was done before if there is one."""
         rewrite = REWRITES.get(operation.name)
         result = rewrite(self, *arguments, **operation.parameters) if rewrite else None
@@ -94,9 +94,9 @@ class _Rewriter:
             "broadcast_to", [self.xp.astype(result, operation.result.type.dtype), operation.result.type.shape]
         )
 
-    def emit(self, name: str, arguments: list[Any], parameters: dict[str, Any] | None = None) -> Recorded:
+    def emit(self, name: str, arguments: list[Any], parameters: dict[str, Any] | None = None) -> Tracer:
         """Record an operation, unless it stands there already."""
-        inner = tuple(a.variable if isinstance(a, Recorded) else a for a in arguments)
+        inner = tuple(a.variable if isinstance(a, Tracer) else a for a in arguments)
         asked = Operation(name, inner, parameters or {}, _NOWHERE)
         if asked.key not in self.done:
             count = len(self.trace.operations)
@@ -104,7 +104,7 @@ class _Rewriter:
             self.made_by.update((o.result, o) for o in self.trace.operations[count:])
         return self.done[asked.key]
 
-    def simplest_of(self, name: str, *arguments: Any) -> Recorded:
+    def simplest_of(self, name: str, *arguments: Any) -> Tracer:
         """A new operation, itself simplified."""
         rewrite = REWRITES.get(name)
         result = rewrite(self, *arguments) if rewrite else None
@@ -117,19 +117,19 @@ class _Rewriter:
         self.uses[variable] += count
 
     def used_once(self, x: Any) -> bool:
-        return isinstance(x, Recorded) and self.uses[x.variable] == 1
+        return isinstance(x, Tracer) and self.uses[x.variable] == 1
 
     def origin(self, x: Any, name: str) -> Operation | None:
         """The operation that made ``x``, if it is of this name."""
-        made = self.made_by.get(x.variable) if isinstance(x, Recorded) else None
+        made = self.made_by.get(x.variable) if isinstance(x, Tracer) else None
         return made if made is not None and made.name == name else None
 
-    def array(self, variable: Variable) -> Recorded:
-        return Recorded(self.trace, variable)
+    def array(self, variable: Variable) -> Tracer:
+        return Tracer(self.trace, variable)
 
     def uniform(self, x: Any) -> Any:
         """The one number that fills ``x``, or None."""
-        if not isinstance(x, Recorded):
+        if not isinstance(x, Tracer):
             return x
         made = self.made_by.get(x.variable)
         while made is not None and made.name in ("broadcast_to", "reshape", "permute_dims", "getitem", "flip"):
@@ -157,19 +157,19 @@ def _as_dtype(number: Any, dtype: Any) -> Any:
         return None
 
 
-def _elementwise(name: str, special: Callable[..., Recorded | None] | None = None) -> Callable[..., Recorded | None]:
+def _elementwise(name: str, special: Callable[..., Tracer | None] | None = None) -> Callable[..., Tracer | None]:
     """Numbers instead of filled arrays, and no broadcast that the operation does by itself; then the special cases."""
 
-    def rewrite(self: _Rewriter, *arguments: Any) -> Recorded | None:
-        arrays = [a for a in arguments if isinstance(a, Recorded)]
+    def rewrite(self: _Rewriter, *arguments: Any) -> Tracer | None:
+        arrays = [a for a in arguments if isinstance(a, Tracer)]
         shape = broadcast_shape(name, [a.shape for a in arrays])
         folded = _folded(self, name, arguments)
         if folded is not None:
             return self.emit("full", [shape, folded], {"dtype": arrays[0].dtype})
         plain = list(arguments)
         for i, a in enumerate(arguments):
-            others = [b for j, b in enumerate(plain) if j != i and isinstance(b, Recorded)]
-            number = self.uniform(a) if isinstance(a, Recorded) and a.dtype != "bool" else None
+            others = [b for j, b in enumerate(plain) if j != i and isinstance(b, Tracer)]
+            number = self.uniform(a) if isinstance(a, Tracer) and a.dtype != "bool" else None
             if number is not None and _stands_alone(name, a, others, shape):
                 plain[i] = number
                 continue
@@ -182,7 +182,7 @@ def _elementwise(name: str, special: Callable[..., Recorded | None] | None = Non
     return rewrite
 
 
-def _stands_alone(name: str, filled: Recorded, others: list[Recorded], shape: tuple[int, ...]) -> bool:
+def _stands_alone(name: str, filled: Tracer, others: list[Tracer], shape: tuple[int, ...]) -> bool:
     """Whether ``others`` give the result its shape and dtype without the filled array."""
     dtypes = {b.dtype for b in others if b.dtype != "bool"}
     return dtypes == {filled.dtype} and broadcast_shape(name, [b.shape for b in others]) == shape
@@ -191,7 +191,7 @@ def _stands_alone(name: str, filled: Recorded, others: list[Recorded], shape: tu
 def _folded(self: _Rewriter, name: str, arguments: tuple[Any, ...]) -> Any:
     """The number that fills the result, where every argument is filled with one."""
     numbers = [self.uniform(a) for a in arguments]
-    floats = all(a.dtype.kind == "real floating" for a in arguments if isinstance(a, Recorded))
+    floats = all(a.dtype.kind == "real floating" for a in arguments if isinstance(a, Tracer))
     if name not in FOLDS or not floats or any(n is None for n in numbers):
         return None
     number = FOLDS[name](*numbers)
@@ -200,25 +200,25 @@ def _folded(self: _Rewriter, name: str, arguments: tuple[Any, ...]) -> Any:
 
 def _full_size(self: _Rewriter, x: Any, *others: Any) -> bool:
     """Whether an operation on ``x`` and ``others`` has the type of ``x``."""
-    arrays = [a for a in (x, *others) if isinstance(a, Recorded)]
+    arrays = [a for a in (x, *others) if isinstance(a, Tracer)]
     return (
-        isinstance(x, Recorded)
+        isinstance(x, Tracer)
         and broadcast_shape("", [a.shape for a in arrays]) == x.shape
         and all(a.dtype == x.dtype for a in arrays)
     )
 
 
-def _add(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+def _add(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
     for x, y in ((a, b), (b, a)):
-        if isinstance(x, Recorded) and self.uniform(y) == 0 and _full_size(self, x, y):
+        if isinstance(x, Tracer) and self.uniform(y) == 0 and _full_size(self, x, y):
             return x
         opposite = self.origin(y, "negative")
-        if opposite and isinstance(x, Recorded):
+        if opposite and isinstance(x, Tracer):
             return self.emit("subtract", [x, self.array(opposite.arguments[0])])
     return None
 
 
-def _subtract(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+def _subtract(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
     if self.uniform(b) == 0 and _full_size(self, a, b):
         return a
     if isinstance(a, (int, float)) and a == 0:
@@ -227,16 +227,16 @@ def _subtract(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
     return self.emit("add", [a, self.array(opposite.arguments[0])]) if opposite else None
 
 
-def _multiply(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+def _multiply(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
     for x, y in ((a, b), (b, a)):
-        if not isinstance(x, Recorded):
+        if not isinstance(x, Tracer):
             continue
         number = self.uniform(y)
         if number is None:
             continue
         if number == 1 and _full_size(self, x, y):
             return x
-        if isinstance(y, Recorded) or x.dtype.kind != "real floating":
+        if isinstance(y, Tracer) or x.dtype.kind != "real floating":
             continue
         if number == -1:
             return self.simplest_of("negative", x)
@@ -247,18 +247,18 @@ def _multiply(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
         opposite = self.origin(x, "negative")
         if opposite:
             return self.simplest_of("multiply", self.array(opposite.arguments[0]), -number)
-    if isinstance(a, Recorded) and isinstance(b, Recorded) and a.dtype.kind == "real floating":
+    if isinstance(a, Tracer) and isinstance(b, Tracer) and a.dtype.kind == "real floating":
         sunk = _sink_scale(self, a, b)
         return sunk if sunk is not None else _sink_scale(self, b, a)
     return None
 
 
-def _sink_scale(self: _Rewriter, x: Any, y: Any) -> Recorded | None:
+def _sink_scale(self: _Rewriter, x: Any, y: Any) -> Tracer | None:
     """(x · 2) · y is (x · y) · 2, so that numbers meet at the end of a chain and become one.
 
     Only numbers near 1 move, for a very small one may be there to keep x · y from overflowing.
     """
-    if not (isinstance(y, Recorded) and self.used_once(x) and _full_size(self, x, y)):
+    if not (isinstance(y, Tracer) and self.used_once(x) and _full_size(self, x, y)):
         return None
     scaled = self.origin(x, "multiply")
     if scaled:
@@ -277,12 +277,12 @@ def _sink_scale(self: _Rewriter, x: Any, y: Any) -> Recorded | None:
     return None
 
 
-def _divide(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
+def _divide(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
     return a if self.uniform(b) == 1 and _full_size(self, a, b) else None
 
 
-def _pow(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
-    if isinstance(a, Recorded) and isinstance(b, (int, float)) and not isinstance(b, bool):
+def _pow(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
+    if isinstance(a, Tracer) and isinstance(b, (int, float)) and not isinstance(b, bool):
         if b == 1:
             return a
         if b == 2:
@@ -290,7 +290,7 @@ def _pow(self: _Rewriter, a: Any, b: Any) -> Recorded | None:
     return None
 
 
-def _negative(self: _Rewriter, x: Recorded) -> Recorded | None:
+def _negative(self: _Rewriter, x: Tracer) -> Tracer | None:
     number = self.uniform(x)
     if number is not None and x.dtype.kind == "real floating":
         return self.emit("full", [x.shape, -number], {"dtype": x.dtype})
@@ -306,7 +306,7 @@ def _finite_product(a: float, b: float) -> bool:
     return a == 0 or b == 0 or 1e-30 < math.fabs(a * b) < 1e30
 
 
-def _reshape(self: _Rewriter, x: Recorded, shape: tuple[int, ...]) -> Recorded | None:
+def _reshape(self: _Rewriter, x: Tracer, shape: tuple[int, ...]) -> Tracer | None:
     if x.shape == shape:
         return x
     inner = self.origin(x, "reshape")
@@ -316,7 +316,7 @@ def _reshape(self: _Rewriter, x: Recorded, shape: tuple[int, ...]) -> Recorded |
     return self.emit("full", [shape, number], {"dtype": x.dtype}) if number is not None else None
 
 
-def _permute(self: _Rewriter, x: Recorded, axes: tuple[int, ...]) -> Recorded | None:
+def _permute(self: _Rewriter, x: Tracer, axes: tuple[int, ...]) -> Tracer | None:
     inner = self.origin(x, "permute_dims")
     if inner:
         first = inner.arguments[1]
@@ -325,7 +325,7 @@ def _permute(self: _Rewriter, x: Recorded, axes: tuple[int, ...]) -> Recorded | 
     return x if axes == tuple(range(x.ndim)) else self.emit("permute_dims", [x, axes])
 
 
-def _broadcast(self: _Rewriter, x: Recorded, shape: tuple[int, ...]) -> Recorded | None:
+def _broadcast(self: _Rewriter, x: Tracer, shape: tuple[int, ...]) -> Tracer | None:
     if x.shape == shape:
         return x
     inner = self.origin(x, "broadcast_to")
@@ -335,7 +335,7 @@ def _broadcast(self: _Rewriter, x: Recorded, shape: tuple[int, ...]) -> Recorded
     return self.emit("full", [shape, number], {"dtype": x.dtype}) if number is not None else None
 
 
-def _astype(self: _Rewriter, x: Recorded, dtype: Any) -> Recorded | None:
+def _astype(self: _Rewriter, x: Tracer, dtype: Any) -> Tracer | None:
     number = self.uniform(x)
     if number is None or x.dtype == "bool" or not math.isfinite(number) or dtype.kind == "complex floating":
         return None
@@ -343,7 +343,7 @@ def _astype(self: _Rewriter, x: Recorded, dtype: Any) -> Recorded | None:
     return None if converted is None else self.emit("full", [x.shape, converted], {"dtype": dtype})
 
 
-def _sum(self: _Rewriter, x: Recorded, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Recorded | None:
+def _sum(self: _Rewriter, x: Tracer, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Tracer | None:
     """A sum along axes of length 1 only is a reshape."""
     if x.dtype.is_floating and all(x.shape[a] == 1 for a in axis):
         shape = tuple(1 if a in axis else n for a, n in enumerate(x.shape) if keepdims or a not in axis)
@@ -351,7 +351,7 @@ def _sum(self: _Rewriter, x: Recorded, *, axis: tuple[int, ...], keepdims: bool,
     return None
 
 
-def _getitem(self: _Rewriter, x: Recorded, key: tuple[slice, ...]) -> Recorded | None:
+def _getitem(self: _Rewriter, x: Tracer, key: tuple[slice, ...]) -> Tracer | None:
     """A slice of a concatenation that lies in one piece is a slice of that piece."""
     if all(k.start == 0 and k.step == 1 and k.stop == n for k, n in zip(key, x.shape, strict=True)):
         return x
@@ -375,7 +375,7 @@ FOLDS: dict[str, Callable[[Any, Any], Any]] = {
     "divide": lambda a, b: a / b if b else math.nan,
 }
 
-REWRITES: dict[str, Callable[..., Recorded | None]] = {
+REWRITES: dict[str, Callable[..., Tracer | None]] = {
     name: _elementwise(name)
     for name in [
         "maximum",

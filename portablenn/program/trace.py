@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from .ir import Array, ArrayType, DType, Operation, Program, Variable, dtype_name
-from .namespace import RecordingNamespace
-from .tracer import Recorded, RecordedValueError, shortened, users_line
+from .namespace import TracingNamespace
+from .tracer import Tracer, TracerValueError, shortened, users_line
 
 _active: ContextVar[tuple[Trace, ...]] = ContextVar("portablenn_traces", default=())
 
@@ -85,29 +85,29 @@ class Trace:
         self.inputs: list[Variable] = []
         self.operations: list[Operation] = []
         self.constants: dict[int, tuple[Variable, Array]] = {}
-        self.namespace = RecordingNamespace(self)
+        self.namespace = TracingNamespace(self)
 
-    def input(self, type: ArrayType) -> Recorded:
+    def input(self, type: ArrayType) -> Tracer:
         self.inputs.append(Variable(type))
-        return Recorded(self, self.inputs[-1])
+        return Tracer(self, self.inputs[-1])
 
-    def record(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> Recorded:
+    def record(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> Tracer:
         """Add one operation; its arrays must be this trace's own (see `lift`)."""
-        inner = tuple(a.variable if isinstance(a, Recorded) else a for a in arguments)
+        inner = tuple(a.variable if isinstance(a, Tracer) else a for a in arguments)
         operation = Operation(name, inner, parameters, Variable(type))
         self.operations.append(operation)
-        return Recorded(self, operation.result)
+        return Tracer(self, operation.result)
 
-    def lift(self, value: Any) -> Recorded:
+    def lift(self, value: Any) -> Tracer:
         """``value`` as an array of this trace: an array from outside becomes a constant."""
-        if isinstance(value, Recorded) and value.trace is self:
+        if isinstance(value, Tracer) and value.trace is self:
             return value
-        if isinstance(value, Recorded) and value.trace not in _active.get():
-            raise RecordedValueError(
+        if isinstance(value, Tracer) and value.trace not in _active.get():
+            raise TracerValueError(
                 f"{value!r} was kept from an earlier recording, which is over, and is used at {users_line()}\nReturn arrays "
                 "from a recorded function; do not store them."
             )
-        if isinstance(value, (bool, int, float, complex, np.generic)) and not isinstance(value, Recorded):
+        if isinstance(value, (bool, int, float, complex, np.generic)) and not isinstance(value, Tracer):
             return self.namespace.asarray(value)
         if not (hasattr(value, "shape") and hasattr(value, "dtype")):
             raise TypeError(
@@ -116,7 +116,7 @@ class Trace:
         if id(value) not in self.constants:
             variable = Variable(ArrayType(tuple(int(n) for n in value.shape), dtype_name(value.dtype)))
             self.constants[id(value)] = (variable, value)
-        return Recorded(self, self.constants[id(value)][0])
+        return Tracer(self, self.constants[id(value)][0])
 
     def program(self, inputs: Sequence[Variable], outputs: Sequence[Variable], name: str) -> Program:
         constants = dict(self.constants.values())

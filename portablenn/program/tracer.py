@@ -1,4 +1,4 @@
-"""Recorded arrays: arrays without values, as a function sees them while it is being recorded.
+"""Tracer arrays: arrays without values, as a function sees them while it is being recorded.
 
 Requires a trace with a namespace (see `trace` and `standard`), which is where every operator and method leads.
 """
@@ -16,7 +16,7 @@ from .ir import DType, Variable
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-class RecordedValueError(TypeError):
+class TracerValueError(TypeError):
     """A recorded array was asked for its value."""
 
 
@@ -40,14 +40,14 @@ def users_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" + (f"\n    {text}" if text else "")
 
 
-def _not_recorded(what: str) -> NotTraceableError:
+def _not_traceable(what: str) -> NotTraceableError:
     return NotTraceableError(
         f"{what} cannot be recorded, at {users_line()}\nUse a function of the Array API standard: "
         "xp = portablenn.array_namespace(x)"
     )
 
 
-class Recorded:
+class Tracer:
     """An array without a value, as a function sees it while it is recorded."""
 
     __slots__ = ("trace", "variable")
@@ -78,19 +78,19 @@ class Recorded:
         return self.trace.device
 
     @property
-    def T(self) -> Recorded:  # noqa: N802 - the standard's name
+    def T(self) -> Tracer:  # noqa: N802 - the standard's name
         if self.ndim != 2:
             raise ValueError(f"x.T is for two dimensions, found {self.ndim}: use x.mT or xp.permute_dims")
         return self.mT
 
     @property
-    def mT(self) -> Recorded:  # noqa: N802 - the standard's name
+    def mT(self) -> Tracer:  # noqa: N802 - the standard's name
         return self.trace.namespace.matrix_transpose(self)
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return self.trace.namespace
 
-    def to_device(self, device: Any, /, stream: Any = None) -> Recorded:
+    def to_device(self, device: Any, /, stream: Any = None) -> Tracer:
         return self
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class Recorded:
             raise TypeError("len() of an array without dimensions")
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[Recorded]:
+    def __iter__(self) -> Iterator[Tracer]:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
@@ -110,10 +110,10 @@ class Recorded:
     # Asking for a value: the one thing a recorded array cannot do.
 
     def _no_value(self, asked: str) -> NoReturn:
-        raise RecordedValueError(
+        raise TracerValueError(
             f"{asked} asks for the value of {self.variable.type}, which is being recorded and has none yet, at "
             f"{users_line()}\nChange that line: write a choice between values as xp.where(condition, a, b), use xp's "
-            "functions in place of math's, keep numbers, or take the decision outside the function."
+            "functions in place of math's, keep numbers as arrays, or take the decision outside the function."
         )
 
     def __bool__(self) -> bool:
@@ -167,7 +167,7 @@ class Recorded:
 
     @classmethod
     def __torch_function__(cls, function: Any, *_: Any) -> NoReturn:
-        raise _not_recorded(getattr(function, "__name__", str(function)))
+        raise _not_traceable(getattr(function, "__name__", str(function)))
 
     # NumPy's own functions, so that code written with np.exp(x) records as well.
 
@@ -180,24 +180,24 @@ class Recorded:
     def _numpy_call(self, function: Any, method: str, args: Any, kwargs: dict[str, Any]) -> Any:
         name = _NUMPY_NAMES.get(function.__name__, function.__name__)
         if method != "__call__" or not hasattr(type(self.trace.namespace), name) or kwargs.get("out") is not None:
-            raise _not_recorded(f"np.{function.__name__}")
+            raise _not_traceable(f"np.{function.__name__}")
         if name in _TAKE_AN_AXIS and len(args) == 2:
             args, kwargs = args[:1], {**kwargs, "axis": args[1]}
         return getattr(self.trace.namespace, name)(*args, **kwargs)
 
-    def __getitem__(self, key: Any) -> Recorded:
+    def __getitem__(self, key: Any) -> Tracer:
         return self.trace.namespace.getitem(self, key)
 
-    def __abs__(self) -> Recorded:
+    def __abs__(self) -> Tracer:
         return self.trace.namespace.abs(self)
 
-    def __neg__(self) -> Recorded:
+    def __neg__(self) -> Tracer:
         return self.trace.namespace.negative(self)
 
-    def __pos__(self) -> Recorded:
+    def __pos__(self) -> Tracer:
         return self
 
-    def __invert__(self) -> Recorded:
+    def __invert__(self) -> Tracer:
         return self.trace.namespace.bitwise_invert(self)
 
 
@@ -222,8 +222,8 @@ _COMPARISONS = {
 }  # fmt: skip
 
 
-def _operator(function: str, swapped: bool = False) -> Callable[[Recorded, Any], Any]:
-    def method(self: Recorded, other: Any) -> Any:
+def _operator(function: str, swapped: bool = False) -> Callable[[Tracer, Any], Any]:
+    def method(self: Tracer, other: Any) -> Any:
         if isinstance(other, (list, tuple)):
             raise TypeError(
                 f"{function} of a recorded array and a {type(other).__name__}, at {users_line()}\nMake it an array: "
@@ -237,7 +237,7 @@ def _operator(function: str, swapped: bool = False) -> Callable[[Recorded, Any],
 
 
 for _name, _function in _OPERATORS.items():
-    setattr(Recorded, f"__{_name}__", _operator(_function))
-    setattr(Recorded, f"__r{_name}__", _operator(_function, swapped=True))
+    setattr(Tracer, f"__{_name}__", _operator(_function))
+    setattr(Tracer, f"__r{_name}__", _operator(_function, swapped=True))
 for _name, _function in _COMPARISONS.items():
-    setattr(Recorded, f"__{_name}__", _operator(_function))
+    setattr(Tracer, f"__{_name}__", _operator(_function))

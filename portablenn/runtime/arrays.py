@@ -12,14 +12,14 @@ import numpy as np
 from array_api_compat import is_writeable_array
 
 from ..program.ir import Array, ArrayType, dtype_name
-from ..program.tracer import Recorded
+from ..program.tracer import Tracer
 
 __all__ = ["array_namespace", "array_type", "device_of", "is_array", "is_writeable_array", "stop_gradient", "to_numpy"]
 
 
 def is_array(value: Any) -> bool:
     """Whether ``value`` is an array of a library that follows the standard, or a recorded one."""
-    return isinstance(value, Recorded) or bool(array_api_compat.is_array_api_obj(value))
+    return isinstance(value, Tracer) or bool(array_api_compat.is_array_api_obj(value))
 
 
 def array_namespace(*arrays: Array) -> Any:
@@ -48,7 +48,7 @@ def array_namespace(*arrays: Array) -> Any:
     >>> float(xp.sum(xp.asarray([1.0, 2.0])))
     3.0
     """
-    recorded = [a for a in arrays if isinstance(a, Recorded)]
+    recorded = [a for a in arrays if isinstance(a, Tracer)]
     if recorded:
         return max(recorded, key=lambda a: a.trace.level).trace.namespace
     found = [a for a in arrays if is_array(a)]
@@ -76,7 +76,7 @@ def array_type(array: Array) -> ArrayType:
 
 def device_of(array: Array) -> Any:
     """The device that ``array`` lies on, as its library names it; None where it has none yet (a tracer of JAX)."""
-    if isinstance(array, Recorded):
+    if isinstance(array, Tracer):
         return array.device
     try:
         return array_api_compat.device(array)
@@ -88,7 +88,7 @@ def to_numpy(array: Array) -> np.ndarray:
     """``array`` on the host, as NumPy's; without a copy where the library allows it."""
     if isinstance(array, np.ndarray):
         return array
-    if isinstance(array, (Recorded, np.generic)) or not is_array(array):
+    if isinstance(array, (Tracer, np.generic)) or not is_array(array):
         return np.asarray(array)
     reasons = []
     for bring in (_by_device, np.from_dlpack, np.asarray):
@@ -116,6 +116,6 @@ def stop_gradient(array: Array) -> Array:
     >>> float(pnn.grad(lambda x: x * pnn.stop_gradient(x))(np.asarray(3.0)))
     3.0
     """
-    if isinstance(array, Recorded):
+    if isinstance(array, Tracer):
         return array.trace.record("positive", (array,), {}, array.variable.type)
     return array

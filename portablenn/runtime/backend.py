@@ -197,7 +197,7 @@ class Backend:
         return partial(interpret, self.xp, program, device=self.device)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; see `program.plan.plan_loop`.
+        """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; see `runtime.numpy.plan.plan_loop`.
 
         Where there are several ways to do so, its attribute ``how`` says which it took, and why not a faster one that failed.
         """
@@ -260,13 +260,13 @@ class NumpyBackend(Backend):
         return np.asarray(to_numpy(x) if is_array(x) else x, dtype=dtype)
 
     def compile(self, program: Program) -> Compiled:
-        """See `program.plan.plan`."""
+        """See `runtime.numpy.plan.plan`."""
         from .numpy.plan import plan
 
         return plan(program)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """See `program.plan.plan_loop`."""
+        """See `runtime.numpy.plan.plan_loop`."""
         from .numpy.plan import plan_loop
 
         return plan_loop(program, carried)

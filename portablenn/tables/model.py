@@ -16,7 +16,7 @@ import numpy as np
 
 from ..callbacks import Callback, EarlyStopping
 from ..files import model_file
-from ..files.safetensors_file import ModelFileError
+from ..files.safetensors_file import FileFormatError
 from ..nn import layers
 from ..nn.optimizers import AdamW
 from ..training.loop import versions
@@ -255,20 +255,20 @@ class TableModel:
         ------
         FileNotFoundError
             If there is no such file.
-        ModelFileError
+        FileFormatError
             If it is not such a file, whole and of a known version.
         """
         facts, arrays, slots = model_file.read(path)
         if facts["table"] is None:
-            raise ModelFileError(f"{path} holds a network that knows of no table: load it with portablenn.load")
+            raise FileFormatError(f"{path} holds a network that knows of no table: load it with portablenn.load")
         try:
             preparation, figures = _preparation(facts["table"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{path} is no model file of portablenn: its table is wrong: {error}") from None
+            raise FileFormatError(f"{path} is no model file of portablenn: its table is wrong: {error}") from None
         network = of_contents(path, facts, arrays, slots, backend)
         wanted = (len(preparation.inputs), len(preparation.target.classes or ("value",)))
         if (network.inputs, network.outputs) != wanted:
-            raise ModelFileError(f"{path} is no model file of portablenn: its table has {wanted} inputs and outputs")
+            raise FileFormatError(f"{path} is no model file of portablenn: its table has {wanted} inputs and outputs")
         return cls(preparation, network, figures)
 
 

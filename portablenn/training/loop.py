@@ -22,7 +22,7 @@ from ..data.batching import reduced
 from ..data.sources import Blocks, Stream
 from ..files import checkpoint
 from ..files.checkpoint import Snapshot
-from ..files.safetensors_file import ModelFileError
+from ..files.safetensors_file import FileFormatError
 from ..nn.lbfgs import Search
 from ..nn.model import State
 from ..nn.optimizers import LBFGS
@@ -85,7 +85,10 @@ class Fitting:
         found = None if resume is None else checkpoint.newest(resume)
         if found is not None:
             self._restore(found)
-        elif any(getattr(type(c), "on_pause", Callback.on_pause) is not Callback.on_pause for c in self.callbacks):
+        elif any(
+            getattr(type(c), "on_snapshot_ready", Callback.on_snapshot_ready) is not Callback.on_snapshot_ready
+            for c in self.callbacks
+        ):
             _ = self.about  # of the data as they are now, and not at the first checkpoint
         told: list[Callback] = []
         try:
@@ -112,7 +115,7 @@ class Fitting:
                     break
             if not self.ended and self.epoch < self.epochs:
                 self.ended = "the tolerance of L-BFGS, or its budget, was reached"
-                self._tell("on_pause", self)
+                self._tell("on_snapshot_ready", self)
             if ctrl_c.yet and not self.interrupted:
                 self.interrupted = True
                 self.ended = "; ".join(filter(None, (self.ended, "Ctrl-C after the last epoch")))
@@ -170,7 +173,7 @@ class Fitting:
                 "vectors: do so between calls of fit"
             )
         self.standing = self.standing._replace(state=network.state)
-        self._tell("on_pause", self)
+        self._tell("on_snapshot_ready", self)
         self.task.model, self.task.state = network.model, network.state
 
     def _tell(self, hook: str, *facts: Any) -> list[tuple[Callback, str]]:
@@ -285,7 +288,7 @@ class Fitting:
         ------
         ValueError
             If it is of another network, other data or another way to go through them.
-        ModelFileError
+        FileFormatError
             If something is missing in it.
         """
         facts, arrays = snapshot
@@ -300,7 +303,7 @@ class Fitting:
             history = {name: [float(v) for v in values] for name, values in facts["history"].items()}
             labels = (int(facts["labels"][0]), int(facts["labels"][1]))
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
-            raise ModelFileError(f"the checkpoint is not as one is written: {error!r}") from None
+            raise FileFormatError(f"the checkpoint is not as one is written: {error!r}") from None
         if epoch > self.epochs or (epoch == self.epochs and standing.done):
             raise ValueError(
                 f"the checkpoint is {epoch} epochs and {standing.done} steps on, and epochs={self.epochs} in all: ask for more"

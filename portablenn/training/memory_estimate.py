@@ -16,7 +16,7 @@ from ..nn.optimizers import LBFGS
 from ..program.ir import ArrayType, DType, Program
 from ..program.simplify import simplify
 from ..runtime.backend import Backend
-from .step import INT32, recorded_step
+from .step import INT32, trace_step
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Demand:
         keys = ArrayType((len(model.layers), 2), INT32) if drawn else None
         kernels = self.state.theta if model.optimizer.penalizes else None
         batches = Batches(*self.data, order, keys, ArrayType((), INT32))
-        return peak(simplify(recorded_step(model, self.state, batches, kernels)))
+        return peak(simplify(trace_step(model, self.state, batches, kernels)))
 
     def told(self, backend: Backend, error: BaseException) -> str:
         """What there is to say of ``error``, the backend's, that memory does not suffice."""

@@ -21,7 +21,7 @@ from ..data import validation
 from ..data.batching import WORK_A_CALL, Data, Plan, in_chunks, parts_of
 from ..data.sources import Blocks, some_rows
 from ..files import model_file
-from ..files.safetensors_file import ModelFileError
+from ..files.safetensors_file import FileFormatError
 from ..nn import activations, losses, optimizers
 from ..nn.flat_params import Layout
 from ..nn.layers import Dense, layer_names
@@ -113,7 +113,7 @@ class Network:
         )
         if self.model.loss.exclusive and self.outputs == 1:
             raise ValueError(
-                f"the loss {validation.loss_name(self.model.loss)} compares two outputs or more and the last layer has one: give "
+                f"the loss {validation.loss_name(self.model.loss)} compares two outputs or more and the last layer has one: give "  # noqa: E501
                 'it an output for each class, or use loss="sigmoid_cross_entropy"'
             )
         validation.output_activation(self.layers[-1], self.model.loss)
@@ -426,7 +426,7 @@ class Network:
                 held_out = given.some(backend, apart)
                 if full_batch or batch_size is None:
                     given, rows = given.some(backend, rows), None
-            validation = None if held_out is None else held_out.on(backend, self.dtype).data
+            held_out_data = None if held_out is None else held_out.on(backend, self.dtype).data
             count = given.rows if rows is None else len(rows)
             batch = count if batch_size is None or full_batch else min(batch_size, count)
             every = {getattr(c, "every_steps", None) for c in speakers} - {None}
@@ -440,7 +440,7 @@ class Network:
                 self.labels, self.multilabel = given.labels or self.labels, given.several
                 self.history = History()
                 task = Task(self.model, backend, given.data, plan, self.seed, self._keys(), self._kernels())
-                evaluate = None if validation is None else partial(self._evaluated, validation)
+                evaluate = None if held_out_data is None else partial(self._evaluated, held_out_data)
                 known = [part for one in (given, held_out) if one is not None for part in (one.x, one.y, one.weights)]
                 self.training = Fitting(self, task, epochs, evaluate, partial(fingerprint, known), speakers)
                 return self.training.run(resume)
@@ -602,7 +602,7 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
     ------
     FileNotFoundError
         If there is no such file.
-    ModelFileError
+    FileFormatError
         If it is not such a file, whole and of a known version.
 
     Examples
@@ -616,7 +616,7 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
     """
     facts, arrays, slots = model_file.read(path)
     if facts["table"] is not None:
-        raise ModelFileError(
+        raise FileFormatError(
             f"{path} holds a model of a table, which prepares its rows: load it with portablenn.TableModel.load"
         )
     return of_contents(path, facts, arrays, slots, backend)
@@ -632,7 +632,7 @@ def of_contents(
         network = Network(**made, backend="numpy")
         network._take_over(arrays, [slots[name] for name in network.optimizer.slots])
     except (ValueError, TypeError, OverflowError) as error:
-        raise ModelFileError(f"{path} is no model file of portablenn: {error}") from None
+        raise FileFormatError(f"{path} is no model file of portablenn: {error}") from None
     network.multilabel = facts["multilabel"]
     network.steps, network.epochs, network.labels = facts["steps"], facts["epochs"], tuple(facts["labels"])
     network._move(home)

@@ -67,7 +67,7 @@ def compiled_steps(
     key = ("steps", hashable(model), tuple(map(array_type, carry)), types, backend)
 
     def build() -> Callable[..., tuple[Array, ...]]:
-        program = recorded_step(model, state, batches, kernels, backend.device)
+        program = trace_step(model, state, batches, kernels, backend.device)
         return backend.compile_loop(prepared(program, backend), len(carry))
 
     loop = program_cache.get(key, build)
@@ -82,7 +82,7 @@ def compiled_steps(
     return run
 
 
-def recorded_step(model: Model, state: State, batches: Batches, kernels: Array | None, device: Any = None) -> Program:
+def trace_step(model: Model, state: State, batches: Batches, kernels: Array | None, device: Any = None) -> Program:
     """A training step: the iteration, the state and what a step reads, in; the state and the loss of the batch, out."""
     carry, carry_structure = flatten(state)
     data_structure, types = _shape_of((batches, kernels))

@@ -20,7 +20,7 @@ from ..program.interpret import interpret
 from ..program.ir import Array, Program
 from ..program.simplify import simplify
 from ..program.trace import trace
-from ..program.tracer import Recorded
+from ..program.tracer import Tracer
 from ..runtime.arrays import array_namespace, array_type, device_of, is_array
 from ..runtime.backend import Backend
 from ..runtime.registry import get_backend
@@ -295,7 +295,7 @@ class _Transform:
                 f"{_name(self.fun)} was called without an array: make its numbers arrays, for example with numpy.asarray(3.0)"
             )
         xp = array_namespace(*arguments.arrays)
-        if any(isinstance(a, Recorded) for a in arguments.arrays):
+        if any(isinstance(a, Tracer) for a in arguments.arrays):
             program, structure = self._record(arguments)
             return self.result(interpret(xp, program, *arguments.arrays), structure, arguments)
         backend = _backend_of(arguments.arrays)
@@ -327,7 +327,7 @@ class _Transform:
 
     def _build(self, arguments: _Arguments, backend: Backend) -> tuple[Callable[..., tuple[Array, ...]], Structure]:
         program, structure = self._record(arguments)
-        outer = [c for c in program.constants.values() if isinstance(c, Recorded)]
+        outer = [c for c in program.constants.values() if isinstance(c, Tracer)]
         if outer:
             raise _OuterArraysError(array_namespace(*outer), program, structure)
         return backend.compile(prepared(program, backend)), structure

@@ -12,7 +12,7 @@ from portablenn.runtime.kernels.schedule import Product, Schedule
 from .kernels import TYPES, Kernel, kernels, located
 
 MULTIPLICATIONS = 16384
-"""Of all products of a step, up to which one block is faster than many; see `portablenn.program.schedule.is_small`."""
+"""Of all products of a step, up to which one block is faster than many; see `portablenn.runtime.kernels.schedule.is_small`."""
 
 ELEMENTS = 8192
 """Of the largest value of a step, likewise."""

@@ -31,11 +31,11 @@ class NumbaBackend(NumpyBackend):
         self.name = name
 
     def compile(self, program: Program) -> Compiled:
-        """See `portablenn.program.plan.plan`."""
+        """See `portablenn.runtime.numpy.plan.plan`."""
         return plan(program, Loops())
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """One compiled function of small steps; else see `portablenn.program.plan.plan_loop`."""
+        """One compiled function of small steps; else see `portablenn.runtime.numpy.plan.plan_loop`."""
         if is_small(program, MULTIPLICATIONS, ELEMENTS):
             with contextlib.suppress(UnsupportedError):
                 steps = small_steps(program, carried)

@@ -69,7 +69,7 @@ START = {"sum": "0", "max": "-np.inf", "min": "np.inf"}
 
 
 class Loops:
-    """Computes the groups of a plan (`portablenn.program.plan.Fusion`)."""
+    """Computes the groups of a plan (`portablenn.runtime.numpy.plan.Fusion`)."""
 
     def units(self, program: Program) -> Sequence[Unit]:
         """All groups of two operations and more."""

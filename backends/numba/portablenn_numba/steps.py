@@ -1,6 +1,6 @@
 """Small steps: a loop over them as one compiled function, for which a call of NumPy a time would cost more than the work.
 
-Requires Numba. Where every value lies is known beforehand (`portablenn.program.schedule`); each call of the schedule is the
+Requires Numba. Where every value lies is known beforehand (`runtime.kernels.schedule`); each call of the schedule is the
 text of a function with its sizes written out, so that the compiler can unroll it, and the loop calls one after the other.
 """
 
@@ -35,7 +35,7 @@ from .compiled import compiled
 from .loops import ACCUMULATE, DTYPES, START, Writer, expressible, look_shape
 
 MULTIPLICATIONS = 4096
-"""Of all products of a step, up to which a loop of our own is faster than BLAS; see `portablenn.program.schedule.is_small`."""
+"""Of all products of a step, up to which a loop of our own is faster than BLAS; see `runtime.kernels.schedule.is_small`."""
 
 ELEMENTS = 8192
 """Of the largest value of a step, likewise."""

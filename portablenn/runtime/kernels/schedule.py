@@ -167,7 +167,7 @@ def scheduled(
     fusible: Callable[[Operation], bool] = lambda operation: True,
     parts: Callable[[Place, tuple[int, ...]], int] = lambda x, axes: 1,
 ) -> Schedule:
-    """The schedule of a program, or of one step of a loop (see `portablenn.program.plan.plan_loop`).
+    """The schedule of a program, or of one step of a loop (see `portablenn.runtime.numpy.plan.plan_loop`).
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def scheduled(
     carried
         How many arrays are handed from step to step; None if the program is not a step.
     fusible
-        Which elementwise operations and row reductions the backend can do; see `portablenn.program.fuse.fuse`.
+        Which elementwise operations and row reductions the backend can do; see `portablenn.runtime.kernels.fusion.fuse`.
     parts
         By how many the backend wants to share the work of a reduction along some axes.
 

@@ -286,7 +286,7 @@ def test_a_pickle_of_a_device_that_is_not_here_runs_on_what_is(monkeypatch: pyte
             raise pnn.BackendError("no such device here")
         return real(name)
 
-    monkeypatch.setattr("portablenn.network.get_backend", without_torch)
+    monkeypatch.setattr("portablenn.training.network.get_backend", without_torch)
     with pytest.warns(RuntimeWarning, match="is not here"):
         other = pickle.loads(kept)
     np.testing.assert_allclose(other.predict_proba(X), expected, rtol=1e-6)

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("sklearn", minversion="1.9")
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1] / "helpers"
 
 
 @pytest.mark.parametrize(

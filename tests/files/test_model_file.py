@@ -154,7 +154,7 @@ def test_a_description_that_is_not_ours_is_refused(name: str, tmp_path: Path) ->
     _network().save(path)
     change, says = CHANGES[name]
     _changed(path, change)
-    with pytest.raises(pnn.ModelFileError, match=says):
+    with pytest.raises(pnn.FileFormatError, match=says):
         pnn.load(path)
 
 
@@ -164,7 +164,7 @@ def test_a_description_that_is_not_ours_is_refused(name: str, tmp_path: Path) ->
 )
 def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(pnn.ModelFileError, match="is no model file of portablenn"):
+    with pytest.raises(pnn.FileFormatError, match="is no model file of portablenn"):
         pnn.load(tmp_path / "file")
 
 
@@ -172,13 +172,13 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     _network().save(path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(pnn.ModelFileError):
+    with pytest.raises(pnn.FileFormatError):
         pnn.load(path)
 
 
 def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
     save_file({"weight": np.ones(3, dtype="f4")}, tmp_path / "other.safetensors")
-    with pytest.raises(pnn.ModelFileError, match='no "portablenn"'):
+    with pytest.raises(pnn.FileFormatError, match='no "portablenn"'):
         pnn.load(tmp_path / "other.safetensors")
 
 
@@ -193,5 +193,5 @@ def test_a_file_with_one_other_bit_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for place in (len(whole) - 1, len(whole) // 2, 8 + whole.index(b"seed") + 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises(pnn.ModelFileError):
+        with pytest.raises(pnn.FileFormatError):
             pnn.load(path)

@@ -20,9 +20,9 @@ pa = pytest.importorskip("pyarrow")
 pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 
-from portablenn.tables.columns import Category, Number
-from portablenn.tables.preprocessing import learn, parts_of_rows
-from portablenn.tables.readers import TableError, open_table
+from portablenn.tables.columns import Category, Number  # noqa: E402
+from portablenn.tables.preprocessing import learn, parts_of_rows  # noqa: E402
+from portablenn.tables.readers import TableError, open_table  # noqa: E402
 
 CHANCE = np.random.default_rng(0)
 ROWS = 600
@@ -244,10 +244,10 @@ def test_a_model_of_a_table_learns_and_comes_back_from_its_file(target: str, tmp
     assert back.figures["metrics"] == metrics
     np.testing.assert_array_equal(back.predict(_table()), model.predict(_table()))
     assert back.evaluate(_table()) == pytest.approx(model.evaluate(_table()))
-    with pytest.raises(pnn.ModelFileError, match=r"load it with portablenn.TableModel.load"):
+    with pytest.raises(pnn.FileFormatError, match=r"load it with portablenn.TableModel.load"):
         pnn.load(path)
     pnn.mlp([2, 2]).save(path)
-    with pytest.raises(pnn.ModelFileError, match=r"load it with portablenn.load"):
+    with pytest.raises(pnn.FileFormatError, match=r"load it with portablenn.load"):
         pnn.TableModel.load(path)
 
 
@@ -267,7 +267,7 @@ def test_a_table_in_blocks_trains_as_in_memory(monkeypatch: pytest.MonkeyPatch) 
     facts: dict[str, Any] = {"epochs": 8, "hidden": (16,)}
     whole = pnn.TableModel.train(_table(), "price", **facts)
     monkeypatch.setattr("portablenn.tables.model.IN_MEMORY", 0)
-    monkeypatch.setattr("portablenn.tables.preparation.BLOCK", 300)
+    monkeypatch.setattr("portablenn.tables.preprocessing.BLOCK", 300)
     blocks = pnn.TableModel.train(_table(), "price", **facts)
     assert blocks.figures["metrics"]["r2"] == pytest.approx(whole.figures["metrics"]["r2"], abs=0.2)
     assert blocks.figures["rows"] == whole.figures["rows"]
@@ -361,7 +361,7 @@ def test_a_model_file_whose_table_is_wrong_is_refused(name: str, tmp_path: Path)
     change, says = HOSTILE[name]
     change(table)
     model_file.write(path, {**facts, "table": table}, arrays, slots)
-    with pytest.raises(pnn.ModelFileError, match=says):
+    with pytest.raises(pnn.FileFormatError, match=says):
         pnn.TableModel.load(path)
 
 

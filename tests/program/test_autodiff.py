@@ -11,7 +11,7 @@ import pytest
 
 import portablenn as pnn
 from portablenn.program.autodiff import CONSTANT_ALMOST_EVERYWHERE, RULES, value_and_gradients
-from portablenn.program.namespace import RecordingNamespace
+from portablenn.program.namespace import TracingNamespace
 
 
 @dataclass
@@ -241,7 +241,7 @@ def test_second_derivative_is_the_limit_of_differences_of_the_first(name: str) -
 
 
 def test_every_function_that_can_be_recorded_has_a_rule_or_is_constant() -> None:
-    recorded = {name for name in dir(RecordingNamespace) if not name.startswith("_")}
+    recorded = {name for name in dir(TracingNamespace) if not name.startswith("_")}
     operations = set(RULES) | CONSTANT_ALMOST_EVERYWHERE
     of_integers_and_booleans = {
         "all", "any", "count_nonzero", "equal", "greater", "greater_equal", "less", "less_equal", "not_equal", "isfinite",

@@ -157,7 +157,7 @@ def test_a_graph_that_is_not_known_is_refused(name: str, tmp_path: Path) -> None
     nodes, tensors, says = cases[name]
     opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("ai.onnx.contrib", 1)]
     path = _write(onnx, tmp_path / "h.onnx", nodes, tensors, 5, 2, **({"opsets": opsets} if "domain" in name else {}))
-    with pytest.raises(pnn.ModelFileError, match=says):
+    with pytest.raises(pnn.FileFormatError, match=says):
         pnn.from_onnx(path)
 
 
@@ -165,7 +165,7 @@ def test_a_graph_that_is_not_known_is_refused(name: str, tmp_path: Path) -> None
 def test_what_is_no_onnx_is_refused(content: bytes, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     (tmp_path / "h.onnx").write_bytes(content)
-    with pytest.raises(pnn.ModelFileError):
+    with pytest.raises(pnn.FileFormatError):
         pnn.from_onnx(tmp_path / "h.onnx")
 
 
@@ -268,6 +268,6 @@ def test_weights_that_do_not_fit_are_refused_and_change_nothing(name: str, tmp_p
     change(arrays)
     save_file(arrays, path)
     before = net.state.theta.copy()
-    with pytest.raises(pnn.ModelFileError, match=says):
+    with pytest.raises(pnn.FileFormatError, match=says):
         pnn.load_weights(net, path)
     np.testing.assert_array_equal(net.state.theta, before)

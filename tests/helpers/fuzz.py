@@ -1,9 +1,9 @@
 """Mutated files: every reader returns something or refuses with its one error, allocates no more than a cap, runs nothing.
 
-    python tests/fuzz.py 1000000 --seed 1
+    python tests/helpers/fuzz.py 1000000 --seed 1
 
 runs so many, spread over all readers, in this process, with its memory held to what it has and 512 MB, and an audit hook that
-ends it where a file makes it open another, import, execute or start anything. ``tests/test_fuzz.py`` runs some thousands.
+ends it where a file makes it open another, import, execute or start anything. ``tests/files/test_fuzz.py`` runs some thousands.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ def fuzz(count: int, seed: int, kinds: list[str] | None = None) -> dict[str, dic
                     warnings.simplefilter("ignore")
                     read(path)
                 results[kind]["read"] += 1
-            except ValueError as error:  # ModelFileError and TableError are some, and of resuming another training
+            except ValueError as error:  # FileFormatError and TableError are some, and of resuming another training
                 results[kind]["refused"] += 1
                 if type(error) is ValueError and kind not in ("idx", "idx.gz", "checkpoint"):
                     _broken(made, ends, kind, seed, number, error)

@@ -102,7 +102,7 @@ class Kill(Callback):
     def __init__(self, step: int) -> None:
         self.every_steps, self.step = 1, step
 
-    def on_pause(self, network: Any, training: Any) -> None:
+    def on_snapshot_ready(self, network: Any, training: Any) -> None:
         if network.steps == self.step:
             raise KeyboardInterrupt
 
@@ -471,12 +471,12 @@ ATTACKS: dict[str, bytes] = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_arrays_that_are_attacks_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(ATTACKS[name])
-    with pytest.raises(pnn.ModelFileError):
+    with pytest.raises(pnn.FileFormatError):
         read_npy(tmp_path / "x.npy")
     for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         with zipfile.ZipFile(tmp_path / "x.npz", "w", kind) as archive:
             archive.writestr("x.npy", ATTACKS[name])
-        with pytest.raises(pnn.ModelFileError):
+        with pytest.raises(pnn.FileFormatError):
             read_npz(tmp_path / "x.npz")["x"]
 
 
@@ -487,5 +487,5 @@ def test_an_archive_that_claims_much_is_not_believed(tmp_path: Path) -> None:
             "x.npy", _npy(b"{'descr': '|u1', 'fortran_order': False, 'shape': (8589934592,), }", b"\0" * 1000)
         )
     (tmp_path / "x.npz").write_bytes(buffer.getvalue())
-    with pytest.raises(pnn.ModelFileError, match="refused above"):
+    with pytest.raises(pnn.FileFormatError, match="refused above"):
         read_npz(tmp_path / "x.npz")["x"]

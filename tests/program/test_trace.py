@@ -108,7 +108,7 @@ def test_a_recorded_function_runs_on_every_library(name: str, other_library: Any
     ],
 )
 def test_asking_for_a_value_names_the_line_and_where(asks: Callable[[Any], Any], what: str) -> None:
-    with pytest.raises(pnn.RecordedValueError) as caught:
+    with pytest.raises(pnn.TracerValueError) as caught:
         pnn.compile(asks)(np.asarray(1.0))
     message = str(caught.value)
     assert what in message
@@ -245,7 +245,7 @@ def test_an_error_while_recording_leaves_no_trace_behind() -> None:
 def test_every_function_of_the_standard_is_recorded_or_says_why_not() -> None:
     import array_api_strict as strict
 
-    from portablenn.program.namespace import NOT_TRACEABLE, RecordingNamespace
+    from portablenn.program.namespace import NOT_TRACEABLE, TracingNamespace
 
     newer = {"broadcast_shapes", "isin"}  # 2025.12
     beside = {
@@ -255,7 +255,7 @@ def test_every_function_of_the_standard_is_recorded_or_says_why_not() -> None:
         "ArrayAPIStrictFlags",
     }
     names = {n for n in strict.__all__ if not n.startswith("__")} - newer - beside - {"Device", "linalg", "fft"}
-    missing = {n for n in names if not hasattr(RecordingNamespace, n) and n not in NOT_TRACEABLE}
+    missing = {n for n in names if not hasattr(TracingNamespace, n) and n not in NOT_TRACEABLE}
     assert missing == set()
     assert len(names) > 150
 

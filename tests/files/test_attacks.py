@@ -99,7 +99,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 
 def _refuse() -> None:
-    raise pnn.ModelFileError("it holds no array")
+    raise pnn.FileFormatError("it holds no array")
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -111,7 +111,7 @@ def test_no_reader_takes_files_of_others(attack: str, reader: str, tmp_path: Pat
     if reader == "load of a table":
         pytest.importorskip("pyarrow")
     (tmp_path / name).write_bytes(FOREIGN[attack])
-    with pytest.raises(pnn.ModelFileError):
+    with pytest.raises(pnn.FileFormatError):
         read(tmp_path / name)
 
 
@@ -133,7 +133,7 @@ def test_a_model_whose_file_is_an_attack_is_refused(attack: str, tmp_path: Path)
         if names["dense/kernel" if "dense/kernel" in header else "dense_1.kernel"] not in header:
             made = _renamed(made)
         path.write_bytes(made)
-        with pytest.raises(pnn.ModelFileError):
+        with pytest.raises(pnn.FileFormatError):
             read(path)
 
 
@@ -163,5 +163,5 @@ def test_a_description_names_no_code(name: str, tmp_path: Path) -> None:
     tensors.read(path, lambda description, _: seen.append(description))
     description = {**seen[0], "layers": [LAYERS[name]]}
     tensors.write(path, description, load_file(path))
-    with pytest.raises(pnn.ModelFileError, match="unknown layer|has facts|unknown activation"):
+    with pytest.raises(pnn.FileFormatError, match="unknown layer|has facts|unknown activation"):
         pnn.load(path)

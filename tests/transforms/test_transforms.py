@@ -115,7 +115,7 @@ def test_the_cache_has_a_bound_and_can_be_cleared(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_failing_function_leaves_nothing_in_the_cache() -> None:
-    with pytest.raises(pnn.RecordedValueError):
+    with pytest.raises(pnn.TracerValueError):
         pnn.compile(lambda x: float(x))(np.asarray(1.0))
     assert pnn.program_cache.info().size == 0
 
@@ -231,7 +231,7 @@ def test_captured_arrays_stay_as_they_were_when_the_function_was_recorded() -> N
 def test_an_array_kept_from_an_earlier_recording_is_refused() -> None:
     kept: list[Any] = []
     pnn.compile(lambda x: kept.append(x * 2.0) or x)(np.ones(2))
-    with pytest.raises(pnn.RecordedValueError, match="kept from an earlier recording"):
+    with pytest.raises(pnn.TracerValueError, match="kept from an earlier recording"):
         pnn.compile(lambda x: x + kept[0])(np.ones(2))
 
 

@@ -304,7 +304,7 @@ def test_predictions_of_many_rows_equal_those_of_few(monkeypatch: pytest.MonkeyP
     X, y = _blobs()
     net = pnn.mlp([2, 8, 3], loss="softmax_cross_entropy")
     whole, figures = net.forward(X), net.evaluate(X, y, sample_weight=np.arange(200.0))
-    monkeypatch.setattr("portablenn.network.CHUNK", 64)
+    monkeypatch.setattr("portablenn.training.network.CHUNK", 64)
     np.testing.assert_allclose(net.forward(X), whole, rtol=1e-6, atol=1e-6)  # sums may be in another order
     assert net.evaluate(X, y, sample_weight=np.arange(200.0)) == pytest.approx(figures, rel=1e-6)
 
@@ -435,9 +435,9 @@ def test_real_digits_are_read_as_well_as_scikit_learn_reads_them() -> None:
     folder = os.environ.get("PORTABLENN_DATA")
     if not folder:
         pytest.skip("PORTABLENN_DATA names no folder of MNIST files")
-    from portablenn.data import mnist as digits
+    from portablenn.data import digits
 
-    example = runpy.run_path(str(Path(__file__).resolve().parent.parent / "examples" / "digits.py"))
+    example = runpy.run_path(str(Path(__file__).resolve().parents[2] / "examples" / "digits.py"))
     found = digits(folder)
     accuracies = []
     for seed in range(3):
@@ -533,7 +533,7 @@ def test_sparse_rows_are_trained_and_predicted_as_dense_ones(form: str, library:
 
 def test_rows_of_a_source_come_in_parts_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     sparse = pytest.importorskip("scipy.sparse")
-    monkeypatch.setattr("portablenn.training.SOURCED", 5 * 40)  # 40 rows of five
+    monkeypatch.setattr("portablenn.training.step.SOURCED", 5 * 40)  # 40 rows of five
     x = np.random.default_rng(0).random((130, 5))
     y = np.arange(130) % 2
     for optimizer in (pnn.Adam(), pnn.LBFGS(), pnn.LBFGS(l2=0.1, shared=True)):

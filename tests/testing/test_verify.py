@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_plugins import THIRD_PARTY, installed
+from plugins import THIRD_PARTY, installed
 
 import portablenn as pnn
 from portablenn.testing import TOLERANCES
@@ -22,7 +22,7 @@ pytest.importorskip("array_api_strict")
 WRONG = '''
 """A plug-in that saves time: it keeps sixteen bits of what training hands on."""
 
-from portablenn.backend import Backend
+from portablenn.runtime.backend import Backend
 
 
 class HastyBackend(Backend):

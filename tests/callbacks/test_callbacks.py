@@ -52,7 +52,7 @@ class Noted(Callback):
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
         self.said.append(f"epoch {epoch}")
 
-    def on_pause(self, network: Any, training: Any) -> None:
+    def on_snapshot_ready(self, network: Any, training: Any) -> None:
         self.said.append("pause")
 
     def on_train_end(self, network: Any) -> None:
@@ -218,7 +218,7 @@ def test_a_log_has_a_line_an_epoch(tmp_path: Path) -> None:
 class Stop(Callback):
     """Ends as a kill does, as far as those see it that write."""
 
-    def on_pause(self, network: Any, training: Any) -> None:
+    def on_snapshot_ready(self, network: Any, training: Any) -> None:
         if training.epoch == 2:
             raise KeyboardInterrupt
 

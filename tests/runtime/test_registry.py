@@ -11,39 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plugins import THIRD_PARTY, installed
 
 import portablenn as pnn
 from portablenn.runtime import registry as choosing
 
 pytest.importorskip("array_api_strict")
-
-THIRD_PARTY = '''
-"""A third party's plug-in, for array-api-strict: it counts what it compiles."""
-
-from portablenn.backend import Backend
-
-compiled = []
-
-
-class CountingBackend(Backend):
-    def compile(self, program):
-        compiled.append(program.name)
-        return super().compile(program)
-
-    def devices(self):
-        return ["CPU_DEVICE", "device1", "device2"]
-'''
-
-
-def installed(folder: Path, module: str, entry: str, library: str = "array_api_strict") -> dict[str, str]:
-    """A distribution in ``folder``, as pip would leave it; the environment in which it is installed."""
-    (folder / "third_party.py").write_text(module)
-    info = folder / "third_party-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[portablenn.backends]\n{library} = {entry}\n")
-    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -100,7 +73,7 @@ def test_a_broken_plug_in_is_a_line_with_its_reason(module: str, entry: str, rea
 
 def test_looking_for_plug_ins_imports_none(tmp_path: Path) -> None:
     environment = installed(tmp_path, "raise SystemExit('imported')", "third_party:Backend")
-    code = "import sys, portablenn.choosing as c; print(list(c.plugins())); print('third_party' in sys.modules)"
+    code = "import sys, portablenn.runtime.registry as c; print(list(c.plugins())); print('third_party' in sys.modules)"
     names, imported = _run(code, environment).stdout.splitlines()
     assert "array_api_strict" in names
     assert imported == "False"
@@ -178,7 +151,7 @@ def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("import no_such_library", "pip install third-party"),
         (
-            "from portablenn.backend import Backend\nclass Anything(Backend):\n    install = 'see our page'\n"
+            "from portablenn.runtime.backend import Backend\nclass Anything(Backend):\n    install = 'see our page'\n"
             "    def __init__(self, *facts):\n        raise RuntimeError('no driver')",
             "see our page",
         ),
@@ -203,7 +176,7 @@ def test_the_command_line_shows_the_table() -> None:
 
 
 def test_one_model_gives_the_same_accuracy_everywhere() -> None:
-    script = Path(__file__).resolve().parent.parent / "examples" / "one_model_every_backend.py"
+    script = Path(__file__).resolve().parents[2] / "examples" / "one_model_every_backend.py"
     lines = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -35,7 +35,7 @@ class Kill(Callback):
     def __init__(self, step: int) -> None:
         self.every_steps, self.step = 1, step
 
-    def on_pause(self, network: Any, training: Any) -> None:
+    def on_snapshot_ready(self, network: Any, training: Any) -> None:
         if network.steps == self.step:
             raise KeyboardInterrupt
 
@@ -172,7 +172,7 @@ def test_the_newest_are_kept_and_a_damaged_one_gives_way_to_the_one_before(tmp_p
         path.write_bytes(b"nothing")
     net = _network()
     before = net.state.theta.copy()
-    with pytest.warns(RuntimeWarning), pytest.raises(pnn.ModelFileError, match="none of the 3 checkpoints"):
+    with pytest.warns(RuntimeWarning), pytest.raises(pnn.FileFormatError, match="none of the 3 checkpoints"):
         _fitted(net, resume=tmp_path)
     np.testing.assert_array_equal(net.state.theta, before)
 

@@ -19,7 +19,13 @@ pytest.importorskip("sklearn")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_mutated_files_are_read_or_refused(seed: int) -> None:
     count = os.environ.get("PORTABLENN_FUZZ", "6000")
-    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), count, "--seed", str(seed)]
+    command = [
+        sys.executable,
+        str(Path(__file__).resolve().parents[1] / "helpers" / "fuzz.py"),
+        count,
+        "--seed",
+        str(seed),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
