@@ -23,7 +23,7 @@ from ..runtime.arrays import to_numpy
 
 
 @dataclass(frozen=True)
-class Layout:
+class NamingConvention:
     """How a library names its arrays, and lays them out.
 
     Attributes
@@ -51,9 +51,9 @@ OURS = ("kernel", "bias", "scale", "shift", "mean", "variance")
 TORCHS = ("weight", "bias", "weight", "bias", "running_mean", "running_var")
 KERASS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
-LAYOUTS = {
-    "torch": Layout(dict(zip(OURS, TORCHS)), ".", True, None, "pt"),
-    "keras": Layout(dict(zip(OURS, KERASS)), "/", False, ("dense", "batch_normalization"), "keras"),
+CONVENTIONS = {
+    "torch": NamingConvention(dict(zip(OURS, TORCHS)), ".", True, None, "pt"),
+    "keras": NamingConvention(dict(zip(OURS, KERASS)), "/", False, ("dense", "batch_normalization"), "keras"),
 }
 PASSED_OVER = {"num_batches_tracked"}
 """Of PyTorch's batch norms: it counts batches, which nothing here depends on."""
@@ -91,9 +91,9 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
     >>> bool((other.forward([[1.0, 2.0]]) == net.forward([[1.0, 2.0]])).all())
     True
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is one of {', '.join(map(repr, LAYOUTS))}, found {layout!r}")
-    theirs = LAYOUTS[layout]
+    if layout not in CONVENTIONS:
+        raise ValueError(f"layout is one of {', '.join(map(repr, CONVENTIONS))}, found {layout!r}")
+    theirs = CONVENTIONS[layout]
     safetensors_file.need_safetensors()
     from safetensors.numpy import save
 
@@ -106,18 +106,18 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
     atomic.write(path, save(arrays, metadata={"format": theirs.metadata}))
 
 
-def _places(network: Any, layout: Layout) -> Iterator[tuple[str, str, list[str]]]:
+def _places(network: Any, convention: NamingConvention) -> Iterator[tuple[str, str, list[str]]]:
     """For each layer with arrays: its name in a file, its own name, and the arrays' names here."""
     place, counts = 0, Counter[str]()
     for name, layer in network.model.layers:
         pieces = [n.rpartition(".")[2] for n in _names(network) if n.rpartition(".")[0] == name]
         if pieces and not isinstance(layer, (Dense, BatchNorm)):
             raise ValueError(f"{name} is {type(layer).__name__}, which has no counterpart in other libraries")
-        if layout.kinds is None:
+        if convention.kinds is None:
             prefix = f"{place}"
             place += 2 if isinstance(layer, Dense) and layer.activation not in (None, "identity") else 1
         else:
-            kind = layout.kinds[isinstance(layer, BatchNorm)]
+            kind = convention.kinds[isinstance(layer, BatchNorm)]
             prefix = f"{kind}_{counts[kind]}" if counts[kind] else kind
             counts[kind] += bool(pieces)
         if pieces:
@@ -157,13 +157,13 @@ def load_weights(network: Any, path: str | Path) -> None:
     True
     """
     with safetensors_file.refused(path, "file of weights"):
-        layout, found = _opened(path)
-        arrays = _matched(network, layout, found, path)
+        convention, found = _opened(path)
+        arrays = _matched(network, convention, found, path)
     network.set_parameters(arrays)
 
 
-def _opened(path: str | Path) -> tuple[Layout, dict[str, tuple[str, tuple[int, ...]]]]:
-    """The layout, and each array's dtype and shape by name."""
+def _opened(path: str | Path) -> tuple[NamingConvention, dict[str, tuple[str, tuple[int, ...]]]]:
+    """The convention, and each array's dtype and shape by name."""
     safetensors_file.need_safetensors()
     from safetensors import SafetensorError, safe_open
 
@@ -177,19 +177,19 @@ def _opened(path: str | Path) -> tuple[Layout, dict[str, tuple[str, tuple[int, .
     except SafetensorError as error:
         raise FileFormatError(str(error)) from None
     keras = any(re.search(r"(^|/)(kernel|gamma)$", name) for name in found)
-    return LAYOUTS["keras" if keras else "torch"], found
+    return CONVENTIONS["keras" if keras else "torch"], found
 
 
 def _matched(
-    network: Any, layout: Layout, found: dict[str, tuple[str, tuple[int, ...]]], path: str | Path
+    network: Any, convention: NamingConvention, found: dict[str, tuple[str, tuple[int, ...]]], path: str | Path
 ) -> dict[str, np.ndarray]:
     """The file's arrays by the network's names."""
     groups: dict[str, dict[str, str]] = {}
     for name in sorted(found, key=_natural):
-        prefix, _, last = name.rpartition(layout.separator)
+        prefix, _, last = name.rpartition(convention.separator)
         if last not in PASSED_OVER:
             groups.setdefault(prefix, {})[last] = name
-    expected = list(_places(network, layout))
+    expected = list(_places(network, convention))
     by_kind: dict[bool, list[dict[str, str]]] = {True: [], False: []}
     for group in groups.values():
         by_kind["gamma" in group or "running_mean" in group].append(group)
@@ -203,11 +203,11 @@ def _matched(
     taken = {True: iter(by_kind[True]), False: iter(by_kind[False])}
     for _, own, pieces in expected:
         group = next(taken["mean" in pieces])
-        theirs = {layout.names[piece]: piece for piece in pieces}
+        theirs = {convention.names[piece]: piece for piece in pieces}
         if set(group) != set(theirs):
             raise FileFormatError(f"its layer for {own} has {sorted(group)}, expected {sorted(theirs)}")
         for last, name in group.items():
-            wanted[name] = f"{own}.{theirs[last]}", layout.turned and theirs[last] == "kernel"
+            wanted[name] = f"{own}.{theirs[last]}", convention.turned and theirs[last] == "kernel"
     shapes = network.model.parameters.shapes | network.model.statistics.shapes
     for name, (place, turned) in wanted.items():
         kind, shape = found[name]

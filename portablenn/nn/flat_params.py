@@ -1,7 +1,6 @@
-"""One vector for many arrays: where each of them lies in it.
+"""Flat parameters: many named arrays as the slices of one contiguous vector.
 
-Requires nothing of any library. All parameters of a network are one contiguous vector; so is the gradient, and so is
-each vector that an optimizer remembers. A layout names the pieces.
+All parameters of a network are one vector; so is the gradient, and so is each optimizer slot.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from ..runtime.arrays import device_of
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Names and shapes, in the order in which the arrays follow each other.
+class FlatParams:
+    """The names and shapes of the arrays in a vector, in their order.
 
     Examples
     --------
     >>> import numpy as np
-    >>> layout = Layout((("kernel", (2, 1)), ("bias", (1,))))
-    >>> layout.size, layout.split(np.arange(3.0))["bias"].tolist()
+    >>> flat = FlatParams((("kernel", (2, 1)), ("bias", (1,))))
+    >>> flat.size, flat.split(np.arange(3.0))["bias"].tolist()
     (3, [2.0])
     """
 
     pieces: tuple[tuple[str, tuple[int, ...]], ...]
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Layout:
-        """The layout of these arrays, in their order."""
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> FlatParams:
+        """Return the description of these arrays, in their order."""
         return cls(tuple((name, tuple(array.shape)) for name, array in arrays.items()))
 
     @property
@@ -47,18 +46,18 @@ class Layout:
         return dict(self.pieces)
 
     def split(self, vector: Array, prefix: str = "", xp: Any = None) -> dict[str, Array]:
-        """The pieces whose names begin with ``prefix``, without it; views where the library has views."""
-        found, start = {}, 0
+        """Return the arrays whose names start with ``prefix``, which is stripped; views where the library has views."""
+        arrays, start = {}, 0
         for name, shape in self.pieces:
             end = start + math.prod(shape)
             if name.startswith(prefix):
                 piece = vector[start:end]
-                found[name[len(prefix) :]] = piece.reshape(shape) if xp is None else xp.reshape(piece, shape)
+                arrays[name[len(prefix) :]] = piece.reshape(shape) if xp is None else xp.reshape(piece, shape)
             start = end
-        return found
+        return arrays
 
     def join(self, xp: Any, arrays: Mapping[str, Array], like: Array) -> Array:
-        """The vector of these pieces; ``like`` is one of the same dtype and device, for when there is none."""
+        """Return the vector of these arrays; ``like`` gives dtype and device if there are none."""
         if not self.pieces:
             return xp.zeros((0,), dtype=like.dtype, device=device_of(like))
         return xp.concat([xp.reshape(arrays[name], (-1,)) for name, _ in self.pieces], axis=0)

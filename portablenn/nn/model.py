@@ -18,7 +18,7 @@ from ..program.trace import trace
 from ..random import WEIGHTS, Stream, new_key
 from ..runtime.arrays import array_namespace
 from ..transforms.transform import value_and_grad
-from .flat_params import Layout
+from .flat_params import FlatParams
 from .losses import Loss, inverse
 from .optimizers import Optimizer
 
@@ -63,8 +63,8 @@ class Model:
     """Layers and their names, where parameters and statistics lie in their vectors, the loss, the optimizer, the dtype."""
 
     layers: tuple[tuple[str, Any], ...]
-    parameters: Layout
-    statistics: Layout
+    parameters: FlatParams
+    statistics: FlatParams
     loss: Loss
     optimizer: Optimizer
     dtype: str

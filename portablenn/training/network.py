@@ -23,7 +23,7 @@ from ..data.sources import Blocks, some_rows
 from ..files import model_file
 from ..files.safetensors_file import FileFormatError
 from ..nn import activations, losses, optimizers
-from ..nn.flat_params import Layout
+from ..nn.flat_params import FlatParams
 from ..nn.layers import Dense, layer_names
 from ..nn.model import Model, State, accepted, initial_values
 from ..program.ir import Array
@@ -105,8 +105,8 @@ class Network:
         params, statistics, self._widths = initial_values(named, self.inputs, seed, self.dtype)
         self.model = Model(
             named,
-            Layout.of(params),
-            Layout.of(statistics),
+            FlatParams.of(params),
+            FlatParams.of(statistics),
             losses.get(loss),
             optimizers.get(optimizer),
             self.dtype,
