@@ -2,8 +2,8 @@
 
 Reads the import statements of portablenn/, backends/ and benchmarks/, including those inside functions and under TYPE_CHECKING,
 writes docs/imports.svg and the table in docs/architecture.md, and prints the counts. A room is a folder or a module of
-portablenn/; backends/ is one room, and so is benchmarks/. `portablenn/__init__.py`, which gathers the public names, `__main__.py`
-and `version.py` are not rooms. A room's floor is the longest path of imports below it.
+portablenn/; backends/ is one room, and so is benchmarks/. `portablenn/__init__.py` (the public names), `__main__.py` and
+`version.py` are not rooms. A room's floor is the longest path of imports below it.
 """
 
 from __future__ import annotations
