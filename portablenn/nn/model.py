@@ -60,7 +60,24 @@ class Batches(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """Layers and their names, where parameters and statistics lie in their vectors, the loss, the optimizer, the dtype."""
+    """A network without its state.
+
+    Attributes
+    ----------
+    layers
+        Pairs of a name and a layer.
+    parameters, statistics
+        The names and shapes in their vectors.
+    loss
+        The loss whose gradient trains.
+    optimizer
+        The optimizer.
+    dtype
+        Of parameters and computations, such as "float32".
+    report_loss
+        The loss whose value the history, ``evaluate`` and the line search of L-BFGS see, where it is another one; it has the
+        same reduction.
+    """
 
     layers: tuple[tuple[str, Any], ...]
     parameters: FlatParams
@@ -68,6 +85,19 @@ class Model:
     loss: Loss
     optimizer: Optimizer
     dtype: str
+    report_loss: Loss | None = None
+
+    def __post_init__(self) -> None:
+        """Validate the fields."""
+        if self.reported.reduction != self.loss.reduction:
+            raise ValueError(
+                f"expected report_loss with reduction {self.loss.reduction!r}, as loss has, got {self.reported.reduction!r}"
+            )
+
+    @property
+    def reported(self) -> Loss:
+        """The loss whose value is reported."""
+        return self.loss if self.report_loss is None else self.report_loss
 
     def forward(
         self,
@@ -111,15 +141,17 @@ class Model:
     def objective(
         self, theta: Array, statistics: Array, batch: Batches, step: Array
     ) -> tuple[tuple[Array, Array], Array]:
-        """The loss of a training batch with the new statistics, and the loss's gradient, a vector."""
+        """Return the reported loss of a training batch with the new statistics, and the gradient of the loss, a vector."""
         xp = array_namespace(theta)
 
-        def loss_of(params: dict[str, Array]) -> tuple[Array, Array]:
+        def loss_of(params: dict[str, Array]) -> tuple[Array, tuple[Array, Array]]:
             outputs, updated = self._forward(params, statistics, batch.x, True, batch.keys, step)
-            return self.loss(outputs, self.as_targets(batch.y), batch.weights), updated
+            facts = outputs, self.as_targets(batch.y), batch.weights
+            loss = self.loss(*facts)
+            return loss, (loss if self.report_loss is None else self.report_loss(*facts), updated)
 
-        both, gradients = value_and_grad(loss_of, has_aux=True)(self.parameters.split(theta, xp=xp))
-        return both, self.parameters.join(xp, gradients, theta)
+        (_, reported), gradients = value_and_grad(loss_of, has_aux=True)(self.parameters.split(theta, xp=xp))
+        return reported, self.parameters.join(xp, gradients, theta)
 
     def penalized_objective(
         self, theta: Array, statistics: Array, batch: Batches, kernels: Array | None, step: Array
@@ -168,10 +200,10 @@ class Model:
     def evaluated(
         self, theta: Array, statistics: Array, x: Array, y: Array, weights: Array | None
     ) -> tuple[Array, Array]:
-        """The loss of some rows, and how many of their classes (weighted) are predicted right."""
+        """Return the reported loss of some rows, and how many of their classes, or the weight of those, are predicted right."""
         xp = array_namespace(theta, x)
         outputs, _ = self.forward(theta, statistics, x)
-        loss = self.loss(outputs, self.as_targets(y), weights)
+        loss = self.reported(outputs, self.as_targets(y), weights)
         if self.loss.targets != "classes":
             return loss, xp.zeros_like(loss)
         right = self.right(xp, outputs, y)
