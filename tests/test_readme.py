@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands."""
+"""The README's Python runs as it stands, and what README and docs/ name is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROMISES = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -17,12 +20,27 @@ def test_a_block_of_python_runs(number: int, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.strip()
 
 
-def test_there_are_blocks() -> None:
-    assert len(BLOCKS) == 4
+def test_the_readme_has_its_blocks_and_its_two_commands_in_120_lines() -> None:
+    assert len(BLOCKS) == 3
+    assert 'pip install ".[full]" && portablenn demo digits\n' in README
+    assert 'pip install -e ".[test]" && pytest\n' in README
+    assert len(README.splitlines()) <= 120
 
 
-def test_every_test_that_the_readme_names_is_there() -> None:
-    named = set(re.findall(r"tests/[\w/]*test_\w+\.py", README))
-    assert len(named) > 5
-    for name in named:
-        assert (Path(__file__).resolve().parent.parent / name).is_file()
+def test_every_promise_names_tests_that_are_there() -> None:
+    lines = [
+        line for line in PROMISES.splitlines() if line.startswith("| ") and not line.startswith(("| **", "| promise"))
+    ]
+    assert len(lines) > 25
+    for line in lines:
+        named = re.findall(r"tests/[\w/]*test_\w+\.py", line)
+        assert named, line
+        for name in named:
+            assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_of_the_repository_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
