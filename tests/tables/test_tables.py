@@ -251,6 +251,14 @@ def test_a_model_of_a_table_learns_and_comes_back_from_its_file(target: str, tmp
         pnn.TableModel.load(path)
 
 
+def test_a_regression_predicts_in_the_units_of_its_target() -> None:
+    table = _table(missing=False)
+    model = pnn.TableModel.train(table, "price", epochs=100, ignore=["id", "plan"])
+    errors = np.abs(model.predict(table) - PRICE)
+    assert np.mean(errors) < 0.05 * np.std(PRICE)
+    assert model.evaluate(table)["mean_absolute_error"] == pytest.approx(np.mean(errors), rel=1e-5)
+
+
 def test_new_rows_may_have_what_was_never_seen() -> None:
     model = pnn.TableModel.train(_table(), "plan", epochs=5, ignore=["price"])
     rows = {"more": [1, 2, 3], "city": ["Atlantis", None, "Oslo"], "age": [None, float("nan"), 1e30]}
