@@ -375,7 +375,7 @@ def test_memory_is_used_again() -> None:
 
 def test_a_step_of_adam_moves_no_vector_twice() -> None:
     """The optimiser's group writes where the carried vectors belong: nothing is copied after it."""
-    assert not [call for call in step_of(simple("numpy")).calls if isinstance(call, Copy)]
+    assert not [call for call in step_of(simple("numpy")).instructions if isinstance(call, Copy)]
 
 
 def step_of(net: Any, shared: bool = True) -> Schedule:
@@ -405,7 +405,7 @@ def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
     compile_cuda = nvrtc() or nvcc(tmp_path)
     if compile_cuda is None:
         pytest.skip("neither NVRTC nor nvcc is here")
-    texts = list(dict.fromkeys(k.text for one in zoo() for k in kernels(one.calls) if isinstance(k, Kernel)))
+    texts = list(dict.fromkeys(k.text for one in zoo() for k in kernels(one.instructions) if isinstance(k, Kernel)))
     names = [text.replace("void kernel_", f"void k{i}_", 1) for i, text in enumerate(texts)]
     assert len(texts) > 50
     compile_cuda(PRELUDE + "".join(names))
@@ -469,7 +469,7 @@ def nvcc(folder: Path) -> Any:
 
 
 def test_products_need_no_copy_for_a_transpose() -> None:
-    calls = schedule(traced(lambda x, y: (x.T @ y) @ y.T, np.ones((4, 3)), np.ones((4, 5)))).calls
+    calls = schedule(traced(lambda x, y: (x.T @ y) @ y.T, np.ones((4, 3)), np.ones((4, 5)))).instructions
     assert [type(call) for call in calls] == [Product, Product]
 
 

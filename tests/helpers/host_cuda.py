@@ -22,7 +22,7 @@ from portablenn_cupy import CupyBackend
 from portablenn_cupy.kernels import ON_THE_HOST, PRELUDE, Kernel, addresses
 
 import portablenn as pnn
-from portablenn.runtime.kernels.buffers import Place, Storage
+from portablenn.runtime.kernels.buffers import Buffer, Storage
 from portablenn.runtime.kernels.schedule import Product
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
@@ -68,8 +68,8 @@ class HostCuda:
 
     def run(self, calls: Sequence[Kernel | Product], functions: dict[str, Any], base: Callable[[Storage], int]) -> None:
         for call in calls:
-            places = (call.a, call.b, call.out) if isinstance(call, Product) else call.arguments
-            pointers = addresses(places, base)
+            buffers = (call.a, call.b, call.out) if isinstance(call, Product) else call.arguments
+            pointers = addresses(buffers, base)
             if isinstance(call, Product):
                 self._do(functools.partial(multiply, call, pointers))
             else:
@@ -131,25 +131,25 @@ def launch(library: Any, function: Any, parts: int, pointers: Sequence[int], num
 
 def multiply(call: Product, pointers: Sequence[int]) -> None:
     """As cuBLAS is asked to, from pointers and distances of lines."""
-    a, b = (lines(place, pointer) for place, pointer in zip((call.a, call.b), pointers, strict=False))
+    a, b = (lines(buffer, pointer) for buffer, pointer in zip((call.a, call.b), pointers, strict=False))
     memory(call.out, pointers[2])[...] = a @ b
 
 
-def lines(place: Place, pointer: int) -> np.ndarray:
-    from portablenn_cupy.products import line_step
+def lines(buffer: Buffer, pointer: int) -> np.ndarray:
+    from portablenn_cupy.products import leading_dimension
 
-    turned, step = line_step(place)
-    rows, columns = place.shape
-    itemsize = np.dtype(place.dtype).itemsize
+    turned, step = leading_dimension(buffer)
+    rows, columns = buffer.shape
+    itemsize = np.dtype(buffer.dtype).itemsize
     strides = (itemsize, step * itemsize) if turned else (step * itemsize, itemsize)
-    return np.lib.stride_tricks.as_strided(memory(place, pointer, flat=True), (rows, columns), strides)
+    return np.lib.stride_tricks.as_strided(memory(buffer, pointer, flat=True), (rows, columns), strides)
 
 
-def memory(place: Place, pointer: int, flat: bool = False) -> np.ndarray:
-    count = int(np.prod(place.shape)) if not flat else 1
-    raw = (ctypes.c_char * (count * np.dtype(place.dtype).itemsize)).from_address(pointer)
-    array = np.frombuffer(raw, dtype=place.dtype)
-    return array if flat else array.reshape(place.shape)
+def memory(buffer: Buffer, pointer: int, flat: bool = False) -> np.ndarray:
+    count = int(np.prod(buffer.shape)) if not flat else 1
+    raw = (ctypes.c_char * (count * np.dtype(buffer.dtype).itemsize)).from_address(pointer)
+    array = np.frombuffer(raw, dtype=buffer.dtype)
+    return array if flat else array.reshape(buffer.shape)
 
 
 @functools.cache

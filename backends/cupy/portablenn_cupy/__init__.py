@@ -18,7 +18,7 @@ import numpy as np
 
 from portablenn.program.ir import Array, ArrayType, Program
 from portablenn.runtime.backend import NUMPY, Backend, BackendError, Compiled
-from portablenn.runtime.kernels.schedule import Schedule, is_small, scheduled
+from portablenn.runtime.kernels.schedule import Schedule, is_small, make_schedule
 
 from .kernels import expressible, reduction_parts
 from .small import ELEMENTS, MULTIPLICATIONS
@@ -156,7 +156,7 @@ class CupyBackend(Backend):
 def schedule(program: Program, carried: int | None = None, shared: bool = True) -> Schedule:
     """The schedule of a program, or of a step, for the kernels of this plug-in; ``shared`` among many blocks."""
     parts = reduction_parts if shared else (lambda x, axes: 1)
-    return scheduled(program, NUMPY.xp, carried, expressible, parts)
+    return make_schedule(program, NUMPY.xp, carried, expressible, parts)
 
 
 class Chosen:

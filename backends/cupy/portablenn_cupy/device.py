@@ -19,7 +19,7 @@ import numpy as np
 from portablenn.runtime.kernels.schedule import Product
 
 from .kernels import PRELUDE, Kernel, addresses
-from .products import line_step
+from .products import leading_dimension
 
 WORKSPACE = 32 << 20
 """Bytes that cuBLAS may use; NVIDIA's recommendation for Hopper."""
@@ -149,8 +149,8 @@ class _Blas:
         scalar = ctypes.c_float if dtype == "float32" else ctypes.c_double
         one, zero, kind = scalar(1.0), scalar(0.0), CUDA_TYPES[dtype]
         (rows, inner), columns = call.a.shape, call.b.shape[1]
-        turned_a, step_a = line_step(call.a)
-        turned_b, step_b = line_step(call.b)
+        turned_a, step_a = leading_dimension(call.a)
+        turned_b, step_b = leading_dimension(call.b)
         status = library.cublasGemmEx(
             handle, int(turned_b), int(turned_a), columns, rows, inner, ctypes.byref(one),
             ctypes.c_void_p(b), kind, step_b, ctypes.c_void_p(a), kind, step_a, ctypes.byref(zero),

@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from portablenn.program.ir import Array, ArrayType
-from portablenn.runtime.kernels.buffers import BYTES, Place, Storage, size_of
+from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer, Storage, nbytes_of
 from portablenn.runtime.kernels.schedule import Product, Schedule
 
 from .kernels import Kernel, kernels
 from .small import many_steps
 
 SMALL = 16 << 20
-"""Bytes of an input up to which it is copied to a place of its own at each call, so that the graph need not be recorded
+"""Bytes of an input up to which it is copied to memory of its own at each call, so that the graph need not be recorded
 anew where it lies elsewhere next time, as the order of the rows does each epoch."""
 
 STEPS = 8192
@@ -33,11 +33,11 @@ class Straight:
 
     def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.types, self.make, self.as_input = device, schedule, types, make, as_input
-        self.calls = kernels(schedule.calls)
+        self.calls = kernels(schedule.instructions)
         self.functions = device.functions(self.calls)
         with device.working():
             self.constants = [as_input(c) for c in schedule.constants]
-        self.how = f"{len(schedule.calls)} kernels and products a call"
+        self.how = f"{len(schedule.instructions)} kernels and products a call"
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         device = self.device
@@ -50,9 +50,9 @@ class Straight:
 
             device.run(self.calls, self.functions, base)
             results = []
-            for place, type in zip(self.schedule.results, self.types, strict=True):
+            for buffer, type in zip(self.schedule.results, self.types, strict=True):
                 result = self.make(type)
-                _copy_out(device, place, base, result, type)
+                _copy_out(device, buffer, base, result, type)
                 results.append(result)
         return tuple(results)
 
@@ -69,7 +69,7 @@ class Loop:
         with device.working():
             self.constants = [as_input(c) for c in schedule.constants]
             self.arena = device.memory(schedule.arena)
-            self.homes = [device.memory(size_of(t)) for t in carry]
+            self.homes = [device.memory(nbytes_of(t)) for t in carry]
             self.counter = device.memory(4)
         self.kept: list[Any] = []
         self.rows = 0
@@ -88,7 +88,7 @@ class Loop:
             return self._results(count)
 
     def _calls(self) -> list[Kernel | Product]:
-        return kernels(self.schedule.calls)
+        return kernels(self.schedule.instructions)
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
         """Set out from the carried arrays, and do so many steps."""
@@ -96,7 +96,7 @@ class Loop:
 
     def _make_room(self, rows: int) -> None:
         """For what is kept of each step."""
-        self.kept = [self.device.memory(rows * size_of(t)) for t in self.schedule.collected]
+        self.kept = [self.device.memory(rows * nbytes_of(t)) for t in self.schedule.collected]
         self.rows = rows
 
     def _set(self, carry: Sequence[Array]) -> None:
@@ -122,8 +122,8 @@ class Loop:
 
     def _copied(self, memory: Any, type: ArrayType) -> Array:
         result = self.make(type)
-        if size_of(type):
-            self.device.copy(self.device.address(result), self.device.address(memory), size_of(type))
+        if nbytes_of(type):
+            self.device.copy(self.device.address(result), self.device.address(memory), nbytes_of(type))
         return result
 
 
@@ -176,7 +176,7 @@ class OneKernel(Loop):
 
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
-        self.how = f"a CUDA kernel that does many steps of {len(self.schedule.calls)} calls"
+        self.how = f"a CUDA kernel that does many steps of {len(self.schedule.instructions)} calls"
 
     def _calls(self) -> list[Kernel | Product]:
         return [many_steps(self.schedule)]
@@ -195,7 +195,7 @@ def _base(device: Any, storage: Storage, arena: Any, inputs: Sequence[Any], cons
     return int(device.address((inputs if storage.kind == "input" else constants)[storage.index]))
 
 
-def _copy_out(device: Any, place: Place, base: Callable[[Storage], int], result: Array, type: ArrayType) -> None:
+def _copy_out(device: Any, buffer: Buffer, base: Callable[[Storage], int], result: Array, type: ArrayType) -> None:
     """A result of a program, which lies in order: see `schedule.Schedule.results`."""
-    source = base(place.storage) + place.offset * BYTES[place.dtype]
-    device.copy(device.address(result), source, size_of(type))
+    source = base(buffer.storage) + buffer.offset * ITEMSIZE[buffer.dtype]
+    device.copy(device.address(result), source, nbytes_of(type))

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 
 from portablenn.program.ir import DType, Operation, Variable
-from portablenn.runtime.kernels.buffers import BYTES, Place, Storage, in_order
+from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer, Storage, c_strides
 from portablenn.runtime.kernels.fusion import REDUCTIONS, Extent, Group
 from portablenn.runtime.kernels.schedule import (
-    Call,
     Collect,
     Copy,
     Count,
     Extreme,
     Fused,
     Gather,
+    Instruction,
     Product,
     Reduction,
     UnsupportedError,
@@ -169,11 +169,11 @@ class Kernel:
     text: str
     grid: tuple[int, int]
     block: tuple[int, int]
-    arguments: tuple[Place, ...]
+    arguments: tuple[Buffer, ...]
     numbers: tuple[int, ...] = ()
 
 
-def kernels(calls: Sequence[Call]) -> list[Kernel | Product]:
+def kernels(calls: Sequence[Instruction]) -> list[Kernel | Product]:
     """A kernel for each call that is no product, in order; those with the same text have the same name.
 
     Raises
@@ -195,11 +195,11 @@ def kernels(calls: Sequence[Call]) -> list[Kernel | Product]:
     return made
 
 
-def _kernel(call: Call) -> Kernel:
+def _kernel(call: Instruction) -> Kernel:
     if isinstance(call, Fused):
         return _GroupWriter(call.group, call.values).kernel()
     if isinstance(call, Reduction):
-        if BYTES[call.out.dtype] < 4:
+        if ITEMSIZE[call.out.dtype] < 4:
             raise UnsupportedError(f"{call.how} of {call.x.dtype}")  # there is no shuffle of such
         return reduction_kernel(call.how, call.x, call.out, call.axes, call.parts)
     if isinstance(call, Extreme):
@@ -228,10 +228,10 @@ def expressible(operation: Operation) -> bool:
 class _GroupWriter:
     """All operations of a group: a worker an element, or, where rows are reduced, a warp or a block a row."""
 
-    def __init__(self, group: Group, places: dict[Variable, Place]) -> None:
+    def __init__(self, group: Group, buffers: dict[Variable, Buffer]) -> None:
         self.group = group
         self.given = list(dict.fromkeys([*group.reads, *group.results]))
-        self.places = places
+        self.buffers = buffers
         self.names = {o.result: f"v{i}" for i, o in enumerate(group.operations)}
         self.names |= {v: f"a{i}" for i, v in enumerate(self.given) if v not in self.names}
         self.pointers = {v: f"p{i}" for i, v in enumerate(self.given)}
@@ -253,7 +253,7 @@ class _GroupWriter:
             f"{'' if v in group.results else 'const '}{TYPES[v.type.dtype]}* {self.pointers[v]}" for v in self.given
         )
         text = f'extern "C" __global__ void kernel({parameters}) {{\n' + "\n".join(self.lines) + "\n}\n"
-        return Kernel(NAME, text, grid, block, tuple(self.places[v] for v in self.given))
+        return Kernel(NAME, text, grid, block, tuple(self.buffers[v] for v in self.given))
 
     def _elements(self) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
@@ -323,14 +323,14 @@ class _GroupWriter:
 
     def _at(self, variable: Variable) -> str:
         """The element of an argument's array that belongs to row r and column j."""
-        place, group = self.places[variable], self.group
+        buffer, group = self.buffers[variable], self.group
         linear = {
             Extent.ONE: "0",
             Extent.ROW: "r",
             Extent.COLUMN: "j",
             Extent.FULL: f"(r * {group.columns} + j)",
         }[group.extents[variable]]
-        return f"{self.pointers[variable]}[{located(place, linear)}]"
+        return f"{self.pointers[variable]}[{located(buffer, linear)}]"
 
     def _load(self, variables: Any) -> None:
         for v in variables:
@@ -375,7 +375,7 @@ def expression(operation: Operation, arguments: Sequence[Any]) -> str:
     if len(set(kinds)) > 1:
         values = [f"({TYPES[common]}){v}" for v in values]
     if common.is_integer:
-        working = TYPES[_unsigned(common)] if BYTES[common] > 2 else "unsigned"  # shorter ones become signed ints
+        working = TYPES[_unsigned(common)] if ITEMSIZE[common] > 2 else "unsigned"  # shorter ones become signed ints
         if name == "bitwise_right_shift":
             return f"({TYPES[result]})({values[0]} >> {values[1]})"
         if name in ("add", "subtract", "multiply", "negative", "square"):
@@ -423,19 +423,19 @@ def _start(name: str, dtype: DType) -> str:
     return number(int(limits.min if name == "max" else limits.max), dtype)
 
 
-def located(place: Place, linear: str) -> str:
-    """Where the element number ``linear``, counted in order, lies from the place's first element on."""
-    if place.contiguous:
+def located(buffer: Buffer, linear: str) -> str:
+    """Where the element number ``linear``, counted in order, lies from the buffer's first element on."""
+    if buffer.contiguous:
         return linear
     terms = []
-    for length, stride, ahead in zip(place.shape, place.strides, in_order(place.shape), strict=True):
+    for length, stride, ahead in zip(buffer.shape, buffer.strides, c_strides(buffer.shape), strict=True):
         if length > 1 and stride != 0:
             terms.append(f"({linear} / {ahead} % {length}) * ({stride})")
     return " + ".join(terms) or "0"
 
 
-def copy_kernel(source: Place, target: Place) -> Kernel:
-    """Element by element, between places of one shape, whatever their strides."""
+def copy_kernel(source: Buffer, target: Buffer) -> Kernel:
+    """Element by element, between buffers of one shape, whatever their strides."""
     count = math.prod(source.shape)
     kind, into = TYPES[source.dtype], TYPES[target.dtype]
     text = (
@@ -446,7 +446,7 @@ def copy_kernel(source: Place, target: Place) -> Kernel:
     return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (source, target))
 
 
-def collect_kernel(source: Place, target: Place, counter: Place) -> Kernel:
+def collect_kernel(source: Buffer, target: Buffer, counter: Buffer) -> Kernel:
     """Into the row of ``target`` that the counter names."""
     count = math.prod(source.shape)
     kind = TYPES[source.dtype]
@@ -458,13 +458,13 @@ def collect_kernel(source: Place, target: Place, counter: Place) -> Kernel:
     return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (source, target, counter))
 
 
-def count_kernel(counter: Place) -> Kernel:
+def count_kernel(counter: Buffer) -> Kernel:
     """The counter of steps goes one up."""
     text = 'extern "C" __global__ void kernel(int* p0) { if (is_first()) *p0 += 1; }\n'
     return Kernel(NAME, text, (1, 1), (1, 1), (counter,))
 
 
-def take_kernel(x: Place, indices: Place, out: Place, axis: int) -> Kernel:
+def take_kernel(x: Buffer, indices: Buffer, out: Buffer, axis: int) -> Kernel:
     """Slices of ``x`` along an axis. A negative index counts from the end; one beyond either end is brought to it."""
     length, taken = x.shape[axis], out.shape[axis]
     inner = math.prod(out.shape[axis + 1 :])
@@ -482,21 +482,21 @@ def take_kernel(x: Place, indices: Place, out: Place, axis: int) -> Kernel:
     return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (x, indices, out))
 
 
-def reduction_parts(x: Place, axes: tuple[int, ...]) -> int:
+def reduction_parts(x: Buffer, axes: tuple[int, ...]) -> int:
     """Among how many blocks each result is shared."""
     reduced = math.prod(x.shape[a] for a in axes)
     return min(max(1, reduced // PART), 256) if _reduces_ahead(x, axes) or _reduces_behind(x, axes) else 1
 
 
-def _reduces_behind(x: Place, axes: tuple[int, ...]) -> bool:
+def _reduces_behind(x: Buffer, axes: tuple[int, ...]) -> bool:
     return axes == tuple(range(len(x.shape) - len(axes), len(x.shape)))
 
 
-def _reduces_ahead(x: Place, axes: tuple[int, ...]) -> bool:
+def _reduces_ahead(x: Buffer, axes: tuple[int, ...]) -> bool:
     return axes == tuple(range(len(axes)))
 
 
-def reduction_kernel(how: str, x: Place, out: Place, axes: tuple[int, ...], parts: int) -> Kernel:
+def reduction_kernel(how: str, x: Buffer, out: Buffer, axes: tuple[int, ...], parts: int) -> Kernel:
     """A sum, maximum or minimum along axes. ``out`` is in order; of several parts it has one row each."""
     kind, dtype, combine = TYPES[x.dtype], TYPES[out.dtype], COMBINE[how]
     kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
@@ -536,7 +536,7 @@ def reduction_kernel(how: str, x: Place, out: Place, axes: tuple[int, ...], part
     return Kernel(NAME, head + bounds + body + "}\n", grid, block, (x, out))
 
 
-def argument_kernel(how: str, x: Place, out: Place, axis: int | None) -> Kernel:
+def argument_kernel(how: str, x: Buffer, out: Buffer, axis: int | None) -> Kernel:
     """Where the largest or smallest element along an axis stands first; a worker a result."""
     axes = tuple(range(len(x.shape))) if axis is None else (axis,)
     kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
@@ -554,17 +554,17 @@ def argument_kernel(how: str, x: Place, out: Place, axis: int | None) -> Kernel:
     return Kernel(NAME, text, (min(-(-kept // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (x, out))
 
 
-def _mixed(x: Place, axes: tuple[int, ...]) -> str:
+def _mixed(x: Buffer, axes: tuple[int, ...]) -> str:
     """The element for result number i and number k of what is reduced to it."""
     terms = []
     kept = [a for a in range(len(x.shape)) if a not in axes]
     for name, chosen in (("i", kept), ("k", list(axes))):
         shape = tuple(x.shape[a] for a in chosen)
         strides = tuple(x.strides[a] for a in chosen)
-        terms.append(f"({located(Place(x.storage, 0, shape, strides, x.dtype), name)})")
+        terms.append(f"({located(Buffer(x.storage, 0, shape, strides, x.dtype), name)})")
     return " + ".join(terms)
 
 
-def addresses(places: Sequence[Place], base: Callable[[Storage], int]) -> list[int]:
+def addresses(buffers: Sequence[Buffer], base: Callable[[Storage], int]) -> list[int]:
     """Of arrays: ``base(storage)`` is the address where a storage begins."""
-    return [base(place.storage) + place.offset * BYTES[place.dtype] for place in places]
+    return [base(buffer.storage) + buffer.offset * ITEMSIZE[buffer.dtype] for buffer in buffers]

@@ -6,7 +6,7 @@ Requires nothing. A graph's node costs about a microsecond, however small; here 
 from __future__ import annotations
 
 from portablenn.program.ir import DType
-from portablenn.runtime.kernels.buffers import Place, Storage
+from portablenn.runtime.kernels.buffers import Buffer, Storage
 from portablenn.runtime.kernels.schedule import Product, Schedule
 
 from .kernels import TYPES, Kernel, kernels, located
@@ -25,11 +25,14 @@ def many_steps(schedule: Schedule) -> Kernel:
     names: dict[str, str] = {}
     storages: dict[str, Storage] = {}
     lines: list[str] = []
-    for call in kernels(schedule.calls):
+    for call in kernels(schedule.instructions):
         kernel = _product(call) if isinstance(call, Product) else call
         text = kernel.text.replace(f'extern "C" __global__ void {kernel.name}(', "static __device__ void call(", 1)
         name = names.setdefault(text, f"call_{len(names)}")
-        lines += [f"{name}({', '.join(_pointer(place, storages) for place in kernel.arguments)});", "__syncthreads();"]
+        lines += [
+            f"{name}({', '.join(_pointer(buffer, storages) for buffer in kernel.arguments)});",
+            "__syncthreads();",
+        ]
     functions = "".join(text.replace("void call(", f"void {name}(", 1) for text, name in names.items())
     parameters = "".join(f"char* {name}, " for name in storages)
     body = "\n".join(lines)
@@ -37,19 +40,19 @@ def many_steps(schedule: Schedule) -> Kernel:
         f'{functions}extern "C" __global__ void steps({parameters}int count) {{\n'
         f"for (int s = 0; s < count; ++s) {{\n{body}\n}}\n}}\n"
     )
-    starts = tuple(Place(storage, 0, (1,), (1,), DType("int8")) for storage in storages.values())
+    starts = tuple(Buffer(storage, 0, (1,), (1,), DType("int8")) for storage in storages.values())
     return Kernel("steps", text, (1, 1), BLOCK, starts, (0,))
 
 
-def _pointer(place: Place, storages: dict[str, Storage]) -> str:
-    """Where a place lies, from the start of its storage; storages of the arena lie in one, some bytes ahead."""
-    storage = place.storage
+def _pointer(buffer: Buffer, storages: dict[str, Storage]) -> str:
+    """Where a buffer lies, from the start of its storage; storages of the arena lie in one, some bytes ahead."""
+    storage = buffer.storage
     if storage.kind == "arena":
         storages.setdefault("arena", ARENA)
-        return f"({TYPES[place.dtype]}*)(arena + {storage.index}) + {place.offset}"
+        return f"({TYPES[buffer.dtype]}*)(arena + {storage.index}) + {buffer.offset}"
     name = f"{storage.kind}_{storage.index}"
     storages.setdefault(name, storage)
-    return f"({TYPES[place.dtype]}*){name} + {place.offset}"
+    return f"({TYPES[buffer.dtype]}*){name} + {buffer.offset}"
 
 
 ARENA = Storage(0)
@@ -68,4 +71,4 @@ def _product(call: Product) -> Kernel:
         f"total += p0[r * {down_a} + k * {across_a}] * p1[k * {down_b} + c * {across_b}];\n"
         f"p2[{located(call.out, 'i')}] = total;\n}}\n}}\n"
     )
-    return Kernel("product", text, (1, 1), BLOCK, call.places)
+    return Kernel("product", text, (1, 1), BLOCK, call.buffers)

@@ -16,19 +16,19 @@ import numpy as np
 
 from portablenn.program.ir import Array, Program, dtype_name
 from portablenn.runtime.backend import NUMPY
-from portablenn.runtime.kernels.buffers import BYTES, Place
+from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer
 from portablenn.runtime.kernels.schedule import (
-    Call,
     Collect,
     Copy,
     Count,
     Extreme,
     Fused,
     Gather,
+    Instruction,
     Product,
     Reduction,
     UnsupportedError,
-    scheduled,
+    make_schedule,
 )
 
 from .compiled import compiled
@@ -51,7 +51,7 @@ class SmallSteps:
     text
         With a function ``loops(count, *arguments)``.
     looks
-        An argument each: a place, and the shape as which it is taken.
+        An argument each: a buffer, and the shape as which it is taken.
     numbers
         The arguments after them.
 
@@ -62,23 +62,23 @@ class SmallSteps:
     """
 
     def __init__(self, program: Program, carried: int) -> None:
-        self.schedule = scheduled(program, NUMPY.xp, carried, expressible)
+        self.schedule = make_schedule(program, NUMPY.xp, carried, expressible)
         self.carry = [v.type for v in program.inputs[1 : 1 + carried]]
         self.data = [v.type for v in program.inputs[1 + carried :]]
         self.constants = [_bytes(c, str(dtype_name(c.dtype))) for c in self.schedule.constants]
-        self.looks: list[tuple[Place, tuple[int, ...]]] = []
+        self.looks: list[tuple[Buffer, tuple[int, ...]]] = []
         self._names: dict[Any, str] = {}
         self._functions: dict[str, str] = {}
         self.numbers: list[np.generic] = []
-        body = "".join(f"        {line}\n" for call in self.schedule.calls for line in self._lines(call))
+        body = "".join(f"        {line}\n" for call in self.schedule.instructions for line in self._lines(call))
         names = [*(f"k{i}" for i in range(len(self.looks))), *(f"n{i}" for i in range(len(self.numbers)))]
         arguments = ", ".join(["count", *names])
         self.text = f"{''.join(self._functions)}def loops({arguments}):\n    for s in range(count):\n{body}"
 
-    def _argument(self, place: Place, shape: tuple[int, ...] | None = None) -> str:
-        """The name of an argument that looks at a place."""
-        shape = place.shape if shape is None else shape
-        key = (place, shape)
+    def _argument(self, buffer: Buffer, shape: tuple[int, ...] | None = None) -> str:
+        """The name of the argument that is a buffer."""
+        shape = buffer.shape if shape is None else shape
+        key = (buffer, shape)
         if key not in self._names:
             self._names[key] = f"k{len(self.looks)}"
             self.looks.append(key)
@@ -93,7 +93,7 @@ class SmallSteps:
         self._functions[_named(text, name)] = name
         return name
 
-    def _lines(self, call: Call) -> list[str]:
+    def _lines(self, call: Instruction) -> list[str]:
         """What the loop does for a call."""
         if isinstance(call, Fused):
             return [self._fused(call)]
@@ -105,14 +105,14 @@ class SmallSteps:
         if isinstance(call, Extreme):  # counts its results
             out = self._argument(call.out, (math.prod(call.out.shape),))
             return [f"{self._function(_text_of(call))}({self._argument(call.x)}, {out})"]
-        return [f"{self._function(_text_of(call))}({', '.join(map(self._argument, call.places))})"]
+        return [f"{self._function(_text_of(call))}({', '.join(map(self._argument, call.buffers))})"]
 
     def _fused(self, call: Fused) -> str:
         group, values = call.group, call.values
         reads = [values[v] for v in group.reads]
-        places = [next((i for i, read in enumerate(reads) if read == values[v]), None) for v in group.results]
-        writer = Writer(group, places)
-        given = [*group.reads, *(v for v, place in zip(group.results, places, strict=True) if place is None)]
+        overwritten = [next((i for i, read in enumerate(reads) if read == values[v]), None) for v in group.results]
+        writer = Writer(group, overwritten)
+        given = [*group.reads, *(v for v, i in zip(group.results, overwritten, strict=True) if i is None)]
         arguments = [self._argument(values[v], look_shape(group, v, writer.flat)) for v in given]
         for number in writer.numbers:
             arguments.append(f"n{len(self.numbers)}")
@@ -126,9 +126,9 @@ class Steps:
     def __init__(self, steps: SmallSteps) -> None:
         self.steps = steps
         schedule, carry = steps.schedule, steps.carry
-        kinds = {"arena": [schedule.arena], "counter": [4], "carry": [t.size * BYTES[t.dtype] for t in carry]}
+        kinds = {"arena": [schedule.arena], "counter": [4], "carry": [t.size * ITEMSIZE[t.dtype] for t in carry]}
         self.memory = {kind: [_memory(size) for size in sizes] for kind, sizes in kinds.items()}
-        self.homes = [self.memory["carry"][i][: t.size * BYTES[t.dtype]].view(t.dtype) for i, t in enumerate(carry)]
+        self.homes = [self.memory["carry"][i][: t.size * ITEMSIZE[t.dtype]].view(t.dtype) for i, t in enumerate(carry)]
         self.fixed = [None if p.storage.kind in ("input", "collected") else self._look(p, s) for p, s in steps.looks]
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
@@ -143,13 +143,13 @@ class Steps:
         inputs = [_bytes(a, t.dtype) for a, t in zip(arrays[len(steps.carry) :], steps.data, strict=True)]
         kept = [np.empty((count, *t.shape), dtype=t.dtype) for t in steps.schedule.collected]
         arguments = []
-        for (place, shape), fixed in zip(steps.looks, self.fixed, strict=True):
+        for (buffer, shape), fixed in zip(steps.looks, self.fixed, strict=True):
             if fixed is not None:
                 arguments.append(fixed)
-            elif place.storage.kind == "input":
-                arguments.append(_looked(inputs[place.storage.index], place, shape))
+            elif buffer.storage.kind == "input":
+                arguments.append(_looked(inputs[buffer.storage.index], buffer, shape))
             else:
-                arguments.append(kept[place.storage.index])
+                arguments.append(kept[buffer.storage.index])
         arguments += steps.numbers
         compiled(steps.text, tuple(map(numba.typeof, (count, *arguments))))(count, *arguments)
         return (*(h.reshape(t.shape).copy() for h, t in zip(self.homes, steps.carry, strict=True)), *kept)
@@ -159,21 +159,21 @@ class Steps:
         """The text of the loop."""
         return self.steps.text
 
-    def _look(self, place: Place, shape: tuple[int, ...]) -> np.ndarray:
-        storage = place.storage
+    def _look(self, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
+        storage = buffer.storage
         if storage.kind == "arena":
-            return _looked(self.memory["arena"][0][storage.index :], place, shape)
+            return _looked(self.memory["arena"][0][storage.index :], buffer, shape)
         memory = self.steps.constants if storage.kind == "constant" else self.memory[storage.kind]
-        return _looked(memory[storage.index], place, shape)
+        return _looked(memory[storage.index], buffer, shape)
 
 
 def small_steps(program: Program, carried: int) -> SmallSteps:
     """The loop over a step, tried on memory of its own, so that what cannot be done is found now."""
     steps = SmallSteps(program, carried)
     Steps(steps)
-    for place, shape in steps.looks:
-        if place.storage.kind == "input":
-            _looked(_memory(place.storage.nbytes), place, shape)
+    for buffer, shape in steps.looks:
+        if buffer.storage.kind == "input":
+            _looked(_memory(buffer.storage.nbytes), buffer, shape)
     return steps
 
 
@@ -192,17 +192,17 @@ def _bytes(array: Any, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=dtype).reshape(-1).view(np.uint8)
 
 
-def _looked(memory: np.ndarray, place: Place, shape: tuple[int, ...]) -> np.ndarray:
-    """A place as an array of some shape."""
-    itemsize = BYTES[place.dtype]
-    strides = tuple(s * itemsize for s in place.strides)
-    if 0 in place.shape:
-        return np.empty(shape, dtype=place.dtype)
-    look = np.ndarray(place.shape, place.dtype, memory.data, place.offset * itemsize, strides)  # type: ignore[arg-type]
+def _looked(memory: np.ndarray, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
+    """A buffer as an array of some shape."""
+    itemsize = ITEMSIZE[buffer.dtype]
+    strides = tuple(s * itemsize for s in buffer.strides)
+    if 0 in buffer.shape:
+        return np.empty(shape, dtype=buffer.dtype)
+    look = np.ndarray(buffer.shape, buffer.dtype, memory.data, buffer.offset * itemsize, strides)  # type: ignore[arg-type]
     try:
         return np.reshape(look, shape, copy=False)
     except ValueError:
-        raise UnsupportedError(f"a look at {place.shape} as {shape}") from None
+        raise UnsupportedError(f"a look at {buffer.shape} as {shape}") from None
 
 
 def _loops(names: Sequence[str], lengths: Sequence[int], indent: int = 1) -> tuple[list[str], int]:
@@ -224,7 +224,7 @@ def _collecting(shape: tuple[int, ...]) -> str:
 
 
 def _text_of(call: Product | Reduction | Extreme | Gather | Copy) -> str:
-    """The function ``f`` of a call; its parameters are the call's places."""
+    """The function ``f`` of a call; its parameters are the call's buffers."""
     if isinstance(call, Product):
         lines = _product(call)
     elif isinstance(call, Gather):

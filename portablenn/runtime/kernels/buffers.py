@@ -1,6 +1,6 @@
 """Where a value will lie, before there is memory: a storage, an offset, a shape and strides.
 
-Requires nothing. Views (slices, transposes, broadcasts) are other places in the same storage.
+Requires nothing. Views (slices, transposes, broadcasts) are other buffers in the same storage.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ...program.ir import ArrayType, DType, Operation
 
-BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4,
+ITEMSIZE = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4,
          "int64": 8, "uint64": 8, "float64": 8}  # fmt: skip
 
 
@@ -33,7 +33,7 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Place:
+class Buffer:
     """An array in a storage; offset and strides count elements."""
 
     storage: Storage
@@ -45,21 +45,21 @@ class Place:
     @property
     def contiguous(self) -> bool:
         """Whether its elements lie in order without gaps."""
-        return all(n == 1 or s == t for n, s, t in zip(self.shape, self.strides, in_order(self.shape), strict=True))
+        return all(n == 1 or s == t for n, s, t in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
 
     @property
-    def has_lines(self) -> bool:
+    def has_leading_dimension(self) -> bool:
         """Of a matrix: whether rows, or columns, lie in order, and apart from each other, as BLAS wants them."""
         (rows, columns), (down, across) = self.shape, self.strides
         return ((across == 1 or columns == 1) and (down >= columns or rows == 1)) or (
             (down == 1 or rows == 1) and (across >= rows or columns == 1)
         )
 
-    def reshaped(self, shape: tuple[int, ...]) -> Place:
-        """Of a contiguous place."""
-        return replace(self, shape=shape, strides=in_order(shape))
+    def reshaped(self, shape: tuple[int, ...]) -> Buffer:
+        """Of a contiguous buffer."""
+        return replace(self, shape=shape, strides=c_strides(shape))
 
-    def view(self, operation: Operation) -> Place | None:
+    def view(self, operation: Operation) -> Buffer | None:
         """What a view operation makes of it; None if that needs a copy."""
         if operation.name == "reshape":
             return self.reshaped(operation.arguments[1]) if self.contiguous else None
@@ -90,12 +90,12 @@ class Place:
 VIEWS = frozenset({"broadcast_to", "flip", "getitem", "permute_dims", "reshape"})
 
 
-def whole(storage: Storage, type: ArrayType, offset: int = 0) -> Place:
+def whole(storage: Storage, type: ArrayType, offset: int = 0) -> Buffer:
     """An array of ``type`` in order, from an element of ``storage`` on."""
-    return Place(storage, offset, type.shape, in_order(type.shape), type.dtype)
+    return Buffer(storage, offset, type.shape, c_strides(type.shape), type.dtype)
 
 
-def in_order(shape: tuple[int, ...]) -> tuple[int, ...]:
+def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The strides of an array whose last axis varies fastest."""
     strides, step = [], 1
     for length in reversed(shape):
@@ -104,6 +104,6 @@ def in_order(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def size_of(type: ArrayType) -> int:
+def nbytes_of(type: ArrayType) -> int:
     """In bytes."""
-    return type.size * BYTES[type.dtype]
+    return type.size * ITEMSIZE[type.dtype]

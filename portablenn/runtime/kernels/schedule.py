@@ -17,7 +17,7 @@ import numpy as np
 
 from ...program.interpret import CREATION, execute
 from ...program.ir import Array, ArrayType, DType, Operation, Program, Variable
-from .buffers import BYTES, VIEWS, Place, Storage, size_of, whole
+from .buffers import ITEMSIZE, VIEWS, Buffer, Storage, nbytes_of, whole
 from .fusion import ELEMENTWISE, Extent, Group, Unit, fuse
 
 ALIGNED = 256
@@ -30,26 +30,26 @@ class UnsupportedError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """All operations of a group; ``places`` holds its reads and results. A result may lie where a full value is read."""
+    """All operations of a group; ``buffers`` holds its reads and results. A result may lie where a full value is read."""
 
     group: Group
-    values: dict[Variable, Place]
+    values: dict[Variable, Buffer]
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def buffers(self) -> tuple[Buffer, ...]:
         return tuple(self.values.values())
 
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """A matrix product: out = a @ b; each place has a stride of 1 along one of its two axes (`Place.has_lines`)."""
+    """A matrix product: out = a @ b; each buffer has a stride of 1 along one of its two axes (see `Buffer`)."""
 
-    a: Place
-    b: Place
-    out: Place
+    a: Buffer
+    b: Buffer
+    out: Buffer
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def buffers(self) -> tuple[Buffer, ...]:
         return (self.a, self.b, self.out)
 
 
@@ -58,13 +58,13 @@ class Reduction:
     """A "sum", "max" or "min" along axes; ``out`` is (kept,), or (parts, kept) where the work is shared by several."""
 
     how: str
-    x: Place
-    out: Place
+    x: Buffer
+    out: Buffer
     axes: tuple[int, ...]
     parts: int = 1
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def buffers(self) -> tuple[Buffer, ...]:
         return (self.x, self.out)
 
 
@@ -73,12 +73,12 @@ class Extreme:
     """Where the extreme element along an axis, or of all, stands first: "argmax" or "argmin"."""
 
     how: str
-    x: Place
-    out: Place
+    x: Buffer
+    out: Buffer
     axis: int | None
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def buffers(self) -> tuple[Buffer, ...]:
         return (self.x, self.out)
 
 
@@ -86,25 +86,25 @@ class Extreme:
 class Gather:
     """Slices of ``x`` along an axis, (…, n, …) and (k,) to (…, k, …)."""
 
-    x: Place
-    indices: Place
-    out: Place
+    x: Buffer
+    indices: Buffer
+    out: Buffer
     axis: int
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def buffers(self) -> tuple[Buffer, ...]:
         return (self.x, self.indices, self.out)
 
 
 @dataclass(frozen=True, eq=False)
 class Copy:
-    """Element by element, between places of one shape."""
+    """Element by element, between buffers of one shape."""
 
-    source: Place
-    target: Place
+    source: Buffer
+    target: Buffer
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def buffers(self) -> tuple[Buffer, ...]:
         return (self.source, self.target)
 
 
@@ -112,12 +112,12 @@ class Copy:
 class Collect:
     """Into the row of ``target`` that the counter names."""
 
-    source: Place
-    target: Place
-    counter: Place
+    source: Buffer
+    target: Buffer
+    counter: Buffer
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def buffers(self) -> tuple[Buffer, ...]:
         return (self.source, self.target, self.counter)
 
 
@@ -125,14 +125,14 @@ class Collect:
 class Count:
     """The counter of steps goes one up: the last call of a step."""
 
-    counter: Place
+    counter: Buffer
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def buffers(self) -> tuple[Buffer, ...]:
         return (self.counter,)
 
 
-Call = Fused | Product | Reduction | Extreme | Gather | Copy | Collect | Count
+Instruction = Fused | Product | Reduction | Extreme | Gather | Copy | Collect | Count
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Schedule:
 
     Attributes
     ----------
-    calls
+    instructions
         Of one step.
     arena
         Bytes for everything that a step computes.
@@ -153,19 +153,19 @@ class Schedule:
         Of a loop: type and number of elements of what is kept of each step.
     """
 
-    calls: list[Call] = field(default_factory=list)
+    instructions: list[Instruction] = field(default_factory=list)
     arena: int = 0
     constants: list[Any] = field(default_factory=list)
-    results: list[Place] = field(default_factory=list)
+    results: list[Buffer] = field(default_factory=list)
     collected: list[ArrayType] = field(default_factory=list)
 
 
-def scheduled(
+def make_schedule(
     program: Program,
     xp: Any,
     carried: int | None = None,
     fusible: Callable[[Operation], bool] = lambda operation: True,
-    parts: Callable[[Place, tuple[int, ...]], int] = lambda x, axes: 1,
+    parts: Callable[[Buffer, tuple[int, ...]], int] = lambda x, axes: 1,
 ) -> Schedule:
     """The schedule of a program, or of one step of a loop (see `portablenn.runtime.numpy.plan.plan_loop`).
 
@@ -206,11 +206,11 @@ class _Scheduler:
         xp: Any,
         carried: int | None,
         fusible: Callable[[Operation], bool],
-        parts: Callable[[Place, tuple[int, ...]], int],
+        parts: Callable[[Buffer, tuple[int, ...]], int],
     ) -> None:
         self.fusible, self.parts = fusible, parts
         for variable in (*program.inputs, *(o.result for o in program.operations)):
-            if variable.type.dtype not in BYTES:
+            if variable.type.dtype not in ITEMSIZE:
                 raise UnsupportedError(f"arrays of {variable.type.dtype}")
         self.program, self.xp, self.looping = program, xp, carried is not None
         self.units = fuse(program, fusible, smallest=1)
@@ -219,9 +219,9 @@ class _Scheduler:
             if home.type != out.type:
                 raise UnsupportedError(f"a step that hands on {out.type} for {home.type}")
         self.result = Schedule()
-        self.places: dict[Variable, Place] = {}
+        self.buffers: dict[Variable, Buffer] = {}
         self.values: dict[Variable, np.ndarray] = {}  # what is known now, for it is made of constants alone
-        self.reserved: dict[Variable, Place] = {}
+        self.reserved: dict[Variable, Buffer] = {}
         self.reads_left: dict[Storage, int] = defaultdict(int)
         self.life: dict[Storage, list[int]] = {}
 
@@ -235,8 +235,8 @@ class _Scheduler:
             elif not self._known(unit):
                 self._operation(unit)
             for v in unit.reads:
-                if v in self.places:
-                    self.reads_left[self.places[v].storage] -= 1
+                if v in self.buffers:
+                    self.reads_left[self.buffers[v].storage] -= 1
         self._finish()
         self._pack()
         return self.result
@@ -251,14 +251,14 @@ class _Scheduler:
                 kind, index = "carry", i - 1
             else:
                 kind, index = "input", i - 1 - len(self.carry) if self.looping else i
-            self.places[v] = whole(Storage(size_of(v.type), kind, index), v.type)
+            self.buffers[v] = whole(Storage(nbytes_of(v.type), kind, index), v.type)
         for v, array in self.program.constants.items():
             self._constant(v, array)
 
     def _constant(self, variable: Variable, array: Array) -> None:
-        storage = Storage(size_of(variable.type), "constant", len(self.result.constants))
+        storage = Storage(nbytes_of(variable.type), "constant", len(self.result.constants))
         self.result.constants.append(array)
-        self.places[variable] = whole(storage, variable.type)
+        self.buffers[variable] = whole(storage, variable.type)
 
     def _count_reads(self) -> None:
         """How often each storage will be read: views are traced back to what they look at."""
@@ -272,8 +272,8 @@ class _Scheduler:
                 self.reads_of[root.get(v, v)] += 1
         for v in self.program.outputs:
             self.reads_of[root.get(v, v)] += 1
-        for v, place in self.places.items():
-            self.reads_left[place.storage] = self.reads_of[v]
+        for v, buffer in self.buffers.items():
+            self.reads_left[buffer.storage] = self.reads_of[v]
 
     def _reserve_pieces(self) -> None:
         """The results that can be computed where a later concatenation wants them."""
@@ -298,7 +298,7 @@ class _Scheduler:
                 self.reserved[unit.result] = whole(storage, unit.result.type)
 
     def _new(self, variable: Variable) -> Storage:
-        return Storage(max(1, size_of(variable.type)))
+        return Storage(max(1, nbytes_of(variable.type)))
 
     # What fills memory
 
@@ -313,51 +313,51 @@ class _Scheduler:
         return True
 
     def _group(self, group: Group) -> None:
-        places = {v: self.places[v] for v in group.reads}
+        buffers = {v: self.buffers[v] for v in group.reads}
         taken: set[Storage] = set()
         for v in group.results:
-            places[v] = self.places[v] = self._home(group, v, taken) or self._memory(v)
-            taken.add(places[v].storage)
-        self._call(Fused(group, places))
+            buffers[v] = self.buffers[v] = self._home(group, v, taken) or self._memory(v)
+            taken.add(buffers[v].storage)
+        self._call(Fused(group, buffers))
 
-    def _home(self, group: Group, variable: Variable, taken: set[Storage]) -> Place | None:
+    def _home(self, group: Group, variable: Variable, taken: set[Storage]) -> Buffer | None:
         """Where a carried value belongs, if each worker reads its own element of the old one, and nobody does later."""
         if max(group.levels.values()) > 0 or group.extents[variable] != Extent.FULL:
             return None
         for home, out in zip(self.carry, self.program.outputs, strict=False):
-            place = self.places[home]
-            if out is not variable or place.storage in taken or home in self.program.outputs:
+            buffer = self.buffers[home]
+            if out is not variable or buffer.storage in taken or home in self.program.outputs:
                 continue
-            here = [v for v in group.reads if self.places[v].storage is place.storage]
-            alike = all(group.extents[v] == Extent.FULL and self.places[v].contiguous for v in here)
-            if home.type == out.type and alike and self.reads_left[place.storage] == len(here):
-                return place
+            here = [v for v in group.reads if self.buffers[v].storage is buffer.storage]
+            alike = all(group.extents[v] == Extent.FULL and self.buffers[v].contiguous for v in here)
+            if home.type == out.type and alike and self.reads_left[buffer.storage] == len(here):
+                return buffer
         return None
 
-    def _memory(self, variable: Variable) -> Place:
+    def _memory(self, variable: Variable) -> Buffer:
         """Of a concatenation that was reserved, or new."""
-        place = self.reserved.get(variable) or whole(self._new(variable), variable.type)
-        self.reads_left[place.storage] += self.reads_of[variable]
-        return place
+        buffer = self.reserved.get(variable) or whole(self._new(variable), variable.type)
+        self.reads_left[buffer.storage] += self.reads_of[variable]
+        return buffer
 
     def _operation(self, operation: Operation) -> None:
         name, out = operation.name, operation.result
         if name in VIEWS:
-            source = self.places[operation.reads[0]]
-            self.places[out] = source.view(operation) or self._in_order(source).view(operation)  # type: ignore[assignment]
+            source = self.buffers[operation.reads[0]]
+            self.buffers[out] = source.view(operation) or self._contiguous_copy(source).view(operation)  # type: ignore[assignment]
             return
-        inputs = [self.places[v] for v in operation.reads]
+        inputs = [self.buffers[v] for v in operation.reads]
         if name == "matmul":
             self._product(operation, inputs)
         elif name in ("sum", "max", "min"):
             self._reduction(operation, inputs[0])
         elif name in ("argmax", "argmin"):
-            self.places[out] = self._memory(out)
-            self._call(Extreme(name, inputs[0], self.places[out], operation.parameters["axis"]))
+            self.buffers[out] = self._memory(out)
+            self._call(Extreme(name, inputs[0], self.buffers[out], operation.parameters["axis"]))
         elif name == "take":
-            self.places[out] = self._memory(out)
+            self.buffers[out] = self._memory(out)
             if out.type.size:
-                self._call(Gather(inputs[0], inputs[1], self.places[out], operation.parameters["axis"]))
+                self._call(Gather(inputs[0], inputs[1], self.buffers[out], operation.parameters["axis"]))
         elif name in ("concat", "stack"):
             self._joined(operation, inputs)
         elif name in ELEMENTWISE and self.fusible(operation):
@@ -365,40 +365,40 @@ class _Scheduler:
         else:
             raise UnsupportedError(f"{name} of {', '.join(str(v.type) for v in operation.reads)}")
 
-    def _spread(self, operation: Operation, inputs: list[Place]) -> None:
+    def _spread(self, operation: Operation, inputs: list[Buffer]) -> None:
         """An elementwise operation whose arguments are broadcast in more ways than rows and columns."""
         out = operation.result
-        self.places[out] = self._memory(out)
+        self.buffers[out] = self._memory(out)
         if not out.type.size:
             return
         wide = Operation("broadcast_to", (out, out.type.shape), {}, out)
-        places = {v: p.view(wide) for v, p in zip(operation.reads, inputs, strict=True)} | {out: self.places[out]}
-        extents = dict.fromkeys(places, Extent.FULL)
+        buffers = {v: p.view(wide) for v, p in zip(operation.reads, inputs, strict=True)} | {out: self.buffers[out]}
+        extents = dict.fromkeys(buffers, Extent.FULL)
         group = Group(out.type.shape, (operation,), extents, tuple(dict.fromkeys(operation.reads)), (out,))
-        self._call(Fused(group, places))  # type: ignore[arg-type]
+        self._call(Fused(group, buffers))  # type: ignore[arg-type]
 
-    def _product(self, operation: Operation, inputs: list[Place]) -> None:
+    def _product(self, operation: Operation, inputs: list[Buffer]) -> None:
         a, b = inputs
         out = operation.result
         if a.dtype != b.dtype or a.dtype not in ("float32", "float64") or len(a.shape) != 2 or len(b.shape) != 2:
             raise UnsupportedError(f"matmul of {' and '.join(str(v.type) for v in operation.reads)}")
-        self.places[out] = self._memory(out)
+        self.buffers[out] = self._memory(out)
         if out.type.size == 0:
             return
         if a.shape[1] == 0:
             zero = Variable(ArrayType((), a.dtype))
             self._constant(zero, np.zeros((), dtype=a.dtype))
-            self._copy(replace(self.places[zero], shape=out.type.shape, strides=(0, 0)), self.places[out])
+            self._copy(replace(self.buffers[zero], shape=out.type.shape, strides=(0, 0)), self.buffers[out])
             return
-        a, b = (place if place.has_lines else self._in_order(place) for place in (a, b))
-        self._call(Product(a, b, self.places[out]))
+        a, b = (buffer if buffer.has_leading_dimension else self._contiguous_copy(buffer) for buffer in (a, b))
+        self._call(Product(a, b, self.buffers[out]))
 
-    def _reduction(self, operation: Operation, x: Place) -> None:
+    def _reduction(self, operation: Operation, x: Buffer) -> None:
         axes, out = operation.parameters["axis"], operation.result
-        self.places[out] = self._memory(out)
+        self.buffers[out] = self._memory(out)
         if out.type.size == 0:
             return
-        flat = replace(self.places[out], shape=(out.type.size,), strides=(1,))
+        flat = replace(self.buffers[out], shape=(out.type.size,), strides=(1,))
         parts = self.parts(x, axes)
         if parts == 1:
             self._call(Reduction(operation.name, x, flat, axes))
@@ -408,10 +408,10 @@ class _Scheduler:
         self._call(Reduction(operation.name, x, between, axes, parts))
         self._call(Reduction(operation.name, between, flat, (0,)))
 
-    def _joined(self, operation: Operation, inputs: list[Place]) -> None:
-        """Only the pieces that do not lie in their place yet are copied."""
+    def _joined(self, operation: Operation, inputs: list[Buffer]) -> None:
+        """Only the pieces that do not lie there yet are copied."""
         axis, out = operation.parameters["axis"], operation.result
-        self.places[out] = place = self._memory(out)
+        self.buffers[out] = buffer = self._memory(out)
         start = 0
         for piece in inputs:
             if operation.name == "stack":
@@ -419,59 +419,59 @@ class _Scheduler:
                     piece, shape=(*piece.shape[:axis], 1, *piece.shape[axis:]),
                     strides=(*piece.strides[:axis], 0, *piece.strides[axis:]),
                 )  # fmt: skip
-            target = replace(place, shape=piece.shape, offset=place.offset + start * place.strides[axis])
+            target = replace(buffer, shape=piece.shape, offset=buffer.offset + start * buffer.strides[axis])
             start += piece.shape[axis]
             there = piece.storage is target.storage and piece.offset == target.offset and piece.contiguous
             if not there and 0 not in piece.shape:
                 self._copy(piece, target)
 
-    def _in_order(self, place: Place) -> Place:
+    def _contiguous_copy(self, buffer: Buffer) -> Buffer:
         """A copy whose elements lie in order."""
-        copy = Variable(ArrayType(place.shape, place.dtype))
+        copy = Variable(ArrayType(buffer.shape, buffer.dtype))
         target = whole(self._new(copy), copy.type)
         self.reads_left[target.storage] += 1
-        self._copy(place, target)
+        self._copy(buffer, target)
         return target
 
-    def _copy(self, source: Place, target: Place) -> None:
+    def _copy(self, source: Buffer, target: Buffer) -> None:
         if 0 not in source.shape:
             self._call(Copy(source, target))
 
-    def _call(self, call: Call) -> None:
-        self.result.calls.append(call)
-        now = len(self.result.calls) - 1
-        for place in call.places:
-            if place.storage.kind == "arena":
-                self.life.setdefault(place.storage, [now, now])[1] = now
+    def _call(self, call: Instruction) -> None:
+        self.result.instructions.append(call)
+        now = len(self.result.instructions) - 1
+        for buffer in call.buffers:
+            if buffer.storage.kind == "arena":
+                self.life.setdefault(buffer.storage, [now, now])[1] = now
 
     # The end of a step, and memory
 
     def _finish(self) -> None:
-        outputs = [self.places[v] for v in self.program.outputs]
+        outputs = [self.buffers[v] for v in self.program.outputs]
         if not self.looping:
-            self.result.results = [p if p.contiguous else self._in_order(p) for p in outputs]
+            self.result.results = [p if p.contiguous else self._contiguous_copy(p) for p in outputs]
             return
-        counter = self.places[self.program.inputs[0]]
-        for i, (v, place) in enumerate(zip(self.program.outputs, outputs, strict=True)):
+        counter = self.buffers[self.program.inputs[0]]
+        for i, (v, buffer) in enumerate(zip(self.program.outputs, outputs, strict=True)):
             if i >= len(self.carry):
                 index = len(self.result.collected)
                 self.result.collected.append(v.type)
                 if v.type.size:
                     target = whole(Storage(0, "collected", index), v.type)
-                    self._call(Collect(place, target, counter))
-        homes = [self.places[v] for v in self.carry]
+                    self._call(Collect(buffer, target, counter))
+        homes = [self.buffers[v] for v in self.carry]
         moves = [(p, h) for p, h in zip(outputs, homes, strict=False) if p.storage is not h.storage or not _same(p, h)]
-        moves = [(self._in_order(p) if p.storage.kind == "carry" else p, h) for p, h in moves]
-        for place, home in moves:
-            self._copy(replace(place, shape=home.shape) if place.shape == home.shape else place, home)
+        moves = [(self._contiguous_copy(p) if p.storage.kind == "carry" else p, h) for p, h in moves]
+        for buffer, home in moves:
+            self._copy(replace(buffer, shape=home.shape) if buffer.shape == home.shape else buffer, home)
         self._call(Count(counter))
         self.result.results = homes
 
     def _pack(self) -> None:
         """An offset for each storage of the arena: the first gap among those that live at the same time."""
-        for place in self.result.results:
-            if place.storage.kind == "arena":
-                self.life.setdefault(place.storage, [0, 0])[1] = len(self.result.calls)
+        for buffer in self.result.results:
+            if buffer.storage.kind == "arena":
+                self.life.setdefault(buffer.storage, [0, 0])[1] = len(self.result.instructions)
         placed: list[tuple[int, int, int, int]] = []  # begin, end, first and last call
         for storage, (first, last) in sorted(self.life.items(), key=lambda item: -item[0].nbytes):
             size = -(-storage.nbytes // ALIGNED) * ALIGNED
@@ -484,8 +484,8 @@ class _Scheduler:
         self.result.arena = max((end for _, end, _, _ in placed), default=0)
 
 
-def _same(place: Place, home: Place) -> bool:
-    return place.offset == home.offset and place.contiguous
+def _same(buffer: Buffer, home: Buffer) -> bool:
+    return buffer.offset == home.offset and buffer.contiguous
 
 
 def _fills_memory(unit: Unit | None) -> bool:
