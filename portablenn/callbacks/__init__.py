@@ -1,4 +1,4 @@
-"""Callbacks: what is told how training goes, and may end it; hand them to ``fit(callbacks=[…])``."""
+"""Callbacks: objects that `Network.fit` calls as training proceeds, and that may end it."""
 
 from .base import Callback, Steps
 from .checkpoint import Checkpoint
@@ -8,8 +8,12 @@ from .progress import Progress, ProgressBar
 from .rates import ReduceOnPlateau
 from .stopping import EarlyStopping, StopOnNaN, TimeLimit
 
+CSVLogger, ReduceLROnPlateau, TerminateOnNaN = CSVLog, ReduceOnPlateau, StopOnNaN
+"""The names that these have in Keras and PyTorch."""
+
 __all__ = [
     "CSVLog",
+    "CSVLogger",
     "Callback",
     "Checkpoint",
     "EarlyStopping",
@@ -17,9 +21,11 @@ __all__ = [
     "MLflow",
     "Progress",
     "ProgressBar",
+    "ReduceLROnPlateau",
     "ReduceOnPlateau",
     "Steps",
     "StopOnNaN",
     "TensorBoard",
+    "TerminateOnNaN",
     "TimeLimit",
 ]

@@ -52,8 +52,8 @@ class Steps:
 class Callback:
     """Does nothing; override what you need.
 
-    A method that returns True, or a text that says why, ends the training. ``state`` and ``restore`` are for those that
-    remember something that the rest of a run depends on; they make it resume exactly.
+    A method that returns True, or a text that says why, ends the training. ``state_dict`` and ``load_state_dict`` are for
+    callbacks that remember something on which the rest of a run depends; a resumed run is then exactly the same.
 
     Examples
     --------
@@ -85,12 +85,12 @@ class Callback:
     def on_train_end(self, network: Any) -> None:
         """After the last epoch, also when an error or Ctrl-C ended it."""
 
-    def state(self) -> dict[str, Any]:
-        """What to keep in a checkpoint: arrays, and what JSON can say."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint is to keep, by name: arrays, and values that JSON can represent."""
         return {}
 
-    def restore(self, network: Any, state: dict[str, Any]) -> str | None:
-        """Take back what ``state`` returned, after ``on_train_begin``; a text ends the training at once."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> str | None:
+        """Restore what ``state_dict`` returned; called after ``on_train_begin``. A returned text ends the training at once."""
         return None
 
 

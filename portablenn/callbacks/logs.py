@@ -55,13 +55,13 @@ class CSVLog(Callback):
         self._rows.append([str(epoch), *(repr(float(v)) for v in logs.values())])
         self._write("w" if new else "a", self._rows if new else self._rows[-1:])
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The lines so far."""
         return {"rows": self._rows} if self._rows else {}
 
-    def restore(self, network: Any, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Write them again, without those of epochs that are to come once more."""
-        self._rows = [[str(cell) for cell in row] for row in state["rows"]]
+        self._rows = [[str(cell) for cell in row] for row in state_dict["rows"]]
         self._write("w", self._rows)
 
     def _write(self, mode: str, rows: list[list[str]]) -> None:
@@ -109,13 +109,13 @@ class TensorBoard(Callback):
             self._writer.close()
             self._writer = None
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The last epoch."""
         return {"epoch": self._epoch} if self._epoch else {}
 
-    def restore(self, network: Any, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after it."""
-        self._epoch = int(state["epoch"])
+        self._epoch = int(state_dict["epoch"])
 
 
 class MLflow(Callback):
@@ -182,10 +182,10 @@ class MLflow(Callback):
         if self.run_id:
             self._client.set_terminated(self.run_id)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The run."""
         return {"run_id": self.run_id} if self.run_id else {}
 
-    def restore(self, network: Any, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with it."""
-        self.run_id = state["run_id"]
+        self.run_id = state_dict["run_id"]

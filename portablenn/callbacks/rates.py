@@ -78,11 +78,11 @@ class ReduceOnPlateau(Callback):
     def _set(network: Any, rate: float) -> None:
         network.optimizer = replace(network.optimizer, learning_rate=rate)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The best figure, how long ago it was, and the rate."""
         return {"best": self.best, "stale": self.stale, "rate": self._network.optimizer.learning_rate}
 
-    def restore(self, network: Any, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
-        self.best, self.stale = state["best"], state["stale"]
-        self._set(network, state["rate"])
+        self.best, self.stale = state_dict["best"], state_dict["stale"]
+        self._set(self._network, state_dict["rate"])

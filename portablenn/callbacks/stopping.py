@@ -105,10 +105,10 @@ class EarlyStopping(Callback):
     def on_train_end(self, network: Any) -> None:
         """Put the best state back."""
         if self._kept is not None:
-            network.restore(self._kept)
+            network.restore(network.snapshot(self._kept))
             self._kept = None
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The best figure and what it was reached with."""
         if self.best_epoch == 0 and not self.stale:
             return {}
@@ -118,13 +118,13 @@ class EarlyStopping(Callback):
         theta, slots, statistics = self._kept
         return {**known, "theta": theta, "statistics": statistics, **{f"slot.{i}": s for i, s in enumerate(slots)}}
 
-    def restore(self, network: Any, state: dict[str, Any]) -> str | None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> str | None:
         """Go on from there."""
-        self.best, self.best_epoch, self.stale = state["best"], state["best_epoch"], state["stale"]
-        self.name = state["name"]
-        if "theta" in state and self.restore_best:
-            slots = [state[f"slot.{i}"] for i in range(len(network.optimizer.slots))]
-            self._kept = network.snapshot((state["theta"], slots, state["statistics"]))
+        self.best, self.best_epoch, self.stale = state_dict["best"], state_dict["best_epoch"], state_dict["stale"]
+        self.name = state_dict["name"]
+        if "theta" in state_dict and self.restore_best:
+            slots = [state_dict[name] for name in sorted(state_dict) if name.startswith("slot.")]
+            self._kept = state_dict["theta"], slots, state_dict["statistics"]
         return self._reason()
 
 

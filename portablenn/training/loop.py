@@ -234,7 +234,7 @@ class Fitting:
                 arrays |= {f"search.change.{i}": change, f"search.turn.{i}": turn}
         told = []
         for i, callback in enumerate(self.callbacks):
-            kept = getattr(callback, "state", None)
+            kept = getattr(callback, "state_dict", None)
             state: dict[str, Any] = kept() if callable(kept) else {}
             state = {k: v.item() if isinstance(v, np.generic) else v for k, v in state.items()}
             told.append([type(callback).__name__, {k: v for k, v in state.items() if not is_array(v)}])
@@ -381,7 +381,7 @@ class Fitting:
             prefix = f"callback.{i}."
             state = {**state, **{name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}}
             if state:
-                self.ended = callback.restore(self.network, state) or self.ended
+                self.ended = callback.load_state_dict(state) or self.ended
         lost = [kind for kind, state, i in left if state or any(name.startswith(f"callback.{i}.") for name in arrays)]
         if lost:
             raise ValueError(
@@ -391,7 +391,7 @@ class Fitting:
         if facts["optimizer"] != now:
             raise ValueError(
                 f"the checkpoint was written with the optimizer {facts['optimizer']}, now it is {now}: a callback that "
-                "replaces it keeps that in state(), and does so again in its restore()"
+                "replaces it returns that from state_dict(), and does so again in load_state_dict()"
             )
         self.task.model = self.network.model
 
