@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from . import callbacks
+from . import callbacks, random
 from .files.safetensors_file import FileFormatError
-from .nn import activations, initializers, losses, optimizers, schedules
+from .nn import activations, initializers, layers, losses, optimizers, schedules
 from .nn.layers import Activation, BatchNorm, Dense, Dropout
-from .nn.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, RMSprop
+from .nn.losses import Loss
+from .nn.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from .program.autodiff import NotDifferentiableError
 from .program.ir import ArrayType, Program
 from .program.trace import trace
@@ -25,26 +26,35 @@ if TYPE_CHECKING:
     from .tables import TableError, TableModel, report
     from .training.lr_finder import LearningRates, find_learning_rate
 
-
-_LATER = {
+# Imported at the first use: they cost an import more than most use of it.
+_LAZY_NAMES = {
     "LearningRates": ".training.lr_finder", "TableError": ".tables", "TableModel": ".tables",
     "find_learning_rate": ".training.lr_finder", "from_onnx": ".convert", "from_torch": ".convert", "load_weights": ".convert",
     "save_weights": ".convert", "to_onnx": ".convert",
 }  # fmt: skip
-"""Where names are that are imported when they are first asked for: they cost an import more than most use of it."""
-
-_MODULES = {"convert": ".convert", "data": ".data", "plots": ".plots", "report": ".tables.report", "tables": ".tables"}
+_LAZY_MODULES = {
+    "convert": ".convert",
+    "data": ".data",
+    "plots": ".plots",
+    "report": ".tables.report",
+    "tables": ".tables",
+}
 
 
 def __getattr__(name: str) -> object:
-    """What is imported later."""
+    """Import a lazy name."""
     import importlib
 
-    if name in _MODULES:
-        return importlib.import_module(_MODULES[name], __name__)
-    if name in _LATER:
-        return getattr(importlib.import_module(_LATER[name], __name__), name)
+    if name in _LAZY_MODULES:
+        return importlib.import_module(_LAZY_MODULES[name], __name__)
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(_LAZY_NAMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names only."""
+    return sorted(__all__)
 
 
 __all__ = [
@@ -64,9 +74,11 @@ __all__ = [
     "FileFormatError",
     "History",
     "LearningRates",
+    "Loss",
     "Network",
     "NotDifferentiableError",
     "NotTraceableError",
+    "Optimizer",
     "OutOfMemoryError",
     "Program",
     "RMSprop",
@@ -88,6 +100,7 @@ __all__ = [
     "get_backend",
     "grad",
     "initializers",
+    "layers",
     "load",
     "load_weights",
     "losses",
@@ -95,6 +108,7 @@ __all__ = [
     "optimizers",
     "plots",
     "program_cache",
+    "random",
     "report",
     "save_weights",
     "schedules",

@@ -61,6 +61,16 @@ def test_training_and_prediction_load_no_optional_package() -> None:
     assert _python(code) == "[]"
 
 
+def test_import_reads_no_module_that_only_files_need() -> None:
+    lazy = "gzip zipfile pathlib json portablenn.data.npy portablenn.data.mnist portablenn.convert portablenn.tables portablenn.plots"
+    assert (
+        _python(
+            f"import sys, numpy; before = set(sys.modules); import portablenn; print([m for m in {lazy.split()} if m in sys.modules and m not in before])"
+        )
+        == "[]"
+    )
+
+
 def test_import_costs_at_most_40_ms_on_top_of_numpy(tmp_path: Path) -> None:
     """The least of several runs, in processor time of the thread that imports (BLAS's threads spin beside it); of
     compiled files, as any import after the first finds them.
@@ -75,6 +85,19 @@ def test_every_public_name_is_there_and_has_a_docstring() -> None:
     for name in pnn.__all__:
         thing = getattr(pnn, name)
         assert thing.__doc__ or name == "xp", name
+
+
+def test_dir_shows_the_public_names_only() -> None:
+    assert dir(pnn) == sorted(pnn.__all__)
+    assert {"layers", "random", "Loss", "Optimizer", "data", "plots"} <= set(dir(pnn))
+    assert not {"training", "runtime", "annotations", "TYPE_CHECKING"} & set(dir(pnn))
+
+
+def test_lazy_names_are_those_of_their_modules() -> None:
+    assert pnn.data.read_idx is read_idx
+    assert pnn.TableModel is pnn.tables.TableModel
+    with pytest.raises(AttributeError, match="no attribute 'missing'"):
+        pnn.data.missing  # noqa: B018
 
 
 OPTIONAL = {

@@ -31,6 +31,18 @@ class Optimizer:
     ----------
     learning_rate
         A number, or a function of the step.
+
+    Examples
+    --------
+    An optimizer of one's own is a subclass with the direction of a step:
+
+    >>> import numpy as np
+    >>> class SignDescent(Optimizer):
+    ...     def direction(self, xp, gradient, slots, step, learning_rate):
+    ...         return -learning_rate * xp.sign(gradient), slots
+    >>> theta, slots = SignDescent(0.5).update(np, np.zeros(2), np.asarray([3.0, -1.0]), {}, np.asarray(0))
+    >>> theta.tolist()
+    [-0.5, 0.5]
     """
 
     learning_rate: float | Schedule = 0.01
