@@ -216,3 +216,26 @@ def test_a_browser_shows_the_page_without_complaint(width: int, scheme: Any, tmp
         assert letters == ink
         browser.close()
     assert said == []
+
+
+def test_pictures_are_drawn(tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    pytest.importorskip("sklearn")
+    from portablenn import plots
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 2)), rng.integers(0, 2, 60)
+    net = pnn.mlp([2, 4, 2], loss="softmax_cross_entropy")
+    history = net.fit(X, y, epochs=3, validation_split=0.2)
+    pictures: dict[str, Any] = {
+        "loss": history.plot(),
+        "weights": plots.first_layer_weights(net, (1, 2)),
+        "boundary": plots.decision_boundary(net, X, y),
+        "confusion": plots.confusion_matrix(y, net.predict(X)),
+        "images": plots.predicted_images(rng.random((5, 8, 8)), np.arange(5), np.zeros(5, int)),
+    }
+    for name, axes in pictures.items():
+        assert plots.save(axes, tmp_path / f"{name}.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match="the first layer has 2 inputs"):
+        plots.first_layer_weights(net, (2, 2))

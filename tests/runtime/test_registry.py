@@ -212,3 +212,20 @@ def test_the_plug_in_for_torch_keeps_no_gradients() -> None:
 
     x = torch.ones(3, requires_grad=True)
     assert not pnn.grad(lambda x: pnn.xp.sum(x * x))(x).requires_grad
+
+
+@pytest.mark.parametrize("name", ["torch:bogus", "torch:cuda", "jax:bogus", "array_api_strict:device9"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    library = pytest.importorskip(name.partition(":")[0])
+    if name == "torch:cuda" and library.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(pnn.BackendError, match=f"backend '{name}' cannot be used"):
+        pnn.get_backend(name)
+
+
+def test_devices_are_named_as_their_library_names_them() -> None:
+    pytest.importorskip("jax")
+    pytest.importorskip("torch")
+    assert str(pnn.get_backend("jax:cpu")) == "jax on cpu:0"
+    assert str(pnn.get_backend("array_api_strict:device1")) == "array_api_strict on device1"
+    assert pnn.get_backend("torch:cpu") == pnn.get_backend("torch")
