@@ -110,7 +110,7 @@ def recording_ours(sizes: list[int], backend: str) -> Timed:
     import portablenn as pnn
     from portablenn.nn.model import Batches
     from portablenn.training.step import trace_step
-    from portablenn.transforms.transform import prepared
+    from portablenn.transforms.compile import prepared
 
     X, order = np.zeros((256, sizes[0]), dtype=np.float32), np.zeros((2, 128), dtype=np.int64)
     y = np.zeros(256, dtype=np.int64)

@@ -17,7 +17,9 @@ from .runtime.backend import Backend, BackendError, OutOfMemoryError
 from .runtime.registry import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
 from .training.history import History
 from .training.network import Network, load, mlp
-from .transforms.transform import compile, grad, program_cache, value_and_grad
+from .transforms.cache import program_cache
+from .transforms.compile import compile, jit
+from .transforms.grad import grad, value_and_grad
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ __all__ = [
     "get_backend",
     "grad",
     "initializers",
+    "jit",
     "layers",
     "load",
     "load_weights",

@@ -17,7 +17,7 @@ from ..program.ir import Array, ArrayType, DType, dtype_name
 from ..program.trace import trace
 from ..random import WEIGHTS, Stream, new_key
 from ..runtime.arrays import array_namespace
-from ..transforms.transform import value_and_grad
+from ..transforms.grad import value_and_grad
 from .flat_params import FlatParams
 from .losses import Loss, inverse
 from .optimizers import Optimizer

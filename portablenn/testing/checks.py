@@ -22,7 +22,7 @@ from ..runtime.arrays import array_namespace, device_of, is_array
 from ..runtime.backend import NUMPY, Backend, BackendError
 from ..runtime.registry import get_backend
 from ..training.network import Network
-from ..transforms.transform import prepared
+from ..transforms.compile import prepared
 from .networks import CLASSES, TOLERANCES, ZOO, X, compiled_for, deviation
 from .operations import DTYPES, FLOATS, LeftOut, check_operations, check_random_programs, insist, needs, quiet, supports
 

@@ -19,7 +19,7 @@ from ..program.ir import Array, ArrayType, DType, Operation, Program, Variable, 
 from ..program.trace import trace
 from ..runtime.arrays import array_namespace
 from ..runtime.backend import NUMPY, Backend, BackendError
-from ..transforms.transform import prepared
+from ..transforms.compile import prepared
 from . import programs
 
 ULPS = 16

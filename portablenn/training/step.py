@@ -22,8 +22,9 @@ from ..program.ir import Array, ArrayType, DType, Program
 from ..program.trace import trace
 from ..runtime.arrays import array_type, is_array
 from ..runtime.backend import Backend
-from ..transforms.transform import hashable, prepared, program_cache
-from ..transforms.tree import Structure, flatten, unflatten
+from ..transforms.cache import program_cache
+from ..transforms.compile import hashable, prepared
+from ..transforms.tree import Structure, tree_flatten, tree_unflatten
 
 ROWS_A_CALL = 1 << 20
 """Epochs are run several in one call, where nobody looks between them, up to about this many rows."""
@@ -43,7 +44,7 @@ def compiled(model: Model, backend: Backend, function: Callable[..., Any], *argu
         results: list[Any] = []
 
         def flat(*arrays: Array) -> list[Array]:
-            outputs, shape = flatten(function(*_filled(structure, types, arrays)))
+            outputs, shape = tree_flatten(function(*_filled(structure, types, arrays)))
             results.append(shape)
             return outputs
 
@@ -53,7 +54,7 @@ def compiled(model: Model, backend: Backend, function: Callable[..., Any], *argu
     run, shape = program_cache.get(key, build)
 
     def call(*given: Any) -> Any:
-        return unflatten(shape, list(run(*_present(flatten(given)[0]))))
+        return tree_unflatten(shape, list(run(*_present(tree_flatten(given)[0]))))
 
     return call
 
@@ -62,7 +63,7 @@ def compiled_steps(
     model: Model, backend: Backend, state: State, batches: Batches, kernels: Array | None
 ) -> Callable[..., Any]:
     """``run(count, state, batches, kernels)`` returns the state after ``count`` steps and the loss of each, (count,)."""
-    carry, carry_structure = flatten(state)
+    carry, carry_structure = tree_flatten(state)
     types = _shape_of((batches, kernels))[1]
     key = ("steps", hashable(model), tuple(map(array_type, carry)), types, backend)
 
@@ -73,10 +74,10 @@ def compiled_steps(
     loop = program_cache.get(key, build)
 
     def run(count: int, state: State, batches: Batches, kernels: Array | None) -> tuple[State, Array]:
-        data = _present(flatten((batches, kernels))[0])
+        data = _present(tree_flatten((batches, kernels))[0])
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss will show it
-            *after, losses = loop(count, *flatten(state)[0], *data)
-        return unflatten(carry_structure, after), losses
+            *after, losses = loop(count, *tree_flatten(state)[0], *data)
+        return tree_unflatten(carry_structure, after), losses
 
     run.loop = loop  # type: ignore[attr-defined] # which may know how it ran them
     return run
@@ -84,14 +85,14 @@ def compiled_steps(
 
 def trace_step(model: Model, state: State, batches: Batches, kernels: Array | None, device: Any = None) -> Program:
     """A training step: the iteration, the state and what a step reads, in; the state and the loss of the batch, out."""
-    carry, carry_structure = flatten(state)
+    carry, carry_structure = tree_flatten(state)
     data_structure, types = _shape_of((batches, kernels))
 
     def flat(iteration: Array, *arrays: Array) -> list[Array]:
-        inner = unflatten(carry_structure, list(arrays[: len(carry)]))
+        inner = tree_unflatten(carry_structure, list(arrays[: len(carry)]))
         batches, kernels = _filled(data_structure, types, arrays[len(carry) :])
         after, loss = model.step(iteration, inner, batches, kernels)
-        return [*flatten(after)[0], loss]
+        return [*tree_flatten(after)[0], loss]
 
     inputs = (ArrayType((), INT32), *map(array_type, carry), *_present(types))
     return trace(flat, *inputs, device=device, name="training_step")
@@ -99,7 +100,7 @@ def trace_step(model: Model, state: State, batches: Batches, kernels: Array | No
 
 def _shape_of(tree: Any) -> tuple[Structure, tuple[ArrayType | None, ...]]:
     """The structure of a tree of arrays and None, and the type of each leaf."""
-    leaves, structure = flatten(tree)
+    leaves, structure = tree_flatten(tree)
     return structure, tuple(None if leaf is None else array_type(leaf) for leaf in leaves)
 
 
@@ -111,7 +112,7 @@ def _present(leaves: Sequence[Any]) -> list[Any]:
 def _filled(structure: Structure, types: Sequence[ArrayType | None], arrays: Sequence[Array]) -> Any:
     """The tree again, of its arrays alone: None where it was."""
     given = iter(arrays)
-    return unflatten(structure, [None if t is None else next(given) for t in types])
+    return tree_unflatten(structure, [None if t is None else next(given) for t in types])
 
 
 class Standing(NamedTuple):

@@ -14,12 +14,12 @@ Structure = Any
 LEAF = "*"
 
 
-def flatten(tree: Any) -> tuple[list[Any], Structure]:
+def tree_flatten(tree: Any) -> tuple[list[Any], Structure]:
     """The leaves in order (dicts by sorted key), and the structure that they were in.
 
     Examples
     --------
-    >>> flatten({"b": 1, "a": [2, 3]})
+    >>> tree_flatten({"b": 1, "a": [2, 3]})
     ([2, 3, 1], (<class 'dict'>, ('a', 'b'), ((<class 'list'>, None, ('*', '*')), '*')))
     """
     if isinstance(tree, dict):
@@ -35,7 +35,7 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
     leaves: list[Any] = []
     structures = []
     for child in children:
-        more, structure = flatten(child)
+        more, structure = tree_flatten(child)
         leaves += more
         structures.append(structure)
     if names is not None and not all(type(name) is str for name in names):
@@ -43,13 +43,13 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
     return leaves, (type(tree), names, tuple(structures))
 
 
-def unflatten(structure: Structure, leaves: list[Any]) -> Any:
+def tree_unflatten(structure: Structure, leaves: list[Any]) -> Any:
     """The tree of this structure with these leaves.
 
     Examples
     --------
-    >>> leaves, structure = flatten({"b": 1, "a": [2, 3]})
-    >>> unflatten(structure, [x * 10 for x in leaves])
+    >>> leaves, structure = tree_flatten({"b": 1, "a": [2, 3]})
+    >>> tree_unflatten(structure, [x * 10 for x in leaves])
     {'a': [20, 30], 'b': 10}
     """
     return _built(structure, iter(leaves))
