@@ -73,6 +73,7 @@ class EarlyStopping(Callback):
             raise ValueError(f"patience is at least 1 and min_delta at least 0, found {patience!r} and {min_delta!r}")
         self.monitor, self.patience, self.min_delta, self.restore_best = monitor, patience, min_delta, restore_best
         self.sign = sign_of(monitor, mode)
+        self._kept: Any = None
         self._forget()
 
     def _forget(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace, stop_gradient
+from .lookup import lookup
 
 Activation = Callable[[Array], Array]
 
@@ -158,7 +159,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def get(activation: str | Activation | None) -> Activation:
-    """The function that a name, a function or None stands for.
+    """Return the activation of this name; a function is returned as it is, and `identity` for None.
 
     Raises
     ------
@@ -175,6 +176,4 @@ def get(activation: str | Activation | None) -> Activation:
         return identity
     if callable(activation):
         return activation
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}, or a function")
-    return ACTIVATIONS[activation]
+    return lookup("activation", ACTIVATIONS, activation, "a function")

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import random
 from ..runtime.arrays import to_numpy
+from .lookup import lookup
 
 Initializer = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
@@ -113,11 +114,7 @@ def initial(initializer: Any, key: np.ndarray, shape: tuple[int, ...], what: str
     [1.0, 1.0]
     """
     if isinstance(initializer, str):
-        if initializer not in INITIALIZERS:
-            raise ValueError(
-                f"unknown initializer {initializer!r} for {what}: choose one of {', '.join(INITIALIZERS)}, or an array"
-            )
-        return INITIALIZERS[initializer](key, shape)
+        initializer = lookup("initializer", INITIALIZERS, initializer, f"an array of the shape of {what}, {shape}")
     values = initializer(key, shape) if callable(initializer) else initializer
     array = np.asarray(to_numpy(values), dtype=np.float64)
     if array.shape != shape:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace, device_of, stop_gradient
 from . import activations
+from .lookup import lookup
 
 
 @dataclass(frozen=True)
@@ -337,9 +338,12 @@ LOSSES: dict[str, type[Loss]] = {
     "perceptron": Perceptron,
 }
 
+NAMES = LOSSES | {"mse": SquaredError, "mae": AbsoluteError}
+"""Names of losses, with second names. Unlike Keras's, "mse" and "mae" are sums over a row's outputs."""
+
 
 def get(loss: str | Loss | Callable[[Array, Array], Array]) -> Loss:
-    """The loss that a name, a loss or a function stands for.
+    """Return the loss of this name; a loss is returned as it is, and a function as a loss.
 
     Raises
     ------
@@ -356,8 +360,4 @@ def get(loss: str | Loss | Callable[[Array, Array], Array]) -> Loss:
         return loss
     if callable(loss):
         return Custom(function=loss)
-    if loss not in LOSSES:
-        raise ValueError(
-            f"unknown loss {loss!r}: choose one of {', '.join(LOSSES)}, or a function of (predictions, targets)"
-        )
-    return LOSSES[loss]()
+    return lookup("loss", NAMES, loss, "a function of (predictions, targets)")()

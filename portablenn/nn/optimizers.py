@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..program.ir import Array
+from .lookup import lookup
 from .schedules import Schedule, rate
 
 Slots = tuple[Array, ...]
@@ -334,7 +335,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
-    """The optimizer that a name stands for, with its defaults; an optimizer stands for itself.
+    """Return the optimizer of this name, with its defaults; an optimizer is returned as it is.
 
     Raises
     ------
@@ -348,13 +349,10 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     """
     if isinstance(optimizer, Optimizer):
         return optimizer
-    if isinstance(optimizer, str) and optimizer.lower() in OPTIMIZERS:
-        return OPTIMIZERS[optimizer.lower()]()
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
         raise ValueError(f"{optimizer.__name__} is a class: call it, {optimizer.__name__}(…)")
-    raise ValueError(
-        f"unknown optimizer {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}, or an object such as Adam(1e-3)"
-    )
+    name = optimizer.lower() if isinstance(optimizer, str) else optimizer
+    return lookup("optimizer", OPTIMIZERS, name, "an object such as Adam(1e-3)")()
 
 
 def _at_least_zero(name: str, value: Any, otherwise: str = "") -> None:

@@ -153,10 +153,26 @@ class Network:
     def optimizer(self, optimizer: str | optimizers.Optimizer) -> None:
         new = optimizers.get(optimizer)
         if (type(new), new.slots) != (type(self.optimizer), self.optimizer.slots):
-            zeros = np.zeros(self.model.parameters.size)
-            slots = tuple(self.backend.own(zeros, self.dtype) for _ in new.slots)
-            self.state = self.state._replace(slots=slots)
+            self.state = self.state._replace(slots=self._zero_slots(new))
         self.model = replace(self.model, optimizer=new)
+
+    def reset_optimizer(self) -> None:
+        """Set the optimizer's slots and the step count to zero, as in a new network; the parameters stay.
+
+        Examples
+        --------
+        >>> import portablenn as pnn
+        >>> net = pnn.mlp([1, 1], optimizer="adam")
+        >>> _ = net.fit([[1.0]], [2.0])
+        >>> net.reset_optimizer()
+        >>> net.steps, [float(abs(slot).max()) for slot in net.state.slots]
+        (0, [0.0, 0.0])
+        """
+        self.state, self.steps = self.state._replace(slots=self._zero_slots(self.optimizer)), 0
+
+    def _zero_slots(self, optimizer: optimizers.Optimizer) -> tuple[Array, ...]:
+        zeros = np.zeros(self.model.parameters.size)
+        return tuple(self.backend.own(zeros, self.dtype) for _ in optimizer.slots)
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -172,6 +188,10 @@ class Network:
     def parameter_count(self) -> int:
         """How many numbers training changes."""
         return self.model.parameters.size
+
+    def count_params(self) -> int:
+        """Return `parameter_count`, under Keras's name."""
+        return self.parameter_count
 
     def set_parameters(self, values: Mapping[str, Any]) -> None:
         """Set parameters, or statistics, by name; those not named stay.

@@ -127,7 +127,7 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
         (lambda: pnn.Network([pnn.Dense], inputs=2), r"a layer has init\(key, inputs\) and apply"),
         (lambda: pnn.Network([lambda x: x], inputs=2), "a layer has init"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=0), "inputs is a whole number of at least 1, found 0"),
-        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, loss="mse"), "unknown loss 'mse'"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, loss="mean"), "unknown loss 'mean'"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, optimizer="adamm"), "unknown optimizer 'adamm'"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="float16"), "dtype is 'float32' or 'float64'"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="int32"), "dtype is 'float32' or 'float64'"),

@@ -120,6 +120,11 @@ def test_the_perceptron_learns_from_zero_weights() -> None:
     assert gradient.tolist() == [[-1.0]]
 
 
+@pytest.mark.parametrize(("second", "name"), [("mse", "squared_error"), ("mae", "absolute_error")])
+def test_a_familiar_name_is_the_same_loss(second: str, name: str) -> None:
+    assert losses.get(second) == losses.get(name)
+
+
 def test_a_function_is_a_loss() -> None:
     per_row = losses.get(lambda p, t: pnn.array_namespace(p).sum((p - t) ** 4, axis=1))
     assert float(per_row(P, T)) == pytest.approx(((P - T) ** 4).sum() / 2)
@@ -271,7 +276,7 @@ def test_batch_norm_standardises_and_remembers(library: Any) -> None:
         (lambda: Dropout(1.0), "rate is at least 0 and below 1"),
         (lambda: BatchNorm(momentum=1.0), "momentum"),
         (lambda: losses.SquaredError(reduction="max"), '"mean" or "sum", found \'max\''),
-        (lambda: losses.get("mse"), "unknown loss 'mse'.*squared_error"),
+        (lambda: losses.get("mean"), "unknown loss 'mean'.*squared_error"),
         (lambda: optimizers.get("adm"), "unknown optimizer 'adm'.*adam"),
         (lambda: pnn.SGD(-1.0), "learning_rate"),
         (lambda: pnn.SGD(math.nan), "learning_rate"),

@@ -41,3 +41,16 @@ def test_the_loss_trains_and_the_report_loss_is_reported(optimizer: str) -> None
 def test_a_report_loss_of_another_reduction_is_refused() -> None:
     with pytest.raises(ValueError, match="expected report_loss with reduction 'mean', as loss has, got 'sum'"):
         _network("squared_error", losses.SquaredError("sum"))
+
+
+def test_a_network_after_reset_optimizer_trains_as_a_new_one_with_its_weights() -> None:
+    used, new = (
+        pnn.mlp([3, 5, 2], dtype="float64", optimizer=pnn.Adam(pnn.schedules.StepDecay(0.1, 0.5, 2))) for _ in "ab"
+    )
+    used.fit(X, Y, epochs=3, order="sequential")
+    new.set_parameters(used.parameters)
+    used.reset_optimizer()
+    assert (used.steps, used.count_params()) == (0, used.parameter_count)
+    for net in (used, new):
+        net.fit(X, Y, epochs=2, order="sequential")
+    np.testing.assert_array_equal(used.state.theta, new.state.theta)
