@@ -1,1 +1,1 @@
-"""Timed comparisons with the libraries that a user would pick instead. ``python -m benchmarks --help`` says how."""
+"""Timed comparisons with the libraries that a user would choose instead; see ``python -m benchmarks --help``."""

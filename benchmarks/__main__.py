@@ -1,4 +1,4 @@
-"""``python -m benchmarks``, or ``portablenn bench``: ours and every peer that is installed, in turn."""
+"""``python -m benchmarks``, or ``portablenn bench``: time portablenn and every installed peer, in turns."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from .workloads import WORKLOADS, quick
 def main(arguments: list[str] | None = None) -> None:
     titles = "; ".join(w.title for w in WORKLOADS.values())
     options = argparse.ArgumentParser("portablenn bench", description=f"{__doc__} Workloads: {titles}.")
+    options.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"one of {' '.join(WORKLOADS)}; default: all")
+    options.add_argument("--rounds", type=int, default=7, help="number of timed rounds")
     options.add_argument(
-        "workloads", nargs="*", metavar="WORKLOAD", help=f"of {' '.join(WORKLOADS)}; all if none is named"
-    )
-    options.add_argument("--rounds", type=int, default=7, help="timed calls of each")
-    options.add_argument(
-        "--only", default="", help="names of contestants to take, with commas between; ours always compete"
+        "--only", default="", help="comma-separated names of contestants to run; portablenn always runs"
     )
     options.add_argument(
-        "--without", default="torch.compile", help="names to leave out (torch.compile takes long to start)"
+        "--without", default="torch.compile", help="comma-separated names to leave out (torch.compile starts slowly)"
     )
-    options.add_argument("--quick", action="store_true", help="little to do: does it run?")
-    options.add_argument("--json", type=Path, help="file for all that was measured")
-    options.add_argument("--markdown", type=Path, help="file for the tables")
+    options.add_argument("--quick", action="store_true", help="tiny workloads, only to check that everything runs")
+    options.add_argument("--json", type=Path, help="write all measurements to this file")
+    options.add_argument("--markdown", type=Path, help="write the tables to this file")
     given = options.parse_args(arguments)
     unknown = [letter for letter in given.workloads if letter not in WORKLOADS]
     if unknown:
-        options.error(f"there is no workload {unknown[0]!r}, only {', '.join(WORKLOADS)}")
+        options.error(f"expected workloads of {', '.join(WORKLOADS)}, got {unknown[0]!r}")
     facts, results = machine(), dict[str, dict[str, Measured]]()
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
     only, without = (set(filter(None, text.split(","))) for text in (given.only, given.without))

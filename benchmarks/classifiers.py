@@ -1,7 +1,7 @@
-"""An epoch of a classifier: ours, and each peer as its users would write it well.
+"""An epoch of a classifier: portablenn's, and each peer's as its users would write it well.
 
-All train with Adam on softmax cross-entropy, float32, shuffled batches gathered from a data set in memory. Every function
-makes one that does an epoch.
+All train with Adam on softmax cross-entropy, float32, on shuffled batches gathered from a data set in memory. Each function
+returns a function that runs one epoch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .rounds import Timed
 
 
 def data(sizes: list[int], rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and class numbers."""
+    """Return rows and class numbers."""
     rng = np.random.default_rng(0)
     return rng.random((rows, sizes[0]), dtype=np.float32), rng.integers(0, sizes[-1], rows)
 
@@ -40,7 +40,7 @@ def scikit_learn(sizes: list[int], rows: int, batch: int) -> Timed:
 
 
 def torch_network(sizes: list[int]) -> Any:
-    """Linear layers with ReLU between them."""
+    """Return linear layers with ReLU between them."""
     import torch
 
     layers: list[Any] = []
@@ -78,7 +78,7 @@ def pytorch(
 
 
 def jax_training(sizes: list[int]) -> tuple[Any, Any]:
-    """A state, and ``step(state, x, target)`` that returns the next: parameters, Adam's vectors, steps, sum of losses."""
+    """Return a state (parameters, Adam's vectors, steps, sum of losses) and the step from one to the next."""
     import jax
     import jax.numpy as jnp
 
@@ -158,7 +158,7 @@ def thinc(sizes: list[int], rows: int, batch: int) -> Timed:
 
 
 def limit(sizes: list[int], rows: int, batch: int) -> Timed:
-    """The products of each step alone, and one pass over the bytes that must move: rows, parameters, Adam's vectors."""
+    """Only the matrix products of each step, and one pass over the bytes that must move: rows, parameters, Adam's vectors."""
     X, _ = data(sizes, rows)
     rng = np.random.default_rng(1)
     order = rng.permutation(rows)

@@ -1,7 +1,7 @@
-"""An epoch of some classifiers on a GPU, data on the device: ours on each library, and its peers there, in turn.
+"""An epoch of several classifiers on a GPU, with the data on the device: portablenn on each library and its peers, in turns.
 
 Peers: PyTorch eager with its fused Adam, PyTorch with torch.compile(mode="reduce-overhead"), which is a CUDA graph, and
-JAX with one jitted step and donated buffers. Writes JSON and a table. ``--device cpu --quick`` tries the script itself.
+JAX with one scan per epoch and donated buffers. Writes JSON and a table. ``--device cpu --quick`` checks the script itself.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ NETWORKS = {
 }
 LARGE = {"I 1024-4096-4096-1024": ([1024, 4096, 4096, 1024], 65_536)}
 STEPS = 400
-"""Steps a timed call, at most: enough to be far above the clock's grain, few enough for slow peers."""
+"""Maximum number of steps per timed call: enough to be far above the clock's resolution, few enough for slow peers."""
 
 
 def ours(sizes: list[int], rows: int, batch: int, backend: str) -> Timed:
-    """With the data on the device beforehand."""
+    """portablenn, with the data on the device beforehand."""
     X, y = data(sizes, rows)
     net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=pnn.Adam(1e-3), backend=backend)
     x_there, y_there = net.backend.asarray(X), net.backend.asarray(y)
@@ -52,7 +52,7 @@ def ours(sizes: list[int], rows: int, batch: int, backend: str) -> Timed:
 
 
 def torch_graph(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
-    """The whole step, forward, backward and optimiser, as one CUDA graph, as PyTorch's documentation shows it."""
+    """The whole step (forward, backward, optimizer) as one CUDA graph, as PyTorch's documentation shows it."""
     import torch
 
     X, y = data(sizes, rows)
@@ -116,7 +116,7 @@ def jax_scan(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
 
 
 def products(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
-    """The matrix products of an epoch's steps, by PyTorch, and nothing else: the device's own rate."""
+    """Only the matrix products of an epoch's steps, by PyTorch: the limit of the device."""
     import torch
 
     shapes = list(itertools.pairwise(sizes))
@@ -137,7 +137,7 @@ def products(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
 
 
 def timed(epochs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, in turn, after two that are not counted; what fails is left out, with its reason printed."""
+    """Return the seconds of each call, taken in turns after two untimed calls; what fails is left out, its reason printed."""
     for name in list(epochs):
         try:
             epochs[name]()
@@ -166,7 +166,7 @@ def candidates(device: str, sizes: list[int], rows: int, batch: int) -> dict[str
     if device == "cuda":
         makers["torch.compile"] = ("torch", pytorch, there | {"compiled": True, "mode": "reduce-overhead"})
         makers["PyTorch, CUDA graph"] = ("torch", torch_graph, there)
-    makers["the products alone"] = ("torch", products, there)
+    makers["matrix products only"] = ("torch", products, there)
     makers["jax.jit, scan"] = ("jax", jax_scan, there)
     epochs = {}
     for name, (package, make, arguments) in makers.items():
@@ -174,23 +174,25 @@ def candidates(device: str, sizes: list[int], rows: int, batch: int) -> dict[str
             try:
                 epochs[name] = make(**arguments)
             except Exception as error:
-                print(f"{name} cannot be made: {type(error).__name__}: {error}")
+                print(f"{name} is left out: {type(error).__name__}: {error}")
     return epochs
 
 
 def small_steps(device: str, rounds: int, count: int) -> dict[str, list[float]]:
-    """J: the 3-4-1 network of the tutorial, full batches of four rows, float64; steps a second."""
+    """Return steps per second of workload J: the tutorial's 3-4-1 network, full batches of four rows, float64."""
     rates: dict[str, list[float]] = {}
     for backend in {"cpu": ["numpy"], "cuda": ["cupy", "torch:cuda", "jax:cuda"]}[device]:
         if not importlib.util.find_spec(backend.partition(":")[0]):
             continue
-        times = timed({backend: three_layers_ours(count, backend)}, rounds)  # fit reads its losses, so it has waited
+        times = timed(
+            {backend: three_layers_ours(count, backend)}, rounds
+        )  # fit reads its losses, so the device is done
         rates |= {f"portablenn on {name}": [count / t for t in some] for name, some in times.items()}
     return rates
 
 
 def on_device(device: str) -> dict[str, str]:
-    """What it runs on."""
+    """Return what it runs on."""
     facts = {"date": datetime.date.today().isoformat()} | machine()
     if device == "cuda":
         import cupy
@@ -200,7 +202,7 @@ def on_device(device: str) -> dict[str, str]:
 
 
 def table(facts: dict[str, str], results: dict[str, dict[str, list[float]]]) -> str:
-    """Markdown: median seconds of an epoch, and each peer's ratio to the first of ours."""
+    """Return Markdown: the median time of an epoch, and each ratio to the first backend of portablenn."""
     lines = [", ".join(f"{key} {value}" for key, value in facts.items()), ""]
     for title, times in results.items():
         first = next(iter(times), None)
@@ -216,18 +218,20 @@ def table(facts: dict[str, str], results: dict[str, dict[str, list[float]]]) -> 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    options.add_argument("--quick", action="store_true", help="one round of few rows: does the script run?")
+    options.add_argument(
+        "--quick", action="store_true", help="one round of few rows, only to check that the script runs"
+    )
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options.add_argument("--seconds", type=float, default=240.0, help="no new workload is begun after this long")
+    options.add_argument("--seconds", type=float, default=240.0, help="start no new workload after this many seconds")
     given = options.parse_args()
-    begun, rounds = time.perf_counter(), 1 if given.quick else 5
+    start, rounds = time.perf_counter(), 1 if given.quick else 5
     facts, results = on_device(given.device), {}
     batches = [128] if given.quick else [128, 1024, 8192]
     works = [(f"{name}, batch {b}", *NETWORKS[name], b) for b in batches for name in NETWORKS]
     works += [] if given.quick else [(f"{name}, batch 8192", *LARGE[name], 8192) for name in LARGE]
     for title, sizes, rows, batch in works:
-        if time.perf_counter() - begun > given.seconds:
-            print(f"no time is left for {title}")
+        if time.perf_counter() - start > given.seconds:
+            print(f"no time left for {title}")
             continue
         rows = min(rows, STEPS * batch, 1000 if given.quick else rows) // batch * batch
         results[f"{title}, {rows:,} rows"] = timed(candidates(given.device, sizes, rows, batch), rounds)
@@ -235,10 +239,10 @@ def main() -> None:
     rates = small_steps(given.device, rounds, 500 if given.quick else 20_000)
     given.out.mkdir(parents=True, exist_ok=True)
     name = f"{facts['date']}-{facts.get('device', given.device).replace(' ', '-')}"
-    record = {"machine": facts, "seconds": results, "steps a second, 3-4-1": rates}
+    record = {"machine": facts, "seconds": results, "steps per second, 3-4-1": rates}
     (given.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     shown = "\n".join(f"| {k} | {statistics.median(v):,.0f} |" for k, v in rates.items())
-    text = table(facts, results) + f"\n**J 3-4-1, float64, 4 rows**\n\n| | steps a second |\n|---|---|\n{shown}\n"
+    text = table(facts, results) + f"\n**J 3-4-1, float64, 4 rows**\n\n| | steps per second |\n|---|---|\n{shown}\n"
     (given.out / f"{name}.md").write_text(text)
     print(text)
 

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Everything that wants a CUDA GPU, in a checkout, in under ten minutes and without a network: the tests with CuPy
-# required and with torch and JAX on the GPU, "portablenn verify", and a first benchmark. What it finds lies in
-# benchmarks/results/ (or in the folder given as the first argument), as JSON and as tables.
-# Python must have numpy, array-api-compat, array-api-strict, pytest, hypothesis, typer, rich and CuPy; torch and JAX if there.
+# Everything that needs a CUDA GPU, in a checkout, in under ten minutes and without a network: the tests with CuPy
+# required and with torch and JAX on the GPU, "portablenn verify", and a first benchmark. Results are written to
+# benchmarks/results/ (or to the folder given as the first argument), as JSON and as tables.
+# Python needs numpy, array-api-compat, array-api-strict, pytest, hypothesis, typer, rich and CuPy; torch and JAX are optional.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results}
 mkdir -p "$out"
 python=${PYTHON:-python3}
-"$python" -c 'import cupy; assert cupy.is_available()' || { echo "this wants CuPy and a CUDA GPU: see nvidia-smi"; exit 1; }
+"$python" -c 'import cupy; assert cupy.is_available()' || { echo "this needs CuPy and a CUDA GPU: see nvidia-smi"; exit 1; }
 sites=$(mktemp -d)
 trap 'rm -rf "$sites"' EXIT
 
-# The plug-ins as an installer would leave them: their entry points, without building anything.
+# Write the plug-ins' entry points, as an installer would, without building anything.
 "$python" - "$sites" <<'PY' || exit 1
 import importlib.util, pathlib, sys, tomllib
 for folder in sorted(pathlib.Path("backends").iterdir()):

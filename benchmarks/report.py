@@ -1,4 +1,4 @@
-"""Results as a table on the screen, as Markdown, as JSON and as a picture."""
+"""Results as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ OURS = "portablenn, "
 
 
 def best_of_ours(found: dict[str, Measured]) -> str:
-    """The fastest of ours, by its median."""
+    """Return the name of the fastest backend of portablenn, by its median."""
     mine = [name for name in found if name.startswith(OURS)]
     return min(mine, key=lambda name: statistics.median(found[name].seconds))
 
 
 def ratios(theirs: Measured, mine: Measured) -> tuple[float, float, float]:
-    """Theirs / ours, round by round: least, median, greatest; above 1 ours is faster."""
+    """Return minimum, median and maximum of theirs / ours over the rounds; above 1 portablenn is faster."""
     values = [a / b for a, b in zip(theirs.seconds, mine.seconds, strict=True)]
     return min(values), statistics.median(values), max(values)
 
 
 def rows_of(found: dict[str, Measured]) -> Iterable[tuple[str, float, str, str, float, float]]:
-    """Name, median seconds, ratio to the best of ours, to ours on NumPy, seconds of the first call, MB of growth."""
+    """Yield name, median seconds, ratio to the best of ours and to ours on NumPy, seconds of the first call, MB of growth."""
     best, plain = found[best_of_ours(found)], found.get(f"{OURS}NumPy")
     for name, measured in found.items():
         against = ["", ""]
@@ -36,7 +36,7 @@ def rows_of(found: dict[str, Measured]) -> Iterable[tuple[str, float, str, str, 
 
 
 def markdown(title: str, found: dict[str, Measured]) -> str:
-    """A table for people."""
+    """Return a Markdown table of one workload."""
     lines = [f"**{title}** (best of ours: {best_of_ours(found)})", ""]
     lines += [
         "| | median s | theirs / best of ours: min, median, max | theirs / ours on NumPy | first call s | memory MB |"
@@ -48,7 +48,7 @@ def markdown(title: str, found: dict[str, Measured]) -> str:
 
 
 def summary(results: dict[str, dict[str, Measured]]) -> str:
-    """One table for all workloads: seconds of the best of ours, and how many times that each of the others takes."""
+    """Return a Markdown table of all workloads: the time of the best of ours, and the ratio of each other to it."""
     others = list(dict.fromkeys(name for found in results.values() for name in found if not name.startswith(OURS)))
     lines = [f"| | best of ours | on NumPy alone | {' | '.join(others)} |", "|---" * (len(others) + 3) + "|"]
     for title, found in results.items():
@@ -65,5 +65,5 @@ def _shown(measured: Measured) -> str:
 
 
 def as_json(facts: dict[str, str], results: dict[str, dict[str, Measured]]) -> dict[str, Any]:
-    """Everything that was measured."""
+    """Return all measurements."""
     return {"machine": facts, "workloads": {t: {n: vars(m) for n, m in found.items()} for t, found in results.items()}}

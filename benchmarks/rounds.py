@@ -1,6 +1,6 @@
-"""Time some contestants in turn, round after round, so that a machine whose speed drifts is fair to all of them.
+"""Time contestants in turns, round after round, so that drift in the machine's speed affects all of them equally.
 
-Each lives in a process of its own, so that nobody's threads or memory are another's, and waits there for its turn.
+Each runs in a process of its own, so that none shares threads or memory with another, and waits there for its turn.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from typing import Any
 
 Timed = Callable[[], object]
 PAUSE, TURN = 0.2, 0.5
-"""Seconds: to wait before a turn, until the threads of who came before are asleep, and that a turn lasts at least."""
+"""Seconds: the pause before a turn, until the previous contestant's threads are asleep, and the minimum length of a turn."""
 SETTINGS = ("OPENBLAS_", "OMP_", "MKL_", "XLA_", "NUMBA_", "PORTABLENN_")
-"""How the names of environment variables begin that change what the libraries do."""
+"""Prefixes of environment variables that change how the libraries run."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """What is timed: a function of a module of this folder that makes, of the arguments, the function to be timed.
+    """A contestant: a function in this folder that returns, given the arguments, the function to time.
 
     Attributes
     ----------
     name
-        As the tables show it.
+        The name in the tables.
     maker
         "module:function".
     arguments
-        For it.
+        Arguments of the function.
     packages
-        What it imports; a contestant whose packages are not installed does not compete.
+        The packages it imports; it is left out where one is not installed.
     environment
-        Of its process.
+        Environment variables of its process.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of one contestant: seconds of each round, of the first call, and the growth of its memory."""
+    """One contestant's measurements: seconds of each round and of the first call, and the growth of its memory."""
 
     seconds: list[float]
     first: float
@@ -66,7 +66,7 @@ class Measured:
 
 
 def compete(contestants: list[Contestant], rounds: int) -> dict[str, Measured]:
-    """Seconds of each round by name, after two calls of each that are not counted; who fails is told and left out."""
+    """Return the measurements by name, after two untimed calls of each; a contestant that fails is printed and left out."""
     with _started([c for c in contestants if c.here]) as ready:
         seconds: dict[str, list[float]] = {name: [] for name in ready}
         for _ in range(rounds):
@@ -95,11 +95,11 @@ def _started(contestants: list[Contestant]) -> Iterator[dict[str, tuple[Connecti
             try:
                 first = here.recv()
             except EOFError:
-                first = "it died"
+                first = "its process ended"
             if isinstance(first, float):
                 ready[contestant.name] = here, first
             else:
-                print(f"{contestant.name} cannot compete: {first}")
+                print(f"{contestant.name} is left out: {first}")
         yield ready
     finally:
         for process in processes:
@@ -129,7 +129,7 @@ def _contest(contestant: Contestant, line: Connection) -> None:
 
 
 def _seconds(timed: Timed) -> float:
-    """Of one call, over as many as fill a turn."""
+    """Return the seconds of one call, averaged over the calls of a turn."""
     start, seconds, calls = time.perf_counter(), 0.0, 0
     while seconds < TURN:
         timed()
@@ -138,7 +138,7 @@ def _seconds(timed: Timed) -> float:
 
 
 def machine() -> dict[str, str]:
-    """What it runs on."""
+    """Return the processor, the versions of the libraries and the settings that matter."""
     facts = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
     for name in ("numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "scikit-learn", "torch", "jax", "keras", "thinc"):
         with suppress(importlib.metadata.PackageNotFoundError):

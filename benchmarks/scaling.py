@@ -1,4 +1,4 @@
-"""How time and memory grow: time a row against rows, width, depth and batch; peak memory against the size of the data.
+"""How time and memory grow: time per row with rows, width, depth and batch size; peak memory with the size of the data.
 
 ``python -m benchmarks.scaling --backends numpy,numba --out FOLDER`` writes JSON and a picture (matplotlib).
 """
@@ -23,12 +23,12 @@ SERIES: dict[str, list[dict[str, Any]]] = {
 
 
 def at(name: str, facts: dict[str, Any]) -> int:
-    """Where on the axis a measurement stands."""
+    """Return the value on the x axis of a measurement."""
     return {"width": facts["sizes"][1], "depth": len(facts["sizes"]) - 2}.get(name) or int(facts[name])
 
 
 def measured(backend: str, rounds: int, most_rows: int) -> dict[str, list[dict[str, float]]]:
-    """For each series: where, seconds a row and epoch (median), bytes of the data, growth of memory beyond them."""
+    """Return for each series: x, median seconds per row and epoch, bytes of the data, growth of memory beyond them."""
     found: dict[str, list[dict[str, float]]] = {}
     for name, series in SERIES.items():
         for facts in series:
@@ -47,7 +47,7 @@ def measured(backend: str, rounds: int, most_rows: int) -> dict[str, list[dict[s
 
 
 def draw(found: dict[str, dict[str, list[dict[str, float]]]], file: Path, title: str) -> None:
-    """Time a row, a picture each series, and memory beside the data; a curve each backend."""
+    """Draw time per row, one plot for each series, and memory against data, one curve for each backend."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -62,7 +62,7 @@ def draw(found: dict[str, dict[str, list[dict[str, float]]]], file: Path, title:
             axis.plot(
                 [line[name] for line in lines], [line["seconds a row"] * 1e6 for line in lines], "o-", label=backend
             )
-            axis.set(xscale="log", yscale="log", xlabel=name, ylabel="µs a row and epoch")
+            axis.set(xscale="log", yscale="log", xlabel=name, ylabel="µs per row and epoch")
         lines = all_series["rows"]
         memory.plot(
             [line["bytes of data"] / 1e6 for line in lines], [line["bytes beyond"] / 1e6 for line in lines], "o-"
@@ -83,16 +83,16 @@ def draw(found: dict[str, dict[str, list[dict[str, float]]]], file: Path, title:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--backends", default="numpy", help="with commas between")
+    options.add_argument("--backends", default="numpy", help="comma-separated names")
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--rows", type=int, default=10_000_000, help="no series goes beyond so many")
+    options.add_argument("--rows", type=int, default=10_000_000, help="maximum number of rows")
     options.add_argument("--out", type=Path, default=Path())
     given = options.parse_args()
     found = {backend: measured(backend, given.rounds, given.rows) for backend in given.backends.split(",")}
     given.out.mkdir(parents=True, exist_ok=True)
     facts = machine()
     (given.out / "scaling.json").write_text(json.dumps({"machine": facts, "series": found}, indent=1) + "\n")
-    draw(found, given.out / "scaling.png", f"20-64-64-2, batch 200, 20,000 rows, and its kin: {facts['processor']}")
+    draw(found, given.out / "scaling.png", f"20-64-64-2, batch 200, 20,000 rows, and variations: {facts['processor']}")
 
 
 if __name__ == "__main__":

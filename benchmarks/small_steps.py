@@ -1,6 +1,6 @@
-"""Steps so small that what surrounds the arithmetic is what costs: the 3-4-1 network, online training, many small fits.
+"""Steps so small that overhead dominates arithmetic: the 3-4-1 network, online training, many small fits.
 
-Every function makes one that does all steps.
+Each function returns a function that runs all steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TARGETS = np.array([[0.0], [1], [1], [0]])
 
 
 def three_layers_ours(steps: int, backend: str) -> Timed:
-    """Full batches of four rows, as the tutorial "a neural network in 11 lines" does."""
+    """Full batches of four rows, as in the tutorial "a neural network in 11 lines"."""
     import portablenn as pnn
 
     loss = pnn.losses.HalfSquaredError(reduction="sum")
@@ -29,7 +29,7 @@ def three_layers_ours(steps: int, backend: str) -> Timed:
 
 
 def three_layers_by_hand(steps: int) -> Timed:
-    """The loop of the tutorial, without its prints."""
+    """The tutorial's loop, without its prints."""
 
     def loop() -> None:
         X, y = INPUTS, TARGETS
@@ -76,7 +76,7 @@ PARITY = ROWS.sum(axis=1, keepdims=True) % 2
 
 
 def online_ours(steps: int, backend: str) -> Timed:
-    """One row a step, in random order."""
+    """One row per step, in random order."""
     import portablenn as pnn
 
     net = pnn.mlp(
@@ -86,7 +86,7 @@ def online_ours(steps: int, backend: str) -> Timed:
 
 
 def online_by_hand(steps: int) -> Timed:
-    """The same by NumPy, a row at a time."""
+    """The same in NumPy, one row at a time."""
 
     def loop() -> None:
         rng = np.random.default_rng(0)
@@ -105,8 +105,8 @@ def online_by_hand(steps: int) -> Timed:
     return loop
 
 
-def recording_ours(sizes: list[int], backend: str) -> Timed:
-    """A training step recorded and made a function anew; no step is run."""
+def tracing_ours(sizes: list[int], backend: str) -> Timed:
+    """Trace and compile a training step again; no step is run."""
     import portablenn as pnn
     from portablenn.nn.model import Batches
     from portablenn.training.step import trace_step
@@ -120,13 +120,13 @@ def recording_ours(sizes: list[int], backend: str) -> Timed:
         batches = Batches(X, y, None, order, None, np.asarray(0, dtype=np.int32))
         program = prepared(trace_step(net.model, net.state, batches, None), net.backend)
         loop = net.backend.compile_loop(program, 4)
-        assert loop.source  # which writes it
+        assert loop.source  # the source is generated here
 
     return run
 
 
-def recording_jax(sizes: list[int]) -> Timed:
-    """``jax.jit`` of a step written by hand, traced and compiled anew."""
+def tracing_jax(sizes: list[int]) -> Timed:
+    """``jax.jit`` of a hand-written step, traced and compiled again."""
     import jax
     import jax.numpy as jnp
 
@@ -168,7 +168,7 @@ y = (X[:, 0] > X[:, 1]).astype(int)
 
 
 def start_up(kind: str, backend: str = "") -> Timed:
-    """A new process of Python that imports NumPy, makes 200 rows, imports a library and fits ten epochs of ten steps."""
+    """A new Python process that imports NumPy, makes 200 rows, imports a library and fits ten epochs of ten steps."""
     command = [sys.executable, "-c", DATA + SCRIPTS[kind].format(backend=backend)]
     return lambda: subprocess.run(command, check=True)
 
@@ -210,7 +210,7 @@ def _small() -> tuple[np.ndarray, np.ndarray]:
 
 
 def estimators(package: str, epochs: int, **parameters: Any) -> Timed:
-    """A fit of a perceptron of 100 units on each of four data sets that come with scikit-learn, standardised."""
+    """Fit a perceptron of 100 units to each of four data sets that come with scikit-learn, standardized."""
     import importlib
     import warnings
 

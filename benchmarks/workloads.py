@@ -1,4 +1,4 @@
-"""What is timed: the workloads by letter, and who competes in each."""
+"""The workloads by letter, and the contestants of each."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ PEERS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """A title, and who competes: ours first, then the peers, then the limit if there is one."""
+    """A title and its contestants: portablenn's backends, then the peers, then the limit if there is one."""
 
     title: str
     contestants: tuple[Contestant, ...]
 
 
 def ours(name: str) -> str:
-    """The name of one of ours in tables."""
+    """Return the name of a backend of portablenn in the tables."""
     return f"portablenn, {name}"
 
 
@@ -76,13 +76,11 @@ def _start_up(letter: str) -> Workload:
     )
 
 
-def _recording(letter: str, sizes: list[int]) -> Workload:
-    """Without Numba, which keeps what it compiled on disk."""
-    mine = Contestant(ours("NumPy"), "small_steps:recording_ours", {"sizes": sizes, "backend": "numpy"})
-    peer = Contestant("jax.jit", "small_steps:recording_jax", {"sizes": sizes}, ("jax",))
-    return Workload(
-        f"{letter} a step of {'-'.join(map(str, sizes))} with Adam recorded and compiled anew", (mine, peer)
-    )
+def _tracing(letter: str, sizes: list[int]) -> Workload:
+    """Tracing and compiling, without Numba, which caches compiled code on disk."""
+    mine = Contestant(ours("NumPy"), "small_steps:tracing_ours", {"sizes": sizes, "backend": "numpy"})
+    peer = Contestant("jax.jit", "small_steps:tracing_jax", {"sizes": sizes}, ("jax",))
+    return Workload(f"{letter} a step of {'-'.join(map(str, sizes))} with Adam traced and compiled again", (mine, peer))
 
 
 def _estimators(letter: str, epochs: int) -> Workload:
@@ -123,12 +121,12 @@ WORKLOADS = {
                 {"scikit-learn": ("scikit_learn", ("sklearn",))}),
     "H1": _start_up("H1"),
     "K": _estimators("K", 200),
-    "H2": _recording("H2", [784, 512, 512, 256, 10]),
+    "H2": _tracing("H2", [784, 512, 512, 256, 10]),
 }  # fmt: skip
 
 
 def quick(letter: str) -> Workload:
-    """The same with little to do: does it run?"""
+    """Return a tiny version of a workload, only to check that it runs."""
     few = {
         "A": _classifier("A", [784, 16, 16, 10], 512, 128),
         "B": _classifier("B", [784, 512, 512, 10], 256, 128),
