@@ -248,9 +248,9 @@ def _told(model: Any) -> dict[str, Any]:
 
 
 def _layers(network: Any) -> list[dict[str, Any]]:
-    from ..files.checkpoint import told
+    from ..files.checkpoint import describe
 
-    return [{"name": name, **told(layer)} for name, layer in network.model.layers]
+    return [{"name": name, **describe(layer)} for name, layer in network.model.layers]
 
 
 def _finite(told: Any) -> Any:

@@ -132,13 +132,13 @@ def prepare(folder: str | Path) -> Path:
     return atomic.writable_folder(folder)
 
 
-def told(thing: Any, depth: int = 0) -> Any:
-    """What JSON can say of an object, to compare it with another: its kind and its fields.
+def describe(thing: Any, depth: int = 0) -> Any:
+    """Return an object as JSON for comparison with another: its kind and its fields; a function by its name and source.
 
     Examples
     --------
-    >>> from portablenn.layers import Dropout
-    >>> told(Dropout(0.5))
+    >>> from portablenn import Dropout
+    >>> describe(Dropout(0.5))
     {'kind': 'Dropout', 'rate': 0.5}
     """
     if isinstance(thing, (str, int, float, bool, type(None))):
@@ -148,26 +148,41 @@ def told(thing: Any, depth: int = 0) -> Any:
     if isinstance(thing, np.generic):
         return thing.item()
     if isinstance(thing, Mapping):
-        return {str(key): told(value, depth + 1) for key, value in thing.items()}
+        return {str(key): describe(value, depth + 1) for key, value in thing.items()}
     if isinstance(thing, (list, tuple)):
-        return [told(value, depth + 1) for value in thing]
+        return [describe(value, depth + 1) for value in thing]
     if is_array(thing):
         return {"kind": "array", "shape": [int(n) for n in thing.shape]}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        compared = {f.name: told(getattr(thing, f.name), depth + 1) for f in dataclasses.fields(thing) if f.compare}
+        compared = {f.name: describe(getattr(thing, f.name), depth + 1) for f in dataclasses.fields(thing) if f.compare}
         return {"kind": type(thing).__name__, **compared}
-    code = getattr(thing, "__code__", None)
-    if code is not None:
-        import hashlib
-
-        said = repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names))
-        return {"kind": thing.__qualname__, "code": hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}
+    if hasattr(thing, "__code__"):
+        return {"kind": f"{thing.__module__}.{thing.__qualname__}", "source": _source(thing)}
     facts = {
-        name: told(value, depth + 1)
+        name: describe(value, depth + 1)
         for name, value in getattr(thing, "__dict__", {}).items()
         if not name.startswith("_")
     }
     return {"kind": getattr(thing, "__qualname__", type(thing).__name__), **({} if isinstance(thing, type) else facts)}
+
+
+def _source(function: Any) -> str | None:
+    """Return the source text of a function, without what differs between versions of Python; None if there is none."""
+    import ast
+    import inspect
+    import textwrap
+
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return None
+    if function.__name__ == "<lambda>":  # the lines around it are not part of it
+        try:
+            nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Lambda)]
+        except SyntaxError:  # they are not a whole statement
+            return None
+        text = " ".join(ast.get_source_segment(text, node) or "" for node in nodes)
+    return " ".join(text.split())
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:

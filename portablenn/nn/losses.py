@@ -1,7 +1,7 @@
 """Losses: one number for a batch, from raw outputs and targets.
 
-Requires nothing of any library. Each loss is its formula for a row; weighting and reduction are common to all. A
-function of (predictions, targets) in Array API code that returns one number a row, or one for the batch, serves too.
+Each loss is its formula for a row; weighting and reduction are common to all. A function of (predictions, targets) in
+Array API code that returns one number for each row, or one for the batch, is a loss, too.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from .lookup import lookup
 
 @dataclass(frozen=True)
 class Loss:
-    """What all losses have in common.
+    """The base of all losses.
 
     Parameters
     ----------
     reduction
-        "mean" over the rows (weighted, if rows have weights), or "sum". A row's loss is the sum over its outputs.
+        "mean" over the rows (weighted, if rows have weights), or "sum". The loss of a row is the sum over its outputs.
 
     Attributes
     ----------
     targets : str
-        What the targets are: "values" (rows, outputs), "classes" (labels of one-of-many, or 0 and 1 for one output), or
-        "counts" (non-negative values).
+        The kind of the targets: "values", (rows, outputs); "classes", labels of one-of-many, or 0 and 1 for one output; or
+        "counts", values of at least 0.
     signed : bool
-        Whether classes are told to the formula as -1 and 1 instead of 0 and 1.
+        Whether the formula takes classes as -1 and 1 instead of 0 and 1.
     exclusive : bool
         Whether a row has exactly one class, however its targets are given.
-    link : callable
-        From raw outputs to the values or probabilities that they stand for; None where they stand for none.
+    link : callable or None
+        From raw outputs to the values or probabilities that they represent, if any.
 
     Examples
     --------
-    A loss of one's own is a subclass with a formula for each output:
+    A custom loss is a subclass with a formula for each output:
 
     >>> import numpy as np
     >>> class Quartic(Loss):
@@ -56,12 +56,12 @@ class Loss:
     link: ClassVar[Any] = staticmethod(activations.identity)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         if self.reduction not in ("mean", "sum"):
-            raise ValueError(f'reduction is "mean" or "sum", found {self.reduction!r}')
+            raise ValueError(f'reduction must be "mean" or "sum", got {self.reduction!r}')
 
     def __call__(self, predictions: Array, targets: Array, weights: Array | None = None) -> Array:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Parameters
         ----------
@@ -70,30 +70,50 @@ class Loss:
         targets
             (rows, outputs) in the predictions' dtype; class numbers, integers of shape (rows,), for losses of classes.
         weights
-            One number a row, (rows,), or None.
+            One number for each row, (rows,), or None.
 
         Returns
         -------
         array
             Of shape ().
+
+        Raises
+        ------
+        ValueError
+            For arrays of other shapes, which would broadcast to something else than was meant.
         """
+        rows = self.of_rows(predictions, targets)
+        return reduced(array_namespace(rows), rows, weights, self.reduction)
+
+    def of_rows(self, predictions: Array, targets: Array) -> Array:
+        """Return the loss of each row, (rows,), of predictions and targets as `__call__` takes them."""
         xp = array_namespace(predictions, targets)
+        self._check_shapes(predictions, targets)
         if self.targets == "classes" and targets.ndim == 1:
             targets = one_hot(targets, predictions.shape[1], predictions.dtype)
-        rows = self.rows(xp, predictions, 2.0 * targets - 1.0 if self.signed else targets)
-        return reduced(xp, rows, weights, self.reduction)
+        return self.rows(xp, predictions, 2.0 * targets - 1.0 if self.signed else targets)
+
+    def _check_shapes(self, predictions: Array, targets: Array) -> None:
+        p, t = tuple(predictions.shape), tuple(targets.shape)
+        if len(p) != 2:
+            raise ValueError(f"expected predictions of shape (rows, outputs), got {p}")
+        if t != p and not (self.targets == "classes" and t == p[:1]):
+            classes = f", or class numbers of shape {p[:1]}" if self.targets == "classes" else ""
+            raise ValueError(f"expected targets of the predictions' shape, {p}{classes}, got {t}")
 
     def rows(self, xp: Any, p: Array, t: Array) -> Array:
-        """The loss of each row, (rows,)."""
+        """Return the loss of each row, (rows,)."""
         return xp.sum(self.elements(xp, p, t), axis=1)
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """The loss of each output of each row, (rows, outputs)."""
+        """Return the loss of each output of each row, (rows, outputs)."""
         raise NotImplementedError
 
 
 def reduced(xp: Any, rows: Array, weights: Array | None, reduction: str) -> Array:
-    """The mean (Σ w l / Σ w) or the sum (Σ w l) of the rows' losses; 0 where all weights are 0."""
+    """Return the mean (Σ w l / Σ w) or the sum (Σ w l) of the rows' losses; 0 where all weights are 0."""
+    if weights is not None and tuple(weights.shape) != tuple(rows.shape):
+        raise ValueError(f"expected weights of shape {tuple(rows.shape)}, one for each row, got {tuple(weights.shape)}")
     if weights is None:
         return xp.mean(rows) if reduction == "mean" else xp.sum(rows)
     total = xp.sum(rows * weights)
@@ -101,7 +121,7 @@ def reduced(xp: Any, rows: Array, weights: Array | None, reduction: str) -> Arra
 
 
 def inverse(xp: Any, total: Array) -> Array:
-    """1 / total of weights, and 0 for none: a batch of rows that do not count changes nothing.
+    """Return 1 / total, and 0 for 0: a batch whose weights are all 0 changes nothing.
 
     Examples
     --------
@@ -114,7 +134,7 @@ def inverse(xp: Any, total: Array) -> Array:
 
 
 def one_hot(classes: Array, count: int, dtype: Any) -> Array:
-    """Class numbers, (rows,), as rows of ``count`` zeros with a 1 in the class's place; of one output, the number.
+    """Return class numbers, (rows,), as rows of ``count`` zeros with a 1 at the class; for a count of 1 the numbers.
 
     Examples
     --------
@@ -141,7 +161,7 @@ class SquaredError(Loss):
     """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """See the class."""
+        """Return the formula of the class."""
         return xp.square(p - t)
 
 
@@ -156,7 +176,7 @@ class HalfSquaredError(Loss):
     """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """See the class."""
+        """Return the formula of the class."""
         return 0.5 * xp.square(p - t)
 
 
@@ -171,7 +191,7 @@ class AbsoluteError(Loss):
     """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """See the class."""
+        """Return the formula of the class."""
         return xp.abs(p - t)
 
 
@@ -189,14 +209,14 @@ class Huber(Loss):
     delta: float = 1.0
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """With c = min(|e|, δ) both cases are c (|e| - ½ c)."""
+        """Return c (|e| - ½ c) with c = min(|e|, δ), which is both cases."""
         error = xp.abs(p - t)
         inner = xp.minimum(error, self.delta)
         return inner * (error - 0.5 * inner)
 
 
 class Poisson(Loss):
-    """exp(p) - t p: the network's raw output is the logarithm of the rate; ``predict`` returns the rate.
+    """exp(p) - t p: the raw output is the logarithm of the rate, which ``predict`` returns.
 
     Examples
     --------
@@ -209,11 +229,11 @@ class Poisson(Loss):
 
     @staticmethod
     def link(p: Array) -> Array:
-        """The rate."""
+        """Return the rate."""
         return array_namespace(p).exp(p)
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """See the class."""
+        """Return the formula of the class."""
         return xp.exp(p) - t * p
 
 
@@ -231,18 +251,18 @@ class SigmoidCrossEntropy(Loss):
 
     @staticmethod
     def link(p: Array) -> Array:
-        """The probability, of which also a small one keeps all its digits."""
+        """Return the probability; a small one keeps all its digits, too."""
         xp = array_namespace(p)
         small = xp.exp(-xp.abs(p))
         return xp.where(p >= 0.0, 1.0, small) / (1.0 + small)
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """See the class."""
+        """Return the formula of the class."""
         return activations.softplus(p) - t * p
 
 
 class SoftmaxCrossEntropy(Loss):
-    """-Σ t log softmax(p) of logits p, as log Σ eᵖ - Σ t p, with the largest logit taken off first.
+    """-Σ t log softmax(p) of logits p, as log Σ eᵖ - Σ t p, after the largest logit is subtracted.
 
     Examples
     --------
@@ -256,7 +276,7 @@ class SoftmaxCrossEntropy(Loss):
     link = staticmethod(activations.softmax)
 
     def rows(self, xp: Any, p: Array, t: Array) -> Array:
-        """Targets of a row sum to 1."""
+        """Return the loss of each row, whose targets sum to 1."""
         logits = p - stop_gradient(xp.max(p, axis=1, keepdims=True))
         return xp.log(xp.sum(xp.exp(logits), axis=1)) - xp.sum(t * logits, axis=1)
 
@@ -276,7 +296,7 @@ class Hinge(Loss):
     link = None
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """See the class."""
+        """Return the formula of the class."""
         return xp.maximum(0.0, 1.0 - t * p)
 
 
@@ -295,35 +315,43 @@ class Perceptron(Loss):
     link = None
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """A tie gives its gradient to the second argument."""
+        """Return the formula of the class; at a tie the second argument has the gradient."""
         return xp.maximum(0.0, -t * p)
 
 
 @dataclass(frozen=True)
 class Custom(Loss):
-    """A user's own function of (predictions, targets)."""
+    """A user's function of (predictions, targets)."""
 
     function: Callable[[Array, Array], Array] | None = None
 
     def __call__(self, predictions: Array, targets: Array, weights: Array | None = None) -> Array:
-        """What the function returns: one number a row is reduced, one for the batch stays."""
-        assert self.function is not None
-        xp = array_namespace(predictions, targets)
-        rows = self.function(predictions, targets)
-        if not hasattr(rows, "ndim"):
-            raise TypeError(
-                f"the loss function returns {type(rows).__name__}: expected an array of a loss a row, or one loss"
-            )
-        if rows.ndim == 2:
-            rows = xp.sum(rows, axis=1)
-        if rows.ndim == 1:
-            return reduced(xp, rows, weights, self.reduction)
+        """Return the loss of a batch: one number for each row is reduced, one for the batch is returned as it is."""
+        rows = self.of_rows(predictions, targets)
+        if rows.shape:
+            return reduced(array_namespace(rows), rows, weights, self.reduction)
         if weights is not None:
             raise ValueError(
-                "weights need a loss of each row: let the loss function return an array of shape (rows,), "
-                "not one number"
+                "weights need a loss for each row: expected a loss function that returns shape (rows,), got ()"
             )
         return rows
+
+    def of_rows(self, predictions: Array, targets: Array) -> Array:
+        """Return the loss of each row, (rows,), or of the batch, (), as the function does."""
+        assert self.function is not None
+        self._check_shapes(predictions, targets)
+        rows = self.function(predictions, targets)
+        if not hasattr(rows, "shape"):
+            raise TypeError(f"expected a loss function that returns an array, got {type(rows).__name__}")
+        shape, whole = tuple(rows.shape), tuple(predictions.shape)
+        count = whole[:1]
+        if shape not in ((), count, whole):
+            hint = f"; ({count[0]},) and ({count[0]}, 1) broadcast to that" if shape == count * 2 else ""
+            raise ValueError(
+                f"the loss returned shape {shape} for predictions {whole} and targets {tuple(targets.shape)}: expected {whole} "
+                f"(each output), {count} (each row) or () (the batch){hint}"
+            )
+        return array_namespace(rows).sum(rows, axis=1) if len(shape) == 2 else rows
 
 
 LOSSES: dict[str, type[Loss]] = {

@@ -77,7 +77,7 @@ class Fitting:
         """Begin where the network stands."""
         self.standing = Standing(self.network.state, self.network.epochs, self.network.steps)
         self.history: History = self.network.history
-        self.began_with = checkpoint.told(self.task.model.optimizer)
+        self.began_with = checkpoint.describe(self.task.model.optimizer)
         self.begun = self.failed_in_callback = self.state_replaced = self.interrupted = False
 
     def run(self, resume: Any = None) -> History:
@@ -242,7 +242,7 @@ class Fitting:
         facts = {
             "about": self.about,
             "versions": versions(self.task.backend),
-            "optimizer": checkpoint.told(network.optimizer),
+            "optimizer": checkpoint.describe(network.optimizer),
             "epoch": self.epoch,
             "epochs": standing.epochs,
             "steps": standing.steps,
@@ -265,10 +265,10 @@ class Fitting:
         kind = plan.order if isinstance(plan.order, str) else "a function"
         return {
             "network": {
-                "layers": [[name, checkpoint.told(layer)] for name, layer in model.layers],
+                "layers": [[name, checkpoint.describe(layer)] for name, layer in model.layers],
                 "parameters": {name: list(shape) for name, shape in model.parameters.pieces},
                 "statistics": {name: list(shape) for name, shape in model.statistics.pieces},
-                "loss": checkpoint.told(model.loss),
+                "loss": checkpoint.describe(model.loss),
                 "optimizer": self.began_with,
                 "dtype": str(model.dtype),
                 "seed": int(self.task.seed),
@@ -387,7 +387,7 @@ class Fitting:
             raise ValueError(
                 f"the checkpoint has the state of {', '.join(lost)} and this fit has no such callback: hand it over as before"
             )
-        now = checkpoint.told(self.network.optimizer)
+        now = checkpoint.describe(self.network.optimizer)
         if facts["optimizer"] != now:
             raise ValueError(
                 f"the checkpoint was written with the optimizer {facts['optimizer']}, now it is {now}: a callback that "

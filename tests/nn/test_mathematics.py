@@ -136,6 +136,33 @@ def test_a_function_is_a_loss() -> None:
         whole(P, T, np.ones(2))
 
 
+def test_a_loss_of_shapes_that_would_broadcast_is_refused() -> None:
+    p, t = np.arange(8.0)[:, None], np.ones((8, 1))
+    with pytest.raises(
+        ValueError,
+        match=r"the loss returned shape \(8, 8\) for predictions \(8, 1\) and targets \(8, 1\): .*\(8,\) and \(8, 1\) broadcast",
+    ):
+        losses.get(lambda p, t: (p[:, 0] - t) ** 2)(p, t)
+    with pytest.raises(ValueError, match=r"expected targets of the predictions' shape, \(8, 1\), got \(8,\)"):
+        losses.get("squared_error")(p, t[:, 0])
+    with pytest.raises(ValueError, match=r"\(8, 1\), or class numbers of shape \(8,\), got \(8, 2\)"):
+        losses.get("hinge")(p, np.ones((8, 2)))
+    with pytest.raises(ValueError, match=r"expected predictions of shape \(rows, outputs\), got \(8,\)"):
+        losses.get(lambda p, t: p - t)(p[:, 0], t)
+    with pytest.raises(ValueError, match=r"expected weights of shape \(8,\), one for each row, got \(8, 1\)"):
+        losses.get("squared_error")(p, t, t)
+    with pytest.raises(TypeError, match="expected a loss function that returns an array, got float"):
+        losses.get(lambda p, t: 0.0)(p, t)
+
+
+def test_a_users_loss_that_broadcasts_is_refused_before_a_step() -> None:
+    net = pnn.mlp([2, 1], loss=lambda p, t: (p[:, 0] - t) ** 2)
+    before = net.state.theta.copy()
+    with pytest.raises(ValueError, match=r"the loss returned shape \(8, 8\)"):
+        net.fit(np.ones((8, 2)), np.arange(8.0))
+    np.testing.assert_array_equal(net.state.theta, before)
+
+
 def _reference(optimizer: Any, theta: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
     """Each optimizer, written down once more as its paper has it."""
     o, theta = optimizer, theta.copy()
@@ -275,7 +302,7 @@ def test_batch_norm_standardises_and_remembers(library: Any) -> None:
         (lambda: Dense(3, "rely"), "unknown activation 'rely'.*relu"),
         (lambda: Dropout(1.0), "rate is at least 0 and below 1"),
         (lambda: BatchNorm(momentum=1.0), "momentum"),
-        (lambda: losses.SquaredError(reduction="max"), '"mean" or "sum", found \'max\''),
+        (lambda: losses.SquaredError(reduction="max"), '"mean" or "sum", got \'max\''),
         (lambda: losses.get("mean"), "unknown loss 'mean'.*squared_error"),
         (lambda: optimizers.get("adm"), "unknown optimizer 'adm'.*adam"),
         (lambda: pnn.SGD(-1.0), "learning_rate"),

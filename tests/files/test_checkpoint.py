@@ -1,0 +1,53 @@
+"""Checkpoints as files: what they say of objects, which are found, kept and passed over."""
+
+from __future__ import annotations
+
+import importlib.util
+import types
+from pathlib import Path
+from typing import Any
+
+from portablenn.files.checkpoint import describe
+
+
+def _module(folder: Path, text: str) -> types.ModuleType:
+    path = folder / f"m{abs(hash(text))}.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location("somewhere", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _other_bytecode(function: Any) -> Any:
+    """The same function, as another version of Python would compile it."""
+    code = function.__code__
+    other = types.FunctionType(code.replace(co_code=code.co_code + b"\x09\x00", co_names=(*code.co_names, "more")), {})
+    other.__module__, other.__qualname__ = function.__module__, function.__qualname__
+    return other
+
+
+def test_a_function_is_the_same_in_another_version_of_python(tmp_path: Path) -> None:
+    module = _module(tmp_path, "def loss(p, t):\n    return (p - t) ** 2\n")
+    assert describe(_other_bytecode(module.loss)) == describe(module.loss)
+    assert describe(module.loss) == {"kind": "somewhere.loss", "source": "def loss(p, t): return (p - t) ** 2"}
+
+
+def test_a_function_with_another_source_is_another(tmp_path: Path) -> None:
+    square, cube = (_module(tmp_path, f"def loss(p, t):\n    return (p - t) ** {n}\n").loss for n in (2, 3))
+    assert describe(square) != describe(cube)
+
+
+def test_a_lambda_is_the_same_when_the_line_around_it_changes(tmp_path: Path) -> None:
+    text = "def train(loss, epochs):\n    return loss\n\nnet = train(lambda p, t: (p - t) ** {}, epochs={})\n"
+    three, six, other = (_module(tmp_path, text.format(*n)).net for n in ((2, 3), (2, 6), (4, 3)))
+    assert describe(three) == describe(six)
+    assert describe(three) != describe(other)
+
+
+def test_a_function_without_source_is_its_name() -> None:
+    namespace: dict[str, Any] = {"__name__": "console"}
+    exec("def loss(p, t):\n    return p - t", namespace)
+    assert describe(namespace["loss"]) == {"kind": "console.loss", "source": None}
