@@ -17,6 +17,7 @@ from typing import Any
 
 from .interpret import execute
 from .ir import Operation, Program, Variable
+from .namespace import TRACING
 from .trace import Trace, recording
 from .tracer import Tracer
 
@@ -57,7 +58,7 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
         values |= {v: trace.lift(constant) for v, constant in program.constants.items()}
         for operation in program.operations:
             arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
-            values[operation.result] = execute(trace.namespace, operation, arguments)
+            values[operation.result] = execute(trace.namespace, operation, arguments, functions=TRACING)
         by = [program.inputs[argnum] for argnum in argnums]
         gradients = _backward(trace, program, values, by)
         outputs = [values[v] for v in program.outputs] + gradients
@@ -85,18 +86,19 @@ def _depend_on(program: Program, by: Sequence[Variable]) -> set[Variable]:
     """The variables through which a change of ``by`` can reach an output: only they need cotangents."""
     varying = set(by)
     for operation in program.operations:
-        if operation.result.type.dtype.is_floating and any(v in varying for v in operation.reads):
+        floating, stops = operation.result.type.dtype.is_floating, operation.name == "stop_gradient"
+        if floating and not stops and any(v in varying for v in operation.reads):
             varying.add(operation.result)
     return varying
 
 
 def _pullback(xp: Any, operation: Operation, values: dict[Variable, Tracer], g: Tracer) -> Sequence[Any]:
+    if any(v.type.dtype.kind == "complex floating" for v in (*operation.reads, operation.result)):
+        raise NotDifferentiableError(f"{operation.name} of a complex array: derivatives are of real functions only")
     if operation.name in CONSTANT_ALMOST_EVERYWHERE:
         return ()
     if operation.name not in RULES:
         raise NotDifferentiableError(f"{operation.name} has no derivative rule")
-    if any(v.type.dtype.kind == "complex floating" for v in (*operation.reads, operation.result)):
-        raise NotDifferentiableError(f"{operation.name} of a complex array: derivatives are of real functions only")
     arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
     return RULES[operation.name](xp, g, values[operation.result], *arguments, **operation.parameters)
 
@@ -132,6 +134,7 @@ rule("log10", lambda xp, g, y, x: (g / (x * math.log(10.0)),))
 rule("log1p", lambda xp, g, y, x: (g / (x + 1.0),))
 rule("log2", lambda xp, g, y, x: (g / (x * math.log(2.0)),))
 rule("negative", lambda xp, g, y, x: (-g,))
+rule("positive", lambda xp, g, y, x: (g,))
 rule("real", lambda xp, g, y, x: (g,))
 rule("reciprocal", lambda xp, g, y, x: (-g * (y * y),))
 rule("sin", lambda xp, g, y, x: (g * xp.cos(x),))
@@ -219,31 +222,22 @@ def _getitem(xp: Any, g: Any, y: Any, x: Any, key: tuple[slice, ...]) -> tuple[A
     return (g,)
 
 
-def _one_hot(xp: Any, indices: Any, length: int, dtype: Any) -> Any:
-    """(…) integers to (…, length) ones and zeros; negative indices count from the end."""
-    if indices.dtype not in ("int32", "int64"):  # the others may not hold the length, or a negative number
-        indices = xp.astype(indices, xp.int64)
-    places = xp.arange(length, dtype=indices.dtype)
-    wrapped = xp.where(indices < 0, indices + length, indices)
-    return xp.astype(xp.expand_dims(wrapped, axis=-1) == places, dtype)
-
-
-def _take(xp: Any, g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any, None]:
-    """The standard has no scatter: a product with the one-hot matrix adds up the rows taken more than once."""
-    hot = _one_hot(xp, indices, x.shape[axis], g.dtype)
-    return xp.moveaxis(xp.tensordot(hot, g, axes=((0,), (axis,))), 0, axis), None
-
-
-def _take_along(xp: Any, g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any, None]:
-    hot = _one_hot(xp, xp.moveaxis(indices, axis, -1), x.shape[axis], g.dtype)
-    spread = xp.sum(xp.where(hot > 0, xp.expand_dims(xp.moveaxis(g, axis, -1), axis=-1), 0.0), axis=-2)
-    return xp.moveaxis(spread, -1, axis), None
+def _take_along_axis(xp: Any, g: Any, y: Any, x: Any, indices: Any, *, axis: int) -> tuple[Any, None]:
+    """Add ``g`` at flat positions: those of ``y`` in ``x`` but for the axis, where the indices say which."""
+    outer, length, inner = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+    along = xp.reshape(xp.astype(indices, xp.int64), (outer, indices.shape[axis], inner))
+    along = xp.where(along < 0, along + length, along)
+    before, after = xp.reshape(xp.arange(outer), (-1, 1, 1)), xp.reshape(xp.arange(inner), (1, 1, -1))
+    flat = xp.reshape((before * length + along) * inner + after, (-1,))
+    added = xp.index_add(xp.zeros(x.size, dtype=g.dtype), flat, xp.reshape(g, (-1,)), axis=0)
+    return xp.reshape(added, x.shape), None
 
 
 rule("concat", _concat)
 rule("getitem", _getitem)
-rule("take", _take)
-rule("take_along_axis", _take_along)
+rule("index_add", lambda xp, g, y, x, indices, updates, axis: (g, None, xp.take(g, indices, axis=axis)))
+rule("take", lambda xp, g, y, x, indices, axis: (xp.index_add(xp.zeros_like(x), indices, g, axis=axis), None))
+rule("take_along_axis", _take_along_axis)
 
 # Reductions
 
@@ -310,7 +304,6 @@ rule("matmul", _matmul)
 CONSTANT_ALMOST_EVERYWHERE = frozenset(
     (
         "ceil floor floor_divide imag nextafter round sign trunc "
-        "arange asarray eye full linspace argmax argmin argsort searchsorted "
-        "positive"  # recorded by portablenn.stop_gradient alone
+        "arange asarray eye full linspace argmax argmin argsort searchsorted stop_gradient"
     ).split()
 )

@@ -79,7 +79,6 @@ class TracingNamespace:
         return self._elementwise("imag", (x,), "floating", _real_part(x))
 
     def positive(self, x: Any, /) -> Tracer:
-        """A barrier to gradients where a program is replayed; what users write as ``+x`` records nothing."""
         return self._elementwise("positive", (x,), "numeric")
 
     def clip(self, x: Any, /, min: Any = None, max: Any = None) -> Tracer:
@@ -302,6 +301,27 @@ class TracingNamespace:
         indices = self.broadcast_to(indices, tuple(shape))
         wide = self.broadcast_to(x, tuple(x.shape[axis] if j == axis else n for j, n in enumerate(shape)))
         return self._record("take_along_axis", (wide, indices), ArrayType(tuple(shape), x.dtype), axis=axis)
+
+    def index_add(self, x: Any, indices: Any, updates: Any, /, *, axis: int) -> Tracer:
+        """Return ``x`` with ``updates`` added at ``indices`` along ``axis``; negative indices count from the end."""
+        x, indices, updates = self._lift(x), self._lift(indices), self._lift(updates)
+        axis = _axis(axis, x.ndim)
+        if not indices.dtype.is_integer or indices.ndim != 1:
+            raise TypeError(f"index_add() expects a 1-D integer array, got {_type(indices)}, at {users_line()}")
+        shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+        if updates.shape != shape:
+            raise ValueError(f"index_add: expected updates of shape {shape}, got {updates.shape}, at {users_line()}")
+        dtype = promoted("index_add", (x, updates))
+        if dtype == "bool":
+            raise TypeError(f"index_add is for numeric dtypes, got bool, at {users_line()}")
+        if indices.dtype not in ("int32", "int64"):  # the others may not hold the length
+            indices = self.astype(indices, _INDEX)
+        x, updates = self.astype(x, dtype), self.astype(updates, dtype)
+        return self._record("index_add", (x, indices, updates), ArrayType(x.shape, dtype), axis=axis)
+
+    def stop_gradient(self, x: Any, /) -> Tracer:
+        """Return ``x`` as a constant for gradients."""
+        return self._record("stop_gradient", (self._lift(x),), _type(x))
 
     # Linear algebra
 
@@ -689,6 +709,10 @@ for _count, _families in ((1, _UNARY), (2, _BINARY)):
     for _accepts, _names in _families.items():
         for _name in _names.split():
             setattr(TracingNamespace, _name, _elementwise_function(_name, _count, _accepts))
+
+
+TRACING = {"index_add": TracingNamespace.index_add, "stop_gradient": TracingNamespace.stop_gradient}
+"""How `execute` traces what the Array API lacks."""
 
 
 def promoted(name: str, arguments: Sequence[Any]) -> DType:

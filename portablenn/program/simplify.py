@@ -20,7 +20,7 @@ import numpy as np
 
 from .interpret import execute
 from .ir import ArrayType, Operation, Program, Variable
-from .namespace import broadcast_shape
+from .namespace import TRACING, broadcast_shape
 from .trace import Trace, recording
 from .tracer import Tracer
 
@@ -100,7 +100,7 @@ class _Rewriter:
         asked = Operation(name, inner, parameters or {}, _NOWHERE)
         if asked.key not in self.done:
             count = len(self.trace.operations)
-            self.done[asked.key] = execute(self.xp, asked, list(arguments))
+            self.done[asked.key] = execute(self.xp, asked, list(arguments), functions=TRACING)
             self.made_by.update((o.result, o) for o in self.trace.operations[count:])
         return self.done[asked.key]
 
@@ -368,6 +368,15 @@ def _getitem(self: _Rewriter, x: Tracer, key: tuple[slice, ...]) -> Tracer | Non
     return None
 
 
+def _index_add(self: _Rewriter, x: Tracer, indices: Tracer, updates: Tracer, *, axis: int) -> Tracer | None:
+    """A filled array is broadcast from one number: it takes no memory."""
+    number = self.uniform(x)
+    if number is None:
+        return None
+    thin = self.emit("broadcast_to", [self.emit("full", [(), number], {"dtype": x.dtype}), x.shape])
+    return self.emit("index_add", [thin, indices, updates], {"axis": axis})
+
+
 FOLDS: dict[str, Callable[[Any, Any], Any]] = {
     "add": operator.add,
     "subtract": operator.sub,
@@ -400,7 +409,9 @@ REWRITES |= {
     "divide": _elementwise("divide", _divide),
     "pow": _elementwise("pow", _pow),
     "negative": _negative,
-    "positive": lambda self, x: x,  # marked what derivatives pass by; they are taken before
+    "positive": lambda self, x: x,
+    "stop_gradient": lambda self, x: x,  # gradients are taken before a program is simplified
+    "index_add": _index_add,
     "reshape": _reshape,
     "permute_dims": _permute,
     "broadcast_to": _broadcast,

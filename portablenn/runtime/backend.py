@@ -10,11 +10,12 @@ import importlib
 import re
 from collections.abc import Callable
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from ..program.interpret import interpret
+from ..program.interpret import Functions, interpret
 from ..program.ir import Array, Program, dtype_name
 from .arrays import array_namespace, device_of, is_array, is_writeable_array, to_numpy
 
@@ -57,10 +58,13 @@ class Backend:
         What to type where the library is missing, of the class; "" if the name of the distribution says it.
     library
         Whose arrays a plug-in works on, of the class, if they are not those of the library that it is named after.
+    functions
+        The library's own functions for operations that the Array API lacks; see `portablenn.program.interpret.EXTENSIONS`.
     """
 
     install = ""
     library = ""
+    functions: Functions = MappingProxyType({})
 
     def __init__(self, name: str, xp: Any, device: Any = None) -> None:
         self.name = name
@@ -194,7 +198,7 @@ class Backend:
 
     def compile(self, program: Program) -> Compiled:
         """A callable that takes one array an input and returns one an output."""
-        return partial(interpret, self.xp, program, device=self.device)
+        return partial(interpret, self.xp, program, device=self.device, functions=self.functions)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
         """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; see `runtime.numpy.plan.plan_loop`.

@@ -193,6 +193,17 @@ OTHERS: dict[str, tuple[tuple[str, ...], Case]] = {
         DTYPES[:3],
         lambda xp, a: [xp.take_along_axis(a.m, xp.argsort(a.n, axis=k), axis=k) for k in (0, 1)],
     ),
+    "index_add": (
+        DTYPES[:3],
+        lambda xp, a: [
+            xp.index_add(a.m, a.i - 2, xp.take(a.n, a.i, axis=0), axis=0),
+            xp.index_add(xp.zeros_like(a.m), a.i, xp.take(a.n, a.i, axis=1), axis=1),
+            xp.index_add(a.m.mT, a.i[:3], xp.flip(a.m.mT, axis=1), axis=0),
+            xp.index_add(a.v, xp.astype(a.i, xp.int64), a.v[::2], axis=0),
+            xp.index_add(a.v, a.i[:0], a.e, axis=0),
+        ],
+    ),
+    "stop_gradient": (DTYPES, lambda xp, a: [xp.stop_gradient(a.m), xp.stop_gradient(a.s)]),
     "matmul": (
         FLOATS,
         lambda xp, a: [

@@ -13,6 +13,7 @@ from typing import Any
 from ..program.autodiff import NotDifferentiableError
 from ..program.interpret import interpret
 from ..program.ir import Array, Program
+from ..program.namespace import TRACING
 from ..program.simplify import simplify
 from ..program.trace import trace
 from ..program.tracer import Tracer
@@ -167,7 +168,7 @@ class Transform:
         xp = array_namespace(*arguments.arrays)
         if any(isinstance(a, Tracer) for a in arguments.arrays):
             program, structure = self._record(arguments)
-            return self.result(interpret(xp, program, *arguments.arrays), structure, arguments)
+            return self.result(interpret(xp, program, *arguments.arrays, functions=TRACING), structure, arguments)
         backend = _backend_of(arguments.arrays)
         types = tuple(map(array_type, arguments.arrays))
         key = (type(self), hashable(self.fun), self.facts, arguments.structure, arguments.statics, types, backend)
@@ -175,7 +176,9 @@ class Transform:
             run, structure = program_cache.get(key, lambda: self._build(arguments, backend))
         except _OuterArraysError as outer:
             lifted = [outer.namespace.asarray(a) for a in arguments.arrays]
-            return self.result(interpret(outer.namespace, outer.program, *lifted), outer.structure, arguments)
+            return self.result(
+                interpret(outer.namespace, outer.program, *lifted, functions=TRACING), outer.structure, arguments
+            )
         return self.result(run(*arguments.arrays), structure, arguments)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:

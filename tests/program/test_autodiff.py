@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import portablenn as pnn
 from portablenn.program.autodiff import CONSTANT_ALMOST_EVERYWHERE, RULES, value_and_gradients
+from portablenn.program.interpret import index_add
 from portablenn.program.namespace import TracingNamespace
 
 
@@ -54,6 +56,12 @@ def _binary(name: str, low: float = 0.3, high: float = 0.9, **facts: Any) -> dic
     return cases
 
 
+def _index_add(xp: Any, x: Any, indices: Any, updates: Any, axis: int) -> Any:
+    """A traced function has it in its namespace; libraries have it through the interpreter."""
+    function = TracingNamespace.index_add if isinstance(xp, TracingNamespace) else index_add
+    return function(xp, x, indices, updates, axis=axis)
+
+
 CASES: dict[str, Case] = {}
 for _name in [
     "acos",
@@ -79,7 +87,7 @@ for _name in [
     CASES |= _unary(_name)
 CASES |= _unary("asinh") | _unary("atanh") | _unary("acosh", 1.3, 2.9)
 CASES |= _unary("abs", analytic=False) | _unary("abs", -0.9, -0.3, analytic=False)
-CASES |= _unary("conj", analytic=False) | _unary("real", analytic=False)
+CASES |= _unary("conj", analytic=False) | _unary("real", analytic=False) | _unary("positive")
 for _name in ("add", "divide", "multiply", "subtract", "pow"):
     CASES |= _binary(_name)
 for _name in ("atan2", "hypot", "logaddexp", "maximum", "minimum"):
@@ -121,6 +129,21 @@ CASES |= {
     "getitem-empty": Case(lambda xp, x: xp.sum(x[3:3]) + x * x, ((3,),), operation="getitem"),
     "getitem-array": Case(lambda xp, x: x[xp.asarray([2, 0, 2])] ** 2, ((3, 2),), operation="take"),
     "take": Case(lambda xp, x: xp.take(x, xp.asarray([2, 0, 2, 1]), axis=1) ** 2, ((2, 3),)),
+    "take-rows": Case(lambda xp, x: xp.take(x, xp.asarray([-1, 0, 2, -1]), axis=0) ** 2, ((3, 2),), operation="take"),
+    "take-nothing": Case(
+        lambda xp, x: xp.sum(xp.take(x, xp.zeros(0, dtype=xp.int32), axis=0)) + x * x, ((3, 2),), operation="take"
+    ),
+    "index_add": Case(
+        lambda xp, x, u: _index_add(xp, x, xp.asarray([1, -2, 1]), u, 0) ** 2, ((3, 2), (3, 2)), analytic=False
+    ),
+    "index_add-axis": Case(
+        lambda xp, x, u: _index_add(xp, x, xp.asarray([0, 0]), u, 1) ** 2, ((2, 3), (2, 2)), operation="index_add", analytic=False
+    ),
+    "take_along_axis-middle": Case(
+        lambda xp, x: xp.take_along_axis(x, xp.asarray([[[1, -1]], [[0, -3]]]), axis=1) ** 2,
+        ((2, 3, 2),),
+        operation="take_along_axis",
+    ),
     "take_along_axis": Case(
         lambda xp, x: xp.take_along_axis(x, xp.argsort(x, axis=1)[:, :2], axis=1) ** 2, ((2, 3),), analytic=False
     ),
@@ -328,6 +351,30 @@ def test_complex_numbers_have_no_gradient() -> None:
         pnn.grad(lambda x: pnn.xp.sum(pnn.xp.abs(pnn.xp.astype(x, pnn.xp.complex128))))(np.ones(3))
 
 
+@pytest.mark.parametrize("name", ["imag", "real", "conj", "sign"])
+def test_parts_of_a_complex_array_have_no_gradient(name: str) -> None:
+    def of_part(x: Any) -> Any:
+        xp = pnn.array_namespace(x)
+        return xp.sum(xp.real(getattr(xp, name)(xp.astype(x, xp.complex128) * 2j)))
+
+    with pytest.raises(pnn.NotDifferentiableError, match=r"of a complex array: derivatives are of real functions only"):
+        pnn.grad(of_part)(np.ones(3))
+
+
+def test_a_gradient_passes_through_positive_but_not_through_stop_gradient() -> None:
+    x = np.asarray(3.0)
+    assert float(pnn.grad(lambda x: pnn.xp.positive(x) * x)(x)) == 6.0
+    assert float(pnn.grad(lambda x: pnn.stop_gradient(x) * x)(x)) == 3.0
+
+
+def test_stop_gradient_holds_for_complex_arrays() -> None:
+    def function(x: Any) -> Any:
+        xp = pnn.array_namespace(x)
+        return x * xp.real(pnn.stop_gradient(xp.astype(x, xp.complex128) * (2.0 + 1j)))
+
+    assert float(pnn.grad(function)(np.asarray(3.0))) == 6.0
+
+
 def test_gradients_of_an_unused_branch_are_left_out_of_the_program() -> None:
     program = pnn.trace(
         lambda x, w: pnn.xp.sum(x @ w), pnn.ArrayType((2, 3), "float64"), pnn.ArrayType((3, 1), "float64")
@@ -360,6 +407,71 @@ def test_an_infinite_slope_stays_on_its_own_element() -> None:
             lambda a: pnn.xp.sum(pnn.xp.log(pnn.xp.take_along_axis(a, np.asarray([[0], [1]]), axis=1)))
         )(rows)
     assert gradient.tolist() == [[np.inf, 0.0], [0.0, 0.5]]
+
+
+def test_an_infinite_slope_of_a_taken_row_stays_in_its_row(library: Any) -> None:
+    def function(a: Any) -> Any:
+        xp = pnn.array_namespace(a)
+        return xp.sum(xp.log(xp.take(a, xp.asarray([2, 0, 2, -1], device=a.device), axis=0)))
+
+    with np.errstate(divide="ignore"):
+        gradient = pnn.grad(function)(library.array([[1.0], [5.0], [0.0], [2.0]]))
+    assert library.numpy(gradient).tolist() == [[1.0], [0.0], [np.inf], [0.5]]
+
+
+def test_the_gradient_of_taken_rows_is_the_same_bits_each_time(library: Any) -> None:
+    rng = np.random.default_rng(0)
+    slopes = rng.standard_normal((5000, 3)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (5000, 1))
+    rows = library.array(rng.integers(-5, 5, 5000, dtype=np.int32))
+    table, slopes = library.array(np.ones((5, 3)), "float32"), library.array(slopes, "float32")
+    gradient = pnn.grad(lambda a, i, s: pnn.array_namespace(a).sum(pnn.array_namespace(a).take(a, i, axis=0) * s))
+    first = library.numpy(gradient(table, rows, slopes))
+    expected = np.zeros((5, 3))
+    np.add.at(expected, library.numpy(rows), library.numpy(slopes).astype(np.float64))
+    np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1.0)
+    for _ in range(3):
+        np.testing.assert_array_equal(library.numpy(gradient(table, rows, slopes)), first)
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_the_gradient_of_an_embedding_takes_at_most_three_times_its_tables_memory(name: str) -> None:
+    backend = pnn.get_backend(name)
+    table, rows = np.ones((100_000, 64), dtype=np.float32), np.arange(0, 1024, dtype=np.int32) * 7
+
+    def loss(table: Any, rows: Any) -> Any:
+        xp = pnn.array_namespace(table)
+        return xp.sum(xp.square(xp.take(table, rows, axis=0)))
+
+    with pnn.use_backend(backend):
+        tracemalloc.start()
+        try:
+            gradient = pnn.grad(loss)(table, rows)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert float(gradient.sum()) == 2.0 * 1024 * 64
+    assert peak < 3 * table.nbytes
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda xp, x, i: xp.index_add(x, xp.reshape(i, (1, 2)), x, axis=0), "1-D integer array, got int32"),
+        (lambda xp, x, i: xp.index_add(x, x[:, 0], x, axis=0), "1-D integer array, got float64"),
+        (lambda xp, x, i: xp.index_add(x, i, x, axis=1), r"expected updates of shape \(2, 2\), got \(2, 3\)"),
+        (lambda xp, x, i: xp.index_add(x > 0, i, x > 0, axis=0), "numeric dtypes, got bool"),
+        (lambda xp, x, i: xp.index_add(x, i, x, axis=2), "axis 2 is out of range"),
+    ],
+)
+def test_a_wrong_index_add_says_what_is_wrong(call: Callable[..., Any], says: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=says):
+        pnn.compile(lambda x, i: call(pnn.array_namespace(x), x, i))(np.ones((2, 3)), np.asarray([0, 1], np.int32))
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_adding_at_an_index_out_of_range_is_an_error(name: str) -> None:
+    with pnn.use_backend(name), pytest.raises(IndexError):
+        pnn.compile(lambda x, i: pnn.array_namespace(x).index_add(x, i, x, axis=0))(np.ones((2, 3)), np.asarray([0, 2]))
 
 
 @pytest.mark.parametrize(

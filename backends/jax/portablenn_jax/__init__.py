@@ -9,10 +9,11 @@ from functools import cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from portablenn.program.interpret import interpret
+from portablenn.program.interpret import Functions, interpret
 from portablenn.program.ir import Array, Program
 from portablenn.runtime.backend import Backend, Compiled
 from portablenn.runtime.numpy.lowering import address
@@ -32,6 +33,11 @@ def compiler_options(platform: str) -> dict[str, bool] | None:
     except Exception:  # an option that is not known, or no longer
         return None
     return STEADY
+
+
+def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -> Array:
+    """JAX's own."""
+    return jnp.moveaxis(jnp.moveaxis(x, axis, 0).at[indices].add(jnp.moveaxis(updates, axis, 0)), 0, axis)
 
 
 class JaxBackend(Backend):
@@ -74,7 +80,12 @@ class JaxBackend(Backend):
 
     def _run(self, program: Program, *arrays: Array) -> tuple[Array, ...]:
         with jax.default_matmul_precision("highest"):
-            return interpret(self.xp, program, *arrays)
+            return interpret(self.xp, program, *arrays, functions=self.functions)
+
+    @property
+    def functions(self) -> Functions:  # type: ignore[override]
+        """JAX adds at indices in order on the CPU; a GPU's atomics do so in any."""
+        return {"index_add": index_add} if getattr(self.device, "platform", "") == "cpu" else {}
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -20,6 +20,7 @@ from portablenn.runtime.numpy.lowering import Code, Operand, same_memory
 
 from .compiled import compiled
 from .gather import gathered
+from .scatter import added
 
 DTYPES = {"bool": "b1", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8", "uint8": "u1", "uint16": "u2",
           "uint32": "u4", "float32": "f4", "float64": "f8"}  # fmt: skip
@@ -86,8 +87,9 @@ class Loops:
         code.call(compiled(writer.text, writer.signature()), *arguments)
 
     def operation(self, code: Code, operation: Operation, arguments: list[Any], out: Operand) -> bool:
-        """Rows of a large array are taken by `gather`."""
-        return operation.name == "take" and gathered(code, operation, arguments, out)
+        """Rows of a large array are taken by `gather`, and added by `scatter`."""
+        write = {"take": gathered, "index_add": added}.get(operation.name)
+        return write is not None and write(code, operation, arguments, out)
 
 
 def fusible(operation: Operation) -> bool:

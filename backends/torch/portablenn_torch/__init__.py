@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from portablenn.program.interpret import interpret
+from portablenn.program.interpret import Functions, interpret
 from portablenn.program.ir import Array, Program
 from portablenn.runtime.backend import Backend, Compiled
 
@@ -66,6 +66,11 @@ class Calls:
 
     def sign(self, x: Array) -> Array:
         return self.xp.sign(x) if x.dtype.is_complex else torch.where(torch.isnan(x), x, torch.sign(x))
+
+
+def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -> Array:
+    """PyTorch's own, which takes no negative indices."""
+    return x.index_add(axis, torch.where(indices < 0, indices + x.shape[axis], indices), updates)
 
 
 class TorchLoop:
@@ -139,7 +144,12 @@ class TorchBackend(Backend):
         return TorchLoop(kind, "eager" if wish == "eager" else f"eager: no {wish} on {kind}", eager)
 
     def _step(self, program: Program, *arrays: Array) -> tuple[Array, ...]:
-        return interpret(Calls(self.xp), program, *arrays, device=self.device)
+        return interpret(Calls(self.xp), program, *arrays, device=self.device, functions=self.functions)
+
+    @property
+    def functions(self) -> Functions:  # type: ignore[override]
+        """PyTorch adds at indices in order on the CPU; CUDA's atomics do so in any."""
+        return {"index_add": index_add} if self.device.type == "cpu" else {}
 
     def synchronize(self) -> None:
         """Wait for the device."""
