@@ -52,6 +52,32 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--skip-libraries", default="", metavar="NAMES", help="deselect the cases of these libraries, comma-separated"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the cases whose parameters name libraries, and only libraries of ``--skip-libraries``."""
+    skipped = set(filter(None, config.getoption("--skip-libraries").split(",")))
+    known = {name.partition(":")[0] for name in LIBRARIES} | {"cupy", "numba"}
+
+    def named(item: pytest.Item) -> set[str]:
+        parameters = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        return {value.partition(":")[0] for value in parameters if isinstance(value, str)} & known
+
+    chosen = (
+        {item: not named(item) or bool(named(item) - skipped) for item in items}
+        if skipped
+        else dict.fromkeys(items, True)
+    )
+    config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
+    items[:] = [item for item in items if chosen[item]]
+
+
 def _library(name: str) -> Library:
     package = name.partition(":")[0]
     if importlib.util.find_spec(package) is None:

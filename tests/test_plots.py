@@ -17,6 +17,8 @@ import portablenn as pnn
 matplotlib = pytest.importorskip("matplotlib")
 from portablenn import plots  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).uniform(-1, 1, size=(80, 2)).astype("f4")
 Y = (X[:, 0] * X[:, 1] > 0).astype(int)
 

@@ -25,6 +25,7 @@ from portablenn.files import checkpoint
 from portablenn.files import safetensors_file as tensors
 
 pytest.importorskip("safetensors")
+pytestmark = pytest.mark.slow
 
 
 class Bomb:

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("safetensors")
 pytest.importorskip("pyarrow")
 pytest.importorskip("sklearn")
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.skipif(not os.path.isfile("/proc/self/statm"), reason="measures its memory as Linux tells it")

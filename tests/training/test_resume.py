@@ -22,6 +22,7 @@ from portablenn.files import checkpoint
 from portablenn.runtime.arrays import to_numpy
 
 pytest.importorskip("safetensors")
+pytestmark = pytest.mark.slow
 
 X = np.random.default_rng(0).normal(size=(50, 3)).astype("f4")
 Y = (X[:, 0] * X[:, 1] > 0).astype(int)
