@@ -1,4 +1,4 @@
-"""``portablenn`` and ``python -m portablenn``: the command line, or what to install for it."""
+"""``portablenn`` and ``python -m portablenn``: run the command line, or say what to install for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit status 1."""
+    """Run the command line; an error becomes one line on standard error and exit status 1."""
     try:
         _run()
     except KeyboardInterrupt:

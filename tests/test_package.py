@@ -86,7 +86,8 @@ OPTIONAL = {
     "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "progress": {"rich"}, "mnist": {"sklearn"},
     "safetensors_file": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
     "pictures": {"IPython", "matplotlib"}, "report": {"matplotlib"}, "onnx": {"onnx"}, "weights": {"safetensors"},
-    "readers": {"pyarrow"}, "columns": {"pyarrow"}, "preprocessing": {"pyarrow"}, "model": {"pyarrow"}, "metrics": {"sklearn"},
+    "readers": {"pyarrow"}, "writers": {"pyarrow"}, "cells": {"pyarrow"}, "columns": {"pyarrow"}, "preprocessing": {"pyarrow"},
+    "model": {"pyarrow"}, "metrics": {"sklearn"},
 }  # fmt: skip
 
 

@@ -1,11 +1,7 @@
-"""Pictures and the report: what is drawn is what the network has; the page is whole, safe, and readable anywhere."""
+"""Plots: they show the network's own numbers."""
 
 from __future__ import annotations
 
-import html.parser
-import importlib.util
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -101,123 +97,6 @@ def test_predicted_values_lie_truth_over_prediction() -> None:
     points = ax.collections[0].get_offsets()
     np.testing.assert_array_equal(points, [[10.0, 1.0], [30.0, 2.0]])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("prediction", "truth")
-
-
-# The report
-
-
-def _model(hostile: bool = False) -> Any:
-    pytest.importorskip("pyarrow")
-    pytest.importorskip("sklearn")
-    name = "<script>alert(1)</script> & co" if hostile else "plan"
-    value = '"><img src=x onerror=alert(1)>' if hostile else "gold"
-    table = {"age": X[:, 0].tolist() * 3, "city": ["Oslo", "Rome", value] * 80, name: [value, "basic"] * 120}
-    model = pnn.TableModel.train(table, name, epochs=2)
-    model.figures["command"] = "portablenn train t.csv --target 'a & b'"
-    return model
-
-
-VOID = {"meta", "link", "br", "img", "use", "path", "stop"}
-
-
-class _Page(html.parser.HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[tuple[str, dict[str, Any]]] = []
-        self.words = ""
-
-    def handle_starttag(self, tag: str, attributes: Any) -> None:
-        self.seen.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: Any) -> None:
-        self.seen.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-
-
-def test_the_page_holds_all_and_needs_nothing(tmp_path: Path) -> None:
-    model = _model()
-    pnn.report.write(tmp_path / "r.html", model)
-    text = (tmp_path / "r.html").read_text()
-    page = _Page()
-    page.feed(text)
-    assert page.open == []
-    assert not [
-        a for _, a in page.seen for k in ("src", "href", "xlink:href") if not a.get(k, "#").startswith(("#", "data:"))
-    ]
-    assert "script" not in {tag for tag, _ in page.seen}
-    assert len([tag for tag, _ in page.seen if tag == "svg"]) == 3
-    ids = [a["id"] for _, a in page.seen if "id" in a]
-    assert len(ids) == len(set(ids))
-    assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', text)) <= set(ids)
-    for words in ("Classification of plan", "portablenn train t.csv --target 'a & b'", "accuracy", "dense_3", "numpy"):
-        assert words in page.words
-    assert "prefers-color-scheme: dark" in text
-    assert pnn.report.page(model) == text  # the same again, to the letter
-
-
-def test_names_of_any_kind_are_drawn_as_they_are() -> None:
-    pytest.importorskip("pyarrow")
-    odd = ["a $5$ b", r"x_{y}$\\frac$", "東京", "a very long name of a class, indeed longer than most would think of"]
-    table = {odd[0]: X[:, 0].tolist(), "c": X[:, 1].tolist(), "y": [odd[i % 4] for i in range(80)]}
-    page = _Page()
-    page.feed(pnn.report.page(pnn.TableModel.train(table, "y", epochs=1)))
-    for name in odd:
-        assert name in page.words
-    assert odd[0] in page.words[page.words.index("What the prediction rests on") :]
-
-
-def test_names_in_a_table_are_no_code_of_the_page() -> None:
-    page = _Page()
-    text = pnn.report.page(_model(hostile=True))
-    page.feed(text)
-    assert "script" not in {tag for tag, _ in page.seen}
-    assert "img" not in {tag for tag, _ in page.seen}
-    assert not [a for _, a in page.seen for k in a if k.startswith("on")]
-    assert "<script>alert(1)</script> & co" in page.words
-
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(
-    BROWSER is None or not importlib.util.find_spec("playwright"), reason="no browser, or no playwright"
-)
-@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_browser_shows_the_page_without_complaint(width: int, scheme: Any, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    pnn.report.write(tmp_path / "r.html", _model())
-    said: list[str] = []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on(
-            "request",
-            lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
-        )
-        page.goto((tmp_path / "r.html").as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") == width  # nothing to be scrolled sideways
-        ink, paper = page.evaluate(
-            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
-        )
-        shades = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ink, paper)]
-        assert (shades[0] > shades[1]) == (scheme == "dark")
-        letters = page.evaluate("getComputedStyle(document.querySelector('svg text')).fill")
-        assert letters == ink
-        browser.close()
-    assert said == []
 
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""The application that commands belong to.
-
-Requires typer (the extra "cli").
-"""
+"""The typer application that all commands belong to."""
 
 from __future__ import annotations
 
@@ -15,9 +12,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done, 1 it could not be done (one line on standard error says why), 2 the command was not "
-    "understood, 130 ended by Ctrl-C, with what there was until then.",
+    epilog="Exit status: 0 success, 1 error (one line on standard error gives the reason), 2 invalid command line, "
+    "130 interrupted by Ctrl-C (results up to then are kept).",
 )
+
+AS_JSON = typer.Option("--json", help="Write the results to standard output as JSON, for programs.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -34,5 +33,5 @@ def _commands(
 ) -> None:
     """Neural networks on any array library, from the command line.
 
-    Begin with "portablenn train TABLE --target COLUMN", or "portablenn demo digits".
+    Start with "portablenn train TABLE --target COLUMN", or "portablenn demo digits".
     """

@@ -1,7 +1,8 @@
-"""Tables: a network for a CSV, Parquet or Arrow file, or a data frame, that knows what becomes of its columns."""
+"""Tables: models of CSV, Parquet and Arrow files and of data frames, which include the preprocessing of the columns."""
 
 from .model import TableModel
-from .preprocessing import Preparation, Target
+from .preprocessing import Preprocessor, Target
 from .readers import Table, TableError, open_table
+from .writers import write_table
 
-__all__ = ["Preparation", "Table", "TableError", "TableModel", "Target", "open_table"]
+__all__ = ["Preprocessor", "Table", "TableError", "TableModel", "Target", "open_table", "write_table"]

@@ -1,6 +1,6 @@
-"""How well a model of a table predicts rows that it was not trained on, and which columns that rests on.
+"""Metrics: how well a model predicts rows that it was not trained on, and which columns that depends on.
 
-Requires scikit-learn, whose metrics they are.
+Requires scikit-learn, which computes them.
 """
 
 from __future__ import annotations
@@ -11,115 +11,141 @@ from typing import Any
 
 import numpy as np
 
-from .preprocessing import Prepared
+from .spill import EncodedPart
 
-SHOWN = 500
-"""Rows of a regression that are kept for a picture."""
+MAX_PAIRS = 500
+"""Maximum number of true and predicted values that are kept for a picture."""
 
-TRIED = 2000
-"""Rows that importances are measured with."""
+IMPORTANCE_ROWS = 2000
+"""Maximum number of rows that importances are computed from."""
 
-REPEATS = 3
+IMPORTANCE_REPEATS = 3
 
 
-def measured(model: Any, rows: Prepared, trained_on: np.ndarray) -> dict[str, Any]:
-    """Metrics of some rows, those of always saying the same, and what the pictures of a report show.
+def measure(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
+    """Return the metrics of a part of the rows, those of a constant prediction, and what a report shows.
+
+    Parameters
+    ----------
+    model
+        A `TableModel`.
+    part
+        Rows to predict.
+    train_targets
+        Encoded targets of the training rows, (rows,): the constant is their mean or most frequent class.
+
+    Returns
+    -------
+    dict
+        "metrics" and "baseline", {name: value}; "confusion", counts of rows by true class and predicted class, or "predicted",
+        pairs of true and predicted values; "importances", see `importances`.
+    """
+    compare = _compare_values if model.target.classes is None else _compare_classes
+    return {
+        "metrics": compute_metrics(model, part, part.targets),
+        **compare(model, part, train_targets),
+        "importances": importances(model, part),
+    }
+
+
+def _compare_values(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
+    target = model.target
+    true, predicted = target.decode(part.targets), target.decode(model.network.predict(part))
+    shown = np.unique(np.linspace(0, len(true) - 1, MAX_PAIRS).astype(int))
+    pairs = [[float(f"{a:.7g}"), float(f"{b:.7g}")] for a, b in zip(true[shown], predicted[shown])]
+    constant = np.full(len(true), float(np.mean(target.decode(train_targets))))
+    return {"predicted": pairs, "baseline": _regression_metrics(true, constant)}
+
+
+def _compare_classes(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
+    from sklearn import metrics
+
+    labels, true = model.target.labels, part.targets
+    confusion = metrics.confusion_matrix(true, np.asarray(model.network.predict(part)), labels=range(len(labels)))
+    frequencies = np.bincount(train_targets, minlength=len(labels)) / len(train_targets)
+    constant = np.full(len(true), labels[frequencies.argmax()])
+    baseline = {**_classification_metrics(labels[true], constant), "log_loss": _log_loss(frequencies[true])}
+    return {"confusion": confusion.tolist(), "baseline": baseline}
+
+
+def compute_metrics(model: Any, rows: Any, targets: np.ndarray) -> dict[str, float]:
+    """Return {name: value} of the metrics of some rows.
 
     Parameters
     ----------
     model
         A `TableModel`.
     rows
-        To be predicted.
-    trained_on
-        The targets that it was trained on, encoded.
-
-    Returns
-    -------
-    dict
-        "metrics", "baseline"; "confusion" (true classes by predicted ones) or "predicted" (pairs of truth and prediction);
-        "importances", {column: by how much the accuracy or R² falls when its cells change places}.
+        Inputs, as `sources.Blocks`.
+    targets
+        Encoded targets, (rows,).
     """
-    from sklearn import metrics
-
-    target, found = model.target, {}
-    if target.classes is None:
-        truth, values = target.decoded(rows.targets), target.decoded(model.network.predict(rows))
-        same = np.full(len(truth), float(np.mean(target.decoded(trained_on))))
-        some = np.unique(np.linspace(0, len(truth) - 1, SHOWN).astype(int))
-        pairs = [[float(f"{a:.7g}"), float(f"{b:.7g}")] for a, b in zip(truth[some], values[some])]
-        found = {"predicted": pairs, "baseline": _of_values(truth, same)}
-    else:
-        truth, codes = target.labels[rows.targets], np.asarray(model.network.predict(rows))
-        commonest = np.bincount(trained_on, minlength=len(target.classes)).argmax()
-        same = np.full(len(truth), target.labels[commonest])
-        confusion = metrics.confusion_matrix(rows.targets, codes, labels=range(len(target.classes)))
-        shares = np.bincount(trained_on, minlength=len(target.classes)) / len(trained_on)
-        unsure = float(-np.mean(np.log(np.clip(shares[rows.targets], 1e-15, 1.0))))
-        baseline = {**_of_classes(truth, same), "log_loss": unsure}  # of always telling how frequent each class is
-        found = {"confusion": confusion.tolist(), "baseline": baseline}
-    return {"metrics": metrics_of(model, rows, rows.targets), **found, "importances": importances(model, rows)}
-
-
-def metrics_of(model: Any, rows: Any, targets: np.ndarray) -> dict[str, float]:
-    """Metrics of some rows, as blocks, and their encoded targets."""
     from sklearn import metrics
 
     target = model.target
     if target.classes is None:
-        return _of_values(target.decoded(targets), target.decoded(model.network.predict(rows)))
+        return _regression_metrics(target.decode(targets), target.decode(model.network.predict(rows)))
     probabilities = np.asarray(model.network.predict_proba(rows), dtype=np.float64)
-    found = _of_classes(target.labels[targets], target.labels[probabilities.argmax(axis=1)])
-    right = probabilities[np.arange(len(targets)), targets]
-    found["log_loss"] = float(-np.mean(np.log(np.clip(right, 1e-15, 1.0))))
+    values = _classification_metrics(target.labels[targets], target.labels[probabilities.argmax(axis=1)])
+    values["log_loss"] = _log_loss(probabilities[np.arange(len(targets)), targets])
     if len(target.classes) == 2 and len(set(targets.tolist())) == 2:
-        found["roc_auc"] = float(metrics.roc_auc_score(targets, probabilities[:, 1]))
-    return found
+        values["roc_auc"] = float(metrics.roc_auc_score(targets, probabilities[:, 1]))
+    return values
 
 
-def importances(model: Any, rows: Prepared, seed: int = 0) -> dict[str, float]:
-    """By how much the accuracy, or R², falls when the cells of a column change places (Breiman 2001), largest first."""
-    preparation = model.preparation
-    cells, targets = rows.cells[:TRIED], rows.targets[:TRIED]
+def _log_loss(probabilities: np.ndarray) -> float:
+    """Return the mean negative logarithm of the true classes' probabilities, (rows,)."""
+    return float(-np.mean(np.log(np.clip(probabilities, 1e-15, 1.0))))
+
+
+def importances(model: Any, part: EncodedPart, seed: int = 0) -> dict[str, float]:
+    """Return {column: permutation importance}, largest first: the fall of accuracy or R² when its cells are shuffled.
+
+    Values are NaN where R² is undefined, for constant targets. See Breiman (2001), "Random forests".
+    """
+    preprocessor = model.preprocessor
+    cells, targets = part.cells[:IMPORTANCE_ROWS], part.targets[:IMPORTANCE_ROWS]
     if len(targets) < 2:
         return {}
-    chance = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
 
-    def score(shown: np.ndarray) -> float:
-        found = np.asarray(model.network.predict(preparation.expanded(shown)))
+    def score(cells: np.ndarray) -> float:
+        predicted = np.asarray(model.network.predict(preprocessor.expand(cells)))
         if model.target.classes is not None:
-            return float(np.mean(found == targets))
-        spread = float(np.var(targets))
-        return 1.0 - float(np.mean((found - targets) ** 2)) / spread if spread else math.nan
+            return float(np.mean(predicted == targets))
+        variance = float(np.var(targets))
+        return 1.0 - float(np.mean((predicted - targets) ** 2)) / variance if variance else math.nan
 
-    whole, falls = score(cells), {}
-    for i, column in enumerate(preparation.columns):
-        scores = []
-        for _ in range(REPEATS):
-            mixed = cells.copy()
-            mixed[:, i] = chance.permutation(mixed[:, i])
-            scores.append(score(mixed))
-        falls[column.name] = whole - float(np.mean(scores))
+    def shuffled_score(index: int) -> float:
+        shuffled = cells.copy()
+        shuffled[:, index] = generator.permutation(shuffled[:, index])
+        return score(shuffled)
+
+    unshuffled = score(cells)
+    falls = {
+        column.name: unshuffled - float(np.mean([shuffled_score(i) for _ in range(IMPORTANCE_REPEATS)]))
+        for i, column in enumerate(preprocessor.columns)
+    }
     return dict(sorted(falls.items(), key=lambda pair: -pair[1]))
 
 
-def _of_values(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
+def _regression_metrics(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     from sklearn import metrics
 
     return {
-        "r2": float(metrics.r2_score(truth, found)) if len(truth) > 1 else math.nan,
-        "mean_absolute_error": float(metrics.mean_absolute_error(truth, found)),
-        "root_mean_squared_error": float(metrics.root_mean_squared_error(truth, found)),
+        "r2": float(metrics.r2_score(true, predicted)) if len(true) > 1 else math.nan,
+        "mean_absolute_error": float(metrics.mean_absolute_error(true, predicted)),
+        "root_mean_squared_error": float(metrics.root_mean_squared_error(true, predicted)),
     }
 
 
-def _of_classes(truth: np.ndarray, found: np.ndarray) -> dict[str, float]:
+def _classification_metrics(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     from sklearn import metrics
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes that are not among the rows
+        warnings.simplefilter("ignore")  # about classes that do not occur in these rows
         return {
-            "accuracy": float(metrics.accuracy_score(truth, found)),
-            "balanced_accuracy": float(metrics.balanced_accuracy_score(truth, found)),
-            "f1_macro": float(metrics.f1_score(truth, found, average="macro", zero_division=0.0)),
+            "accuracy": float(metrics.accuracy_score(true, predicted)),
+            "balanced_accuracy": float(metrics.balanced_accuracy_score(true, predicted)),
+            "f1_macro": float(metrics.f1_score(true, predicted, average="macro", zero_division=0.0)),
         }

@@ -1,6 +1,6 @@
-"""A model of a table: what becomes of its columns, the network that predicts one of them, and how well it does.
+"""Models of tables: a network that predicts a column from the others, with the preprocessing that belongs to it.
 
-Requires pyarrow, safetensors for files, and scikit-learn for the metrics.
+Requires pyarrow, scikit-learn for the metrics, and safetensors for files.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +21,29 @@ from ..nn import layers
 from ..nn.optimizers import AdamW
 from ..training.loop import versions
 from ..training.network import Network, of_contents
-from .columns import Category, Column, Number
-from .metrics import measured, metrics_of
-from .preprocessing import Learnt, Preparation, Prepared, Target, learn, prepared
+from .description import describe, preprocessor_from
+from .metrics import compute_metrics, measure
+from .preprocessing import SHARES, FitResult, Preprocessor, Target, fit_preprocessor
 from .readers import Table, TableError, open_table
+from .spill import EncodedPart, encode_parts
 
-SHARES = (0.8, 0.1, 0.1)
 IN_MEMORY = 1 << 23
-"""Numbers up to which the rows to train on are one array, shuffled as a whole."""
-
-MOST_COLUMNS = 100_000
+"""Maximum number of training inputs that are one array in memory, shuffled as a whole."""
 
 
 @dataclass
 class TableModel:
-    """Predicts one column of a table from the others.
+    """A model that predicts one column of a table from the others.
 
     Attributes
     ----------
-    preparation
-        What becomes of each column; see `Preparation`.
+    preprocessor
+        The transformation from columns to the network's inputs.
     network
-        What predicts.
-    figures
-        Of the training: "metrics" of the test rows, "baseline" (what saying the commonest class, or the mean, achieves),
-        "rows", "left_out", "history", "ended", "versions".
+        The network.
+    results
+        Results of the training: "metrics" on the test rows, "baseline" (those of a constant prediction), "rows", "left_out",
+        "history", "ended", "versions" and more.
 
     Examples
     --------
@@ -58,9 +56,9 @@ class TableModel:
     ['yes', 'no']
     """
 
-    preparation: Preparation
+    preprocessor: Preprocessor
     network: Network
-    figures: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def train(
@@ -83,77 +81,84 @@ class TableModel:
         callbacks: Sequence[Callback] = (),
         resume: Any = None,
     ) -> TableModel:
-        """Train on 80 % of the rows, stop by 10 %, and measure on the other 10 %; which is which is decided by the seed.
+        """Train a model on 80 % of the rows, with early stopping on 10 %, and measure it on the other 10 %.
 
         Parameters
         ----------
         table
-            A path to a CSV, Parquet or Arrow file, of which some rows are in memory at a time; a data frame; {name: column}.
+            A path to a CSV, Parquet or Arrow file, which is read in batches; a data frame; or a dict {name: column}.
         target
-            The column to be predicted.
+            Name of the column to predict.
         task
-            "classification" or "regression"; None for what the column looks like: text and few whole numbers are classes.
+            "classification" or "regression"; None to infer it: text and few distinct integers are classes.
         ignore
-            Columns that are not to be used.
+            Names of columns that are not used.
         hidden, activation, dropout
-            Units of the hidden layers, what they apply, and the share of them that is dropped while training.
+            Units, activation and dropout rate of the hidden layers.
         optimizer
             None for AdamW at 1e-3.
         epochs, patience
-            At most so many, and the end after so many without a better validation loss.
+            Maximum number of epochs, and number of epochs without a better validation loss after which training stops.
         batch_size
-            None for one by the number of rows, from 16 to 1024.
+            None to choose it by the number of rows, from 16 to 1024.
         missing
-            "impute" (numbers become their mean, and an input says so; of text it is a value like others) or "refuse".
+            "impute": a missing number becomes the mean, and an input marks it; missing text is a category. "refuse": raise.
         backend, seed
-            As `Network` has them.
+            See `Network`; the seed also assigns the rows to the three parts.
         callbacks, resume
-            As ``fit`` has them.
+            See `Network.fit`.
 
         Raises
         ------
-        FileNotFoundError, TableError
-            If there is no such table, or nothing can be learnt of it.
+        FileNotFoundError
+            If there is no such file.
+        TableError
+            If the table cannot be read, or nothing can be learned from it.
+        ValueError
+            If ``task`` or ``missing`` is another word.
         """
-        opened = table if isinstance(table, Table) else open_table(table)
         if task not in (None, "classification", "regression"):
-            raise ValueError(f'task is "classification", "regression" or None, found {task!r}')
+            raise ValueError(f'expected task "classification", "regression" or None, got {task!r}')
         if missing not in ("impute", "refuse"):
-            raise ValueError(f'missing is "impute" or "refuse", found {missing!r}')
-        learnt = learn(opened, target, task, ignore, SHARES, seed)
-        gone = [column.name for column in learnt.preparation.columns if column.missing]
-        if gone and missing == "refuse":
+            raise ValueError(f'expected missing "impute" or "refuse", got {missing!r}')
+        opened = _opened(table)
+        fitted = fit_preprocessor(opened, target, task, ignore, SHARES, seed)
+        incomplete = [column.name for column in fitted.preprocessor.columns if column.missing]
+        if incomplete and missing == "refuse":
             raise TableError(
-                f"{opened.name} has missing cells in {', '.join(map(repr, gone))}: fill them, or impute them"
+                f'{opened.name} has missing cells in {", ".join(map(repr, incomplete))}: fill them, or use missing="impute"'
             )
-        with prepared(opened, learnt, SHARES, seed) as parts:
-            rows = len(parts["train"].targets)
-            network = _network(learnt.preparation, hidden, activation, dropout, optimizer or AdamW(1e-3), backend, seed)
-            model = cls(learnt.preparation, network)
-            batch = batch_size or min(1024, max(16, 2 ** int(math.log2(max(1, rows / 100)))))
-            held_out = parts["validation"] if len(parts["validation"].targets) else None
-            train = parts["train"]
-            x, y = train.arrays() if rows * train.columns <= IN_MEMORY else (train, None)
-            stopping = EarlyStopping(patience=patience)
-            told = [stopping, *callbacks]
-            network.fit(x, y, epochs, batch, validation_data=held_out, callbacks=told, resume=resume)
-            if not np.isfinite(np.asarray(network.forward(np.zeros((1, network.inputs), np.float32)))).all():
-                raise TableError("training diverged: the weights are not finite. Lower the learning rate")
-            model.figures = {**model._told(learnt, parts, batch), "best_epoch": stopping.best_epoch}
+        network = _network(fitted.preprocessor, hidden, activation, dropout, optimizer or AdamW(1e-3), backend, seed)
+        model, stopping = cls(fitted.preprocessor, network), EarlyStopping(patience=patience)
+        with encode_parts(opened, fitted.preprocessor, SHARES, seed) as parts:
+            batch_size = batch_size or _default_batch_size(len(parts["train"].targets))
+            model._fit(parts, epochs, batch_size, [stopping, *callbacks], resume)
+            model.results = {
+                **model._results(fitted, parts), "batch_size": batch_size, "best_epoch": stopping.best_epoch
+            }  # fmt: skip
         return model
 
-    def _told(self, learnt: Learnt, parts: dict[str, Prepared], batch: int) -> dict[str, Any]:
-        """What there is to say of a training."""
+    def _fit(
+        self, parts: dict[str, EncodedPart], epochs: int, batch_size: int, callbacks: list[Callback], resume: Any
+    ) -> None:
+        network, train = self.network, parts["train"]
+        validation = parts["validation"] if len(parts["validation"].targets) else None
+        x, y = train.arrays() if len(train.targets) * train.columns <= IN_MEMORY else (train, None)
+        network.fit(x, y, epochs, batch_size, validation_data=validation, callbacks=callbacks, resume=resume)
+        if not np.isfinite(np.asarray(network.forward(np.zeros((1, network.inputs), np.float32)))).all():
+            raise TableError("training diverged: the weights are not finite. Lower the learning rate")
+
+    def _results(self, fitted: FitResult, parts: dict[str, EncodedPart]) -> dict[str, Any]:
         history, part = self.network.history, "test" if len(parts["test"].targets) else "validation"
-        found: dict[str, Any] = {"metrics": {}, "baseline": {}, "measured_on": part}
+        measured: dict[str, Any] = {"metrics": {}, "baseline": {}}
         if len(parts[part].targets):
-            found |= measured(self, parts[part], parts["train"].targets)
+            measured = measure(self, parts[part], parts["train"].targets)
         return {
-            **found,
-            "rows": learnt.rows,
-            "rows_without_target": learnt.without_target,
-            "left_out": learnt.left_out,
-            "batch_size": batch,
+            **measured,
+            "measured_on": part,
+            "rows": fitted.rows,
+            "rows_without_target": fitted.without_target,
+            "left_out": fitted.left_out,
             "history": {name: list(values) for name, values in history.items()},
             "ended": history.ended,
             "resumed": history.resumed,
@@ -164,117 +169,142 @@ class TableModel:
     @property
     def target(self) -> Target:
         """The column that is predicted."""
-        return self.preparation.target
+        return self.preprocessor.target
 
     @property
     def task(self) -> str:
-        """What it does: "classification" or "regression"."""
+        """Either "classification" or "regression"."""
         return "regression" if self.target.classes is None else "classification"
 
     def predict(self, table: Any) -> np.ndarray:
-        """The target of each row, (rows,): labels, or values. ``table`` is what `train` takes; a column too many is no harm."""
-        found = [self._decoded(inputs) for _, inputs in self.preparation.rows(_opened(table))]
-        return np.concatenate(found) if found else self._decoded(np.zeros((0, self.network.inputs), np.float32))
-
-    def predict_proba(self, table: Any) -> np.ndarray:
-        """The probability of each class, (rows, classes), in the order of ``model.target.classes``."""
-        return np.concatenate(
-            [self.network.predict_proba(inputs) for _, inputs in self.preparation.rows(_opened(table))]
-        )
-
-    def batches(self, table: Any, probabilities: bool = False, unseen: Counter[str] | None = None) -> Iterator[Any]:
-        """The rows of a table as record batches of pyarrow, with a column "prediction" more.
+        """Return the predicted label or value of each row, (rows,).
 
         Parameters
         ----------
         table
-            What `train` takes.
-        probabilities
-            Whether each class gets a column "probability of <class>", too.
-        unseen
-            As `Preparation.rows` has it.
+            As for `train`, with or without the target; columns that are not used may be there.
 
         Raises
         ------
         TableError
-            If there are columns of these names already.
+            If a column is missing, or holds text where numbers are expected.
+        """
+        return self._for_each_batch(table, self._predict)
+
+    def predict_proba(self, table: Any) -> np.ndarray:
+        """Return the probability of each class, (rows, classes), in the order of ``model.target.classes``; see `predict`."""
+        return self._for_each_batch(table, self.network.predict_proba)
+
+    def _for_each_batch(self, table: Any, function: Any) -> np.ndarray:
+        results = [self._apply(function, inputs) for _, inputs in self.preprocessor.transform(_opened(table))]
+        return np.concatenate(results or [self._apply(function, np.zeros((0, self.network.inputs), np.float32))])
+
+    def _apply(self, function: Any, inputs: np.ndarray) -> np.ndarray:
+        """Apply a function of at least one row; no rows give a result of its dtype and shape, without rows."""
+        if len(inputs):
+            return np.asarray(function(inputs))
+        return np.asarray(function(np.zeros((1, self.network.inputs), np.float32)))[:0]
+
+    def _predict(self, inputs: np.ndarray) -> np.ndarray:
+        return self.target.decode(self.network.predict(inputs))
+
+    def predict_batches(
+        self, table: Any, probabilities: bool = False, unseen: Counter[str] | None = None
+    ) -> Iterator[Any]:
+        """Yield the rows of a table with a column "prediction" appended, as record batches of pyarrow.
+
+        Parameters
+        ----------
+        table
+            As for `predict`.
+        probabilities
+            Whether to append a column "probability of <class>" for each class, too.
+        unseen
+            If given, counts for each column the cells whose text did not occur in the training rows.
+
+        Raises
+        ------
+        TableError
+            If the table has columns of these names, or ``probabilities`` is asked of a regression.
         """
         import pyarrow
 
         opened = _opened(table)
         classes = self.target.classes or ()
         if probabilities and not classes:
-            raise TableError("probabilities are for classes and this model predicts numbers")
+            raise TableError("a regression predicts no probabilities: omit them")
         names = ["prediction", *(f"probability of {c}" for c in classes if probabilities)]
-        taken = [name for name in names if name in opened.columns]
-        if taken:
-            raise TableError(f"{opened.name} has a column {taken[0]!r} already: rename it")
+        if taken := [name for name in names if name in opened.columns]:
+            raise TableError(f"{opened.name} already has a column {taken[0]!r}: rename it")
         empty = True
-        for batch, inputs in self.preparation.rows(opened, unseen):
+        for batch, inputs in self.preprocessor.transform(opened, unseen):
             empty = False
-            new = [self._decoded(inputs)]
+            appended = [self._apply(self._predict, inputs)]
             if probabilities:
-                new += list(np.asarray(self.network.predict_proba(inputs)).T)
-            arrays = [*batch.columns, *(pyarrow.array(column) for column in new)]
+                appended += list(self._apply(self.network.predict_proba, inputs).T)
+            arrays = [*batch.columns, *map(pyarrow.array, appended)]
             yield pyarrow.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, *names])
         if empty:
-            none = pyarrow.array([], pyarrow.string())
-            every = [*opened.columns, *names]
-            yield pyarrow.RecordBatch.from_arrays([none] * len(every), names=every)
-
-    def _decoded(self, inputs: np.ndarray) -> np.ndarray:
-        return self.target.decoded(self.network.predict(inputs) if len(inputs) else np.zeros(0))
+            columns = [*opened.columns, *names]
+            yield pyarrow.RecordBatch.from_arrays([pyarrow.array([], pyarrow.string())] * len(columns), names=columns)
 
     def evaluate(self, table: Any) -> dict[str, float]:
-        """Metrics of a table that has the target, too; rows without it are passed over."""
-        opened = _opened(table)
-        opened.check((self.target.name,))
-        found = [
-            (inputs, self.target.encoded(batch.column(self.target.name)))
-            for batch, inputs in self.preparation.rows(opened)
+        """Return the metrics of a table that has the target; rows without it are skipped.
+
+        Raises
+        ------
+        TableError
+            If a column is missing, the target included, or no row has a target that the model knows.
+        """
+        opened, target = _opened(table), self.target
+        opened.require((target.name,))
+        batches = [
+            (inputs, target.encode(batch.column(target.name))) for batch, inputs in self.preprocessor.transform(opened)
         ]
-        inputs, targets = (np.concatenate(parts) for parts in zip(*found))
-        known = np.isfinite(targets) if self.target.classes is None else targets >= 0
-        return metrics_of(self, _Arrays(inputs[known], targets[known]), targets[known])
+        known = [np.isfinite(targets) if target.classes is None else targets >= 0 for _, targets in batches]
+        if not sum(map(np.sum, known)):
+            raise TableError(
+                f"{opened.name} has no row whose target {target.name!r} is known: there is nothing to measure"
+            )
+        inputs, targets = (np.concatenate([part[rows] for part, rows in zip(parts, known)]) for parts in zip(*batches))
+        return compute_metrics(self, _ArrayBlock(inputs, targets), targets)
 
     def save(self, path: str | Path) -> None:
-        """Write network, preparation and figures to one safetensors file; `load` reads it, on any backend."""
+        """Write network, preprocessor and results to one safetensors file, which `load` reads on any backend."""
         facts, arrays, slots = self.network.contents()
-        model_file.write(path, {**facts, "table": self._facts()}, arrays, slots)
-
-    def _facts(self) -> dict[str, Any]:
-        kinds = {Number: "number", Category: "category"}
-        columns = [{"kind": kinds[type(c)], **asdict(c)} for c in self.preparation.columns]
-        return {"columns": columns, "target": asdict(self.target), "figures": self.figures}
+        model_file.write(path, {**facts, "table": describe(self.preprocessor, self.results)}, arrays, slots)
 
     @classmethod
     def load(cls, path: str | Path, backend: Any = "auto") -> TableModel:
-        """The model that `save` wrote.
+        """Read a model that `save` wrote.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         FileFormatError
-            If it is not such a file, whole and of a known version.
+            If the file is of another kind or version, damaged, or holds a network without a table.
         """
         facts, arrays, slots = model_file.read(path)
         if facts["table"] is None:
-            raise FileFormatError(f"{path} holds a network that knows of no table: load it with portablenn.load")
+            raise FileFormatError(f"{path} holds a network without a table: load it with portablenn.load")
         try:
-            preparation, figures = _preparation(facts["table"])
+            preprocessor, results = preprocessor_from(facts["table"])
         except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{path} is no model file of portablenn: its table is wrong: {error}") from None
+            raise FileFormatError(f"{path} is not a model file of portablenn: invalid table: {error}") from None
         network = of_contents(path, facts, arrays, slots, backend)
-        wanted = (len(preparation.inputs), len(preparation.target.classes or ("value",)))
-        if (network.inputs, network.outputs) != wanted:
-            raise FileFormatError(f"{path} is no model file of portablenn: its table has {wanted} inputs and outputs")
-        return cls(preparation, network, figures)
+        expected = (len(preprocessor.input_names), len(preprocessor.target.classes or ("value",)))
+        if (network.inputs, network.outputs) != expected:
+            raise FileFormatError(
+                f"{path} is not a model file of portablenn: its table requires {expected} inputs and outputs, "
+                f"its network has {(network.inputs, network.outputs)}"
+            )
+        return cls(preprocessor, network, results)
 
 
 @dataclass(frozen=True)
-class _Arrays:
-    """Rows in memory, as blocks."""
+class _ArrayBlock:
+    """Rows in memory, as `sources.Blocks` with one block."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -295,8 +325,13 @@ def _opened(table: Any) -> Table:
     return table if isinstance(table, Table) else open_table(table)
 
 
+def _default_batch_size(rows: int) -> int:
+    """Return a power of two, about 1 % of the rows, from 16 to 1024."""
+    return min(1024, max(16, 2 ** int(math.log2(max(1, rows / 100)))))
+
+
 def _network(
-    preparation: Preparation,
+    preprocessor: Preprocessor,
     hidden: Sequence[int],
     activation: str,
     dropout: float,
@@ -304,60 +339,12 @@ def _network(
     backend: Any,
     seed: int,
 ) -> Network:
-    classes = preparation.target.classes
-    made: list[Any] = []
+    classes = preprocessor.target.classes
+    built: list[Any] = []
     for units in hidden:
-        made += [
-            layers.Dense(units, activation, kernel_init="he_uniform"),
-            *([layers.Dropout(dropout)] if dropout else []),
-        ]
-    made.append(layers.Dense(1 if classes is None else len(classes)))
+        built.append(layers.Dense(units, activation, kernel_init="he_uniform"))
+        if dropout:
+            built.append(layers.Dropout(dropout))
+    built.append(layers.Dense(1 if classes is None else len(classes)))
     loss = "squared_error" if classes is None else "softmax_cross_entropy"
-    return Network(made, len(preparation.inputs), loss, optimizer, backend, seed=seed)
-
-
-def _preparation(facts: dict[str, Any]) -> tuple[Preparation, dict[str, Any]]:
-    """What `TableModel._facts` told, strictly checked."""
-    _exactly(facts, {"columns": list, "target": dict, "figures": dict}, "table")
-    if not 1 <= len(facts["columns"]) <= MOST_COLUMNS:
-        raise ValueError(f"it has {len(facts['columns'])} columns")
-    columns: list[Column] = []
-    for told in facts["columns"]:
-        kind = told.get("kind") if isinstance(told, dict) else None
-        given = {k: v for k, v in told.items() if k != "kind"} if isinstance(told, dict) else {}
-        if kind == "number":
-            _exactly(given, {"name": str, "mean": float, "scale": float, "missing": bool, "date": bool}, "column")
-            _finite(given)
-            columns.append(Number(**given))
-        elif kind == "category":
-            _exactly(given, {"name": str, "values": list, "missing": bool, "rarer": int}, "column")
-            columns.append(Category(given["name"], _texts(given["values"]), given["missing"], given["rarer"]))
-        else:
-            raise ValueError(f"unknown column {kind!r}")
-    target = facts["target"]
-    kinds = {"name": str, "classes": (list, type(None)), "whole": bool, "mean": float, "scale": float, "date": bool}
-    _exactly(target, kinds, "target")
-    _finite(target)
-    classes = None if target["classes"] is None else _texts(target["classes"])
-    if target["whole"]:
-        [int(c) for c in classes or ()]
-    return Preparation(tuple(columns), Target(**{**target, "classes": classes})), facts["figures"]
-
-
-def _exactly(given: dict[str, Any], kinds: dict[str, Any], what: str) -> None:
-    if set(given) != set(kinds):
-        raise ValueError(f"the {what} has {sorted(given)}, expected {sorted(kinds)}")
-    for name, kind in kinds.items():
-        if type(given[name]) not in (kind if isinstance(kind, tuple) else (kind,)):
-            raise ValueError(f"{name} of the {what} is a {type(given[name]).__name__}")
-
-
-def _finite(facts: dict[str, Any]) -> None:
-    if not (math.isfinite(facts["mean"]) and math.isfinite(facts["scale"]) and facts["scale"] > 0):
-        raise ValueError(f"mean and scale are {facts['mean']} and {facts['scale']}")
-
-
-def _texts(values: Sequence[Any]) -> tuple[str, ...]:
-    if not all(isinstance(v, str) for v in values) or len(set(values)) != len(values):
-        raise ValueError("values of a column are no different texts")
-    return tuple(values)
+    return Network(built, len(preprocessor.input_names), loss, optimizer, backend, seed=seed)

@@ -1,4 +1,4 @@
-"""Reading tables: CSV, Parquet and Arrow files, some rows at a time, and data frames in memory.
+"""Readers of tables: CSV, Parquet and Arrow files, batch by batch, and data frames in memory.
 
 Requires pyarrow (the extra "tables").
 """
@@ -12,34 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BATCH = 1 << 16
-"""Rows, at most, that are in memory at a time."""
+BATCH_ROWS = 1 << 16
+"""Maximum number of rows in memory at a time."""
 
-CSV_BYTES = 1 << 22
+CSV_BLOCK = 1 << 22
 """Bytes of a CSV file that are parsed at a time; no line may be longer."""
-
-MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?")
-"""What stands for a missing cell among texts."""
 
 
 class TableError(ValueError):
-    """A table cannot be read, or is not what a model is for."""
+    """A table cannot be read, or does not fit the model."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of named columns, which can be gone through again and again.
+    """A source of rows with named columns, which can be read repeatedly.
 
     Attributes
     ----------
     name
-        For people.
+        Name for messages.
     columns
-        Their names, in their order.
+        Names of the columns, in their order.
     batches
-        Returns the rows, as pyarrow's record batches.
+        Function that returns an iterator over the rows, as record batches of pyarrow.
     untyped
-        Whether every cell is a text, of which nobody has said whether it is a number.
+        Whether all cells are text, as in a CSV file, so that numbers have to be recognized.
     """
 
     name: str
@@ -47,13 +44,13 @@ class Table:
     batches: Callable[[], Iterator[Any]]
     untyped: bool = False
 
-    def check(self, columns: tuple[str, ...]) -> None:
-        """Refuse a table that lacks one of some columns.
+    def require(self, columns: tuple[str, ...]) -> None:
+        """Validate that the table has some columns.
 
         Raises
         ------
         TableError
-            It names those that are missing.
+            If some are missing; the message names them.
         """
         missing = [c for c in columns if c not in self.columns]
         if missing:
@@ -62,16 +59,16 @@ class Table:
                 f"{', '.join(map(repr, self.columns))}"
             )
 
-    def chosen(self, columns: tuple[str, ...]) -> Iterator[Any]:
-        """The rows of some columns; see `check`."""
-        self.check(columns)
-        with explained(self.name):
+    def select(self, columns: tuple[str, ...]) -> Iterator[Any]:
+        """Yield record batches of some columns; raise `TableError` as `require` does."""
+        self.require(columns)
+        with _table_errors(self.name):
             for batch in self.batches():
-                yield _plain(batch.select(list(columns)))
+                yield _without_string_views(batch.select(list(columns)))
 
 
-def _plain(batch: Any) -> Any:
-    """With plain texts, in place of a kind for which pyarrow lacks functions (polars has it)."""
+def _without_string_views(batch: Any) -> Any:
+    """Cast string views, as polars has them, to strings: pyarrow lacks functions for views."""
     import pyarrow
 
     if not any(pyarrow.types.is_string_view(kind) for kind in batch.schema.types):
@@ -81,35 +78,35 @@ def _plain(batch: Any) -> Any:
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Pyarrow's errors, as ours, with the file's name."""
+def _table_errors(name: str) -> Iterator[None]:
+    """Raise pyarrow's errors as `TableError` with the table's name."""
     import pyarrow
 
     try:
         yield
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise  # of the operating system; pyarrow raises others for files that are damaged
-        said = str(error).splitlines()[0][:300]
-        hint = ": save it as UTF-8" if "UTF8" in said else ""
-        raise TableError(f"{name} cannot be read: {said}{hint}") from None
+            raise  # the operating system's; pyarrow's own, for damaged files, have no number
+        reason = str(error).splitlines()[0][:300]
+        fix = ": save it as UTF-8" if "UTF8" in reason else ""
+        raise TableError(f"{name} cannot be read: {reason}{fix}") from None
 
 
 def open_table(source: Any) -> Table:
-    """A table of a file, by the end of its name, or of what is in memory.
+    """Return a table from a file, whose format its extension decides, or from data in memory.
 
     Parameters
     ----------
     source
-        A path to .csv, .tsv or .txt (also .gz), .parquet or .pq, .arrow, .feather or .ipc; or a data frame of pandas, polars
-        or pyarrow; or {name: column}.
+        A path to a .csv, .tsv or .txt file (also compressed, .csv.gz), .parquet or .pq, .arrow, .feather or .ipc; a data
+        frame of pandas, polars or pyarrow; or a dict {name: column}.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     TableError
-        If it is no table.
+        If it is not a table, or two columns have the same name.
 
     Examples
     --------
@@ -127,16 +124,14 @@ def open_table(source: Any) -> Table:
         raise TableError(f"{path} is a folder: expected a file")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    ends = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    kinds = {"csv": _csv, "tsv": _csv, "txt": _csv, "parquet": _parquet, "pq": _parquet}
-    kinds |= dict.fromkeys(("arrow", "feather", "ipc"), _arrow)
-    if ends not in kinds:
-        raise TableError(f"{path} is no table by its name: expected one that ends in .{', .'.join(kinds)}")
-    with explained(str(path)):
-        table = kinds[ends](path)
-    doubled = sorted({c for c in table.columns if table.columns.count(c) > 1})
-    if doubled:
-        raise TableError(f"{path} has two columns of the name {doubled[0]!r}: rename one")
+    extension = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if extension not in READERS:
+        raise TableError(f"{path} has an unknown extension: expected .{', .'.join(READERS)}")
+    with _table_errors(str(path)):
+        table = READERS[extension](path)
+    duplicates = sorted({c for c in table.columns if table.columns.count(c) > 1})
+    if duplicates:
+        raise TableError(f"{path} has two columns named {duplicates[0]!r}: rename one")
     return table
 
 
@@ -147,44 +142,43 @@ def _in_memory(source: Any) -> Table:
         table = source if isinstance(source, pyarrow.Table) else pyarrow.table(source)
     except (TypeError, ValueError, pyarrow.ArrowException) as error:
         raise TableError(
-            f"{type(source).__name__} is no table ({error}): expected a path, a data frame, or {{name: column}}"
+            f"{type(source).__name__} is not a table ({error}): expected a path, a data frame, or {{name: column}}"
         ) from None
-    return Table("the table", tuple(table.column_names), lambda: iter(table.to_batches(max_chunksize=BATCH)))
+    return Table("the table", tuple(table.column_names), lambda: iter(table.to_batches(max_chunksize=BATCH_ROWS)))
 
 
 def _csv(path: Path) -> Table:
     import pyarrow
-    from pyarrow import csv as reader
+    from pyarrow import csv
 
     with pyarrow.input_stream(str(path), compression="detect") as file:
-        head = file.read(CSV_BYTES)
+        head = file.read(CSV_BLOCK)
     if not head.strip():
         raise TableError(f"{path} is empty")
     text = head.decode("utf-8-sig", errors="replace")
+    if len(head) >= CSV_BLOCK and "\n" not in text:
+        raise TableError(f"{path} has a line of more than {CSV_BLOCK:,} bytes: is it a table?")
     delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(text)
-    if len(head) >= CSV_BYTES and "\n" not in text:
-        raise TableError(f"{path} has a line of more than {CSV_BYTES} bytes: is it a table?")
-    parse = reader.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text)
-    options = reader.ReadOptions(block_size=CSV_BYTES, use_threads=False)
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text)
+    options = csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False)
 
-    def opened(file: Any, **types: Any) -> Any:
-        return reader.open_csv(file, options, parse, reader.ConvertOptions(**types, strings_can_be_null=False))
+    def reader(file: Any, **types: Any) -> Any:
+        return csv.open_csv(file, options, parse, csv.ConvertOptions(**types, strings_can_be_null=False))
 
-    with pyarrow.input_stream(str(path), compression="detect") as file, opened(file) as first:
+    with pyarrow.input_stream(str(path), compression="detect") as file, reader(file) as first:
         names = tuple(first.schema.names)
 
     def batches() -> Iterator[Any]:
         types = dict.fromkeys(names, pyarrow.string())
-        with pyarrow.input_stream(str(path), compression="detect") as file, opened(file, column_types=types) as rows:
+        with pyarrow.input_stream(str(path), compression="detect") as file, reader(file, column_types=types) as rows:
             yield from rows
 
     return Table(path.name, names, batches, untyped=True)
 
 
 def _delimiter(text: str) -> str:
-    """What separates cells: of those that may, what comes most often in the first line."""
-    first = text.splitlines()[0]
-    return max(",;\t|", key=first.count)
+    """Return the delimiter that occurs most often in the first line."""
+    return max(",;\t|", key=text.splitlines()[0].count)
 
 
 def _parquet(path: Path) -> Table:
@@ -194,32 +188,43 @@ def _parquet(path: Path) -> Table:
 
     def batches() -> Iterator[Any]:
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
-            yield from file.iter_batches(batch_size=BATCH, use_threads=False)
+            yield from file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
 
     return Table(path.name, names, batches)
 
 
 def _arrow(path: Path) -> Table:
+    """Read the file format of Arrow by memory map, its streaming format from the beginning."""
     import pyarrow
 
-    def opened() -> Any:
-        file = pyarrow.memory_map(str(path))
-        try:
-            return pyarrow.ipc.open_file(file)
-        except pyarrow.ArrowInvalid:
-            return None
-
-    random_access = opened()
-    with pyarrow.OSFile(str(path)) as file:
-        schema = random_access.schema if random_access else pyarrow.ipc.open_stream(file).schema
+    try:
+        file = pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
+    except pyarrow.ArrowInvalid:
+        return _arrow_stream(path)
 
     def batches() -> Iterator[Any]:
-        if random_access:
-            for i in range(random_access.num_record_batches):
-                whole = random_access.get_batch(i)
-                yield from (whole.slice(start, BATCH) for start in range(0, whole.num_rows, BATCH))
-            return
+        for i in range(file.num_record_batches):
+            batch = file.get_batch(i)
+            yield from (batch.slice(start, BATCH_ROWS) for start in range(0, batch.num_rows, BATCH_ROWS))
+
+    return Table(path.name, tuple(file.schema.names), batches)
+
+
+def _arrow_stream(path: Path) -> Table:
+    import pyarrow
+
+    with pyarrow.OSFile(str(path)) as file:
+        names = tuple(pyarrow.ipc.open_stream(file).schema.names)
+
+    def batches() -> Iterator[Any]:
         with pyarrow.OSFile(str(path)) as file:
             yield from pyarrow.ipc.open_stream(file)
 
-    return Table(path.name, tuple(schema.names), batches)
+    return Table(path.name, names, batches)
+
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    "csv": _csv, "tsv": _csv, "txt": _csv, "parquet": _parquet, "pq": _parquet,
+    "arrow": _arrow, "feather": _arrow, "ipc": _arrow,
+}  # fmt: skip
+"""The reader of each extension."""

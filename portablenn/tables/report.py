@@ -1,7 +1,6 @@
-"""A training run as one page: pictures, tables, the exact command and versions, in a file that needs no other.
+"""Reports: one HTML page on the training of a table's model, with its metrics, plots, columns, command and versions.
 
-Requires matplotlib. Pictures are drawn as SVG in the page, in the colours of the page, so that they are sharp at any width
-and readable in dark mode.
+Requires matplotlib. Plots are inline SVG in the colours of the page: sharp at any width, readable in dark mode, no other file.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import io
 import re
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,16 @@ import numpy as np
 
 from .. import plots
 from ..files import atomic
+from .columns import CategoricalColumn
 
-MOST_CLASSES = 40
+MAX_CLASSES = 40
+"""Maximum number of classes in the confusion matrix: the most frequent ones."""
+
+MAX_IMPORTANCES = 20
+MAX_DIAGRAM_PARAMETERS = 100_000
 
 INK = "#010203"
-"""The colour of lines and letters while a picture is drawn; in the page it is that of the text."""
+"""A colour that nothing else has: lines and letters are drawn in it, and the page replaces it by the colour of its text."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --quiet: #59636e; --line: #d1d9e0; --good: #1a7f37; }
@@ -54,172 +58,202 @@ figcaption { color: var(--quiet); font-size: .9rem; }
 
 
 def write(path: str | Path, model: Any) -> None:
-    """The page of a model of a table, whole or not there.
+    """Write the report of a model to a file, which appears once it is complete.
 
     Parameters
     ----------
     path
-        The file.
+        The HTML file.
     model
-        A `portablenn.TableModel`, as it was trained or loaded.
+        A `portablenn.TableModel`, trained or loaded.
     """
     atomic.write(path, page(model).encode())
 
 
 def page(model: Any) -> str:
-    """The page, as HTML."""
-    figures, target = model.figures, model.target
-    title = f"{model.task.capitalize()} of {target.name}"
-    parts = [f"<h1>{_text(title)}</h1>", f'<p class="quiet">{_text(_summary(model))}</p>']
-    if figures.get("metrics"):
-        parts.append(_tiles(figures["metrics"]))
-        parts += ["<h2>How well it predicts</h2>", _measures(figures)]
-    if figures.get("confusion"):
-        caption = f"A line for each class of the {figures['measured_on']} rows, a column for each that is predicted."
-        parts.append(_confusion(figures["confusion"], target.classes, caption))
-    if figures.get("predicted"):
-        count, of = len(figures["predicted"]), figures["rows"][figures["measured_on"]]
-        caption = (
-            f"{count:,} of the {of:,} rows of the {figures['measured_on']} part." if count < of else f"The {of:,} rows."
-        )
-        parts.append(_figure(lambda ax: plots.predicted_values(figures["predicted"], ax), caption, (4.6, 4.0)))
-    if figures.get("history"):
-        told = f"{len(figures['history']['loss'])} epochs" + (f"; {figures['ended']}" if figures.get("ended") else "")
-        told += f"; the weights are those of epoch {figures['best_epoch']}" if figures.get("best_epoch") else ""
-        parts += ["<h2>Training</h2>", _figure(lambda ax: plots.loss_curves(figures["history"], ax), f"{told}.")]
-    if figures.get("importances"):
-        caption = (
-            f"By how much the {'R²' if target.classes is None else 'accuracy'} falls when the cells of a column change "
-            "places. What is about 0 is not needed, or said by another column, too."
-        )
-        most, every = min(20, len(figures["importances"])), len(figures["importances"])
-        caption += f" The {most} of {every} columns that count most." if most < every else ""
-        height = 0.3 * most + 0.9
-        parts += ["<h2>What the prediction rests on</h2>"]
-        parts.append(_figure(lambda ax: plots.importances(figures["importances"], ax=ax), caption, (4.8, height)))
-    parts += ["<h2>Columns</h2>", _columns(model)]
-    parts += ["<h2>Network</h2>", f"<pre>{_text(model.network.summary())}</pre>"]
-    if model.network.parameter_count <= 100_000:
-        caption = "Green lines are positive weights, red ones negative; wide ones are large."
-        size = (1.3 * len(model.network.layers) + 1.6, 3.6)  # narrow, so that letters are not small on a phone
-        parts.append(_figure(lambda ax: plots.diagram(model.network, 12, ax), caption, size))
-    parts += ["<h2>To do it again</h2>", f"<pre>{_text(figures.get('command') or 'TableModel.train(…)')}</pre>"]
-    parts.append(_table(("", "version"), [(k, str(v)) for k, v in figures.get("versions", {}).items()]))
+    """Return the report of a model as HTML; the same model gives the same text."""
+    title = f"{model.task.capitalize()} of {model.target.name}"
+    sections = (
+        _metrics(model),
+        _training(model),
+        _importances(model),
+        _columns(model),
+        _network(model),
+        _reproduction(model),
+    )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+        f'<style>{STYLE}</style>\n</head>\n<body>\n<h1>{_text(title)}</h1>\n<p class="quiet">{_text(_summary(model))}</p>\n'
+        + "\n".join(part for section in sections for part in section)
+        + "\n</body>\n</html>\n"
     )
+
+
+def _summary(model: Any) -> str:
+    results = model.results
+    rows = ", ".join(f"{count:,} {part}" for part, count in results.get("rows", {}).items())
+    table = f" of {results['table']}" if "table" in results else ""
+    classes = f"; {len(model.target.classes)} classes" if model.target.classes else ""
+    return f"Rows{table}: {rows}{classes}; {model.network.parameter_count:,} parameters."
+
+
+# Sections: lists of HTML, empty where there is nothing to show
+
+
+def _metrics(model: Any) -> list[str]:
+    results = model.results
+    if not results.get("metrics"):
+        return []
+    metrics, baseline, part = results["metrics"], results["baseline"], results["measured_on"]
+    tiles = (f"<div><b>{_number(v)}</b><span>{_text(_metric_name(name))}</span></div>" for name, v in metrics.items())
+    rows = [
+        (_metric_name(name), _number(value), _number(baseline[name]) if name in baseline else "")
+        for name, value in metrics.items()
+    ]
+    section = [f'<div class="figures">{"".join(tiles)}</div>', "<h2>Metrics</h2>"]
+    section.append(_table((f"on the {part} rows", "model", "constant prediction"), rows, numeric=2))
+    if results.get("confusion"):
+        caption = f"Confusion matrix of the {part} rows: true classes down, predicted classes across."
+        section.append(_confusion(results["confusion"], model.target.classes, caption))
+    if results.get("predicted"):
+        shown, total = len(results["predicted"]), results["rows"][part]
+        count = f"{shown:,} of the {total:,}" if shown < total else f"the {total:,}"
+        caption = f"True and predicted values of {count} {part} rows; on the dashed line they are equal."
+        section.append(_figure(lambda ax: plots.predicted_values(results["predicted"], ax), caption, (4.6, 4.0)))
+    return section
+
+
+def _training(model: Any) -> list[str]:
+    results = model.results
+    if not results.get("history"):
+        return []
+    caption = f"{len(results['history']['loss'])} epochs" + (f"; {results['ended']}" if results.get("ended") else "")
+    caption += f"; the weights are those of epoch {results['best_epoch']}" if results.get("best_epoch") else ""
+    return ["<h2>Training</h2>", _figure(lambda ax: plots.loss_curves(results["history"], ax), f"{caption}.")]
+
+
+def _importances(model: Any) -> list[str]:
+    importances = model.results.get("importances")
+    if not importances:
+        return []
+    score = "R²" if model.target.classes is None else "accuracy"
+    shown, total = min(MAX_IMPORTANCES, len(importances)), len(importances)
+    caption = (
+        f"Permutation importance: the decrease in {score} when the cells of a column are shuffled. About 0: the column is not "
+        "needed, or other columns hold the same information."
+    )
+    caption += f" The {shown} most important of {total} columns." if shown < total else ""
+    figure = _figure(lambda ax: plots.importances(importances, shown, ax), caption, (4.8, 0.3 * shown + 0.9))
+    return ["<h2>Importance of the columns</h2>", figure]
+
+
+def _columns(model: Any) -> list[str]:
+    rows = [(column.name, _encoding(column)) for column in model.preprocessor.columns]
+    rows += [(name, f"left out: {why}") for name, why in model.results.get("left_out", {}).items()]
+    return ["<h2>Columns</h2>", _table(("column", "encoding"), rows)]
+
+
+def _encoding(column: Any) -> str:
+    if isinstance(column, CategoricalColumn):
+        values = ", ".join(f"“{value}”" for value in column.values[:6]) + (", …" if len(column.values) > 6 else "")
+        infrequent = f"; {column.infrequent:,} less frequent values are not distinguished" if column.infrequent else ""
+        encoding = f"one-hot, {len(column.values)} values: {values}{infrequent}"
+    elif column.date:
+        mean = np.datetime64(0, "D") + int(column.mean)
+        encoding = f"scaled date, mean {mean}, standard deviation {_number(column.scale)} days"
+    else:
+        encoding = f"scaled number, mean {_number(column.mean)}, standard deviation {_number(column.scale)}"
+    return encoding + ("; missing values marked" if column.missing else "")
+
+
+def _network(model: Any) -> list[str]:
+    section = ["<h2>Network</h2>", f"<pre>{_text(model.network.summary())}</pre>"]
+    if model.network.parameter_count <= MAX_DIAGRAM_PARAMETERS:
+        caption = "Weights: green is positive, red negative; the wider the line, the larger the weight."
+        size = (1.3 * len(model.network.layers) + 1.6, 3.6)  # narrow, so that letters are not small on a phone
+        section.append(_figure(lambda ax: plots.diagram(model.network, 12, ax), caption, size))
+    return section
+
+
+def _reproduction(model: Any) -> list[str]:
+    command = model.results.get("command") or "TableModel.train(…)"
+    versions = [(name, str(version)) for name, version in model.results.get("versions", {}).items()]
+    return ["<h2>How to reproduce it</h2>", f"<pre>{_text(command)}</pre>", _table(("", "version"), versions)]
+
+
+# HTML
 
 
 def _text(text: Any) -> str:
     return html.escape(str(text))
 
 
-def _summary(model: Any) -> str:
-    figures = model.figures
-    rows = ", ".join(f"{count:,} {part}" for part, count in figures.get("rows", {}).items())
-    of = f" of {figures['table']}" if "table" in figures else ""
-    classes = f"; {len(model.target.classes)} classes" if model.target.classes else ""
-    return f"Rows{of}: {rows}{classes}; {model.network.parameter_count:,} parameters."
-
-
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _tiles(metrics: Mapping[str, float]) -> str:
-    tiles = (f"<div><b>{_number(value)}</b><span>{_text(_words(name))}</span></div>" for name, value in metrics.items())
-    return f'<div class="figures">{"".join(tiles)}</div>'
-
-
-def _words(name: str) -> str:
+def _metric_name(name: str) -> str:
     return {"r2": "R²", "roc_auc": "ROC AUC", "f1_macro": "F1, macro"}.get(name, name.replace("_", " "))
 
 
-def _measures(figures: Mapping[str, Any]) -> str:
-    baseline = figures["baseline"]
-    rows = [
-        (_words(name), _number(value), _number(baseline[name]) if name in baseline else "")
-        for name, value in figures["metrics"].items()
-    ]
-    return _table((f"on the {figures['measured_on']} rows", "this model", "always the same answer"), rows, numbers=2)
-
-
-def _columns(model: Any) -> str:
-    rows = []
-    for column in model.preparation.columns:
-        if hasattr(column, "values"):
-            shown = ", ".join(f"“{value}”" for value in column.values[:6]) + (", …" if len(column.values) > 6 else "")
-            what = f"one of {len(column.values)} values: {shown}" + (
-                f"; {column.rarer:,} rarer ones" if column.rarer else ""
-            )
-        elif column.date:
-            day, spread = np.datetime64(0, "D") + int(column.mean), _number(column.scale)
-            what = f"a date, about {day} ± {spread} days"
-        else:
-            what = f"a number, about {_number(column.mean)} ± {_number(column.scale)}"
-        rows.append((column.name, what + ("; some are missing" if column.missing else "")))
-    rows += [(name, f"left out, for {why}") for name, why in model.figures.get("left_out", {}).items()]
-    return _table(("column", "what becomes of it"), rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
-    """Its last ``numbers`` columns are numbers."""
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: int = 0) -> str:
+    """Return a table whose last ``numeric`` columns are aligned to the right."""
 
     def line(cells: Sequence[str], tag: str) -> str:
-        first = len(cells) - numbers
-        made = (f"<{tag}{' class=number' * (i >= first)}>{_text(cell)}</{tag}>" for i, cell in enumerate(cells))
-        return f"<tr>{''.join(made)}</tr>"
+        first = len(cells) - numeric
+        marked = (f"<{tag}{' class=number' * (i >= first)}>{_text(cell)}</{tag}>" for i, cell in enumerate(cells))
+        return f"<tr>{''.join(marked)}</tr>"
 
     return f'<div class="wide"><table>{line(head, "th")}{"".join(line(row, "td") for row in rows)}</table></div>'
 
 
-def _figure(draw: Any, caption: str, size: tuple[float, float] = (4.8, 3.2)) -> str:
-    """What ``draw(ax)`` draws, as SVG with text as text, transparent, and with the page's colour for lines and letters."""
+def _confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], caption: str) -> str:
+    """Return counts as an HTML table, which holds names of any length; the greener a cell, the larger its share of the row."""
+    matrix = np.asarray(counts)
+    shown = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:MAX_CLASSES])
+    head = "".join(f"<th>{_text(classes[j])}</th>" for j in shown)
+    lines = [f"<tr><th>true \\ predicted</th>{head}</tr>"]
+    for i in shown:
+        share = matrix[i] / max(1, matrix[i].sum())
+        styles = (f"background: color-mix(in srgb, var(--good) {80 * share[j]:.0f}%, transparent)" for j in shown)
+        cells = "".join(f'<td style="{style}">{matrix[i, j]:,}</td>' for j, style in zip(shown, styles))
+        lines.append(f"<tr><th>{_text(classes[i])}</th>{cells}</tr>")
+    omitted = f" The {len(shown)} most frequent of {len(classes)} classes." if len(shown) < len(classes) else ""
+    table = f'<div class="wide"><table class="counts">{"".join(lines)}</table></div>'
+    return f"<figure>{table}<figcaption>{_text(caption + omitted)}</figcaption></figure>"
+
+
+def _figure(draw: Callable[[Any], Any], caption: str, size: tuple[float, float] = (4.8, 3.2)) -> str:
+    """Return what ``draw(ax)`` draws as inline SVG: transparent, text as text, lines and letters in the colour of the page."""
+    svg = _svg(draw, size, salt=caption).replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    prefix = f"f{zlib.crc32(caption.encode())}-"  # ids must be unique in the page, not only in the figure
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{_text(caption)}" ', 1)
+    return f"<figure>{svg}<figcaption>{_text(caption)}</figcaption></figure>"
+
+
+def _svg(draw: Callable[[Any], Any], size: tuple[float, float], salt: str) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    drawn = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    coloured = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "legend.labelcolor")
     settings = {
-        **drawn,
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "legend.framealpha": 0.0,
-        "text.parse_math": False,
-    }
-    settings |= {
+        **dict.fromkeys(coloured, INK),
         "axes.facecolor": "none",
         "figure.facecolor": "none",
-        "svg.hashsalt": caption,
-        "legend.labelcolor": INK,
+        "font.family": "sans-serif",
+        "legend.framealpha": 0.0,
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,  # the same ids each time
+        "text.parse_math": False,  # a column may be named "a $5$ b"
     }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of letters that the page's font has, and matplotlib's has not
+        warnings.simplefilter("ignore", UserWarning)  # about letters that matplotlib's font lacks and the page's has
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    unique = f"f{zlib.crc32(caption.encode())}-"  # ids are of the page, not of the picture
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{unique}", svg)
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{_text(caption)}" ', 1)
-    return f"<figure>{svg}<figcaption>{_text(caption)}</figcaption></figure>"
-
-
-def _confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], caption: str) -> str:
-    """The counts as a table, for names of any length; the greener a cell, the more of its class's rows are there."""
-    found = np.asarray(counts)
-    shown = np.sort(np.argsort(-found.sum(axis=1), kind="stable")[:MOST_CLASSES])
-    head = "".join(f"<th>{_text(classes[j])}</th>" for j in shown)
-    lines = [f"<tr><th>true \\ predicted</th>{head}</tr>"]
-    for i in shown:
-        share = found[i] / max(1, found[i].sum())
-        ground = (f"background: color-mix(in srgb, var(--good) {80 * share[j]:.0f}%, transparent)" for j in shown)
-        cells = "".join(f'<td style="{style}">{found[i, j]:,}</td>' for j, style in zip(shown, ground))
-        lines.append(f"<tr><th>{_text(classes[i])}</th>{cells}</tr>")
-    less = f" The {len(shown)} commonest of {len(classes)} classes." if len(shown) < len(classes) else ""
-    table = f'<div class="wide"><table class="counts">{"".join(lines)}</table></div>'
-    return f"<figure>{table}<figcaption>{_text(caption + less)}</figcaption></figure>"
+    return svg[svg.index("<svg") :]

@@ -61,7 +61,7 @@ def test_demo_digits_reads_digits(activation: str, tmp_path: Path) -> None:
         (["demo", "digits", "--data", "/no/such/folder"], "portablenn: "),
         (["demo", "digits", "--activation", "swish"], "swish"),
         (["demo", "digits", "--backend", "no_such"], "cannot be imported"),
-        (["demo", "xor", "--epochs", "3"], "--epochs is for the demo digits alone"),
+        (["demo", "xor", "--epochs", "3"], "--epochs applies only to the demo digits"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_message_and_a_status(

@@ -1,0 +1,177 @@
+"""Models of tables: training, prediction, files, and errors that name their cause."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from people import PRICE, ROWS, people
+
+import portablenn as pnn
+
+pa = pytest.importorskip("pyarrow")
+pytest.importorskip("sklearn")
+pytest.importorskip("safetensors")
+
+from portablenn.tables.description import describe  # noqa: E402
+from portablenn.tables.readers import TableError  # noqa: E402
+
+
+def test_values_that_did_not_occur_in_training_are_counted() -> None:
+    from collections import Counter
+
+    model, unseen = pnn.TableModel.train(people(), "plan", epochs=1, ignore=["price"]), Counter[str]()
+    list(model.predict_batches({"age": [1.0, 2.0, 3.0], "city": ["Atlantis", "Oslo", None]}, unseen=unseen))
+    assert unseen == {"city": 1}
+
+
+def test_predicted_labels_have_the_type_of_the_target() -> None:
+    for cells in (["b", "a"] * 40, [10, 2] * 40, [True, False] * 40):
+        model = pnn.TableModel.train({"x": [0.0, 1.0] * 40, "y": cells}, "y", epochs=60, patience=60)
+        found = model.predict({"x": [0.0, 1.0]}).tolist()
+        assert found == [str(c).lower() if isinstance(c, bool) else c for c in cells[:2]]
+
+
+@pytest.mark.parametrize("target", ["plan", "price"])
+def test_a_model_learns_and_is_the_same_after_save_and_load(target: str, tmp_path: Path) -> None:
+    model = pnn.TableModel.train(
+        people(), target, epochs=200, patience=30, hidden=(32,), ignore=["price"] if target == "plan" else []
+    )
+    metrics, baseline = model.results["metrics"], model.results["baseline"]
+    if target == "plan":
+        assert metrics["accuracy"] > 0.85 > baseline["accuracy"] + 0.2
+        assert np.sum(model.results["confusion"]) == model.results["rows"]["test"]
+    else:
+        assert metrics["r2"] > 0.85
+        assert baseline["r2"] <= 0.0
+    assert set(model.results["importances"]) == {c.name for c in model.preprocessor.columns}
+    assert next(iter(model.results["importances"])) in ("age", "city", "price")
+    path = tmp_path / "m.safetensors"
+    model.save(path)
+    back = pnn.TableModel.load(path, backend="numpy")
+    assert back.preprocessor == model.preprocessor
+    assert back.results["metrics"] == metrics
+    np.testing.assert_array_equal(back.predict(people()), model.predict(people()))
+    assert back.evaluate(people()) == pytest.approx(model.evaluate(people()))
+    with pytest.raises(pnn.FileFormatError, match=r"load it with portablenn.TableModel.load"):
+        pnn.load(path)
+    pnn.mlp([2, 2]).save(path)
+    with pytest.raises(pnn.FileFormatError, match=r"load it with portablenn.load"):
+        pnn.TableModel.load(path)
+
+
+def test_a_regression_predicts_in_the_units_of_its_target() -> None:
+    table = people(missing=False)
+    model = pnn.TableModel.train(table, "price", epochs=100, ignore=["id", "plan"])
+    errors = np.abs(model.predict(table) - PRICE)
+    assert np.mean(errors) < 0.05 * np.std(PRICE)
+    assert model.evaluate(table)["mean_absolute_error"] == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_new_rows_may_hold_unknown_values() -> None:
+    model = pnn.TableModel.train(people(), "plan", epochs=5, ignore=["price"])
+    rows = {"more": [1, 2, 3], "city": ["Atlantis", None, "Oslo"], "age": [None, float("nan"), 1e30]}
+    assert set(model.predict(rows).tolist()) <= {"basic", "gold"}
+    assert model.predict_proba(rows).shape == (3, 2)
+    assert model.predict({"city": [], "age": []}).shape == (0,)
+    with pytest.raises(TableError, match="lacks the column 'age'"):
+        model.predict({"city": ["Oslo"]})
+    with pytest.raises(
+        TableError, match="column 'age' holds 'old', which is not a number: correct it or leave it empty"
+    ):
+        model.predict({"city": ["Oslo"], "age": ["old"]})
+
+
+def test_a_table_in_blocks_trains_as_well_as_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: dict[str, Any] = {"epochs": 8, "hidden": (16,)}
+    whole = pnn.TableModel.train(people(), "price", **facts)
+    monkeypatch.setattr("portablenn.tables.model.IN_MEMORY", 0)
+    monkeypatch.setattr("portablenn.tables.spill.BLOCK_SIZE", 300)
+    blocks = pnn.TableModel.train(people(), "price", **facts)
+    assert blocks.results["metrics"]["r2"] == pytest.approx(whole.results["metrics"]["r2"], abs=0.2)
+    assert blocks.results["rows"] == whole.results["rows"]
+
+
+def test_missing_cells_are_refused_on_request() -> None:
+    with pytest.raises(TableError, match="missing cells in 'age', 'city'"):
+        pnn.TableModel.train(people(), "price", missing="refuse")
+    pnn.TableModel.train(people(missing=False), "price", missing="refuse", epochs=1)
+
+
+def test_rows_without_a_target_are_skipped_and_counted() -> None:
+    table = people()
+    with pytest.raises(TableError, match="all cells of target 'plan' are missing"):
+        pnn.TableModel.train({**table, "plan": ["", "NA"] * (ROWS // 2)}, "plan")
+    table["plan"] = [None if i < 50 else p for i, p in enumerate(table["plan"])]
+    model = pnn.TableModel.train(table, "plan", epochs=1)
+    assert model.results["rows_without_target"] == 50
+    assert sum(model.results["rows"].values()) == ROWS - 50
+
+
+WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "no such column": (people(), {"target": "plann"}, "lacks the column 'plann': it has 'id', 'age'"),
+    "no such column to ignore": (people(), {"target": "plan", "ignore": ["agee"]}, "lacks the column 'agee'"),
+    "the target ignored": (
+        people(),
+        {"target": "plan", "ignore": ["plan"]},
+        "target 'plan' is among the ignored columns",
+    ),
+    "one class": (
+        {"x": [1, 2] * 9, "y": ["a"] * 18},
+        {"target": "y"},
+        "is 'a' in every row: expected at least 2 classes",
+    ),
+    "a regression of text": (
+        people(),
+        {"target": "plan", "task": "regression"},
+        "is not numeric, which regression requires: it holds text",
+    ),
+    "an unknown task": (people(), {"target": "plan", "task": "ranking"}, '"classification", "regression" or None'),
+    "one row": ({"x": [1], "y": [2]}, {"target": "y"}, "has 1 rows"),
+    "names for a target": (people(), {"target": "id"}, "has only|cannot be predicted|a name|nothing|classes"),
+    "nothing to predict from": ({"x": ["a"] * 40, "y": [1, 2] * 20}, {"target": "y"}, "no column to predict 'y' from"),
+    "no table": (3, {"target": "y"}, "int is not a table"),
+    "columns of other lengths": ({"x": [1], "y": [1, 2]}, {"target": "y"}, "is not a table"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_table_that_nothing_can_be_learned_from_is_refused_with_the_reason(name: str) -> None:
+    table, facts, says = WRONG[name]
+    if name == "names for a target":
+        pnn.TableModel.train(table, **facts, epochs=1)  # 600 classes: what was asked for
+        return
+    with pytest.raises((TableError, ValueError), match=says):
+        pnn.TableModel.train(table, **facts)
+
+
+HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no columns": (lambda t: t["columns"].clear(), "expected 1 to 100,000 columns, got 0"),
+    "a column more": (lambda t: t["columns"].append(t["columns"][0]), "inputs and outputs"),
+    "an unknown kind": (lambda t: t["columns"][0].update(kind="eval"), "unknown kind of column 'eval'"),
+    "a fact more": (lambda t: t["columns"][0].update(code="x"), "of the column, got"),
+    "a scale of 0": (lambda t: t["columns"][0].update(scale=0.0), "scale positive"),
+    "NaN": (lambda t: t["columns"][0].update(mean=float("nan")), "scale positive"),
+    "values that are no texts": (lambda t: t["columns"][1].update(values=[1, 2, 3]), "must be distinct strings"),
+    "classes that are no numbers": (lambda t: t["target"].update(integers=True), "invalid table"),
+    "a class less": (lambda t: t["target"]["classes"].pop(), "inputs and outputs"),
+    "a list for a table": (lambda t: t.update(columns={}), "field columns of the table is a dict"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_model_file_whose_table_is_wrong_is_refused(name: str, tmp_path: Path) -> None:
+    from portablenn.files import model_file
+
+    model, path = pnn.TableModel.train(people(), "plan", epochs=1), tmp_path / "m.safetensors"
+    facts, arrays, slots = model.network.contents()
+    table = json.loads(json.dumps(describe(model.preprocessor, model.results)))
+    change, says = HOSTILE[name]
+    change(table)
+    model_file.write(path, {**facts, "table": table}, arrays, slots)
+    with pytest.raises(pnn.FileFormatError, match=says):
+        pnn.TableModel.load(path)

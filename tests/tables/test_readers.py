@@ -1,0 +1,97 @@
+"""Readers: every format gives the same columns; what is not a table is refused."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from people import AGE, CITY, ROWS, people, write_arrow, write_csv, write_parquet
+
+import portablenn as pnn
+
+pa = pytest.importorskip("pyarrow")
+pytest.importorskip("sklearn")
+pytest.importorskip("safetensors")
+
+from portablenn.tables.columns import CategoricalColumn, NumericColumn  # noqa: E402
+from portablenn.tables.preprocessing import assign_parts, fit_preprocessor  # noqa: E402
+from portablenn.tables.readers import TableError, open_table  # noqa: E402
+
+FILES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
+    "csv": lambda folder, table: write_csv(folder / "t.csv", table),
+    "csv.gz": lambda folder, table: write_csv(folder / "t.csv.gz", table),
+    "tsv": lambda folder, table: write_csv(folder / "t.tsv", table, "\t"),
+    "semicolons": lambda folder, table: write_csv(folder / "t.csv", table, ";"),
+    "parquet": lambda folder, table: write_parquet(folder / "t.parquet", table),
+    "arrow": lambda folder, table: write_arrow(folder / "t.arrow", table, False),
+    "arrow stream": lambda folder, table: write_arrow(folder / "t.arrow", table, True),
+    "in memory": lambda folder, table: table,
+    "pandas": lambda folder, table: pytest.importorskip("pandas").DataFrame(table),
+    "polars": lambda folder, table: pytest.importorskip("polars").DataFrame(table),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_every_format_gives_the_same_preprocessor(kind: str, tmp_path: Path) -> None:
+    table = people()
+    fitted = fit_preprocessor(open_table(FILES[kind](tmp_path, table)), "plan")
+    age, city, price = fitted.preprocessor.columns
+    train = assign_parts(0, ROWS, (0.8, 0.1, 0.1), 0) == 0
+    known = AGE[[i for i in range(ROWS) if train[i] and i % 17 != 3]]
+    assert isinstance(age, NumericColumn)
+    assert age.missing
+    np.testing.assert_allclose([age.mean, age.scale], [known.mean(), known.std()], rtol=1e-9)
+    assert isinstance(city, CategoricalColumn)
+    assert (sorted(city.values), city.missing) == (["Oslo", "Rome", "São Paulo"], True)
+    assert fitted.preprocessor.input_names == (
+        "age",
+        "age is missing",
+        *(f"city = {v}" for v in city.values),
+        "city is missing",
+        "price",
+    )
+    assert fitted.preprocessor.target.classes == ("basic", "gold")
+    assert fitted.left_out == {
+        "id": f"{train.sum()} distinct values in {train.sum()} rows: probably an identifier or free text"
+    }
+    assert isinstance(price, NumericColumn)
+    (_, inputs), *_ = fitted.preprocessor.transform(open_table({name: values[:4] for name, values in table.items()}))
+    np.testing.assert_allclose(inputs[0, 0], (AGE[0] - age.mean) / age.scale, rtol=1e-5)
+    assert inputs[3, :2].tolist() == [0.0, 1.0]
+    np.testing.assert_array_equal(inputs[:, 2:5].argmax(axis=1)[:3], [city.values.index(c) for c in CITY[:3]])
+
+
+BAD_FILES: dict[str, tuple[str, bytes, str]] = {
+    "empty": ("t.csv", b"", "is empty"),
+    "another end": ("t.xlsx", b"PK", "has an unknown extension"),
+    "ragged": ("t.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
+    "two columns of one name": ("t.csv", b"a,a\n1,2\n", "two columns named 'a'"),
+    "no text": ("t.csv", b"a,b\n\xff\xfe,1\n", "invalid UTF8"),
+    "no Parquet": ("t.parquet", b"PAR1 nothing PAR1", "cannot be read"),
+    "no Arrow": ("t.arrow", b"ARROW1\0\0nothing", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_is_not_a_table_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    file, content, says = BAD_FILES[name]
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(TableError, match=says):
+        fit_preprocessor(open_table(tmp_path / file), "b")
+
+
+def test_booleans_and_dates_are_the_same_in_every_format(tmp_path: Path) -> None:
+    days = [datetime.date(2020, 1, 1) + datetime.timedelta(i) for i in range(300)]
+    table = {
+        "day": days,
+        "garden": [i % 3 == 0 for i in range(300)],
+        "y": [float(i % 3 == 0) * 2 + i / 100 for i in range(300)],
+    }
+    model = pnn.TableModel.train(write_parquet(tmp_path / "t.parquet", table), "y", epochs=3)
+    lines = "\n".join(f"{day},{garden},{y}" for day, garden, y in zip(*table.values(), strict=True))
+    (tmp_path / "t.csv").write_text(f"day,garden,y\n{lines}\n")
+    np.testing.assert_array_equal(model.predict(tmp_path / "t.csv"), model.predict(tmp_path / "t.parquet"))
