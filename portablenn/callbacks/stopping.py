@@ -1,7 +1,4 @@
-"""Callbacks that end a training: where it improves no more, where it diverges, where time is up.
-
-Requires nothing.
-"""
+"""Callbacks that end training: when it stops improving, when it diverges, when time is up."""
 
 from __future__ import annotations
 
@@ -12,45 +9,63 @@ from typing import Any
 
 import numpy as np
 
+from ..data.sources import Blocks, Stream
+from ..nn.model import State
+from ..nn.optimizers import LBFGS
+from ..runtime.arrays import is_array, to_numpy
 from .base import Callback, Steps
+
+CHUNK = 8192
+"""Rows whose losses are computed at once."""
 
 
 def watched(logs: dict[str, float], monitor: str, who: str) -> float:
-    """The figure to watch: ``monitor``, or of "auto" the loss of the validation rows, or else that of all."""
-    name = monitor if monitor != "auto" else "val_loss" if "val_loss" in logs else "loss"
+    """Return the value of ``monitor``; for "auto" that of "val_loss", or of "loss" without validation rows."""
+    name = _name(monitor, logs)
     if name not in logs:
-        hint = "; hand fit validation_data or validation_split" if name.startswith("val_") else ""
-        raise ValueError(f"{who} watches {name!r} and there are {', '.join(logs)}{hint}")
+        hint = "; pass validation_data or validation_split to fit" if name.startswith("val_") else ""
+        raise ValueError(f"{who} monitors {name!r}, which is not in the history ({', '.join(logs)}){hint}")
     return logs[name]
 
 
+def _name(monitor: str, logs: dict[str, float]) -> str:
+    return monitor if monitor != "auto" else "val_loss" if "val_loss" in logs else "loss"
+
+
 def sign_of(monitor: str, mode: str) -> float:
-    """-1 for figures of which more is better, else 1."""
+    """Return -1 for a metric of which higher is better, else 1."""
     if mode not in ("auto", "min", "max"):
-        raise ValueError(f'mode is "auto", "min" or "max", found {mode!r}')
+        raise ValueError(f'mode must be "auto", "min" or "max", got {mode!r}')
     return -1.0 if mode == "max" or (mode == "auto" and "accuracy" in monitor) else 1.0
 
 
 class EarlyStopping(Callback):
-    """End where a figure has not improved for some epochs, and go back to where it was best.
+    """End training when a metric has stopped improving, and restore the best weights.
 
     Parameters
     ----------
     monitor
         A name of the history; "auto" for "val_loss", or "loss" without validation rows.
     patience
-        How many epochs without a better figure are waited for.
+        Number of epochs without improvement after which training ends.
     min_delta
-        By how much a figure must be better to count.
+        The smallest change that counts as an improvement.
     mode
-        "min", "max", or "auto": more is better for accuracies, less for all others.
+        "min", "max", or "auto": higher is better for accuracies, lower for everything else.
     restore_best
-        Whether the network is put back to its best state, however the training ends.
+        Whether the network gets its best state back, however training ends.
 
     Attributes
     ----------
     best, best_epoch
-        The best figure, and its epoch, from 1.
+        The best value of the metric, and its epoch, from 1.
+
+    Notes
+    -----
+    What is restored is the state that ``best`` was measured on: for metrics of validation rows, and for the loss of L-BFGS, the
+    state at the end of the epoch. "loss" is measured before each step; where an epoch is one step of all rows, the state
+    restored is the one before that step. Where an epoch has several steps, "loss" is their mean, which is the loss of no single
+    state, and the state at the end of the epoch is restored, as in Keras.
 
     Examples
     --------
@@ -70,47 +85,57 @@ class EarlyStopping(Callback):
         restore_best: bool = True,
     ) -> None:
         if patience < 1 or min_delta < 0:
-            raise ValueError(f"patience is at least 1 and min_delta at least 0, found {patience!r} and {min_delta!r}")
+            raise ValueError(f"expected patience ≥ 1 and min_delta ≥ 0, got {patience!r} and {min_delta!r}")
         self.monitor, self.patience, self.min_delta, self.restore_best = monitor, patience, min_delta, restore_best
         self.sign = sign_of(monitor, mode)
         self._kept: Any = None
-        self._forget()
+        self._before: State | None = None
+        self._reset()
 
-    def _forget(self) -> None:
-        self.best, self.best_epoch, self.stale, self._kept = math.inf, 0, 0, None
+    def _reset(self) -> None:
+        self.best, self.best_epoch, self.stale, self._kept, self._before = math.inf, 0, 0, None, None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Forget what was before, and see that there will be something to watch."""
-        self._forget()
+        """Start anew, and check that the metric will be there."""
+        self._reset()
+        loss = self.monitor == "loss" or (self.monitor == "auto" and network.training.evaluate is None)
+        if loss and self.restore_best and not isinstance(network.optimizer, LBFGS):
+            self._before = network.snapshot()
         if self.monitor.startswith("val_") and network.training.evaluate is None:
             raise ValueError(
-                f"EarlyStopping watches {self.monitor!r} and there are no validation rows: hand fit validation_data or "
-                "validation_split"
+                f"EarlyStopping monitors {self.monitor!r} and there are no validation rows: pass validation_data or "
+                "validation_split to fit"
             )
 
+    def on_steps_end(self, network: Any, steps: Steps) -> None:
+        """Find out whether an epoch has several steps."""
+        if steps.total != 1:
+            self._before = None
+
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> str | None:
-        """Compare the figure."""
-        figure = watched(logs, self.monitor, "EarlyStopping")
+        """Compare the metric with the best one."""
+        value = watched(logs, self.monitor, "EarlyStopping")
         first = self.best_epoch == 0 or math.isnan(self.best)
-        if not math.isnan(figure) and (first or self.sign * figure < self.sign * self.best - self.min_delta):
-            self.best, self.best_epoch, self.stale = figure, epoch, 0
-            self._kept = network.snapshot() if self.restore_best else None
+        now = network.snapshot() if self._before is not None else None
+        if not math.isnan(value) and (first or self.sign * value < self.sign * self.best - self.min_delta):
+            self.best, self.best_epoch, self.stale = value, epoch, 0
+            self._kept = (self._before or network.snapshot()) if self.restore_best else None
         else:
             self.stale += 1
-        self.name = self.monitor if self.monitor != "auto" else "val_loss" if "val_loss" in logs else "loss"
+        self._before, self.name = now, _name(self.monitor, logs)
         return self._reason()
 
     def _reason(self) -> str | None:
         return None if self.stale < self.patience else f"{self.name} did not improve for {self.stale} epochs"
 
     def on_train_end(self, network: Any) -> None:
-        """Put the best state back."""
+        """Restore the best state."""
         if self._kept is not None:
             network.restore(network.snapshot(self._kept))
-            self._kept = None
+        self._kept = self._before = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The best figure and what it was reached with."""
+        """Return the best value and its state."""
         if self.best_epoch == 0 and not self.stale:
             return {}
         known = {"best": self.best, "best_epoch": self.best_epoch, "stale": self.stale, "name": self.name}
@@ -120,7 +145,7 @@ class EarlyStopping(Callback):
         return {**known, "theta": theta, "statistics": statistics, **{f"slot.{i}": s for i, s in enumerate(slots)}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> str | None:
-        """Go on from there."""
+        """Continue from there."""
         self.best, self.best_epoch, self.stale = state_dict["best"], state_dict["best_epoch"], state_dict["stale"]
         self.name = state_dict["name"]
         if "theta" in state_dict and self.restore_best:
@@ -130,14 +155,15 @@ class EarlyStopping(Callback):
 
 
 class StopOnNaN(Callback):
-    """End at the first loss, or the first weights, that are NaN or infinite; name the step, its batch and its rows.
+    """End training at the first loss, or the first weights, that are NaN or infinite; name the step and the row.
 
-    The network is put back to where it was when all was well: before the steps among which it happened.
+    The row is the first of the batch whose loss by itself is not finite, if there is one. The network gets the state back that
+    it had at the last check.
 
     Parameters
     ----------
     every_steps
-        How often to look, beside each epoch's end; each look waits for the device.
+        Number of steps between checks, besides the end of each epoch; each waits for the device.
 
     Examples
     --------
@@ -146,7 +172,7 @@ class StopOnNaN(Callback):
     >>> net = pnn.mlp([1, 1], optimizer=pnn.SGD(1e30), kernel_init="ones")
     >>> with pytest.warns(RuntimeWarning, match="step"):
     ...     history = net.fit([[1e4]], [2.0], epochs=5, callbacks=[pnn.callbacks.StopOnNaN()])
-    >>> history.ended
+    >>> history.ended.partition(";")[0]
     'the loss is inf at step 2 (epoch 2, batch 1 of 1)'
     """
 
@@ -155,17 +181,19 @@ class StopOnNaN(Callback):
         self._good: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Keep where it begins."""
+        """Keep the first state."""
         self._good = network.snapshot()
 
     def on_steps_end(self, network: Any, steps: Steps) -> str | None:
-        """Look."""
+        """Check."""
         bad = np.flatnonzero(~np.isfinite(steps.losses))
         xp = network.backend.xp
         reason = None
         if len(bad):
             number = int(bad[0])
-            reason = f"the loss is {steps.losses[number]} at {self._place(steps, number)}"
+            reason = (
+                f"the loss is {steps.losses[number]} at {self._place(steps, number)}{self._row(network, steps, number)}"
+            )
         elif not bool(xp.all(xp.isfinite(network.state.theta))):
             reason = f"the weights are not finite after {self._place(steps, len(steps.losses) - 1)}"
         if reason is None:
@@ -173,30 +201,48 @@ class StopOnNaN(Callback):
             return None
         network.restore(self._good)
         warnings.warn(
-            f"{reason}: training ended and the network was put back to before it. Lower the learning rate, scale the data, or "
-            "bound the gradient with clip_norm",
+            f"{reason}: training ended and the network has the state of before. Lower the learning rate, scale the data, or "
+            "clip the gradient with clip_norm",
             RuntimeWarning,
             stacklevel=2,
         )
         return reason
 
     def on_train_end(self, network: Any) -> None:
-        """Let go of what was kept."""
+        """Release the state."""
         self._good = None
 
     @staticmethod
     def _place(steps: Steps, number: int) -> str:
-        batch, rows = steps.first + number, steps.rows(number)
         of = "" if steps.total is None else f" of {steps.total}"
-        place = f"step {steps.step - len(steps.losses) + number + 1} (epoch {steps.epoch}, batch {batch}{of})"
-        if rows is None:
-            return place
-        shown = ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
-        return f"{place}, rows {shown}"
+        step = steps.step - len(steps.losses) + number + 1
+        return f"step {step} (epoch {steps.epoch}, batch {steps.first + number}{of})"
+
+    def _row(self, network: Any, steps: Steps, number: int) -> str:
+        """Name the first row of a step whose loss by itself is not finite at the last good state; "" if there is none."""
+        data, model, backend = network.training.task.data, network.model, network.backend
+        if isinstance(data.x, (Blocks, Stream)):
+            return ""  # whose rows are gone
+        known = steps.rows(number)
+        rows = np.arange(data.x.shape[0]) if known is None else known
+        bad: list[int] = []
+        for some in (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)):
+            indices = backend.indices(some)
+            x = backend.xp.take(data.x, indices, axis=0) if is_array(data.x) else backend.asarray(data.x.take(some))
+            y = model.as_targets(backend.xp.take(data.y, indices, axis=0))
+            with np.errstate(all="ignore"):
+                outputs, _ = model.forward(self._good.theta, self._good.statistics, x)
+                losses = to_numpy(model.reported.of_rows(outputs, y))
+            if losses.ndim:  # else the loss is a function that returns one number
+                bad += some[~np.isfinite(losses)].tolist()
+        if not bad:
+            return ""
+        which = "the rows trained on" if known is None else "its rows"
+        return f"; the loss of row {bad[0]}, the first of {len(bad)} among {which}, is not finite by itself"
 
 
 class TimeLimit(Callback):
-    """End after so many seconds, at the first steps that are done then; a resume goes on.
+    """End training after a number of seconds, when the steps under way are done; a resumed run continues.
 
     Examples
     --------
@@ -210,7 +256,7 @@ class TimeLimit(Callback):
 
     def __init__(self, seconds: float, every_steps: int | None = None) -> None:
         if not seconds > 0:
-            raise ValueError(f"seconds is more than 0, found {seconds!r}")
+            raise ValueError(f"seconds must be greater than 0, got {seconds!r}")
         self.seconds, self.every_steps, self.start = seconds, every_steps, 0.0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
@@ -218,7 +264,7 @@ class TimeLimit(Callback):
         self.start = time.monotonic()
 
     def on_steps_end(self, network: Any, steps: Steps) -> str | None:
-        """Look at the clock."""
+        """Check the clock."""
         network.backend.synchronize()
         late = time.monotonic() - self.start >= self.seconds
         return f"the time limit of {self.seconds:g} s was reached" if late else None

@@ -93,13 +93,33 @@ def test_early_stopping_goes_back_to_the_best_weights() -> None:
     assert epoch == len(best) - 3
 
 
+def test_of_full_batches_the_best_loss_is_that_of_the_weights_that_come_back() -> None:
+    for optimizer in (pnn.SGD(8.0), pnn.LBFGS()):
+        net = pnn.mlp([2, 6, 2], loss="softmax_cross_entropy", optimizer=optimizer, dtype="float64", backend="numpy")
+        stopping = EarlyStopping("loss", patience=4)
+        history = net.fit(X, Y, epochs=60, batch_size=None, callbacks=[stopping])
+        assert stopping.best == min(history["loss"])
+        assert net.evaluate(X, Y)["loss"] == pytest.approx(stopping.best, rel=1e-12)
+
+
+def test_of_several_steps_the_weights_at_the_end_of_the_best_epoch_come_back() -> None:
+    best: dict[int, Any] = {}
+
+    class Keep(Callback):
+        def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
+            best[epoch] = to_numpy(network.state.theta).copy()
+
+    net, stopping = _network(6.0), EarlyStopping("loss", patience=3)
+    net.fit(X, Y, epochs=100, batch_size=20, callbacks=[Keep(), stopping])
+    assert stopping.best_epoch < len(best)
+    np.testing.assert_array_equal(net.state.theta, best[stopping.best_epoch])
+
+
 def test_early_stopping_of_an_accuracy_wants_more_of_it() -> None:
     stopping = EarlyStopping("val_accuracy", patience=2, min_delta=0.5, restore_best=False)
     net = _network(0.0)
     assert len(net.fit(X, Y, epochs=9, validation_split=0.3, callbacks=[stopping])["loss"]) == 3
-    with pytest.raises(
-        ValueError, match="watches 'val_loss' and there are no validation rows: hand fit validation_data"
-    ):
+    with pytest.raises(ValueError, match="monitors 'val_loss' and there are no validation rows: pass validation_data"):
         net.fit(X, Y, callbacks=[EarlyStopping("val_loss")])
 
 
@@ -110,15 +130,31 @@ def _values(row: int) -> tuple[Any, np.ndarray]:
     return lambda backend="numpy": pnn.mlp([2, 6, 1], optimizer=pnn.SGD(0.05), backend=backend), values
 
 
-def test_nan_ends_with_the_step_the_batch_and_its_rows(library: Any) -> None:
+def test_nan_ends_with_the_step_the_batch_and_the_row_to_blame(library: Any) -> None:
     make, values = _values(47)
     net = make(library.backend)
     before = to_numpy(net.state.theta).copy()
-    with pytest.warns(RuntimeWarning, match="training ended and the network was put back") as said:
+    with pytest.warns(RuntimeWarning, match="training ended and the network has the state of before") as said:
         history = net.fit(X, values, epochs=5, batch_size=20, order="sequential", callbacks=[StopOnNaN()])
     assert len(said) == 1
-    assert history.ended == "the loss is inf at step 3 (epoch 1, batch 3 of 3), rows 40, 41, 42, 43, 44, 45, 46, 47, …"
+    row = "the loss of row 47, the first of 1 among its rows, is not finite by itself"
+    assert history.ended == f"the loss is inf at step 3 (epoch 1, batch 3 of 3); {row}"
     np.testing.assert_array_equal(to_numpy(net.state.theta), before)
+
+
+@pytest.mark.parametrize("order", ["shuffle", "sequential"])
+def test_the_row_to_blame_may_be_any_of_its_batch(order: str) -> None:
+    make, values = _values(57)
+    with pytest.warns(RuntimeWarning, match="the loss of row 57, the first of 1 among its rows, is not"):
+        make().fit(X, values, batch_size=30, order=order, callbacks=[StopOnNaN()])
+    with pytest.warns(RuntimeWarning, match="the loss of row 57, the first of 1 among the rows trained on, is not"):
+        make().fit(X, values, batch_size=None, callbacks=[StopOnNaN()])
+
+
+def test_no_row_is_to_blame_where_the_rate_is() -> None:
+    net = pnn.mlp([2, 6, 1], optimizer=pnn.SGD(1e30), backend="numpy")
+    with pytest.warns(RuntimeWarning, match=r"at step 2 \(epoch 1, batch 2 of 3\): training ended"):
+        net.fit(X, X[:, 0], batch_size=20, callbacks=[StopOnNaN()])
 
 
 def test_nan_goes_back_to_the_last_look() -> None:

@@ -150,7 +150,10 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
             lambda: pnn.mlp([3, 1], output_activation="sigmoid", loss="sigmoid_cross_entropy"),
             "give the last layer no activation",
         ),
-        (lambda: pnn.mlp([3, 2], loss=lambda p, t: 0.0).fit(X, X[:, :2]), "expected a loss function that returns an array, got float"),
+        (
+            lambda: pnn.mlp([3, 2], loss=lambda p, t: 0.0).fit(X, X[:, :2]),
+            "expected a loss function that returns an array, got float",
+        ),
         (lambda: pnn.Network([_NoResult(2)], inputs=2), "apply of _no_result_1 returns NoneType"),
         (lambda: pnn.Network([_NoInit(2)], inputs=2), "init of _no_init_1 returns NoneType"),
         (lambda: pnn.mlp([3, 2], optimizer=pnn.Adam), "Adam is a class: call it"),
