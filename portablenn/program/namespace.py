@@ -8,17 +8,37 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .interpret import Functions
 from .ir import ArrayType, DType, dtype_name
 from .tracer import NotTraceableError, Tracer, shortened, users_line
-
-_INDEX = DType("int64")
-_BOOL = DType("bool")
+from .type_rules import (
+    ACCEPTS,
+    BOOL,
+    FLOAT,
+    INDEX,
+    accumulator,
+    broadcast_shape,
+    full_key,
+    indexed_shape,
+    is_array,
+    is_scalar,
+    normalized_axes,
+    normalized_axis,
+    positive_slice,
+    promoted,
+    real_dtype,
+    reduced_shape,
+    scalar_dtype,
+    shape_of,
+    slice_length,
+    type_of,
+    unusual_dtype,
+)
 
 
 class TracingNamespace:
@@ -27,7 +47,7 @@ class TracingNamespace:
     __array_api_version__ = "2024.12"
     __name__ = "portablenn.recording"
     e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
-    bool = _BOOL
+    bool = BOOL
     int8, int16, int32, int64 = map(DType, ("int8", "int16", "int32", "int64"))
     uint8, uint16, uint32, uint64 = map(DType, ("uint8", "uint16", "uint32", "uint64"))
     float32, float64, bfloat16, float16 = map(DType, ("float32", "float64", "bfloat16", "float16"))
@@ -52,18 +72,18 @@ class TracingNamespace:
         """Record in the innermost trace that any argument belongs to; its other arrays become constants of it."""
         traces = [a.trace for a in arguments if isinstance(a, Tracer)]
         home = max(traces, key=lambda t: t.level, default=self._trace)
-        return home.record(name, [home.lift(a) if _is_array(a) else a for a in arguments], parameters, type)
+        return home.record(name, [home.lift(a) if is_array(a) else a for a in arguments], parameters, type)
 
     # Elementwise
 
     def _elementwise(self, name: str, arguments: Sequence[Any], accepts: str, returns: str | None = None) -> Tracer:
         arguments = [_as_array(self, a) for a in arguments]
-        arrays = [a for a in arguments if _is_array(a)]
+        arrays = [a for a in arguments if is_array(a)]
         if not arrays:
             arguments = [self.asarray(a) for a in arguments]
             arrays = list(arguments)
         dtype = promoted(name, arguments)
-        if dtype.kind not in _ACCEPTS[accepts]:
+        if dtype.kind not in ACCEPTS[accepts]:
             raise TypeError(f"{name} is for {accepts} dtypes, found {dtype}: convert with xp.astype, at {users_line()}")
         shape = broadcast_shape(name, [tuple(a.shape) for a in arrays])
         return self._record(name, arguments, ArrayType(shape, DType(returns) if returns else dtype))
@@ -73,10 +93,10 @@ class TracingNamespace:
         return self._elementwise("abs", (x,), "numeric", real)
 
     def real(self, x: Any, /) -> Tracer:
-        return self._elementwise("real", (x,), "floating", _real_part(x))
+        return self._elementwise("real", (x,), "floating", real_dtype(x))
 
     def imag(self, x: Any, /) -> Tracer:
-        return self._elementwise("imag", (x,), "floating", _real_part(x))
+        return self._elementwise("imag", (x,), "floating", real_dtype(x))
 
     def positive(self, x: Any, /) -> Tracer:
         return self._elementwise("positive", (x,), "numeric")
@@ -92,30 +112,30 @@ class TracingNamespace:
                 f"where(condition) with one argument has a result whose shape depends on values, at {users_line()}\n"
                 "Use xp.where(condition, a, b)."
             )
-        if not _is_array(x1) and not _is_array(x2):
-            x1 = self.asarray(x1, dtype=_scalar_dtype(x1, x2))
+        if not is_array(x1) and not is_array(x2):
+            x1 = self.asarray(x1, dtype=scalar_dtype(x1, x2))
         condition, x1, x2 = (_as_array(self, a) for a in (condition, x1, x2))
-        if not _is_array(condition) or dtype_name(condition.dtype) != "bool":
+        if not is_array(condition) or dtype_name(condition.dtype) != "bool":
             raise TypeError(f"where() takes a bool condition, at {users_line()}\nWrite it as a comparison: x != 0")
         dtype = promoted("where", (x1, x2))
-        shape = broadcast_shape("where", [tuple(a.shape) for a in (condition, x1, x2) if _is_array(a)])
+        shape = broadcast_shape("where", [tuple(a.shape) for a in (condition, x1, x2) if is_array(a)])
         return self._record("where", (condition, x1, x2), ArrayType(shape, dtype))
 
     # Creation
 
     def full(self, shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
-        shape = _shape(shape)
-        if _is_array(fill_value):
+        shape = shape_of(shape)
+        if is_array(fill_value):
             filled = self.broadcast_to(self._lift(fill_value), shape)
             return filled if dtype is None else self.astype(filled, dtype)
-        name = _scalar_dtype(fill_value) if dtype is None else dtype_name(dtype)
+        name = scalar_dtype(fill_value) if dtype is None else dtype_name(dtype)
         return self._record("full", (shape, fill_value), ArrayType(shape, name), dtype=name)
 
     def zeros(self, shape: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
-        return self.full(shape, 0, dtype=_default_float() if dtype is None else dtype)
+        return self.full(shape, 0, dtype=FLOAT if dtype is None else dtype)
 
     def ones(self, shape: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
-        return self.full(shape, 1, dtype=_default_float() if dtype is None else dtype)
+        return self.full(shape, 1, dtype=FLOAT if dtype is None else dtype)
 
     empty = zeros
 
@@ -137,7 +157,7 @@ class TracingNamespace:
             start, stop = 0, start
         if dtype is None:
             whole = all(isinstance(v, int) for v in (start, stop, step))
-            dtype = _INDEX if whole else _default_float()
+            dtype = INDEX if whole else FLOAT
         count = max(0, math.ceil((stop - start) / step))
         name = dtype_name(dtype)
         return self._record("arange", (start, stop, step), ArrayType((count,), name), dtype=name)
@@ -145,30 +165,30 @@ class TracingNamespace:
     def linspace(
         self, start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: Any = True
     ) -> Tracer:
-        if _is_array(start) or _is_array(stop):
+        if is_array(start) or is_array(stop):
             part = self.linspace(0.0, 1.0, num, dtype=promoted("linspace", (start, stop)), endpoint=endpoint)
             line = self.add(self.multiply(part, self.subtract(stop, start)), start)
             return line if dtype is None else self.astype(line, dtype)
-        name = _default_float() if dtype is None else dtype_name(dtype)
+        name = FLOAT if dtype is None else dtype_name(dtype)
         return self._record("linspace", (start, stop, num), ArrayType((num,), name), dtype=name, endpoint=endpoint)
 
     def eye(
         self, n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
     ) -> Tracer:
         n_cols = n_rows if n_cols is None else n_cols
-        name = _default_float() if dtype is None else dtype_name(dtype)
+        name = FLOAT if dtype is None else dtype_name(dtype)
         return self._record("eye", (n_rows, n_cols), ArrayType((n_rows, n_cols), name), k=k, dtype=name)
 
     def asarray(self, obj: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Tracer:
         if isinstance(obj, (list, tuple)) and _contains_tracer(obj):
             stacked = self.stack([self.asarray(item) for item in obj])
             return stacked if dtype is None else self.astype(stacked, dtype)
-        if _is_array(obj) and not isinstance(obj, np.generic):
+        if is_array(obj) and not isinstance(obj, np.generic):
             array = self._lift(obj)
             return array if dtype is None else self.astype(array, dtype)
         literal = np.asarray(obj) if dtype is None else np.asarray(obj, dtype=dtype_name(dtype))
         if dtype is None and literal.dtype.kind == "f" and not isinstance(obj, np.generic):
-            literal = literal.astype(_default_float())
+            literal = literal.astype(FLOAT)
         name = dtype_name(literal.dtype)
         if literal.ndim == 0:
             return self.full((), literal.item(), dtype=name)
@@ -186,10 +206,10 @@ class TracingNamespace:
         return grids
 
     def tril(self, x: Any, /, *, k: int = 0) -> Tracer:
-        return self._record("tril", (x,), _type(x), k=k)
+        return self._record("tril", (x,), type_of(x), k=k)
 
     def triu(self, x: Any, /, *, k: int = 0) -> Tracer:
-        return self._record("triu", (x,), _type(x), k=k)
+        return self._record("triu", (x,), type_of(x), k=k)
 
     # Dtypes
 
@@ -201,7 +221,7 @@ class TracingNamespace:
         return x if x.dtype == name else self._record("astype", (x, name), ArrayType(tuple(x.shape), name))
 
     def broadcast_to(self, x: Any, /, shape: Any) -> Tracer:
-        x, shape = self._lift(x), _shape(shape)
+        x, shape = self._lift(x), shape_of(shape)
         if broadcast_shape("broadcast_to", [x.shape, shape]) != shape:
             raise ValueError(f"cannot broadcast {x.shape} to {shape}, at {users_line()}")
         return x if x.shape == shape else self._record("broadcast_to", (x, shape), ArrayType(shape, x.dtype))
@@ -225,54 +245,32 @@ class TracingNamespace:
     def isdtype(self, dtype: Any, kind: Any) -> Any:
         name = dtype_name(dtype)
         for one in kind if isinstance(kind, tuple) else (kind,):
-            if one == name or name.kind in _ACCEPTS.get(one, {dtype_name(one).kind} if one == name else ()):
+            if one == name or name.kind in ACCEPTS.get(one, {dtype_name(one).kind} if one == name else ()):
                 return True
         return False
 
     def result_type(self, *arrays_and_dtypes: Any) -> DType:
-        boxed = [a if _is_array(a) or _is_scalar(a) else self.full((), 0, dtype=a) for a in arrays_and_dtypes]
+        boxed = [a if is_array(a) or is_scalar(a) else self.full((), 0, dtype=a) for a in arrays_and_dtypes]
         return promoted("result_type", boxed)
 
     # Indexing
 
     def getitem(self, x: Tracer, key: Any) -> Tracer:
-        """``x[key]``: slices, integers, None, Ellipsis, and at most one integer array."""
-        keys = _expanded(x, key)
-        dropped, added, slices, flipped, gather = [], [], [], [], None
-        axis = 0
-        for position, k in enumerate(keys):
-            if k is None:
-                added.append(position)
-                continue
-            length = x.shape[axis]
-            if _is_array(k):
-                gather = (axis, k)
-                slices.append(slice(0, length, 1))
-            elif isinstance(k, slice):
-                start, stop, step = k.indices(length)
-                count = len(range(start, stop, step))
-                if step < 0:
-                    flipped.append(axis)
-                    start, step = start + (count - 1) * step, -step
-                slices.append(slice(start, start + (count - 1) * step + 1, step) if count else slice(0, 0, 1))
-            else:
-                index = _whole(k)
-                if not -length <= index < length:
-                    raise IndexError(f"index {index} is out of range for axis {axis} of length {length}")
-                dropped.append(axis)
-                slices.append(slice(index % length, index % length + 1, 1))
-            axis += 1
-        counts = tuple(len(range(s.start, s.stop, s.step)) for s in slices)
+        """Return ``x[key]``: slices, integers, None, Ellipsis, and at most one integer array."""
+        entries = [self.asarray(k) if isinstance(k, list) else k for k in (key if isinstance(key, tuple) else (key,))]
+        keys = full_key(entries, x.ndim)
+        by_axis = [k for k in keys if k is not None]
+        slices = tuple(positive_slice(k, axis, n) for axis, (k, n) in enumerate(zip(by_axis, x.shape, strict=True)))
+        counts = tuple(map(slice_length, slices))
         if counts != x.shape:
-            x = self._record("getitem", (x, tuple(slices)), ArrayType(counts, x.dtype))
-        if flipped:
-            x = self.flip(x, axis=tuple(flipped))
-        if gather is not None:
-            return self._gather(x, *gather, keys)
-        shape = [n for axis, n in enumerate(x.shape) if axis not in dropped]
-        for position in added:
-            shape.insert(position - sum(1 for k in keys[:position] if isinstance(k, int)), 1)
-        return self.reshape(x, tuple(shape))
+            x = self._record("getitem", (x, slices), ArrayType(counts, x.dtype))
+        backwards = tuple(a for a, k in enumerate(by_axis) if isinstance(k, slice) and (k.step or 1) < 0)
+        if backwards:
+            x = self.flip(x, axis=backwards)
+        for axis, k in enumerate(by_axis):
+            if is_array(k):
+                return self._gather(x, axis, k, keys)
+        return self.reshape(x, indexed_shape(keys, counts))
 
     def _gather(self, x: Tracer, axis: int, indices: Any, keys: Sequence[Any]) -> Tracer:
         if any(k is None or isinstance(k, int) for k in keys):
@@ -284,17 +282,17 @@ class TracingNamespace:
         x, indices = self._lift(x), self._lift(indices)
         if axis is None and x.ndim != 1:
             raise ValueError(f"take() needs axis= for {x.ndim} dimensions, at {users_line()}")
-        axis = _axis(axis or 0, x.ndim)
+        axis = normalized_axis(axis or 0, x.ndim)
         if not indices.dtype.is_integer or indices.ndim != 1:
-            raise TypeError(f"take() wants one dimension of integers, found {_type(indices)}, at {users_line()}")
+            raise TypeError(f"take() wants one dimension of integers, found {type_of(indices)}, at {users_line()}")
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self._record("take", (x, indices), ArrayType(shape, x.dtype), axis=axis)
 
     def take_along_axis(self, x: Any, indices: Any, /, *, axis: int = -1) -> Tracer:
         x, indices = self._lift(x), self._lift(indices)
-        axis = _axis(axis, x.ndim)
+        axis = normalized_axis(axis, x.ndim)
         if not indices.dtype.is_integer or indices.ndim != x.ndim:
-            raise TypeError(f"take_along_axis() wants {x.ndim} dimensions of integers, found {_type(indices)}")
+            raise TypeError(f"take_along_axis() wants {x.ndim} dimensions of integers, found {type_of(indices)}")
         thin = [tuple(1 if j == axis else n for j, n in enumerate(a.shape)) for a in (x, indices)]
         shape = list(broadcast_shape("take_along_axis", thin))
         shape[axis] = indices.shape[axis]
@@ -305,9 +303,9 @@ class TracingNamespace:
     def index_add(self, x: Any, indices: Any, updates: Any, /, *, axis: int) -> Tracer:
         """Return ``x`` with ``updates`` added at ``indices`` along ``axis``; negative indices count from the end."""
         x, indices, updates = self._lift(x), self._lift(indices), self._lift(updates)
-        axis = _axis(axis, x.ndim)
+        axis = normalized_axis(axis, x.ndim)
         if not indices.dtype.is_integer or indices.ndim != 1:
-            raise TypeError(f"index_add() expects a 1-D integer array, got {_type(indices)}, at {users_line()}")
+            raise TypeError(f"index_add() expects a 1-D integer array, got {type_of(indices)}, at {users_line()}")
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         if updates.shape != shape:
             raise ValueError(f"index_add: expected updates of shape {shape}, got {updates.shape}, at {users_line()}")
@@ -315,13 +313,13 @@ class TracingNamespace:
         if dtype == "bool":
             raise TypeError(f"index_add is for numeric dtypes, got bool, at {users_line()}")
         if indices.dtype not in ("int32", "int64"):  # the others may not hold the length
-            indices = self.astype(indices, _INDEX)
+            indices = self.astype(indices, INDEX)
         x, updates = self.astype(x, dtype), self.astype(updates, dtype)
         return self._record("index_add", (x, indices, updates), ArrayType(x.shape, dtype), axis=axis)
 
     def stop_gradient(self, x: Any, /) -> Tracer:
         """Return ``x`` as a constant for gradients."""
-        return self._record("stop_gradient", (self._lift(x),), _type(x))
+        return self._record("stop_gradient", (self._lift(x),), type_of(x))
 
     # Linear algebra
 
@@ -339,7 +337,7 @@ class TracingNamespace:
             return self.reshape(product, product.shape[:-1])
         if x1.shape[-1] != x2.shape[-2]:
             raise ValueError(
-                f"matmul: {_type(x1)} has {x1.shape[-1]} columns and {_type(x2)} has {x2.shape[-2]} rows, at {users_line()}"
+                f"matmul: {type_of(x1)} has {x1.shape[-1]} columns and {type_of(x2)} has {x2.shape[-2]} rows, at {users_line()}"
             )
         batch = broadcast_shape("matmul", [x1.shape[:-2], x2.shape[:-2]])
         dtype = promoted("matmul", (x1, x2))
@@ -363,7 +361,7 @@ class TracingNamespace:
         x1, x2 = self._lift(x1), self._lift(x2)
         if isinstance(axes, int):
             axes = (tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes)))
-        over1, over2 = (tuple(_axis(a, x.ndim) for a in over) for over, x in zip(axes, (x1, x2), strict=True))
+        over1, over2 = (tuple(normalized_axis(a, x.ndim) for a in over) for over, x in zip(axes, (x1, x2), strict=True))
         kept1 = tuple(a for a in range(x1.ndim) if a not in over1)
         kept2 = tuple(a for a in range(x2.ndim) if a not in over2)
         if [x1.shape[a] for a in over1] != [x2.shape[a] for a in over2]:
@@ -383,7 +381,7 @@ class TracingNamespace:
     # Manipulation
 
     def reshape(self, x: Any, /, shape: Any, *, copy: Any = None) -> Tracer:
-        x, shape = self._lift(x), _shape(shape)
+        x, shape = self._lift(x), shape_of(shape)
         if -1 in shape:
             known = math.prod(n for n in shape if n != -1)
             shape = tuple(x.size // max(known, 1) if n == -1 else n for n in shape)
@@ -393,7 +391,7 @@ class TracingNamespace:
 
     def permute_dims(self, x: Any, /, axes: Any = None) -> Tracer:
         x = self._lift(x)
-        axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(_axis(a, x.ndim) for a in axes)
+        axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(normalized_axis(a, x.ndim) for a in axes)
         if sorted(axes) != list(range(x.ndim)):
             raise ValueError(f"permute_dims: {axes} is no order of {x.ndim} axes, at {users_line()}")
         if axes == tuple(range(x.ndim)):
@@ -402,7 +400,8 @@ class TracingNamespace:
 
     def moveaxis(self, x: Any, source: Any, destination: Any, /) -> Tracer:
         source, destination = (
-            [_axis(a, x.ndim) for a in (p if isinstance(p, (tuple, list)) else (p,))] for p in (source, destination)
+            [normalized_axis(a, x.ndim) for a in (p if isinstance(p, (tuple, list)) else (p,))]
+            for p in (source, destination)
         )
         order = [a for a in range(x.ndim) if a not in source]
         for to, axis in sorted(zip(destination, source, strict=True)):
@@ -412,14 +411,14 @@ class TracingNamespace:
     def expand_dims(self, x: Any, /, *, axis: Any = 0) -> Tracer:
         axes = axis if isinstance(axis, (tuple, list)) else (axis,)
         total = x.ndim + len(axes)
-        new = {_axis(a, total) for a in axes}
+        new = {normalized_axis(a, total) for a in axes}
         if len(new) != len(axes):
             raise ValueError(f"expand_dims: an axis stands twice in {tuple(axes)}, at {users_line()}")
         lengths = iter(x.shape)
         return self.reshape(x, tuple(1 if a in new else next(lengths) for a in range(total)))
 
     def squeeze(self, x: Any, /, axis: Any) -> Tracer:
-        axes = {_axis(a, x.ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))}
+        axes = {normalized_axis(a, x.ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))}
         if any(x.shape[a] != 1 for a in axes):
             raise ValueError(f"squeeze: an axis of {tuple(x.shape)} among {sorted(axes)} is longer than 1")
         return self.reshape(x, tuple(n for a, n in enumerate(x.shape) if a not in axes))
@@ -430,7 +429,7 @@ class TracingNamespace:
             raise ValueError(f"concat needs at least one array, at {users_line()}")
         if axis is None:
             arrays, axis = [self.reshape(a, (-1,)) for a in arrays], 0
-        axis = _axis(axis, arrays[0].ndim)
+        axis = normalized_axis(axis, arrays[0].ndim)
         dtype = promoted("concat", arrays)
         shape = list(arrays[0].shape)
         for a in arrays:
@@ -446,13 +445,13 @@ class TracingNamespace:
         return self.concat([self.expand_dims(self._lift(a), axis=axis) for a in arrays], axis=axis)
 
     def unstack(self, x: Any, /, *, axis: int = 0) -> tuple[Tracer, ...]:
-        axis = _axis(axis, x.ndim)
+        axis = normalized_axis(axis, x.ndim)
         return tuple(x[(*(slice(None),) * axis, i)] for i in range(x.shape[axis]))
 
     def flip(self, x: Any, /, *, axis: Any = None) -> Tracer:
         x = self._lift(x)
-        axes = _axes(axis, x.ndim)
-        return self._record("flip", (x,), _type(x), axis=axes) if axes else x
+        axes = normalized_axes(axis, x.ndim)
+        return self._record("flip", (x,), type_of(x), axis=axes) if axes else x
 
     def roll(self, x: Any, /, shift: Any, *, axis: Any = None) -> Tracer:
         if axis is None:
@@ -460,7 +459,7 @@ class TracingNamespace:
         if isinstance(axis, int):
             axis, shift = (axis,), (shift,)
         for a, s in zip(axis, shift if isinstance(shift, (tuple, list)) else (shift,) * len(axis), strict=True):
-            a = _axis(a, x.ndim)
+            a = normalized_axis(a, x.ndim)
             head = (slice(None),) * a
             cut = -s % x.shape[a] if x.shape[a] else 0
             x = self.concat([x[(*head, slice(cut, None))], x[(*head, slice(0, cut))]], axis=a)
@@ -471,7 +470,7 @@ class TracingNamespace:
             raise NotTraceableError(f"repeat with an array of counts cannot be recorded, at {users_line()}")
         if axis is None:
             x, axis = self.reshape(x, (-1,)), 0
-        axis = _axis(axis, x.ndim)
+        axis = normalized_axis(axis, x.ndim)
         shape = list(x.shape)
         wide = self.broadcast_to(self.expand_dims(x, axis=axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
         shape[axis] *= repeats
@@ -489,20 +488,20 @@ class TracingNamespace:
 
     def _reduction(self, name: str, x: Any, axis: Any, keepdims: Any, dtype: DType | None = None) -> Tracer:
         x = self._lift(x)
-        axes = _axes(axis, x.ndim)
+        axes = normalized_axes(axis, x.ndim)
         if not axes:
             return self.astype(x, dtype or x.dtype)
-        type = ArrayType(_reduced(x.shape, axes, keepdims), dtype or x.dtype)
-        return self._record(name, (x,), type, axis=axes, keepdims=bool(keepdims), **_unusual(x, dtype))
+        type = ArrayType(reduced_shape(x.shape, axes, keepdims), dtype or x.dtype)
+        return self._record(name, (x,), type, axis=axes, keepdims=bool(keepdims), **unusual_dtype(x, dtype))
 
     def sum(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tracer:
         x = self._accumulated(x, dtype, "sum")
-        return self._reduction("sum", x, axis, keepdims, x.dtype if dtype is not None else _accumulator(x.dtype))
+        return self._reduction("sum", x, axis, keepdims, x.dtype if dtype is not None else accumulator(x.dtype))
 
     def prod(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tracer:
         x = self._accumulated(x, dtype, "prod")
-        result = x.dtype if dtype is not None else _accumulator(x.dtype)
-        axes = _axes(axis, x.ndim)  # one axis at a time: the standard allows several, torch does not
+        result = x.dtype if dtype is not None else accumulator(x.dtype)
+        axes = normalized_axes(axis, x.ndim)  # one axis at a time: the standard allows several, torch does not
         for a in reversed(axes):
             x = self._reduction("prod", x, a, keepdims, result)
         return self.astype(x, result)
@@ -521,18 +520,18 @@ class TracingNamespace:
 
     def _extreme(self, name: str, x: Any, axis: Any, keepdims: Any) -> Tracer:
         x = self._lift(x)
-        if any(x.shape[a] == 0 for a in _axes(axis, x.ndim)):
+        if any(x.shape[a] == 0 for a in normalized_axes(axis, x.ndim)):
             raise ValueError(f"{name} of nothing: the axis has length 0, at {users_line()}")
         return self._reduction(name, x, axis, keepdims)
 
     def mean(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         x = self._floating("mean", x)
-        count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
+        count = math.prod(x.shape[a] for a in normalized_axes(axis, x.ndim))
         return self.divide(self.sum(x, axis=axis, keepdims=keepdims), float(count))
 
     def var(self, x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Tracer:
         x = self._floating("var", x)
-        count = math.prod(x.shape[a] for a in _axes(axis, x.ndim))
+        count = math.prod(x.shape[a] for a in normalized_axes(axis, x.ndim))
         spread = self.square(self.subtract(x, self.mean(x, axis=axis, keepdims=True)))
         return self.divide(self.sum(spread, axis=axis, keepdims=keepdims), float(count - correction))
 
@@ -551,9 +550,9 @@ class TracingNamespace:
         x = self._accumulated(x, dtype, name)
         if axis is None and x.ndim != 1:
             raise ValueError(f"{name} needs axis= for {x.ndim} dimensions, at {users_line()}")
-        axis = _axis(axis or 0, x.ndim)
-        kept = x.dtype if dtype is not None else _accumulator(x.dtype)
-        result = self._record(name, (x,), ArrayType(x.shape, kept), axis=axis, **_unusual(x, kept))
+        axis = normalized_axis(axis or 0, x.ndim)
+        kept = x.dtype if dtype is not None else accumulator(x.dtype)
+        result = self._record(name, (x,), ArrayType(x.shape, kept), axis=axis, **unusual_dtype(x, kept))
         if not include_initial:
             return result
         thin = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
@@ -571,7 +570,7 @@ class TracingNamespace:
         return self._cumulative("cumulative_prod", x, axis, dtype, include_initial)
 
     def diff(self, x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tracer:
-        axis = _axis(axis, x.ndim)
+        axis = normalized_axis(axis, x.ndim)
         x = self.concat([a for a in (prepend, x, append) if a is not None], axis=axis)
         head = (slice(None),) * axis
         for _ in range(n):
@@ -594,7 +593,7 @@ class TracingNamespace:
     def count_nonzero(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         x = self._lift(x)
         truth = x if x.dtype == "bool" else self.not_equal(x, 0)
-        return self.sum(self.astype(truth, _INDEX), axis=axis, keepdims=keepdims)
+        return self.sum(self.astype(truth, INDEX), axis=axis, keepdims=keepdims)
 
     def argmax(self, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Tracer:
         return self._arg_extreme("argmax", x, axis, keepdims)
@@ -604,23 +603,27 @@ class TracingNamespace:
 
     def _arg_extreme(self, name: str, x: Any, axis: int | None, keepdims: Any) -> Tracer:
         x = self._lift(x)
-        axis = None if axis is None else _axis(axis, x.ndim)
-        shape = _reduced(x.shape, _axes(axis, x.ndim), keepdims)
-        return self._record(name, (x,), ArrayType(shape, _INDEX), axis=axis, keepdims=bool(keepdims))
+        axis = None if axis is None else normalized_axis(axis, x.ndim)
+        shape = reduced_shape(x.shape, normalized_axes(axis, x.ndim), keepdims)
+        return self._record(name, (x,), ArrayType(shape, INDEX), axis=axis, keepdims=bool(keepdims))
 
     def argsort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
         x = self._lift(x)
-        order = ArrayType(x.shape, _INDEX)
-        return self._record("argsort", (x,), order, axis=_axis(axis, x.ndim), descending=descending, stable=stable)
+        order = ArrayType(x.shape, INDEX)
+        return self._record(
+            "argsort", (x,), order, axis=normalized_axis(axis, x.ndim), descending=descending, stable=stable
+        )
 
     def sort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
         x = self._lift(x)
-        return self._record("sort", (x,), _type(x), axis=_axis(axis, x.ndim), descending=descending, stable=stable)
+        return self._record(
+            "sort", (x,), type_of(x), axis=normalized_axis(axis, x.ndim), descending=descending, stable=stable
+        )
 
     def searchsorted(self, x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tracer:
         x1, x2 = self._lift(x1), self._lift(x2)
         x1 = x1 if sorter is None else self.take(x1, sorter, axis=0)
-        return self._record("searchsorted", (x1, x2), ArrayType(x2.shape, _INDEX), side=side)
+        return self._record("searchsorted", (x1, x2), ArrayType(x2.shape, INDEX), side=side)
 
 
 _UNARY = {
@@ -638,22 +641,6 @@ _BINARY = {
     "integral": "bitwise_left_shift bitwise_right_shift",
     "integral or bool": "bitwise_and bitwise_or bitwise_xor",
     "any to bool": "equal greater greater_equal less less_equal not_equal",
-}
-_FLOATS = frozenset({"real floating", "complex floating"})
-_NUMBERS = _FLOATS | {"signed", "unsigned"}
-_ACCEPTS: dict[str, frozenset[str]] = {
-    "floating": _FLOATS,
-    "numeric": _NUMBERS,
-    "boolean": frozenset({"bool"}),
-    "integral or bool": frozenset({"signed", "unsigned", "bool"}),
-    "integral": frozenset({"signed", "unsigned"}),
-    "any": _NUMBERS | {"bool"},
-    # the kinds of xp.isdtype
-    "bool": frozenset({"bool"}),
-    "signed integer": frozenset({"signed"}),
-    "unsigned integer": frozenset({"unsigned"}),
-    "real floating": frozenset({"real floating"}),
-    "complex floating": frozenset({"complex floating"}),
 }
 NOT_TRACEABLE = {
     "nonzero": "its result's shape depends on values; use xp.where(condition, a, b)",
@@ -684,13 +671,13 @@ class _Info:
         return [self._device]
 
     def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
-        real = _default_float()
-        return {"real floating": real, "complex floating": DType("complex128"), "integral": _INDEX, "indexing": _INDEX}
+        real = FLOAT
+        return {"real floating": real, "complex floating": DType("complex128"), "integral": INDEX, "indexing": INDEX}
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
         names = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 complex64 complex128".split()
         wanted = kind if isinstance(kind, tuple) else (kind,)
-        return {n: DType(n) for n in names if kind is None or any(DType(n).kind in _ACCEPTS[k] for k in wanted)}
+        return {n: DType(n) for n in names if kind is None or any(DType(n).kind in ACCEPTS[k] for k in wanted)}
 
 
 def _elementwise_function(name: str, count: int, accepts: str) -> Callable[..., Tracer]:
@@ -711,132 +698,17 @@ for _count, _families in ((1, _UNARY), (2, _BINARY)):
             setattr(TracingNamespace, _name, _elementwise_function(_name, _count, _accepts))
 
 
-TRACING = {"index_add": TracingNamespace.index_add, "stop_gradient": TracingNamespace.stop_gradient}
+TRACING: Functions = {"index_add": TracingNamespace.index_add, "stop_gradient": TracingNamespace.stop_gradient}
 """How `execute` traces what the Array API lacks."""
-
-
-def promoted(name: str, arguments: Sequence[Any]) -> DType:
-    """The common dtype by the standard's promotion rules; mixed kinds, which the standard leaves open, are an error."""
-    dtypes = list(dict.fromkeys(dtype_name(a.dtype) for a in arguments if _is_array(a)))
-    kinds = {d.kind for d in dtypes}
-    mixed = len(kinds) > 1 and not (kinds <= _FLOATS) and not (kinds <= {"signed", "unsigned"})
-    if not mixed:
-        dtype = dtypes[0] if len(dtypes) == 1 else DType(np.result_type(*dtypes).name)
-        mixed = dtype.kind not in kinds  # int64 with uint64
-    if mixed:
-        raise TypeError(
-            f"{name} of {' and '.join(dtypes)}: the standard leaves their common dtype open, so libraries differ, at "
-            f"{users_line()}\nConvert one of them with xp.astype."
-        )
-    for scalar in (a for a in arguments if not _is_array(a)):
-        if not _fits(scalar, dtype):
-            raise TypeError(
-                f"{name} of {dtype} and the Python {type(scalar).__name__} {scalar!r}: the standard leaves the result "
-                f"open, so libraries differ, at {users_line()}\nConvert the array with xp.astype."
-            )
-    return dtype
-
-
-def _fits(scalar: Any, dtype: DType) -> bool:
-    if isinstance(scalar, bool):
-        return dtype == "bool"
-    if isinstance(scalar, int):
-        return dtype != "bool"
-    return dtype.is_floating if isinstance(scalar, float) else dtype.kind == "complex floating"
-
-
-def broadcast_shape(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The common shape by the standard's broadcasting rules."""
-    rank = max((len(s) for s in shapes), default=0)
-    common = [1] * rank
-    for shape in shapes:
-        for axis, length in enumerate(shape, rank - len(shape)):
-            if length != 1 and common[axis] != 1 and length != common[axis]:
-                text = " and ".join(str(s) for s in shapes)
-                raise ValueError(f"{name}: the shapes {text} do not broadcast together, at {users_line()}")
-            if length != 1:
-                common[axis] = length
-    return tuple(common)
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, complex)) and not isinstance(value, np.generic)
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
 def _as_array(xp: TracingNamespace, value: Any) -> Any:
     """Python scalars stay; NumPy scalars, which carry a dtype, become arrays of the program."""
     if isinstance(value, np.generic):
         return xp.asarray(value)
-    if not _is_scalar(value) and not _is_array(value):
+    if not is_scalar(value) and not is_array(value):
         raise TypeError(f"expected an array, found {type(value).__name__}: {shortened(value)}, at {users_line()}")
     return value
-
-
-def _type(x: Any) -> ArrayType:
-    return ArrayType(tuple(x.shape), dtype_name(x.dtype))
-
-
-def _real_part(x: Any) -> str:
-    name = dtype_name(x.dtype)
-    return {"complex64": "float32", "complex128": "float64"}.get(name, name)
-
-
-def _default_float() -> DType:
-    """The dtype of ``xp.zeros(3)``: float64, as NumPy's, so that a program means the same everywhere."""
-    return DType("float64")
-
-
-def _scalar_dtype(*scalars: Any) -> DType:
-    if any(isinstance(s, complex) for s in scalars):
-        return DType("complex128")
-    if any(isinstance(s, float) for s in scalars):
-        return _default_float()
-    return _BOOL if all(isinstance(s, bool) for s in scalars) else _INDEX
-
-
-def _accumulator(dtype: DType) -> DType:
-    """What a sum has: small integers grow to 64 bits, as the standard asks of 64-bit platforms."""
-    return DType("int64" if dtype.kind == "signed" else "uint64") if dtype.is_integer else dtype
-
-
-def _unusual(x: Tracer, dtype: DType | None) -> dict[str, DType]:
-    """``dtype=`` where a sum of small integers is not to grow; else nothing, as every library's own default is meant."""
-    asked = dtype is not None and x.dtype.is_integer and dtype != _accumulator(x.dtype)
-    return {"dtype": dtype} if asked else {}  # type: ignore[dict-item]
-
-
-def _shape(shape: Any) -> tuple[int, ...]:
-    return (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
-
-
-def _axis(axis: int, rank: int) -> int:
-    if not -rank <= axis < rank:
-        raise ValueError(f"axis {axis} is out of range for {rank} dimensions, at {users_line()}")
-    return int(axis) % rank
-
-
-def _axes(axis: Any, rank: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(rank))
-    return tuple(sorted(_axis(a, rank) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))))
-
-
-def _reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: Any) -> tuple[int, ...]:
-    if keepdims:
-        return tuple(1 if a in axes else n for a, n in enumerate(shape))
-    return tuple(n for a, n in enumerate(shape) if a not in axes)
-
-
-def _whole(key: Any) -> int:
-    if isinstance(key, (bool, str)) or not hasattr(key, "__index__"):
-        raise IndexError(
-            f"an index is a whole number, a slice, None or an integer array, found {key!r}, at {users_line()}"
-        )
-    return operator.index(key)
 
 
 def _nested(values: Any) -> Any:
@@ -844,31 +716,4 @@ def _nested(values: Any) -> Any:
 
 
 def _contains_tracer(values: Any) -> bool:
-    return any(_contains_tracer(v) if isinstance(v, (list, tuple)) else _is_array(v) for v in values)
-
-
-def _expanded(x: Tracer, key: Any) -> list[Any]:
-    """An index as one entry an axis (and None for new ones); what cannot be recorded says so."""
-    keys = list(key) if isinstance(key, tuple) else [key]
-    for i, k in enumerate(keys):
-        if isinstance(k, np.integer):
-            keys[i] = int(k)
-        elif isinstance(k, list):
-            keys[i] = x.trace.namespace.asarray(k)
-        elif _is_array(k) and dtype_name(k.dtype) == "bool":
-            raise NotTraceableError(
-                f"x[mask] has a result whose shape depends on values, at {users_line()}\nUse xp.where(mask, x, other)."
-            )
-    if sum(1 for k in keys if _is_array(k)) > 1:
-        raise NotTraceableError(
-            f"x[...] with several integer arrays cannot be recorded, at {users_line()}\nUse xp.take_along_axis."
-        )
-    used = sum(1 for k in keys if k is not None and k is not Ellipsis)
-    if used > x.ndim:
-        raise IndexError(f"{used} indices for {x.ndim} dimensions, at {users_line()}")
-    dots = [i for i, k in enumerate(keys) if k is Ellipsis]
-    if len(dots) > 1:
-        raise IndexError(f"an index holds more than one '...', at {users_line()}")
-    at = dots[0] if dots else len(keys)
-    rest = [slice(None)] * (x.ndim - used)
-    return [*keys[:at], *rest, *keys[at + len(dots) :]]
+    return any(_contains_tracer(v) if isinstance(v, (list, tuple)) else is_array(v) for v in values)

@@ -20,9 +20,10 @@ import numpy as np
 
 from .interpret import execute
 from .ir import ArrayType, Operation, Program, Variable
-from .namespace import TRACING, broadcast_shape
+from .namespace import TRACING
 from .trace import Trace, recording
 from .tracer import Tracer
+from .type_rules import broadcast_shape
 
 
 def simplify(program: Program) -> Program:
