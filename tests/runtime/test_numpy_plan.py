@@ -258,8 +258,8 @@ def test_an_index_out_of_range_is_an_error_in_a_compiled_function(x: np.ndarray)
         take(x, np.asarray([5]))
 
 
-def test_large_arrays_of_a_plan_are_apart_and_aligned() -> None:
-    """They share blocks of memory: of sizes that fill one, that are no multiple of a line, and beyond a block."""
+def test_large_arrays_of_a_plan_do_not_overlap() -> None:
+    """They share an arena: of sizes that are not a multiple of the alignment, and beyond a block."""
     sizes = [LARGE // 8, LARGE // 8 + 3, BLOCK // 8 - LARGE // 8, BLOCK // 8 + 1]
     arrays = [np.full(n, float(k)) for k, n in enumerate(sizes)]
     program = traced(lambda *xs: [of(x).cumulative_sum(x + 1.0) for x in xs], *arrays)

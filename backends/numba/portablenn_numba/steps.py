@@ -155,6 +155,11 @@ class Steps:
         return (*(h.reshape(t.shape).copy() for h, t in zip(self.homes, steps.carry, strict=True)), *kept)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its memory, and of the constants."""
+        return sum(a.nbytes for arrays in (*self.memory.values(), self.steps.constants) for a in arrays)
+
+    @property
     def source(self) -> str:
         """The text of the loop."""
         return self.steps.text
@@ -194,15 +199,10 @@ def _bytes(array: Any, dtype: str) -> np.ndarray:
 
 def _looked(memory: np.ndarray, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
     """A buffer as an array of some shape."""
-    itemsize = ITEMSIZE[buffer.dtype]
-    strides = tuple(s * itemsize for s in buffer.strides)
-    if 0 in buffer.shape:
-        return np.empty(shape, dtype=buffer.dtype)
-    look = np.ndarray(buffer.shape, buffer.dtype, memory.data, buffer.offset * itemsize, strides)  # type: ignore[arg-type]
     try:
-        return np.reshape(look, shape, copy=False)
+        return np.reshape(buffer.array(memory), shape, copy=False)
     except ValueError:
-        raise UnsupportedError(f"a look at {buffer.shape} as {shape}") from None
+        raise UnsupportedError(f"a view of {buffer.shape} as {shape}") from None
 
 
 def _loops(names: Sequence[str], lengths: Sequence[int], indent: int = 1) -> tuple[list[str], int]:

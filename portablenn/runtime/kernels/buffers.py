@@ -1,16 +1,27 @@
-"""Where a value will lie, before there is memory: a storage, an offset, a shape and strides.
+"""Where the values of a program lie, before there is memory.
 
-Requires nothing. Views (slices, transposes, broadcasts) are other buffers in the same storage.
+A `Buffer` is an array described by a storage, an offset, a shape and strides; views (slices, transposes, broadcasts) are
+other buffers in the same storage. `Allocator` gives every value a buffer and every storage its part of one arena.
 """
 
 from __future__ import annotations
 
+from bisect import insort
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...program.ir import ArrayType, DType, Operation
+import numpy as np
+
+from ...program.ir import ArrayType, DType, Operation, Variable
+from .fusion import Group, Unit
 
 ITEMSIZE = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4,
-         "int64": 8, "uint64": 8, "float64": 8}  # fmt: skip
+            "int64": 8, "uint64": 8, "float64": 8}  # fmt: skip
+"""Bytes of an element, for the dtypes that kernels compute with."""
+
+VIEWS = frozenset({"broadcast_to", "flip", "getitem", "permute_dims", "reshape"})
+"""Operations whose result is a view of their argument."""
 
 
 @dataclass(eq=False)
@@ -20,9 +31,9 @@ class Storage:
     Attributes
     ----------
     nbytes
-        How large.
+        Its size.
     kind
-        "arena" for what a step computes; else who gives the memory: "input", "constant", "carry", "collected", "counter".
+        "arena" for what a step computes; else who provides the memory: "input", "constant", "carry", "collected", "counter".
     index
         Which of them; for the arena, the offset in bytes once it is known.
     """
@@ -44,66 +55,223 @@ class Buffer:
 
     @property
     def contiguous(self) -> bool:
-        """Whether its elements lie in order without gaps."""
+        """Whether the elements lie in C order without gaps."""
         return all(n == 1 or s == t for n, s, t in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
 
     @property
     def has_leading_dimension(self) -> bool:
-        """Of a matrix: whether rows, or columns, lie in order, and apart from each other, as BLAS wants them."""
+        """Whether BLAS can read this matrix: rows or columns are contiguous, and do not overlap."""
         (rows, columns), (down, across) = self.shape, self.strides
         return ((across == 1 or columns == 1) and (down >= columns or rows == 1)) or (
             (down == 1 or rows == 1) and (across >= rows or columns == 1)
         )
 
-    def reshaped(self, shape: tuple[int, ...]) -> Buffer:
-        """Of a contiguous buffer."""
-        return replace(self, shape=shape, strides=c_strides(shape))
-
     def view(self, operation: Operation) -> Buffer | None:
-        """What a view operation makes of it; None if that needs a copy."""
+        """Return the result of a view operation; None if that needs a copy."""
         if operation.name == "reshape":
-            return self.reshaped(operation.arguments[1]) if self.contiguous else None
+            shape = operation.arguments[1]
+            return replace(self, shape=shape, strides=c_strides(shape)) if self.contiguous else None
         if operation.name == "permute_dims":
             axes = operation.arguments[1]
             return replace(self, shape=tuple(self.shape[a] for a in axes), strides=tuple(self.strides[a] for a in axes))
         if operation.name == "broadcast_to":
             shape = operation.arguments[1]
-            ahead = len(shape) - len(self.shape)
-            aligned = zip((1,) * ahead + self.shape, (0,) * ahead + self.strides, shape, strict=True)
-            return replace(self, shape=shape, strides=tuple(0 if n == 1 else s for n, s, _ in aligned))
+            added = len(shape) - len(self.shape)
+            strides = (*(0,) * added, *(0 if n == 1 else s for n, s in zip(self.shape, self.strides, strict=True)))
+            return replace(self, shape=shape, strides=strides)
         if operation.name == "getitem":
             key = operation.arguments[1]
-            offset = self.offset + sum(k.start * s for k, s in zip(key, self.strides, strict=True))
             return replace(
-                self, offset=offset, shape=operation.result.type.shape,
-                strides=tuple(k.step * s for k, s in zip(key, self.strides, strict=True)),
+                self, offset=self.offset + sum(k.start * s for k, s in zip(key, self.strides, strict=True)),
+                shape=operation.result.type.shape, strides=tuple(k.step * s for k, s in zip(key, self.strides, strict=True)),
             )  # fmt: skip
-        if operation.name == "flip":
-            turned = operation.parameters["axis"]
-            offset = self.offset + sum((self.shape[a] - 1) * self.strides[a] for a in turned)
-            return replace(
-                self, offset=offset, strides=tuple(-s if a in turned else s for a, s in enumerate(self.strides))
-            )
-        return None
+        assert operation.name == "flip"
+        axes = operation.parameters["axis"]
+        return replace(
+            self, offset=self.offset + sum((self.shape[a] - 1) * self.strides[a] for a in axes),
+            strides=tuple(-s if a in axes else s for a, s in enumerate(self.strides)),
+        )  # fmt: skip
+
+    def array(self, memory: np.ndarray) -> np.ndarray:
+        """Return the array in ``memory``, the bytes of the storage."""
+        if 0 in self.shape:
+            return np.empty(self.shape, dtype=self.dtype)
+        dtype = np.dtype(self.dtype)
+        strides = tuple(s * dtype.itemsize for s in self.strides)
+        return np.ndarray(self.shape, dtype, memory.data, self.offset * dtype.itemsize, strides)
 
 
-VIEWS = frozenset({"broadcast_to", "flip", "getitem", "permute_dims", "reshape"})
-
-
-def whole(storage: Storage, type: ArrayType, offset: int = 0) -> Buffer:
-    """An array of ``type`` in order, from an element of ``storage`` on."""
+def dense(storage: Storage, type: ArrayType, offset: int = 0) -> Buffer:
+    """Return a contiguous array of ``type`` that begins at an element of ``storage``."""
     return Buffer(storage, offset, type.shape, c_strides(type.shape), type.dtype)
 
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The strides of an array whose last axis varies fastest."""
-    strides, step = [], 1
+    """Return the strides, in elements, of a contiguous array."""
+    strides, stride = [], 1
     for length in reversed(shape):
-        strides.append(step)
-        step *= length
+        strides.append(stride)
+        stride *= length
     return tuple(reversed(strides))
 
 
 def nbytes_of(type: ArrayType) -> int:
-    """In bytes."""
-    return type.size * ITEMSIZE[type.dtype]
+    """Return the size of an array in bytes."""
+    return type.size * np.dtype(type.dtype).itemsize
+
+
+class Allocator:
+    """Gives the values of a program their buffers, in the order in which its units are executed.
+
+    A storage is dead after the last read of the values in it; `pack` lets later ones have its memory. Pieces of a
+    concatenation are computed inside the whole. A result takes over the storage of an argument that is read for the
+    last time, element by element; or the one it is carried to, once the old value is dead.
+
+    Parameters
+    ----------
+    units
+        In the order in which they are executed.
+    kept
+        Values that are read after the last unit.
+    carried
+        For each result of a step that the next step reads: the input it becomes, in whose buffer it should end up.
+    computes_inside
+        Whether a unit can compute its results inside the buffer of a given concatenation.
+
+    Attributes
+    ----------
+    buffers
+        What `alias` and `allocate` have been called for.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        kept: Collection[Variable],
+        carried: Mapping[Variable, Variable],
+        computes_inside: Callable[[Unit, Operation], bool],
+    ) -> None:
+        self.buffers: dict[Variable, Buffer] = {}
+        self._kept, self._carried = set(kept), carried
+        self._uses = Counter(v for unit in units for v in unit.reads) + Counter(self._kept)
+        self._pending = Counter[Storage]()  # reads to come of all values in a storage
+        self._reserved: dict[Variable, Buffer] = {}
+        self._life: dict[Storage, list[int]] = {}  # first and last use of each storage of the arena
+        self._now = 0
+        self._reserve_pieces(units, computes_inside)
+
+    def _reserve_pieces(self, units: Sequence[Unit], computes_inside: Callable[[Unit, Operation], bool]) -> None:
+        """Reserve the part of a concatenation for each value, or reshaped value, that is one of its pieces."""
+        made_by = {v: unit for unit in units for v in unit.results}
+        for concat in units:
+            if isinstance(concat, Group) or concat.name != "concat":
+                continue
+            type, start = concat.result.type, 0
+            if any(n != 1 for n in type.shape[: concat.parameters["axis"]]):
+                continue  # pieces are not contiguous
+            whole = dense(Storage(nbytes_of(type)), type)
+            for piece in concat.reads:
+                value, source = piece, made_by.get(piece)
+                if isinstance(source, Operation) and source.name == "reshape":
+                    value = source.reads[0]
+                    source = made_by.get(value)
+                free = value not in self._reserved and value not in self._carried and value.type.dtype == type.dtype
+                if source is not None and free and computes_inside(source, concat):
+                    self._reserved[value] = dense(whole.storage, value.type, start)
+                    self._reserved[concat.result] = whole
+                start += piece.type.size
+
+    def alias(self, variable: Variable, buffer: Buffer) -> Buffer:
+        """Let ``variable`` be in a buffer of a storage that exists."""
+        self.buffers[variable] = buffer
+        self._pending[buffer.storage] += self._uses[variable]
+        return buffer
+
+    def allocate(self, unit: Unit, result: Variable, elementwise: Sequence[Variable] = ()) -> Buffer:
+        """Return the buffer of a result of ``unit``.
+
+        ``elementwise`` are values of which the unit reads each element before it writes that element of the result.
+        """
+        buffer = self._reserved.get(result) or self._overwritten(unit, result, elementwise) or self._dead_carry(result)
+        return self.alias(result, buffer or self.temporary(result.type))
+
+    def temporary(self, type: ArrayType) -> Buffer:
+        """Return a new buffer, for use now."""
+        return dense(Storage(max(1, nbytes_of(type))), type)
+
+    def _overwritten(self, unit: Unit, result: Variable, elementwise: Sequence[Variable]) -> Buffer | None:
+        """The buffer of an argument that is read for the last time; rather the one that ``result`` is carried to."""
+        candidates = []
+        for v in elementwise:
+            buffer = self.buffers.get(v)
+            if buffer is None or v.type != result.type or buffer.storage.kind not in ("arena", "carry"):
+                continue
+            reads = [w for w in unit.reads if w in self.buffers and self.buffers[w].storage is buffer.storage]
+            same = all(w in elementwise and self.buffers[w] == buffer for w in reads)
+            if same and self._pending[buffer.storage] == len(reads) and buffer.offset == 0 and buffer.contiguous:
+                candidates.append(buffer)
+        home = self.buffers[self._carried[result]] if result in self._carried else None
+        return home if home in candidates else next(iter(candidates), None)
+
+    def _dead_carry(self, result: Variable) -> Buffer | None:
+        """The buffer that ``result`` is carried to, if what is in it is not read any more."""
+        home = self.buffers[self._carried[result]] if result in self._carried else None
+        return home if home is not None and not self._pending[home.storage] else None
+
+    def use(self, *buffers: Buffer) -> None:
+        """Note that one call reads and writes these buffers."""
+        for buffer in buffers:
+            if buffer.storage.kind == "arena":
+                self._life.setdefault(buffer.storage, [self._now, self._now])[1] = self._now
+        self._now += 1
+
+    def release(self, unit: Unit) -> None:
+        """Note that ``unit`` has read its arguments."""
+        for v in unit.reads:
+            if v in self.buffers:
+                self._pending[self.buffers[v].storage] -= 1
+
+    def moves(self, carried: Iterable[tuple[Variable, Variable]]) -> list[tuple[Variable, Variable]]:
+        """Return the copies, (source, target), that bring results to the inputs they are carried to.
+
+        What is in the buffer of another carried input leaves it first, by way of a temporary buffer.
+        """
+        first, then = [], []
+        for result, home in carried:
+            buffer, target = self.buffers.get(result), self.buffers[home]
+            inside = (
+                buffer is not None and buffer.storage is target.storage and buffer.contiguous and buffer.offset == 0
+            )
+            if inside or not home.type.size:
+                continue
+            if buffer is not None and buffer.storage.kind == "carry":
+                temporary = Variable(home.type)
+                self.alias(temporary, self.temporary(home.type))
+                first.append((result, temporary))
+                result = temporary
+            then.append((result, home))
+        self.use(*(self.buffers[temporary] for _, temporary in first))
+        return first + then
+
+    def pack(self, alignment: int) -> int:
+        """Give each storage of the arena its offset, the first gap among those alive at the same time.
+
+        Returns
+        -------
+        int
+            Size of the arena in bytes.
+        """
+        for v in self._kept:
+            if v in self.buffers and self.buffers[v].storage in self._life:
+                self._life[self.buffers[v].storage][1] = self._now
+        packed: list[tuple[int, int, int, int]] = []  # start, end, first and last use; sorted
+        for storage, (first, last) in sorted(self._life.items(), key=lambda item: -item[0].nbytes):
+            size, offset = -(-storage.nbytes // alignment) * alignment, 0
+            for start, end, other_first, other_last in packed:
+                if start >= offset + size:
+                    break
+                if other_first <= last and first <= other_last and end > offset:
+                    offset = end
+            storage.index = offset
+            insort(packed, (offset, offset + size, first, last))
+        return max((end for _, end, _, _ in packed), default=0)

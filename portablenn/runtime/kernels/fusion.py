@@ -91,6 +91,12 @@ class Group:
             levels[operation.result] = level + (operation.name in REDUCTIONS)
         return levels
 
+    def elementwise_reads(self, result: Variable) -> tuple[Variable, ...]:
+        """The values of which each element is read before that element of ``result`` is written."""
+        if max(self.levels.values()) > 0 or self.extents[result] != Extent.FULL:
+            return ()
+        return tuple(v for v in self.reads if self.extents[v] == Extent.FULL)
+
     def __str__(self) -> str:
         names = [operation.name for operation in self.operations]
         return f"group{list(self.shape)}({', '.join(names)})"

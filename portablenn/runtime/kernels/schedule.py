@@ -8,7 +8,6 @@ Nothing depends on the number of a step, so that a schedule can be recorded once
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ...program.interpret import CREATION, execute
-from ...program.ir import Array, ArrayType, DType, Operation, Program, Variable
-from .buffers import ITEMSIZE, VIEWS, Buffer, Storage, nbytes_of, whole
+from ...program.ir import Array, ArrayType, Operation, Program, Variable
+from .buffers import ITEMSIZE, VIEWS, Allocator, Buffer, Storage, dense, nbytes_of
 from .fusion import ELEMENTWISE, Extent, Group, Unit, fuse
 
-ALIGNED = 256
+ALIGNMENT = 256
 """Bytes: where a storage of the arena may begin."""
 
 
@@ -187,7 +186,7 @@ def make_schedule(
     UnsupportedError
         If an operation, or a dtype, is none that a call is for.
     """
-    return _Scheduler(program, xp, carried, fusible, parts).schedule()
+    return _Scheduler(program, xp, carried, fusible, parts).run()
 
 
 def is_small(program: Program, multiplications: int, elements: int) -> bool:
@@ -214,91 +213,44 @@ class _Scheduler:
                 raise UnsupportedError(f"arrays of {variable.type.dtype}")
         self.program, self.xp, self.looping = program, xp, carried is not None
         self.units = fuse(program, fusible, smallest=1)
-        self.carry = program.inputs[1 : 1 + (carried or 0)] if self.looping else ()
-        for home, out in zip(self.carry, program.outputs, strict=False):
-            if home.type != out.type:
-                raise UnsupportedError(f"a step that hands on {out.type} for {home.type}")
-        self.result = Schedule()
-        self.buffers: dict[Variable, Buffer] = {}
+        self.carried = list(zip(program.outputs, program.inputs[1:], strict=False))[: carried or 0]
+        for result, home in self.carried:
+            if home.type != result.type:
+                raise UnsupportedError(f"a step that carries {home.type} as {result.type}")
+        self.schedule = Schedule()
+        self.allocator = Allocator(self.units, program.outputs, dict(self.carried), _computes_inside)
+        self.buffers = self.allocator.buffers
         self.values: dict[Variable, np.ndarray] = {}  # what is known now, for it is made of constants alone
-        self.reserved: dict[Variable, Buffer] = {}
-        self.reads_left: dict[Storage, int] = defaultdict(int)
-        self.life: dict[Storage, list[int]] = {}
 
-    def schedule(self) -> Schedule:
-        self._place_inputs()
-        self._count_reads()
-        self._reserve_pieces()
+    def run(self) -> Schedule:
+        self._take_inputs()
         for unit in self.units:
             if isinstance(unit, Group):
                 self._group(unit)
             elif not self._known(unit):
                 self._operation(unit)
-            for v in unit.reads:
-                if v in self.buffers:
-                    self.reads_left[self.buffers[v].storage] -= 1
+            self.allocator.release(unit)
         self._finish()
-        self._pack()
-        return self.result
+        self.schedule.arena = self.allocator.pack(ALIGNMENT)
+        return self.schedule
 
-    # Where inputs lie
-
-    def _place_inputs(self) -> None:
+    def _take_inputs(self) -> None:
+        carry = len(self.carried)
         for i, v in enumerate(self.program.inputs):
-            if self.looping and i == 0:
+            if not self.looping:
+                kind, index = "input", i
+            elif i == 0:
                 kind, index = "counter", 0
-            elif v in self.carry:
-                kind, index = "carry", i - 1
             else:
-                kind, index = "input", i - 1 - len(self.carry) if self.looping else i
-            self.buffers[v] = whole(Storage(nbytes_of(v.type), kind, index), v.type)
+                kind, index = ("carry", i - 1) if i <= carry else ("input", i - 1 - carry)
+            self.allocator.alias(v, dense(Storage(nbytes_of(v.type), kind, index), v.type))
         for v, array in self.program.constants.items():
             self._constant(v, array)
 
     def _constant(self, variable: Variable, array: Array) -> None:
-        storage = Storage(nbytes_of(variable.type), "constant", len(self.result.constants))
-        self.result.constants.append(array)
-        self.buffers[variable] = whole(storage, variable.type)
-
-    def _count_reads(self) -> None:
-        """How often each storage will be read: views are traced back to what they look at."""
-        root: dict[Variable, Variable] = {}
-        for unit in self.units:
-            if isinstance(unit, Operation) and unit.name in VIEWS:
-                root[unit.result] = root.get(unit.reads[0], unit.reads[0])
-        self.reads_of: dict[Variable, int] = defaultdict(int)
-        for unit in self.units:
-            for v in unit.reads:
-                self.reads_of[root.get(v, v)] += 1
-        for v in self.program.outputs:
-            self.reads_of[root.get(v, v)] += 1
-        for v, buffer in self.buffers.items():
-            self.reads_left[buffer.storage] = self.reads_of[v]
-
-    def _reserve_pieces(self) -> None:
-        """The results that can be computed where a later concatenation wants them."""
-        made_by = {v: unit for unit in self.units for v in unit.results}
-        for unit in self.units:
-            if isinstance(unit, Group) or unit.name != "concat":
-                continue
-            axis, start = unit.parameters["axis"], 0
-            if any(n != 1 for n in unit.result.type.shape[:axis]):
-                continue
-            storage: Storage | None = None
-            for piece in unit.reads:
-                value, source = piece, made_by.get(piece)
-                if isinstance(source, Operation) and source.name == "reshape":
-                    value = source.reads[0]
-                    source = made_by.get(value)
-                if _fills_memory(source) and value not in self.reserved and value not in self.program.outputs:
-                    storage = storage or self._new(unit.result)
-                    self.reserved[value] = whole(storage, value.type, start)
-                start += piece.type.size
-            if storage is not None:
-                self.reserved[unit.result] = whole(storage, unit.result.type)
-
-    def _new(self, variable: Variable) -> Storage:
-        return Storage(max(1, nbytes_of(variable.type)))
+        storage = Storage(nbytes_of(variable.type), "constant", len(self.schedule.constants))
+        self.schedule.constants.append(array)
+        self.allocator.alias(variable, dense(storage, variable.type))
 
     # What fills memory
 
@@ -314,37 +266,17 @@ class _Scheduler:
 
     def _group(self, group: Group) -> None:
         buffers = {v: self.buffers[v] for v in group.reads}
-        taken: set[Storage] = set()
         for v in group.results:
-            buffers[v] = self.buffers[v] = self._home(group, v, taken) or self._memory(v)
-            taken.add(buffers[v].storage)
-        self._call(Fused(group, buffers))
-
-    def _home(self, group: Group, variable: Variable, taken: set[Storage]) -> Buffer | None:
-        """Where a carried value belongs, if each worker reads its own element of the old one, and nobody does later."""
-        if max(group.levels.values()) > 0 or group.extents[variable] != Extent.FULL:
-            return None
-        for home, out in zip(self.carry, self.program.outputs, strict=False):
-            buffer = self.buffers[home]
-            if out is not variable or buffer.storage in taken or home in self.program.outputs:
-                continue
-            here = [v for v in group.reads if self.buffers[v].storage is buffer.storage]
-            alike = all(group.extents[v] == Extent.FULL and self.buffers[v].contiguous for v in here)
-            if home.type == out.type and alike and self.reads_left[buffer.storage] == len(here):
-                return buffer
-        return None
-
-    def _memory(self, variable: Variable) -> Buffer:
-        """Of a concatenation that was reserved, or new."""
-        buffer = self.reserved.get(variable) or whole(self._new(variable), variable.type)
-        self.reads_left[buffer.storage] += self.reads_of[variable]
-        return buffer
+            buffers[v] = self.allocator.allocate(group, v, group.elementwise_reads(v))
+        self._append(Fused(group, buffers))
 
     def _operation(self, operation: Operation) -> None:
         name, out = operation.name, operation.result
         if name in VIEWS:
             source = self.buffers[operation.reads[0]]
-            self.buffers[out] = source.view(operation) or self._contiguous_copy(source).view(operation)  # type: ignore[assignment]
+            view = source.view(operation) or self._contiguous_copy(source).view(operation)
+            assert view is not None
+            self.allocator.alias(out, view)
             return
         inputs = [self.buffers[v] for v in operation.reads]
         if name == "matmul":
@@ -352,12 +284,12 @@ class _Scheduler:
         elif name in ("sum", "max", "min"):
             self._reduction(operation, inputs[0])
         elif name in ("argmax", "argmin"):
-            self.buffers[out] = self._memory(out)
-            self._call(Extreme(name, inputs[0], self.buffers[out], operation.parameters["axis"]))
+            self.allocator.allocate(operation, out)
+            self._append(Extreme(name, inputs[0], self.buffers[out], operation.parameters["axis"]))
         elif name == "take":
-            self.buffers[out] = self._memory(out)
+            self.allocator.allocate(operation, out)
             if out.type.size:
-                self._call(Gather(inputs[0], inputs[1], self.buffers[out], operation.parameters["axis"]))
+                self._append(Gather(inputs[0], inputs[1], self.buffers[out], operation.parameters["axis"]))
         elif name in ("concat", "stack"):
             self._joined(operation, inputs)
         elif name in ELEMENTWISE and self.fusible(operation):
@@ -368,21 +300,21 @@ class _Scheduler:
     def _spread(self, operation: Operation, inputs: list[Buffer]) -> None:
         """An elementwise operation whose arguments are broadcast in more ways than rows and columns."""
         out = operation.result
-        self.buffers[out] = self._memory(out)
+        self.allocator.allocate(operation, out)
         if not out.type.size:
             return
         wide = Operation("broadcast_to", (out, out.type.shape), {}, out)
         buffers = {v: p.view(wide) for v, p in zip(operation.reads, inputs, strict=True)} | {out: self.buffers[out]}
         extents = dict.fromkeys(buffers, Extent.FULL)
         group = Group(out.type.shape, (operation,), extents, tuple(dict.fromkeys(operation.reads)), (out,))
-        self._call(Fused(group, buffers))  # type: ignore[arg-type]
+        self._append(Fused(group, buffers))  # type: ignore[arg-type]
 
     def _product(self, operation: Operation, inputs: list[Buffer]) -> None:
         a, b = inputs
         out = operation.result
         if a.dtype != b.dtype or a.dtype not in ("float32", "float64") or len(a.shape) != 2 or len(b.shape) != 2:
             raise UnsupportedError(f"matmul of {' and '.join(str(v.type) for v in operation.reads)}")
-        self.buffers[out] = self._memory(out)
+        self.allocator.allocate(operation, out)
         if out.type.size == 0:
             return
         if a.shape[1] == 0:
@@ -391,27 +323,27 @@ class _Scheduler:
             self._copy(replace(self.buffers[zero], shape=out.type.shape, strides=(0, 0)), self.buffers[out])
             return
         a, b = (buffer if buffer.has_leading_dimension else self._contiguous_copy(buffer) for buffer in (a, b))
-        self._call(Product(a, b, self.buffers[out]))
+        self._append(Product(a, b, self.buffers[out]))
 
     def _reduction(self, operation: Operation, x: Buffer) -> None:
         axes, out = operation.parameters["axis"], operation.result
-        self.buffers[out] = self._memory(out)
+        self.allocator.allocate(operation, out)
         if out.type.size == 0:
             return
         flat = replace(self.buffers[out], shape=(out.type.size,), strides=(1,))
         parts = self.parts(x, axes)
         if parts == 1:
-            self._call(Reduction(operation.name, x, flat, axes))
+            self._append(Reduction(operation.name, x, flat, axes))
             return
-        partial = Variable(ArrayType((parts, out.type.size), DType(out.type.dtype)))
-        between = whole(self._new(partial), partial.type)
-        self._call(Reduction(operation.name, x, between, axes, parts))
-        self._call(Reduction(operation.name, between, flat, (0,)))
+        partial = ArrayType((parts, out.type.size), out.type.dtype)
+        between = self.allocator.temporary(partial)
+        self._append(Reduction(operation.name, x, between, axes, parts))
+        self._append(Reduction(operation.name, between, flat, (0,)))
 
     def _joined(self, operation: Operation, inputs: list[Buffer]) -> None:
         """Only the pieces that do not lie there yet are copied."""
         axis, out = operation.parameters["axis"], operation.result
-        self.buffers[out] = buffer = self._memory(out)
+        buffer = self.allocator.allocate(operation, out)
         start = 0
         for piece in inputs:
             if operation.name == "stack":
@@ -427,69 +359,40 @@ class _Scheduler:
 
     def _contiguous_copy(self, buffer: Buffer) -> Buffer:
         """A copy whose elements lie in order."""
-        copy = Variable(ArrayType(buffer.shape, buffer.dtype))
-        target = whole(self._new(copy), copy.type)
-        self.reads_left[target.storage] += 1
+        target = self.allocator.temporary(ArrayType(buffer.shape, buffer.dtype))
         self._copy(buffer, target)
         return target
 
     def _copy(self, source: Buffer, target: Buffer) -> None:
         if 0 not in source.shape:
-            self._call(Copy(source, target))
+            self._append(Copy(source, target))
 
-    def _call(self, call: Instruction) -> None:
-        self.result.instructions.append(call)
-        now = len(self.result.instructions) - 1
-        for buffer in call.buffers:
-            if buffer.storage.kind == "arena":
-                self.life.setdefault(buffer.storage, [now, now])[1] = now
+    def _append(self, instruction: Instruction) -> None:
+        self.schedule.instructions.append(instruction)
+        self.allocator.use(*instruction.buffers)
 
-    # The end of a step, and memory
+    # The end of a step
 
     def _finish(self) -> None:
         outputs = [self.buffers[v] for v in self.program.outputs]
         if not self.looping:
-            self.result.results = [p if p.contiguous else self._contiguous_copy(p) for p in outputs]
+            self.schedule.results = [p if p.contiguous else self._contiguous_copy(p) for p in outputs]
+            self.allocator.use(*self.schedule.results)
             return
         counter = self.buffers[self.program.inputs[0]]
         for i, (v, buffer) in enumerate(zip(self.program.outputs, outputs, strict=True)):
-            if i >= len(self.carry):
-                index = len(self.result.collected)
-                self.result.collected.append(v.type)
+            if i >= len(self.carried):
+                index = len(self.schedule.collected)
+                self.schedule.collected.append(v.type)
                 if v.type.size:
-                    target = whole(Storage(0, "collected", index), v.type)
-                    self._call(Collect(buffer, target, counter))
-        homes = [self.buffers[v] for v in self.carry]
-        moves = [(p, h) for p, h in zip(outputs, homes, strict=False) if p.storage is not h.storage or not _same(p, h)]
-        moves = [(self._contiguous_copy(p) if p.storage.kind == "carry" else p, h) for p, h in moves]
-        for buffer, home in moves:
-            self._copy(replace(buffer, shape=home.shape) if buffer.shape == home.shape else buffer, home)
-        self._call(Count(counter))
-        self.result.results = homes
-
-    def _pack(self) -> None:
-        """An offset for each storage of the arena: the first gap among those that live at the same time."""
-        for buffer in self.result.results:
-            if buffer.storage.kind == "arena":
-                self.life.setdefault(buffer.storage, [0, 0])[1] = len(self.result.instructions)
-        placed: list[tuple[int, int, int, int]] = []  # begin, end, first and last call
-        for storage, (first, last) in sorted(self.life.items(), key=lambda item: -item[0].nbytes):
-            size = -(-storage.nbytes // ALIGNED) * ALIGNED
-            at = 0
-            for begin, end, other_first, other_last in sorted(placed):
-                if other_first <= last and first <= other_last and begin < at + size and at < end:
-                    at = end
-            storage.index = at
-            placed.append((at, at + size, first, last))
-        self.result.arena = max((end for _, end, _, _ in placed), default=0)
+                    target = dense(Storage(0, "collected", index), v.type)
+                    self._append(Collect(buffer, target, counter))
+        for source, target in self.allocator.moves(self.carried):
+            self._copy(self.buffers[source], self.buffers[target])
+        self._append(Count(counter))
+        self.schedule.results = [self.buffers[home] for _, home in self.carried]
 
 
-def _same(buffer: Buffer, home: Buffer) -> bool:
-    return buffer.offset == home.offset and buffer.contiguous
-
-
-def _fills_memory(unit: Unit | None) -> bool:
-    """Whether the results of ``unit`` can be computed into memory of our choice."""
-    if isinstance(unit, Group):
-        return True
-    return unit is not None and unit.name in ("matmul", "sum", "max", "min", "take", "argmax", "argmin")
+def _computes_inside(unit: Unit, concat: Operation) -> bool:
+    """Whether ``unit`` can compute its results inside the buffer of a concatenation."""
+    return isinstance(unit, Group) or unit.name in ("matmul", "sum", "max", "min", "take", "argmax", "argmin")
