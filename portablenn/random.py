@@ -1,13 +1,12 @@
 """Random numbers that are the same everywhere: a counter-based generator in 32-bit integer operations.
 
-Requires a namespace with int32 whose sums and products wrap around; NumPy, CuPy, torch, JAX and array-api-strict have
-one. The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy
+The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy
 as 1, 2, 3"): a function of a key and a counter, without a state. A key is made of the seed, the purpose and the layer;
 the counter is the step (or epoch) and the number of the element. Nothing here depends on NumPy's own generators.
 
-What is needed where the network runs (`bits`, `keep_mask`) is in integers alone, and so the same to the bit in every
-library. What is needed once, on the host (`uniform`, `normal`, `permutations`), is NumPy in float64, of operations that
-IEEE 754 rounds correctly, so that it is the same to the bit with every NumPy on every machine.
+What runs on the network's device (`bits`, `keep_mask`) is int32 arithmetic that wraps around, and so bit-identical in every
+library. What runs once, on the host (`uniform`, `normal`, `permutations`), is NumPy in float64, of operations that IEEE
+754 rounds correctly, so that it is bit-identical with every version of NumPy on every machine.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from .program.ir import Array
 from .runtime.arrays import array_namespace, device_of
 
 WEIGHTS, ORDER, MASKS, SPLIT = 1, 2, 3, 4
-"""What a key is for; streams of different purposes never meet."""
+"""The purposes of keys; streams of different purposes are independent."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _AT_ONCE = 1 << 15
-"""Counters whose words are made at a time, so that what is in between stays near the processor."""
+"""Counters whose words are computed at a time, so that intermediate arrays stay in the cache."""
 
 
 def threefry2x32(key: Array, counter: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The 20 rounds of Threefry-2x32.
+    """Return the 64-bit blocks of Threefry-2x32 with 20 rounds.
 
     Parameters
     ----------
@@ -66,13 +65,13 @@ def threefry2x32(key: Array, counter: tuple[Array, Array]) -> tuple[Array, Array
 
 
 def _rotated(xp: Any, word: Array, bits: int) -> Array:
-    """Rotation to the left; int32 shifts right keep the sign, so the bits that come in are masked."""
+    """Rotate to the left; int32 shifts right keep the sign, so the bits that come in are masked."""
     low = xp.bitwise_and(xp.bitwise_right_shift(word, 32 - bits), (1 << bits) - 1)
     return xp.bitwise_or(xp.bitwise_left_shift(word, bits), low)
 
 
 def bits(key: Array, stream: Array, count: int) -> Array:
-    """``count`` words of 32 random bits for each stream.
+    """Return ``count`` words of 32 random bits for each stream.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def bits(key: Array, stream: Array, count: int) -> Array:
     stream
         int32, shape (s,): numbers of streams, such as steps or epochs.
     count
-        Words a stream.
+        Words per stream.
 
     Returns
     -------
@@ -102,7 +101,7 @@ def bits(key: Array, stream: Array, count: int) -> Array:
 
 
 def keep_mask(key: Array, stream: Array, shape: tuple[int, ...], rate: float) -> Array:
-    """Which elements stay when each is dropped with probability ``rate``.
+    """Return a mask of the elements that are kept when each is dropped with probability ``rate``.
 
     Parameters
     ----------
@@ -118,7 +117,7 @@ def keep_mask(key: Array, stream: Array, shape: tuple[int, ...], rate: float) ->
     Returns
     -------
     array
-        bool, of ``shape``; made by comparing integers, so the same in every library.
+        bool, of ``shape``; a comparison of integers, so the same in every library.
 
     Examples
     --------
@@ -137,17 +136,17 @@ def keep_mask(key: Array, stream: Array, shape: tuple[int, ...], rate: float) ->
 
 @dataclass(frozen=True)
 class Stream:
-    """What a layer may draw from while it is trained: its key, and the step as the number of the stream."""
+    """Random numbers of a layer during training: its key, and the step as the number of the stream."""
 
     key: Array
     step: Array
 
     def keep_mask(self, shape: tuple[int, ...], rate: float) -> Array:
-        """A bool mask of ``shape`` that is False with probability ``rate``; see `keep_mask`."""
+        """Return a bool mask of ``shape`` that is False with probability ``rate``; see `keep_mask`."""
         return keep_mask(self.key, self.step, shape, rate)
 
     def uniform(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Numbers in [0, 1) of ``shape``, multiples of 2⁻²⁴, the same in every library."""
+        """Return numbers in [0, 1) of ``shape``, multiples of 2⁻²⁴, the same in every library."""
         xp = array_namespace(self.key, self.step)
         words = bits(self.key, xp.reshape(self.step, (1,)), math.prod(shape))
         whole = xp.bitwise_and(xp.bitwise_right_shift(words, 8), (1 << 24) - 1)
@@ -158,7 +157,7 @@ class Stream:
 
 
 def new_key(seed: int, purpose: int, index: int = 0) -> np.ndarray:
-    """The key of a purpose (and of a layer, say) under a seed.
+    """Return the key of a purpose (and, for example, a layer) for a seed.
 
     Parameters
     ----------
@@ -178,13 +177,13 @@ def new_key(seed: int, purpose: int, index: int = 0) -> np.ndarray:
     (2,)
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ValueError(f"seed is a whole number from 0 to 2**64 - 1, found {seed!r}")
+        raise ValueError(f"seed: expected an integer from 0 to 2**64 - 1, got {seed!r}")
     words = np.asarray([seed & 0xFFFFFFFF, int(seed) >> 32], dtype=np.uint32).view(np.int32)
     return fold_in(words, purpose, index)
 
 
 def fold_in(key: np.ndarray, number: int, index: int = 0) -> np.ndarray:
-    """Another key, made of ``key`` and one or two numbers; int32, shape (2,).
+    """Return a new key made of ``key`` and one or two integers; int32, shape (2,).
 
     Examples
     --------
@@ -196,7 +195,7 @@ def fold_in(key: np.ndarray, number: int, index: int = 0) -> np.ndarray:
 
 
 def uniform(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Float64 numbers in (0, 1), odd multiples of 2⁻⁵⁴: never 0, never 1.
+    """Return float64 numbers in (0, 1), odd multiples of 2⁻⁵⁴: never 0, never 1.
 
     Examples
     --------
@@ -210,7 +209,7 @@ def uniform(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def normal(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Float64 numbers of the standard normal distribution: `uniform`, through `normal_quantile`.
+    """Return float64 numbers of the standard normal distribution: `normal_quantile` of `uniform`.
 
     Examples
     --------
@@ -241,7 +240,7 @@ _FAR = (
 
 
 def normal_quantile(p: np.ndarray) -> np.ndarray:
-    """The value that a standard normal variable stays below with probability ``p``, in (0, 1).
+    """Return the value below which a standard normal variable is with probability ``p``, in (0, 1).
 
     Wichura (1988), algorithm AS 241 (PPND16), relative error 1e-16: quotients of polynomials and, in the tails, of the
     square root of a logarithm, which is computed here, because libraries' logarithms differ in the last bit.
@@ -266,7 +265,7 @@ def _ratio(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndarr
 
 
 def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
-    """Horner's rule, highest power first."""
+    """Evaluate a polynomial by Horner's rule, highest power first."""
     value = np.full_like(x, coefficients[0])
     for c in coefficients[1:]:
         value = value * x + c
@@ -274,7 +273,7 @@ def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
 
 
 def _log(x: np.ndarray) -> np.ndarray:
-    """The natural logarithm by its series 2 Σ s²ᵏ⁺¹ / (2k + 1), s = (m - 1) / (m + 1), of the mantissa m."""
+    """Return the natural logarithm by its series 2 Σ s²ᵏ⁺¹ / (2k + 1), s = (m - 1) / (m + 1), of the mantissa m."""
     mantissa, exponent = np.frexp(x)
     small = mantissa < math.sqrt(0.5)
     mantissa, exponent = np.where(small, 2.0 * mantissa, mantissa), np.where(small, exponent - 1, exponent)
@@ -284,16 +283,16 @@ def _log(x: np.ndarray) -> np.ndarray:
 
 
 def permutations(key: np.ndarray, first: int, epochs: int, rows: int) -> np.ndarray:
-    """The order of the rows in each of some epochs: row numbers sorted by random words, ties by the row's number.
+    """Return the order of the rows in each epoch: row numbers sorted by random words, ties by row number.
 
     Parameters
     ----------
     key
         int32, shape (2,).
     first, epochs
-        Which epochs; each has a stream of its own, so any of them can be had without those before it.
+        The first epoch and how many; each has its own stream, so that no epoch depends on those before it.
     rows
-        How many rows.
+        Number of rows.
 
     Returns
     -------
@@ -310,17 +309,17 @@ def permutations(key: np.ndarray, first: int, epochs: int, rows: int) -> np.ndar
     some = max(1, _AT_ONCE // max(1, epochs))
     for start in range(0, half, some):  # the words of `bits`, without holding them all
         words = threefry2x32(key, (streams, np.arange(start, min(start + some, half), dtype=np.int32)[None, :]))
-        for begin, word in zip((start, start + half), words, strict=True):
-            place = packed[:, begin : begin + word.shape[1]]
+        for head, word in zip((start, start + half), words, strict=True):
+            place = packed[:, head : head + word.shape[1]]
             np.multiply(word[:, : place.shape[1]], 1 << 32, out=place, dtype=np.int64)
-            place |= np.arange(begin, begin + place.shape[1], dtype=np.int64)
+            place |= np.arange(head, head + place.shape[1], dtype=np.int64)
     packed.sort(axis=1)
     packed &= 0xFFFFFFFF
     return packed
 
 
 def draws(key: np.ndarray, first: int, epochs: int, count: int, rows: int) -> np.ndarray:
-    """``count`` row numbers an epoch, drawn with replacement; int64, shape (epochs, count).
+    """Return ``count`` row numbers for each epoch, drawn with replacement; int64, shape (epochs, count).
 
     Examples
     --------

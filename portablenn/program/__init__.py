@@ -1,1 +1,1 @@
-"""Programs: array code recorded once, differentiated, simplified and executed; knows nothing of networks."""
+"""Programs: array code traced once, differentiated, simplified and executed; knows nothing of networks."""

@@ -1,7 +1,7 @@
 """Reverse mode: a Program becomes the Program of its value and its gradients.
 
-Requires nothing of any library: each rule is written in functions of the standard and recorded like everything else,
-so that a derivative is a Program too and has derivatives of its own. A rule takes the cotangent ``g`` of an operation's
+Each rule is written in functions of the Array API standard and traced like everything else, so that a derivative is a
+Program too and has derivatives of its own. A rule takes the cotangent ``g`` of an operation's
 result ``y``, the result, and the arguments; it returns one cotangent an argument (None where there is none). Rules may
 ignore broadcasting: cotangents are summed back to the shape of their argument afterwards.
 
@@ -18,7 +18,7 @@ from typing import Any
 from .interpret import execute
 from .ir import Operation, Program, Variable
 from .namespace import TRACING
-from .trace import Trace, recording
+from .trace import Trace, tracing
 from .tracer import Tracer
 
 Rule = Callable[..., Sequence[Any]]
@@ -30,12 +30,12 @@ class NotDifferentiableError(TypeError):
 
 
 def rule(name: str, function: Rule) -> None:
-    """Say how the operation ``name`` passes cotangents back."""
+    """Register how the operation ``name`` passes cotangents back."""
     RULES[name] = function
 
 
 def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
-    """The program of all outputs of ``program``, then the gradients of output 0 by the inputs ``argnums``.
+    """Return the program of all outputs of ``program``, then the gradients of output 0 by the inputs ``argnums``.
 
     Output 0 must be a real floating scalar, of shape ().
     """
@@ -52,7 +52,7 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
             f"only a real scalar has a gradient: {program.name} returned {value}. Reduce it with xp.sum or xp.mean, "
             "convert it with xp.astype."
         )
-    with recording() as trace:
+    with tracing() as trace:
         values: dict[Variable, Tracer] = {v: trace.input(v.type) for v in program.inputs}
         inputs = [values[v].variable for v in program.inputs]
         values |= {v: trace.lift(constant) for v, constant in program.constants.items()}
@@ -83,7 +83,7 @@ def _backward(trace: Trace, program: Program, values: dict[Variable, Tracer], by
 
 
 def _depend_on(program: Program, by: Sequence[Variable]) -> set[Variable]:
-    """The variables through which a change of ``by`` can reach an output: only they need cotangents."""
+    """Return the variables through which a change of ``by`` can reach an output: only they need cotangents."""
     varying = set(by)
     for operation in program.operations:
         floating, stops = operation.result.type.dtype.is_floating, operation.name == "stop_gradient"
@@ -111,7 +111,7 @@ def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _like(xp: Any, condition: Any, x: Any) -> Any:
-    """A condition as ones and zeros of the dtype of ``x``: cheaper to multiply by than ``where`` is on most libraries."""
+    """Return a condition as ones and zeros of the dtype of ``x``: on most libraries a product is cheaper than ``where``."""
     return xp.astype(condition, x.dtype)
 
 
@@ -144,8 +144,8 @@ rule("square", lambda xp, g, y, x: (g * (2.0 * x),))
 rule("tan", lambda xp, g, y, x: (g * (y * y + 1.0),))
 rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
-# Of two arrays; where a maximum or minimum is a tie, the second argument has it, so that relu'(0) = 0. The result tells
-# as well as the first argument who won, and is kept anyway
+# Of two arrays; where a maximum or minimum is a tie, the second argument has it, so that relu'(0) = 0. The result, which is
+# kept anyway, decides as well as the first argument would
 
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -243,7 +243,7 @@ rule("take_along_axis", _take_along_axis)
 
 
 def _kept(xp: Any, small: Any, x: Any, axis: tuple[int, ...]) -> Any:
-    """A reduced array with its lost axes back, of length 1, ready to broadcast against ``x``."""
+    """Return a reduced array with its axes back, of length 1, ready to broadcast against ``x``."""
     return xp.reshape(small, tuple(1 if a in axis else n for a, n in enumerate(x.shape)))
 
 
@@ -254,7 +254,7 @@ def _extreme(xp: Any, g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims
 
 
 def _product(xp: Any, g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> tuple[Any]:
-    """The product of all others, from the left times from the right: right where factors are zero, too."""
+    """Multiply all other factors, those before by those after: also correct where factors are zero."""
     (a,) = axis
     if x.shape[a] == 0:
         return (xp.zeros_like(x),)
@@ -267,7 +267,7 @@ def _product(xp: Any, g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims
 
 
 def _cumulative_product(xp: Any, g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any]:
-    """dL/dx_j = Σ_{i ≥ j} g_i Π_{k ≤ i, k ≠ j} x_k, by an (n, n) table: right where factors are zero, too."""
+    """dL/dx_j = Σ_{i ≥ j} g_i Π_{k ≤ i, k ≠ j} x_k, by an (n, n) table: also correct where factors are zero."""
     n = x.shape[axis]
     row, column = xp.reshape(xp.arange(n), (n, 1)), xp.reshape(xp.arange(n), (1, n))
     last = xp.expand_dims(xp.moveaxis(x, axis, -1), axis=-2)

@@ -1,6 +1,6 @@
 """What a Program is: a straight line of operations, each a function of the Array API standard.
 
-Requires NumPy, for the names of its dtypes. Every other file of this folder makes Programs, changes them or runs them.
+Every other module of this folder makes Programs, changes them or runs them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DType(str):
         for prefix, kind in _KINDS:
             if self.startswith(prefix):
                 return kind
-        raise TypeError(f"{self!s} is no dtype of the Array API standard")
+        raise TypeError(f"{self!s} is not a dtype of the Array API standard")
 
     @property
     def is_integer(self) -> bool:
@@ -50,7 +50,7 @@ _KINDS = (
 
 
 def dtype_name(dtype: Any) -> DType:
-    """The standard's name of any library's dtype object, or of a name."""
+    """Return the name in the standard of any library's dtype, or of a name."""
     if isinstance(dtype, DType):
         return dtype
     if isinstance(dtype, str) and not dtype.startswith(("<", ">", "=", "|")):
@@ -65,7 +65,7 @@ def dtype_name(dtype: Any) -> DType:
 
 @dataclass(frozen=True)
 class ArrayType:
-    """What is known of an array before it has a value: its shape and its dtype.
+    """Shape and dtype: what is known of an array before it has a value.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class ArrayType:
 
 
 class Variable:
-    """A value of a program: written once, by its input, its constant or its operation. Equal to itself only."""
+    """A value of a program: an input, a constant, or the result of one operation. Equal to itself only."""
 
     __slots__ = ("type",)
 
@@ -101,7 +101,7 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """One call of a function of the standard.
+    """One call of a function of the standard, or of an extension (see `interpret.EXTENSIONS`).
 
     ``arguments`` are the positional ones: variables, Python scalars and static facts (shapes, dtypes, slices).
     ``parameters`` are the keyword ones, all static. ``concat`` and ``stack`` have the arrays of their list as
@@ -119,12 +119,12 @@ class Operation:
 
     @property
     def results(self) -> tuple[Variable, ...]:
-        """The one result, as a group of operations names its several."""
+        """The one result, for the same interface as a group of operations."""
         return (self.result,)
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal for operations that compute the same thing; 1, 1.0 and True stay apart."""
+        """Equal for operations that compute the same thing; 1, 1.0 and True are different."""
         statics = (*self.arguments, *itertools.chain.from_iterable(sorted(self.parameters.items())))
         return (self.name, len(self.arguments), *map(_hashable, statics))
 
@@ -141,9 +141,9 @@ def _hashable(fact: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Inputs, the arrays that were met on the way (constants), operations in order, outputs.
+    """Inputs, constants (arrays that were not arguments), operations in order, outputs.
 
-    An output may be an input, a constant, or stand there twice. ``print(program)`` shows it a line an operation,
+    An output may be an input, a constant, or occur twice. ``print(program)`` shows one line for each operation,
     ``program.to_dot()`` as a graph for Graphviz.
 
     Examples
@@ -163,7 +163,7 @@ class Program:
 
     @cached_property
     def last_uses(self) -> tuple[tuple[Variable, ...], ...]:
-        """For each operation the variables that nobody reads after it, so that their memory can be given back."""
+        """For each operation the variables that are not read after it, so that their memory can be freed."""
         kept = {*self.outputs, *self.inputs, *self.constants}
         seen = set(kept)
         ends: list[tuple[Variable, ...]] = []
@@ -190,13 +190,13 @@ class Program:
         return "\n".join(lines)
 
     def show(self, operation: Operation) -> str:
-        """One operation as a call, with this program's names."""
+        """Return one operation as a call, with the names of this program."""
         shown = [self.names[a] if isinstance(a, Variable) else _show(a) for a in operation.arguments]
         shown += [f"{name}={_show(value)}" for name, value in operation.parameters.items()]
         return f"{operation.name}({', '.join(shown)})"
 
     def to_dot(self) -> str:
-        """The program as Graphviz DOT text: arrays are arrows, operations are boxes.
+        """Return the program as Graphviz DOT text: arrays are arrows, operations are boxes.
 
         Examples
         --------

@@ -1,7 +1,7 @@
-"""The standard as it is recorded: what each function of the Array API returns, by shape and dtype, and what it records.
+"""The Array API namespace of tracers: each function adds an operation to the program, with its shape and dtype.
 
-Requires nothing of any library. Functions that are sums of others (``mean``, ``tensordot``, ``expand_dims``, …) are
-recorded as those, so that derivatives and executors have few cases.
+Functions that are compositions of others (``mean``, ``tensordot``, ``expand_dims``, …) are traced as those, so that
+derivatives and executors have few cases.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from .type_rules import (
 
 
 class TracingNamespace:
-    """The Array API namespace of recorded arrays: each function records one operation, or a few simpler ones."""
+    """The Array API namespace of tracers: each function adds one operation to the program, or a few simpler ones."""
 
     __array_api_version__ = "2024.12"
-    __name__ = "portablenn.recording"
+    __name__ = "portablenn.tracing"
     e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
     bool = BOOL
     int8, int16, int32, int64 = map(DType, ("int8", "int16", "int32", "int64"))
@@ -58,18 +58,18 @@ class TracingNamespace:
 
     def __getattr__(self, name: str) -> Any:
         if name in NOT_TRACEABLE:
-            raise NotTraceableError(f"{name} cannot be recorded: {NOT_TRACEABLE[name]}, at {users_line()}")
-        raise AttributeError(f"{name} is no function of the Array API standard that can be recorded")
+            raise NotTraceableError(f"{name} cannot be traced: {NOT_TRACEABLE[name]}, at {users_line()}")
+        raise AttributeError(f"{name} is not a function of the Array API standard that can be traced")
 
     def __array_namespace_info__(self) -> _Info:
         return _Info(self._trace.device)
 
     def _lift(self, value: Any) -> Tracer:
-        """A recorded array as it is, of whatever trace; anything else as an array of this one."""
+        """Return a tracer of any trace unchanged; anything else as a tracer of this one."""
         return value if isinstance(value, Tracer) else self._trace.lift(value)
 
     def _record(self, name: str, arguments: Sequence[Any], type: ArrayType, **parameters: Any) -> Tracer:
-        """Record in the innermost trace that any argument belongs to; its other arrays become constants of it."""
+        """Record an operation in the innermost trace of its arguments; other arrays become constants of that trace."""
         traces = [a.trace for a in arguments if isinstance(a, Tracer)]
         home = max(traces, key=lambda t: t.level, default=self._trace)
         return home.record(name, [home.lift(a) if is_array(a) else a for a in arguments], parameters, type)
@@ -84,7 +84,7 @@ class TracingNamespace:
             arrays = list(arguments)
         dtype = promoted(name, arguments)
         if dtype.kind not in ACCEPTS[accepts]:
-            raise TypeError(f"{name} is for {accepts} dtypes, found {dtype}: convert with xp.astype, at {users_line()}")
+            raise TypeError(f"{name} is for {accepts} dtypes, got {dtype}: convert with xp.astype, at {users_line()}")
         shape = broadcast_shape(name, [tuple(a.shape) for a in arrays])
         return self._record(name, arguments, ArrayType(shape, DType(returns) if returns else dtype))
 
@@ -284,7 +284,7 @@ class TracingNamespace:
             raise ValueError(f"take() needs axis= for {x.ndim} dimensions, at {users_line()}")
         axis = normalized_axis(axis or 0, x.ndim)
         if not indices.dtype.is_integer or indices.ndim != 1:
-            raise TypeError(f"take() wants one dimension of integers, found {type_of(indices)}, at {users_line()}")
+            raise TypeError(f"take() expects a 1-D integer array, got {type_of(indices)}, at {users_line()}")
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self._record("take", (x, indices), ArrayType(shape, x.dtype), axis=axis)
 
@@ -292,7 +292,7 @@ class TracingNamespace:
         x, indices = self._lift(x), self._lift(indices)
         axis = normalized_axis(axis, x.ndim)
         if not indices.dtype.is_integer or indices.ndim != x.ndim:
-            raise TypeError(f"take_along_axis() wants {x.ndim} dimensions of integers, found {type_of(indices)}")
+            raise TypeError(f"take_along_axis() expects a {x.ndim}-D integer array, got {type_of(indices)}")
         thin = [tuple(1 if j == axis else n for j, n in enumerate(a.shape)) for a in (x, indices)]
         shape = list(broadcast_shape("take_along_axis", thin))
         shape[axis] = indices.shape[axis]
@@ -346,7 +346,7 @@ class TracingNamespace:
     def matrix_transpose(self, x: Any, /) -> Tracer:
         x = self._lift(x)
         if x.ndim < 2:
-            raise ValueError(f"matrix_transpose is for two dimensions or more, found {x.ndim}, at {users_line()}")
+            raise ValueError(f"matrix_transpose is for two dimensions or more, got {x.ndim}, at {users_line()}")
         return self.permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
     def vecdot(self, x1: Any, x2: Any, /, *, axis: int = -1) -> Tracer:
@@ -393,7 +393,7 @@ class TracingNamespace:
         x = self._lift(x)
         axes = tuple(range(x.ndim))[::-1] if axes is None else tuple(normalized_axis(a, x.ndim) for a in axes)
         if sorted(axes) != list(range(x.ndim)):
-            raise ValueError(f"permute_dims: {axes} is no order of {x.ndim} axes, at {users_line()}")
+            raise ValueError(f"permute_dims: {axes} is not a permutation of {x.ndim} axes, at {users_line()}")
         if axes == tuple(range(x.ndim)):
             return x
         return self._record("permute_dims", (x, axes), ArrayType(tuple(x.shape[a] for a in axes), x.dtype))
@@ -413,7 +413,7 @@ class TracingNamespace:
         total = x.ndim + len(axes)
         new = {normalized_axis(a, total) for a in axes}
         if len(new) != len(axes):
-            raise ValueError(f"expand_dims: an axis stands twice in {tuple(axes)}, at {users_line()}")
+            raise ValueError(f"expand_dims: repeated axis in {tuple(axes)}, at {users_line()}")
         lengths = iter(x.shape)
         return self.reshape(x, tuple(1 if a in new else next(lengths) for a in range(total)))
 
@@ -434,7 +434,9 @@ class TracingNamespace:
         shape = list(arrays[0].shape)
         for a in arrays:
             if [*a.shape[:axis], *a.shape[axis + 1 :]] != [*shape[:axis], *shape[axis + 1 :]]:
-                raise ValueError(f"concat: {a.shape} beside {arrays[0].shape} along axis {axis}, at {users_line()}")
+                raise ValueError(
+                    f"concat: expected equal shapes but for axis {axis}, got {arrays[0].shape} and {a.shape}, at {users_line()}"
+                )
         if len(arrays) == 1:
             return arrays[0]
         shape[axis] = sum(a.shape[axis] for a in arrays)
@@ -467,7 +469,7 @@ class TracingNamespace:
 
     def repeat(self, x: Any, repeats: Any, /, *, axis: int | None = None) -> Tracer:
         if not isinstance(repeats, int):
-            raise NotTraceableError(f"repeat with an array of counts cannot be recorded, at {users_line()}")
+            raise NotTraceableError(f"repeat with an array of counts cannot be traced, at {users_line()}")
         if axis is None:
             x, axis = self.reshape(x, (-1,)), 0
         axis = normalized_axis(axis, x.ndim)
@@ -509,7 +511,7 @@ class TracingNamespace:
     def _accumulated(self, x: Any, dtype: Any, name: str) -> Tracer:
         x = self._lift(x)
         if dtype is None and x.dtype == "bool":
-            raise TypeError(f"{name} is for numeric dtypes, found bool: use xp.count_nonzero, at {users_line()}")
+            raise TypeError(f"{name} is for numeric dtypes, got bool: use xp.count_nonzero, at {users_line()}")
         return x if dtype is None else self.astype(x, dtype)
 
     def max(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
@@ -521,7 +523,7 @@ class TracingNamespace:
     def _extreme(self, name: str, x: Any, axis: Any, keepdims: Any) -> Tracer:
         x = self._lift(x)
         if any(x.shape[a] == 0 for a in normalized_axes(axis, x.ndim)):
-            raise ValueError(f"{name} of nothing: the axis has length 0, at {users_line()}")
+            raise ValueError(f"{name} of an empty axis, at {users_line()}")
         return self._reduction(name, x, axis, keepdims)
 
     def mean(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
@@ -541,9 +543,7 @@ class TracingNamespace:
     def _floating(self, name: str, x: Any) -> Tracer:
         x = self._lift(x)
         if not x.dtype.is_floating:
-            raise TypeError(
-                f"{name} is for floating dtypes, found {x.dtype}: convert with xp.astype, at {users_line()}"
-            )
+            raise TypeError(f"{name} is for floating dtypes, got {x.dtype}: convert with xp.astype, at {users_line()}")
         return x
 
     def _cumulative(self, name: str, x: Any, axis: int | None, dtype: Any, include_initial: Any) -> Tracer:
@@ -649,14 +649,14 @@ NOT_TRACEABLE = {
     "unique_inverse": "its result's shape depends on values",
     "unique_values": "its result's shape depends on values",
     "from_dlpack": "it reads another library's memory; convert before the function is called",
-    "isin": "it is not in the standard's 2024.12 version; compare with x[..., None] == values and xp.any",
+    "isin": "it is not in version 2024.12 of the standard; compare with x[..., None] == values and xp.any",
     "linalg": "the linear algebra extension has no derivative rules here; matmul, vecdot and tensordot have",
     "fft": "the Fourier extension has no derivative rules here",
 }
 
 
 class _Info:
-    """What the standard's inspection functions tell."""
+    """The Array API inspection functions."""
 
     def __init__(self, device: Any) -> None:
         self._device = device
@@ -685,7 +685,7 @@ def _elementwise_function(name: str, count: int, accepts: str) -> Callable[..., 
 
     def function(self: TracingNamespace, /, *arrays: Any) -> Tracer:
         if len(arrays) != count:
-            raise TypeError(f"{name}() takes {count} argument{'s' * (count > 1)}, found {len(arrays)}")
+            raise TypeError(f"{name}() takes {count} argument{'s' * (count > 1)}, got {len(arrays)}")
         return self._elementwise(name, arrays, kinds, returns or None)
 
     function.__name__ = name
@@ -699,15 +699,15 @@ for _count, _families in ((1, _UNARY), (2, _BINARY)):
 
 
 TRACING: Functions = {"index_add": TracingNamespace.index_add, "stop_gradient": TracingNamespace.stop_gradient}
-"""How `execute` traces what the Array API lacks."""
+"""How `execute` traces the operations that the Array API lacks."""
 
 
 def _as_array(xp: TracingNamespace, value: Any) -> Any:
-    """Python scalars stay; NumPy scalars, which carry a dtype, become arrays of the program."""
+    """Return Python scalars unchanged; NumPy scalars, which have a dtype, as arrays of the program."""
     if isinstance(value, np.generic):
         return xp.asarray(value)
     if not is_scalar(value) and not is_array(value):
-        raise TypeError(f"expected an array, found {type(value).__name__}: {shortened(value)}, at {users_line()}")
+        raise TypeError(f"expected an array, got {type(value).__name__}: {shortened(value)}, at {users_line()}")
     return value
 
 

@@ -1,7 +1,7 @@
 """Simplification: the same values by fewer operations.
 
-Requires NumPy, to round numbers. One pass from the first operation to the last records a program anew and leaves out
-what it can: operations that were done before, that change nothing (``x * 1``, a reshape to the same shape), or that
+One pass from the first operation to the last traces the program again and leaves out what it can: operations that
+were done before, that change nothing (``x * 1``, a reshape to the same shape), or that
 follow another of their kind (a reshape of a reshape, ``(x * 2) * 3``); arrays filled with one number become that
 number. A second pass, from the last to the first, drops what no output needs. Values agree with the unsimplified
 program's to rounding, but within a factor of 1e5 of overflow: ``x * 2 * 3`` becomes ``x * 6``, ``x * 2 * y`` may become
@@ -21,13 +21,13 @@ import numpy as np
 from .interpret import execute
 from .ir import ArrayType, Operation, Program, Variable
 from .namespace import TRACING
-from .trace import Trace, recording
+from .trace import Trace, tracing
 from .tracer import Tracer
 from .type_rules import broadcast_shape
 
 
 def simplify(program: Program) -> Program:
-    """A program with the same inputs, outputs and meaning, and fewer operations.
+    """Return a program with the same inputs, outputs and meaning, and fewer operations.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def simplify(program: Program) -> Program:
 
 
 def drop_dead(program: Program) -> Program:
-    """Without the operations and constants that no output needs."""
+    """Return a program without the operations and constants that no output needs."""
     needed = set(program.outputs)
     kept = []
     for operation in reversed(program.operations):
@@ -60,7 +60,7 @@ def drop_dead(program: Program) -> Program:
 
 def _rewritten(program: Program) -> Program:
     uses = Counter(v for operation in program.operations for v in operation.reads) + Counter(program.outputs)
-    with recording() as trace:
+    with tracing() as trace:
         rewriter = _Rewriter(trace)
         values: dict[Variable, Tracer] = {v: trace.input(v.type) for v in program.inputs}
         inputs = [values[v].variable for v in program.inputs]
@@ -74,7 +74,7 @@ def _rewritten(program: Program) -> Program:
 
 
 class _Rewriter:
-    """What is known so far of the variables of the program that is being written."""
+    """What is known so far of the variables of the new program."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -84,7 +84,7 @@ class _Rewriter:
         self.uses: Counter[Variable] = Counter()
 
     def simplest(self, operation: Operation, arguments: list[Any]) -> Tracer:
-        """The value of ``operation``, by an operation that was done before if there is one."""
+        """Return the value of ``operation``, of an operation that was done before if there is one."""
         rewrite = REWRITES.get(operation.name)
         result = rewrite(self, *arguments, **operation.parameters) if rewrite else None
         if result is None:
@@ -96,7 +96,7 @@ class _Rewriter:
         )
 
     def emit(self, name: str, arguments: list[Any], parameters: dict[str, Any] | None = None) -> Tracer:
-        """Record an operation, unless it stands there already."""
+        """Add an operation, unless the program has it already."""
         inner = tuple(a.variable if isinstance(a, Tracer) else a for a in arguments)
         asked = Operation(name, inner, parameters or {}, _NOWHERE)
         if asked.key not in self.done:
@@ -106,7 +106,7 @@ class _Rewriter:
         return self.done[asked.key]
 
     def simplest_of(self, name: str, *arguments: Any) -> Tracer:
-        """A new operation, itself simplified."""
+        """Add a new operation, itself simplified."""
         rewrite = REWRITES.get(name)
         result = rewrite(self, *arguments) if rewrite else None
         return self.emit(name, list(arguments)) if result is None else result
@@ -121,7 +121,7 @@ class _Rewriter:
         return isinstance(x, Tracer) and self.uses[x.variable] == 1
 
     def origin(self, x: Any, name: str) -> Operation | None:
-        """The operation that made ``x``, if it is of this name."""
+        """Return the operation that made ``x``, if it has this name."""
         made = self.made_by.get(x.variable) if isinstance(x, Tracer) else None
         return made if made is not None and made.name == name else None
 
@@ -129,7 +129,7 @@ class _Rewriter:
         return Tracer(self.trace, variable)
 
     def uniform(self, x: Any) -> Any:
-        """The one number that fills ``x``, or None."""
+        """Return the one number that fills ``x``, or None."""
         if not isinstance(x, Tracer):
             return x
         made = self.made_by.get(x.variable)
@@ -140,7 +140,7 @@ class _Rewriter:
         return _as_dtype(made.arguments[1], x.dtype)
 
     def repeated(self, x: Any) -> Any:
-        """What ``x`` is before a broadcast that the next elementwise operation does by itself."""
+        """Return ``x`` before a broadcast that the next elementwise operation does by itself."""
         made = self.origin(x, "broadcast_to")
         return self.array(made.arguments[0]) if made else x
 
@@ -149,7 +149,7 @@ _NOWHERE = Variable(ArrayType((), None))  # type: ignore[arg-type]
 
 
 def _as_dtype(number: Any, dtype: Any) -> Any:
-    """A number rounded to a dtype, as a Python scalar; None if the dtype does not hold it."""
+    """Return a number rounded to a dtype, as a Python scalar; None if the dtype cannot hold it."""
     if not isinstance(number, (bool, int, float)):
         return None
     try:
@@ -184,13 +184,13 @@ def _elementwise(name: str, special: Callable[..., Tracer | None] | None = None)
 
 
 def _stands_alone(name: str, filled: Tracer, others: list[Tracer], shape: tuple[int, ...]) -> bool:
-    """Whether ``others`` give the result its shape and dtype without the filled array."""
+    """Return whether ``others`` give the result its shape and dtype without the filled array."""
     dtypes = {b.dtype for b in others if b.dtype != "bool"}
     return dtypes == {filled.dtype} and broadcast_shape(name, [b.shape for b in others]) == shape
 
 
 def _folded(self: _Rewriter, name: str, arguments: tuple[Any, ...]) -> Any:
-    """The number that fills the result, where every argument is filled with one."""
+    """Return the number that fills the result, if every argument is filled with one."""
     numbers = [self.uniform(a) for a in arguments]
     floats = all(a.dtype.kind == "real floating" for a in arguments if isinstance(a, Tracer))
     if name not in FOLDS or not floats or any(n is None for n in numbers):
@@ -200,7 +200,7 @@ def _folded(self: _Rewriter, name: str, arguments: tuple[Any, ...]) -> Any:
 
 
 def _full_size(self: _Rewriter, x: Any, *others: Any) -> bool:
-    """Whether an operation on ``x`` and ``others`` has the type of ``x``."""
+    """Return whether an operation on ``x`` and ``others`` has the type of ``x``."""
     arrays = [a for a in (x, *others) if isinstance(a, Tracer)]
     return (
         isinstance(x, Tracer)
@@ -303,7 +303,7 @@ def _negative(self: _Rewriter, x: Tracer) -> Tracer | None:
 
 
 def _finite_product(a: float, b: float) -> bool:
-    """Whether a·b may stand for both: neither lost to overflow nor to underflow, whatever the dtype."""
+    """Return whether a·b may replace both: lost neither to overflow nor to underflow, whatever the dtype."""
     return a == 0 or b == 0 or 1e-30 < math.fabs(a * b) < 1e30
 
 

@@ -1,7 +1,7 @@
-"""Recording: run a function once with arrays that have no values, and keep what it did as a Program.
+"""Tracing: run a function once with tracers, and keep what it did as a Program.
 
-Requires the function to be written in functions of the Array API standard (2024.12). A recorded array knows its shape
-and dtype and nothing else, so the function must not ask for a value.
+The function is written in functions of the Array API standard (2024.12). A tracer knows its shape and dtype and nothing
+else, so the function must not ask for a value.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _active: ContextVar[tuple[Trace, ...]] = ContextVar("portablenn_traces", default
 
 
 def trace(function: Callable[..., Any], *types: ArrayType, device: Any = None, name: str | None = None) -> Program:
-    """Record ``function`` on arrays of these types.
+    """Trace ``function`` on arrays of these types.
 
     Parameters
     ----------
     function
-        Takes one array a type; returns an array or a tuple of arrays.
+        Takes one array for each type; returns an array or a tuple of arrays.
     *types
         Shape and dtype of each argument.
     device
-        What ``x.device`` says of the recorded arrays.
+        The ``device`` of the tracers.
     name
         The program's name; the function's own if None.
 
@@ -49,35 +49,35 @@ def trace(function: Callable[..., Any], *types: ArrayType, device: Any = None, n
     """
     for given in types:
         if not isinstance(given, ArrayType):
-            raise TypeError(f"trace takes an ArrayType(shape, dtype) for each argument, found {given!r}")
-    with recording(device) as recorder:
-        arguments = [recorder.input(ArrayType(tuple(t.shape), DType(t.dtype))) for t in types]
+            raise TypeError(f"trace takes an ArrayType(shape, dtype) for each argument, got {given!r}")
+    with tracing(device) as current:
+        arguments = [current.input(ArrayType(tuple(t.shape), DType(t.dtype))) for t in types]
         results = function(*arguments)
-        outputs = [recorder.lift(r) for r in (results if isinstance(results, (tuple, list)) else (results,))]
+        outputs = [current.lift(r) for r in (results if isinstance(results, (tuple, list)) else (results,))]
         label = name or getattr(function, "__name__", type(function).__name__).replace("<lambda>", "lambda")
-        return recorder.program([a.variable for a in arguments], [o.variable for o in outputs], label)
+        return current.program([a.variable for a in arguments], [o.variable for o in outputs], label)
 
 
 @contextmanager
-def recording(device: Any = None) -> Iterator[Trace]:
-    """A trace that is the innermost one of this thread (or task) while the block runs."""
+def tracing(device: Any = None) -> Iterator[Trace]:
+    """Make a trace the innermost one of this thread (or task) while the block runs."""
     outer = _active.get()
-    recorder = Trace(len(outer), device)
-    token = _active.set((*outer, recorder))
+    current = Trace(len(outer), device)
+    token = _active.set((*outer, current))
     try:
-        yield recorder
+        yield current
     finally:
         _active.reset(token)
 
 
 def current_trace() -> Trace | None:
-    """The innermost trace under way in this thread (or task), if there is one."""
+    """Return the innermost active trace of this thread (or task), if there is one."""
     active = _active.get()
     return active[-1] if active else None
 
 
 class Trace:
-    """The operations recorded so far. ``level`` is its depth: of nested traces the innermost records."""
+    """The operations traced so far. ``level`` is its depth: of nested traces the innermost has the operation."""
 
     def __init__(self, level: int = 0, device: Any = None) -> None:
         self.level = level
@@ -92,26 +92,26 @@ class Trace:
         return Tracer(self, self.inputs[-1])
 
     def record(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> Tracer:
-        """Add one operation; its arrays must be this trace's own (see `lift`)."""
+        """Add one operation; its arrays must belong to this trace (see `lift`)."""
         inner = tuple(a.variable if isinstance(a, Tracer) else a for a in arguments)
         operation = Operation(name, inner, parameters, Variable(type))
         self.operations.append(operation)
         return Tracer(self, operation.result)
 
     def lift(self, value: Any) -> Tracer:
-        """``value`` as an array of this trace: an array from outside becomes a constant."""
+        """Return ``value`` as a tracer of this trace: an array from outside becomes a constant."""
         if isinstance(value, Tracer) and value.trace is self:
             return value
         if isinstance(value, Tracer) and value.trace not in _active.get():
             raise TracerValueError(
-                f"{value!r} was kept from an earlier recording, which is over, and is used at {users_line()}\nReturn arrays "
-                "from a recorded function; do not store them."
+                f"{value!r} was kept from an earlier trace, which has ended, and is used at {users_line()}\nReturn arrays "
+                "from a traced function; do not store them."
             )
         if isinstance(value, (bool, int, float, complex, np.generic)) and not isinstance(value, Tracer):
             return self.namespace.asarray(value)
         if not (hasattr(value, "shape") and hasattr(value, "dtype")):
             raise TypeError(
-                f"expected an array or a Python scalar while recording, found {type(value).__name__}: {shortened(value)}"
+                f"expected an array or a Python scalar while tracing, got {type(value).__name__}: {shortened(value)}"
             )
         if id(value) not in self.constants:
             variable = Variable(ArrayType(tuple(int(n) for n in value.shape), dtype_name(value.dtype)))

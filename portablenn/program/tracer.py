@@ -1,6 +1,6 @@
-"""Tracer arrays: arrays without values, as a function sees them while it is being recorded.
+"""Tracers: arrays without values, which a function gets while it is traced.
 
-Requires a trace with a namespace (see `trace` and `standard`), which is where every operator and method leads.
+Every operator and method calls the namespace of the tracer's trace (see `trace` and `namespace`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class TracerValueError(TypeError):
-    """A recorded array was asked for its value."""
+    """A tracer was asked for its value."""
 
 
 class NotTraceableError(TypeError):
-    """A function of the standard was called that no program can hold, for its result's shape depends on values."""
+    """A function was called that a program cannot hold, such as one whose result's shape depends on values."""
 
 
 def shortened(value: Any) -> str:
@@ -30,7 +30,7 @@ def shortened(value: Any) -> str:
 
 
 def users_line() -> str:
-    """``file:line`` and the text of the innermost line on the stack that is not this package's."""
+    """Return ``file:line`` and the text of the innermost line on the stack outside this package."""
     frame = sys._getframe(1)
     while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_PACKAGE):
         frame = frame.f_back  # type: ignore[assignment]
@@ -42,13 +42,13 @@ def users_line() -> str:
 
 def _not_traceable(what: str) -> NotTraceableError:
     return NotTraceableError(
-        f"{what} cannot be recorded, at {users_line()}\nUse a function of the Array API standard: "
+        f"{what} cannot be traced, at {users_line()}\nUse a function of the Array API standard: "
         "xp = portablenn.array_namespace(x)"
     )
 
 
 class Tracer:
-    """An array without a value, as a function sees it while it is recorded."""
+    """An array without a value, which a function gets while it is traced."""
 
     __slots__ = ("trace", "variable")
     __array_priority__ = 1000
@@ -80,7 +80,7 @@ class Tracer:
     @property
     def T(self) -> Tracer:  # noqa: N802 - the standard's name
         if self.ndim != 2:
-            raise ValueError(f"x.T is for two dimensions, found {self.ndim}: use x.mT or xp.permute_dims")
+            raise ValueError(f"x.T is for two dimensions, got {self.ndim}: use x.mT or xp.permute_dims")
         return self.mT
 
     @property
@@ -102,16 +102,16 @@ class Tracer:
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"<recorded {self.variable.type}>"
+        return f"<tracer {self.variable.type}>"
 
     def __hash__(self) -> int:
         return hash(self.variable)
 
-    # Asking for a value: the one thing a recorded array cannot do.
+    # Asking for a value: the one thing a tracer cannot do.
 
     def _no_value(self, asked: str) -> NoReturn:
         raise TracerValueError(
-            f"{asked} asks for the value of {self.variable.type}, which is being recorded and has none yet, at "
+            f"{asked} asks for the value of {self.variable.type}, which is being traced and has none yet, at "
             f"{users_line()}\nChange that line: write a choice between values as xp.where(condition, a, b), use xp's "
             "functions in place of math's, keep numbers as arrays, or take the decision outside the function."
         )
@@ -150,18 +150,18 @@ class Tracer:
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise TypeError(
-            f"a recorded array cannot be written into, at {users_line()}\nChange that line: make a new array with "
+            f"a traced array cannot be written into, at {users_line()}\nChange that line: make a new array with "
             "xp.where(condition, a, b) or xp.concat."
         )
 
-    # What arrays of some libraries have beside the standard, and other libraries' own functions.
+    # What arrays of some libraries have besides the standard, and other libraries' own functions.
 
     def __getattr__(self, name: str) -> NoReturn:
         namespace = type(self.trace.namespace)
         if name.startswith("_") or not hasattr(namespace, name):
-            raise AttributeError(f"a recorded array has no attribute {name!r}")
+            raise AttributeError(f"a traced array has no attribute {name!r}")
         raise AttributeError(
-            f"a recorded array has no method {name}(), for arrays of the standard have none, at {users_line()}\nChange that "
+            f"a traced array has no method {name}(), which the Array API does not have, at {users_line()}\nChange that "
             f"line to xp.{name}(x, …) with xp = portablenn.array_namespace(x)."
         )
 
@@ -169,7 +169,7 @@ class Tracer:
     def __torch_function__(cls, function: Any, *_: Any) -> NoReturn:
         raise _not_traceable(getattr(function, "__name__", str(function)))
 
-    # NumPy's own functions, so that code written with np.exp(x) records as well.
+    # NumPy's own functions, so that code written with np.exp(x) is traced as well.
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
         return self._numpy_call(ufunc, method, args, kwargs)
@@ -226,7 +226,7 @@ def _operator(function: str, swapped: bool = False) -> Callable[[Tracer, Any], A
     def method(self: Tracer, other: Any) -> Any:
         if isinstance(other, (list, tuple)):
             raise TypeError(
-                f"{function} of a recorded array and a {type(other).__name__}, at {users_line()}\nMake it an array: "
+                f"{function} of a traced array and a {type(other).__name__}, at {users_line()}\nMake it an array: "
                 "xp.asarray([…])"
             )
         if isinstance(other, str) or other is None:

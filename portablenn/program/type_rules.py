@@ -35,7 +35,7 @@ ACCEPTS: dict[str, frozenset[str]] = {
 
 
 def promoted(name: str, arguments: Sequence[Any]) -> DType:
-    """The common dtype by the standard's promotion rules; mixed kinds, which the standard leaves open, are an error."""
+    """Return the common dtype by the standard's promotion rules; raise TypeError for mixed kinds, which it leaves open."""
     dtypes = list(dict.fromkeys(dtype_name(a.dtype) for a in arguments if is_array(a)))
     kinds = {d.kind for d in dtypes}
     mixed = len(kinds) > 1 and not (kinds <= FLOATS) and not (kinds <= {"signed", "unsigned"})
@@ -65,7 +65,7 @@ def _fits(scalar: Any, dtype: DType) -> bool:
 
 
 def broadcast_shape(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The common shape by the standard's broadcasting rules."""
+    """Return the common shape by the standard's broadcasting rules."""
     rank = max((len(s) for s in shapes), default=0)
     common = [1] * rank
     for shape in shapes:
@@ -104,12 +104,12 @@ def scalar_dtype(*scalars: Any) -> DType:
 
 
 def accumulator(dtype: DType) -> DType:
-    """What a sum has: small integers grow to 64 bits, as the standard asks of 64-bit platforms."""
+    """Return the dtype of a sum: small integers grow to 64 bits, as the standard asks of 64-bit platforms."""
     return DType("int64" if dtype.kind == "signed" else "uint64") if dtype.is_integer else dtype
 
 
 def unusual_dtype(x: Any, dtype: DType | None) -> dict[str, DType]:
-    """``dtype=`` where a sum of small integers is not to grow; else nothing, as every library's own default is meant."""
+    """Return ``dtype=`` where a sum of small integers must not grow; else nothing, for each library's default is right."""
     if dtype is None or not x.dtype.is_integer or dtype == accumulator(x.dtype):
         return {}
     return {"dtype": dtype}

@@ -131,7 +131,7 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, optimizer="adamm"), "unknown optimizer 'adamm'"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="float16"), "dtype is 'float32' or 'float64'"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="int32"), "dtype is 'float32' or 'float64'"),
-        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, seed=-1), "seed is a whole number"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, seed=-1), "seed: expected an integer"),
         (lambda: pnn.Network([pnn.Dense(2, kernel_init=np.zeros((3, 2)))], inputs=2), r"the kernel has shape \(2, 2\)"),
         (lambda: pnn.Network([pnn.Dense(2, "swish")], inputs=2), "unknown activation 'swish'"),
         (lambda: pnn.Network([pnn.Dense(1)], inputs=2, loss="softmax_cross_entropy"), "compares two outputs or more"),

@@ -263,15 +263,15 @@ def test_second_derivative_is_the_limit_of_differences_of_the_first(name: str) -
         np.testing.assert_allclose(second, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_every_function_that_can_be_recorded_has_a_rule_or_is_constant() -> None:
-    recorded = {name for name in dir(TracingNamespace) if not name.startswith("_")}
+def test_every_function_that_can_be_traced_has_a_rule_or_is_constant() -> None:
+    traced = {name for name in dir(TracingNamespace) if not name.startswith("_")}
     operations = set(RULES) | CONSTANT_ALMOST_EVERYWHERE
     of_integers_and_booleans = {
         "all", "any", "count_nonzero", "equal", "greater", "greater_equal", "less", "less_equal", "not_equal", "isfinite",
         "isinf", "isnan", "signbit", "logical_and", "logical_not", "logical_or", "logical_xor", "bitwise_and",
         "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
     }  # fmt: skip
-    recorded_as_others = {
+    traced_as_others = {
         "broadcast_arrays", "broadcast_shapes", "clip", "diff", "empty", "empty_like", "expand_dims", "full_like",
         "matrix_transpose", "mean", "meshgrid", "moveaxis", "ones", "ones_like", "repeat", "roll", "squeeze", "stack", "std",
         "tensordot", "tile", "unstack", "var", "vecdot", "zeros", "zeros_like",
@@ -281,7 +281,7 @@ def test_every_function_that_can_be_recorded_has_a_rule_or_is_constant() -> None
         "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "bfloat16", "float16", "complex64",
         "complex128",
     }  # fmt: skip
-    assert recorded - operations - of_integers_and_booleans - recorded_as_others - facts == set()
+    assert traced - operations - of_integers_and_booleans - traced_as_others - facts == set()
 
 
 def test_every_rule_is_tested() -> None:

@@ -1,4 +1,4 @@
-"""What recording keeps, what it refuses, and what it says then."""
+"""What tracing keeps, what it refuses, and what its errors say."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "ranges-open": (lambda xp, x: [xp.linspace(0.0, 1.0, 4, endpoint=False), xp.arange(3, dtype=xp.float32)], (X,)),
     "matrices": (lambda xp, x: [xp.eye(3), xp.eye(2, 3, k=1), xp.tril(x), xp.triu(x, k=1)], (X,)),
     "literals": (lambda xp, x: [xp.asarray([1.0, 2.0]), xp.asarray([[1, 2], [3, 4]]), xp.asarray(3), xp.asarray(x), xp.asarray(True)], (X,)),
-    "literals-of-recorded": (lambda xp, x: [xp.asarray([x[0, 0], x[1, 1]]), xp.asarray(x, dtype=xp.float32)], (X,)),
+    "literals-of-tracers": (lambda xp, x: [xp.asarray([x[0, 0], x[1, 1]]), xp.asarray(x, dtype=xp.float32)], (X,)),
     "meshgrid": (lambda xp, x: [*xp.meshgrid(x[0, :], x[1, :]), *xp.meshgrid(x[0, :], x[1, :2], indexing="ij")], (X,)),
     "integers": (lambda xp, n: [n + 1, n // 2, n % 3, -n, abs(n), n**2, n & 3, n | 8, n ^ 5, ~n, n << 2, n >> 1], (N,)),
     "integers-reversed": (lambda xp, n: [1 + n, 7 - n, 3 * n, 9 & n, 9 | n, 9 ^ n], (N,)),
@@ -69,7 +69,7 @@ def _types(arrays: tuple[Any, ...]) -> list[pnn.ArrayType]:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.filterwarnings("ignore:divide by zero")
-def test_a_recorded_function_means_what_the_function_means(name: str) -> None:
+def test_a_traced_function_means_what_the_function_means(name: str) -> None:
     function, arrays = _function(name), FUNCTIONS[name][1]
     program = pnn.trace(function, *_types(arrays))
     expected = function(*arrays)
@@ -84,7 +84,7 @@ def test_a_recorded_function_means_what_the_function_means(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in ("complex", "finite")])
-def test_a_recorded_function_runs_on_every_library(name: str, other_library: Any) -> None:
+def test_a_traced_function_runs_on_every_library(name: str, other_library: Any) -> None:
     function, arrays = _function(name), FUNCTIONS[name][1]
     expected = function(*arrays)
     results = pnn.compile(function)(*map(other_library.array, arrays))
@@ -119,19 +119,19 @@ def test_asking_for_a_value_names_the_line_and_where(asks: Callable[[Any], Any],
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (lambda x: pnn.xp.nonzero(x), "nonzero cannot be recorded"),
-        (lambda x: pnn.xp.unique_values(x), "unique_values cannot be recorded"),
+        (lambda x: pnn.xp.nonzero(x), "nonzero cannot be traced"),
+        (lambda x: pnn.xp.unique_values(x), "unique_values cannot be traced"),
         (lambda x: pnn.xp.unique_all(x), "shape depends on values"),
-        (lambda x: pnn.xp.linalg.inv(x), "linalg cannot be recorded"),
+        (lambda x: pnn.xp.linalg.inv(x), "linalg cannot be traced"),
         (lambda x: pnn.xp.where(x > 0), "where.condition, a, b"),
         (lambda x: x[x > 0], r"x\[mask\].*xp.where"),
         (lambda x: x[pnn.xp.asarray([0]), pnn.xp.asarray([0])], "several integer arrays"),
         (lambda x: pnn.xp.repeat(x, pnn.xp.asarray([1, 2])), "array of counts"),
-        (lambda x: np.linalg.norm(x), "np.norm cannot be recorded"),
-        (lambda x: np.add.reduce(x), "np.add cannot be recorded"),
+        (lambda x: np.linalg.norm(x), "np.norm cannot be traced"),
+        (lambda x: np.add.reduce(x), "np.add cannot be traced"),
     ],
 )
-def test_what_cannot_be_recorded_says_so_by_name(function: Callable[[Any], Any], says: str) -> None:
+def test_what_cannot_be_traced_says_so_by_name(function: Callable[[Any], Any], says: str) -> None:
     with pytest.raises(pnn.NotTraceableError, match=f"(?s){says}"):
         pnn.compile(function)(np.ones((2, 2)))
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_recorded_says_so_by_name(function: Callable[[Any], Any],
     [
         (lambda x, n: x + n, "float64 and int32.*xp.astype"),
         (lambda x, n: n * 0.5, "int32 and the Python float 0.5"),
-        (lambda x, n: pnn.xp.exp(n), "exp is for floating dtypes, found int32"),
+        (lambda x, n: pnn.xp.exp(n), "exp is for floating dtypes, got int32"),
         (lambda x, n: x & n, "float64 and int32"),
         (lambda x, n: x @ x, "3 columns and .* 2 rows"),
         (lambda x, n: x + pnn.xp.ones(2), r"\(2, 3\) and \(2,\) do not broadcast"),
@@ -150,7 +150,7 @@ def test_what_cannot_be_recorded_says_so_by_name(function: Callable[[Any], Any],
         (lambda x, n: x[5, 0], "index 5 is out of range for axis 0 of length 2"),
         (lambda x, n: pnn.xp.concat([x, x[:, :2]], axis=0), "concat"),
         (lambda x, n: pnn.xp.sum(x > 0), "count_nonzero"),
-        (lambda x, n: pnn.xp.max(x[2:, :], axis=0), "max of nothing"),
+        (lambda x, n: pnn.xp.max(x[2:, :], axis=0), "max of an empty axis"),
         (lambda x, n: x + "text", "expected an array|unsupported operand"),
         (lambda x, n: pnn.xp.where(x, x, x), "bool condition"),
     ],
@@ -160,7 +160,7 @@ def test_a_wrong_call_says_what_is_wrong(function: Callable[..., Any], says: str
         pnn.compile(function)(X, N)
 
 
-def test_a_recorded_array_cannot_be_written_into() -> None:
+def test_a_tracer_cannot_be_written_into() -> None:
     def writes(x: Any) -> Any:
         x[0, 0] = 1.0
         return x
@@ -180,7 +180,7 @@ def test_augmented_assignment_makes_a_new_array() -> None:
     assert (before.tolist(), after.tolist()) == ([0.0, 0.0], [1.0, 1.0])
 
 
-def test_numpy_functions_record_as_those_of_the_standard() -> None:
+def test_numpy_functions_are_traced_as_those_of_the_standard() -> None:
     def function(x: Any) -> Any:
         return np.sum(np.maximum(np.exp(x) * np.ones(3), np.arctan(x))) + np.concatenate([x, x], axis=0)[0, 0]
 
@@ -188,7 +188,7 @@ def test_numpy_functions_record_as_those_of_the_standard() -> None:
     np.testing.assert_allclose(pnn.compile(function)(X), expected)
 
 
-def test_numpy_arrays_on_the_left_do_not_swallow_recorded_ones() -> None:
+def test_numpy_arrays_on_the_left_do_not_swallow_tracers() -> None:
     result = pnn.grad(lambda x: pnn.xp.sum(np.asarray([2.0, 3.0]) * x))(np.ones(2))
     assert result.tolist() == [2.0, 3.0]
 
@@ -236,13 +236,13 @@ def test_a_program_as_a_graph_has_a_box_an_operation() -> None:
     assert dot.count(" -> ") == 4
 
 
-def test_an_error_while_recording_leaves_no_trace_behind() -> None:
+def test_an_error_while_tracing_leaves_no_trace_behind() -> None:
     with pytest.raises(ZeroDivisionError):
         pnn.compile(lambda x: 1 / 0)(X)
     assert float(pnn.xp.sum(pnn.xp.asarray([1.0, 2.0]))) == 3.0
 
 
-def test_every_function_of_the_standard_is_recorded_or_says_why_not() -> None:
+def test_every_function_of_the_standard_is_traced_or_says_why_not() -> None:
     import array_api_strict as strict
 
     from portablenn.program.namespace import NOT_TRACEABLE, TracingNamespace

@@ -22,7 +22,7 @@ GPU = ("torch:cuda", "jax:cuda") if os.environ.get("PORTABLENN_GPU") else ()
 test_conformance = testing.conformance_tests(*BACKENDS, *GPU)
 
 
-def test_every_operation_that_can_be_recorded_is_tried() -> None:
+def test_every_operation_that_can_be_traced_is_tried() -> None:
     text = Path(standard.__file__).read_text(encoding="utf-8")
     recorded = set(
         re.findall(r'_(?:record|elementwise|reduction|extreme|test|cumulative|arg_extreme)\(\s*"(\w+)"', text)

@@ -231,7 +231,7 @@ def test_captured_arrays_stay_as_they_were_when_the_function_was_recorded() -> N
 def test_an_array_kept_from_an_earlier_recording_is_refused() -> None:
     kept: list[Any] = []
     pnn.compile(lambda x: kept.append(x * 2.0) or x)(np.ones(2))
-    with pytest.raises(pnn.TracerValueError, match="kept from an earlier recording"):
+    with pytest.raises(pnn.TracerValueError, match="kept from an earlier trace"):
         pnn.compile(lambda x: x + kept[0])(np.ones(2))
 
 
@@ -241,7 +241,7 @@ def test_an_array_kept_from_an_earlier_recording_is_refused() -> None:
         (lambda x: x.sum(), r"no method sum\(\).*xp.sum\(x"),
         (lambda x: x.reshape(2, 2), r"no method reshape\(\)"),
         (lambda x: x.nothing, "no attribute 'nothing'"),
-        (lambda x: x * [1, 2, 3, 4], r"multiply of a recorded array and a list.*xp.asarray"),
+        (lambda x: x * [1, 2, 3, 4], r"multiply of a traced array and a list.*xp.asarray"),
         (lambda x: f"{x[0]:.2f}", "a format with digits"),
         (lambda x: __import__("math").sin(x[0]), "xp's functions in place of math's"),
         (lambda x: x[1.7], "an index is a whole number.*1.7"),
@@ -256,7 +256,7 @@ def test_beginners_mistakes_are_told_what_to_write(function: Any, says: str) -> 
 
 def test_other_libraries_functions_say_what_to_use() -> None:
     torch = pytest.importorskip("torch")
-    with pytest.raises(pnn.NotTraceableError, match="sin cannot be recorded"):
+    with pytest.raises(pnn.NotTraceableError, match="sin cannot be traced"):
         pnn.compile(lambda x: torch.sin(x))(np.ones(2))
 
 

@@ -1,13 +1,13 @@
-"""How NumPy computes each operation into memory that is there already: one line of Python a call.
+"""Lowering: how NumPy computes each operation into memory allocated beforehand, one line of Python per call.
 
-Requires NumPy. `CALLS` holds the operations that write to an ``out``; `VIEWS` those that are another look at the same
-memory. What is in neither is called through the interpreter and makes its own array.
+`CALLS` holds the operations that write to an ``out``; `VIEWS` those that return a view. Operations in neither are run by
+the interpreter, which allocates their results.
 
 Facts behind the choices: ``a.dot(b, out)`` costs a third of ``np.matmul`` for small matrices; a column sum is fastest as
 ``ones @ matrix``, and the sum of a few numbers as ``ones @ numbers``; ``np.take`` buffers its ``out`` unless its mode is not
 "raise", copies a whole array that is not C-contiguous, and converts indices that are not ``intp`` (in a loop its mode is
-"wrap", so that nothing is buffered; the standard leaves open what an index out of range means); ``np.maximum`` and
-``np.minimum`` want ``out`` by keyword.
+"wrap", so that nothing is buffered; the standard does not say what an index out of range means); ``np.maximum`` and
+``np.minimum`` take ``out`` as a keyword; ``np.add.at`` is fast in one dimension only.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ UFUNCS: dict[str, np.ufunc] = {name: getattr(np, _RENAMED.get(name, name)) for n
 """The elementwise operations: their result may overwrite an argument of the same shape and dtype."""
 
 FEW = 4096
-"""Numbers up to which a product with ones is the faster sum."""
+"""Elements up to which a product with ones is the faster sum."""
 
 AT_ONCE = 1 << 15
-"""Numbers that are added at indices at a time, so that their positions take little memory."""
+"""Elements that are added at indices at a time, so that their positions take little memory."""
 
 VIEWS = frozenset({"broadcast_to", "flip", "getitem", "permute_dims", "reshape"})
 
@@ -108,7 +108,7 @@ _ACCUMULATIONS = {"cumulative_sum": np.add, "cumulative_prod": np.multiply}
 
 
 class Code:
-    """The text of a function, and the objects that its names stand for."""
+    """The source of a function, and the objects bound to its names."""
 
     def __init__(self, take_mode: str = "wrap") -> None:
         self.take_mode = take_mode
@@ -118,7 +118,7 @@ class Code:
         self._names: dict[int, str] = {}
 
     def bind(self, value: Any) -> str:
-        """A name for ``value`` in the text."""
+        """Return a name for ``value`` in the source."""
         if id(value) not in self._names:
             name = f"k{len(self.bound)}"
             self._names[id(value)] = name
@@ -129,7 +129,7 @@ class Code:
         self.lines.append(f"{self.bind(function)}({', '.join(arguments)})")
 
     def once(self, text: str) -> str:
-        """A name for the value of ``text``, an expression of inputs, computed before anything else."""
+        """Return a name for the value of ``text``, an expression of inputs that is evaluated first."""
         for line in self.prologue:
             name, _, known = line.partition(" = ")
             if known == text:
@@ -151,7 +151,7 @@ class Code:
 
 
 class Operand:
-    """A value in generated code: memory known beforehand, or a local name of the call."""
+    """A value in generated code: an array known beforehand, or a local name."""
 
     __slots__ = ("array", "name", "type")
 
@@ -177,7 +177,7 @@ def _lowering(*names: str) -> Callable[[Lowering], Lowering]:
 
 
 def can_write(operation: Operation) -> bool:
-    """Whether NumPy can compute this operation into given memory."""
+    """Return whether NumPy can compute this operation into given memory."""
     if operation.name in ("ceil", "floor", "round", "trunc"):
         return operation.result.type.dtype.kind == "real floating"
     if operation.name == "sort":
@@ -190,7 +190,7 @@ def _scalar(code: Code, value: Any, dtype: str) -> str:
 
 
 def _zero_d(value: Any, dtype: str, cache: dict[Any, np.ndarray] = {}) -> np.ndarray:  # noqa: B006
-    """A Python scalar as an array: NumPy takes those in half the time of a Python scalar."""
+    """Return a Python scalar as an array, which NumPy converts in half the time."""
     key = (type(value), repr(value), dtype)
     if key not in cache:
         cache[key] = np.asarray(value, dtype=dtype)
@@ -229,7 +229,7 @@ def _astype(code: Code, operation: Operation, arguments: list[Any], out: Operand
 
 @_lowering("broadcast_to", "flip", "getitem", "permute_dims", "reshape")
 def _copied_view(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
-    """Of these only a reshape can need memory: of an array whose elements do not lie in order."""
+    """Copy: of these only a reshape can need memory, of an array that is not contiguous."""
     assert out.array is not None
     code.call(np.copyto, code.bind(out.array.reshape(arguments[0].type.shape)), arguments[0].text(code))
 
@@ -310,12 +310,12 @@ def _take(code: Code, operation: Operation, arguments: list[Any], out: Operand) 
 
 
 def gather(x: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:
-    """``x`` taken along an axis into ``out``."""
+    """Write ``x`` taken along an axis to ``out``."""
     _gatherer(x)(indices, axis, out, mode)
 
 
 def _gatherer(x: np.ndarray) -> Callable[..., Any]:
-    """``x.take``, or for an array that it would copy whole at each call, indexing."""
+    """Return ``x.take``, or indexing for an array that ``take`` would copy whole at each call."""
     if x.flags.c_contiguous:
         return x.take
 
@@ -345,14 +345,14 @@ def add_at(out: np.ndarray, indices: np.ndarray, updates: np.ndarray, axis: int,
         return
     flat, within = out.reshape(-1), np.arange(out[0].size)
     some = max(1, AT_ONCE // within.size)
-    for start in range(0, indices.size, some):  # np.add.at is fast in one dimension only
+    for start in range(0, indices.size, some):
         places = indices[start : start + some, None].astype(np.intp) * within.size + within
         np.add.at(flat, places.reshape(-1), updates[start : start + some].reshape(-1))
 
 
 @_lowering("concat")
 def _concat(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
-    """Only the pieces that do not lie in their place yet are copied."""
+    """Copy the pieces that were not computed in place."""
     assert out.array is not None
     axis, start = operation.parameters["axis"], 0
     for piece in arguments:
@@ -364,10 +364,10 @@ def _concat(code: Code, operation: Operation, arguments: list[Any], out: Operand
 
 
 def same_memory(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are the same look at the same memory."""
+    """Return whether two arrays are the same view of the same memory."""
     return address(a) == address(b) and a.strides == b.strides and a.shape == b.shape
 
 
 def address(array: np.ndarray) -> int:
-    """Where in memory an array starts."""
+    """Return the address of an array's first byte."""
     return int(array.__array_interface__["data"][0])
