@@ -1,11 +1,12 @@
 """A backend: one array library on one device, and how it executes Programs.
 
-Requires NumPy, which is built in. Any other namespace of the standard is a backend through the interpreter; a plug-in
-(see backends/README.md) is a subclass that executes Programs in a faster way, never with another meaning.
+NumPy is built in. Any other namespace of the standard is a backend through the interpreter; a plug-in (see
+backends/README.md) is a subclass that executes Programs in a faster way, never with another meaning.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from collections.abc import Callable
@@ -22,15 +23,30 @@ from .arrays import array_namespace, device_of, is_array, is_writeable_array, to
 Compiled = Callable[..., tuple[Array, ...]]
 
 CPU = 1
-"""As DLPack numbers kinds of devices."""
+"""DLPack's number for this kind of device."""
 
 
 class BackendError(RuntimeError):
-    """A backend was asked for that cannot be had."""
+    """A backend is not available, or cannot do what was asked of it."""
+
+
+class UnsupportedError(Exception):
+    """A backend has no faster way than the interpreter to execute a program; the message says why."""
 
 
 class OutOfMemoryError(MemoryError):
-    """A device has not the memory that a training takes; the message says what takes how much, and what helps."""
+    """A device has too little memory for a training; the message says what takes how much, and what helps."""
+
+
+class Interpreted:
+    """A program, or a loop of steps, through the interpreter; ``how`` says why, where there could be a faster way."""
+
+    def __init__(self, run: Compiled, reason: str = "") -> None:
+        self.run = run
+        self.how = f"interpreter: {reason}" if reason else "interpreter"
+
+    def __call__(self, *arguments: Any) -> tuple[Array, ...]:
+        return self.run(*arguments)
 
 
 class Backend:
@@ -39,11 +55,11 @@ class Backend:
     Parameters
     ----------
     name
-        What users call it.
+        The name that users call it by.
     xp
-        The namespace; best that of array-api-compat.
+        The namespace, array-api-compat's where it has one.
     device
-        As the library names it; None for its default.
+        The library's own device object, or its name; None for the default device.
 
     Examples
     --------
@@ -54,14 +70,18 @@ class Backend:
 
     Attributes
     ----------
+    guarded
+        Whether the core compares the first execution of what `compile` and `compile_loop` return with the interpreter: see
+        `runtime.guard`. Of the class, as are the following.
     install
-        What to type where the library is missing, of the class; "" if the name of the distribution says it.
+        How to install the library where it is missing; "" for ``pip install`` of the plug-in's distribution.
     library
-        Whose arrays a plug-in works on, of the class, if they are not those of the library that it is named after.
+        The library whose arrays a plug-in works on, if the plug-in has another name.
     functions
         The library's own functions for operations that the Array API lacks; see `portablenn.program.interpret.EXTENSIONS`.
     """
 
+    guarded = True
     install = ""
     library = ""
     functions: Functions = MappingProxyType({})
@@ -79,12 +99,12 @@ class Backend:
 
     @property
     def full_name(self) -> str:
-        """What `get_backend` takes for it: "torch:cuda:0"."""
+        """The name that `get_backend` takes: "torch:cuda:0"."""
         return f"{self.name}:{self.device_name}"
 
     @property
     def device_name(self) -> str:
-        """The device as users write it: "cpu", "cuda:0"."""
+        """The device's name: "cpu", "cuda:0"."""
         quoted = re.search("'(.*)'", str(self.device))
         return quoted[1] if quoted else str(self.device)
 
@@ -95,15 +115,16 @@ class Backend:
         return f"{self.name} on {self.device_name}"
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        """``x``, of any library, here; a copy if it has to be.
+        """Return ``x``, an array of any library, as an array of this backend; a copy only if necessary.
 
-        Between two libraries on GPUs of one make it goes by DLPack, else through the host, where NumPy's memory is shared
-        if this library's arrays can be written to, as its own ``asarray`` does, and copied if they never change. See `own`.
+        Arrays move between libraries on GPUs of the same vendor by DLPack, otherwise through the host. There NumPy's memory
+        is shared if this library's arrays are writeable, as its own ``asarray`` does, and copied if they are immutable. See
+        `own`.
 
         Raises
         ------
         BackendError
-            If the library changes the dtype that was asked for (JAX without 64-bit numbers).
+            If the library does not keep the requested dtype (JAX without 64-bit numbers).
         """
         wanted = None if dtype is None else getattr(self.xp, dtype)
         copy: bool | None = None
@@ -111,8 +132,8 @@ class Backend:
             imported = self._imported(x) if is_array(x) else None
             if imported is None:
                 x = np.asarray(to_numpy(x), order="C") if is_array(x) else np.asarray(x, dtype=dtype)
-                x = x if x.flags.writeable else x.copy()  # some libraries would share it, and warn
-                x = x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))  # and none but NumPy reads those
+                x = x if x.flags.writeable else x.copy()  # some libraries share it with a warning
+                x = x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))  # NumPy alone reads those
             else:
                 x = imported
             copy = None if is_writeable_array(self._empty) else True
@@ -122,13 +143,13 @@ class Backend:
             array = self.xp.asarray(x, dtype=wanted, device=self.device, copy=copy)
         if dtype is not None and dtype_name(array.dtype) != dtype:
             raise BackendError(
-                f"{self} made {dtype_name(array.dtype)} of {dtype}. Choose dtype={str(dtype_name(array.dtype))!r}, or "
-                "allow 64-bit numbers in that library"
+                f"{self}: expected dtype {dtype}, got {dtype_name(array.dtype)}. Choose "
+                f"dtype={str(dtype_name(array.dtype))!r}, or enable 64-bit numbers in that library"
             )
         return array
 
     def _copied_from_host(self, x: np.ndarray, dtype: Any) -> Array:
-        """A copy of NumPy's array, for a library whose arrays never change."""
+        """Copy a NumPy array; for a library whose arrays are immutable."""
         return self.xp.asarray(x, dtype=dtype, device=self.device, copy=True)
 
     @cached_property
@@ -136,9 +157,9 @@ class Backend:
         return self.xp.zeros((0,), device=self.device)
 
     def _imported(self, x: Array) -> Array | None:
-        """``x`` by DLPack, if it lies on a GPU of this one's make; None where it has to go through the host.
+        """Import ``x`` by DLPack if it is on a GPU of the same vendor; return None if it has to go through the host.
 
-        On the CPU NumPy does it as well. Some libraries abort the process for strides below zero.
+        On the CPU NumPy does as well. Some libraries abort the process for negative strides.
         """
         if any(stride < 0 for stride in getattr(x, "strides", None) or ()):
             return None
@@ -151,7 +172,7 @@ class Backend:
             return None
 
     def own(self, x: Any, dtype: str | None = None) -> Array:
-        """``x``, of any library, here, in memory of its own: what is written to ``x`` later is not seen.
+        """Return a copy of ``x``, an array of any library, on this backend; later writes to ``x`` do not reach it.
 
         Examples
         --------
@@ -166,9 +187,9 @@ class Backend:
         return self.xp.asarray(self.asarray(x, dtype), device=self.device, copy=True)
 
     def send(self, x: Any) -> Callable[[], Array]:
-        """Begin to bring ``x`` here, and return what hands it over when it is needed.
+        """Start to copy ``x`` to this backend, and return a function that waits for the copy and returns it.
 
-        A plug-in may copy on a stream of its own, beside what is being computed.
+        A plug-in may copy on a separate stream while other work is running.
 
         Examples
         --------
@@ -181,7 +202,7 @@ class Backend:
         return lambda: array
 
     def indices(self, rows: np.ndarray) -> Array:
-        """Row numbers, of any shape, here, in the integer dtype that the library indexes by.
+        """Return row numbers of any shape on this backend, in the integer dtype that the library indexes with.
 
         Examples
         --------
@@ -193,59 +214,97 @@ class Backend:
         return self.asarray(rows, dtype_name(self.xp.arange(1).dtype))
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """An array of this backend on the host."""
+        """Return an array of this backend as a NumPy array."""
         return to_numpy(array)
 
     def compile(self, program: Program) -> Compiled:
-        """A callable that takes one array an input and returns one an output."""
-        return partial(interpret, self.xp, program, device=self.device, functions=self.functions)
+        """Return a callable that takes one array per input and returns one per output; the interpreter if not overridden.
+
+        An attribute ``how`` of it names the way in which it executes the program.
+
+        Raises
+        ------
+        UnsupportedError
+            If there is no faster way than the interpreter for this program, which then runs.
+        """
+        return self.interpreter(program)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; see `runtime.numpy.plan.plan_loop`.
+        """Return a callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; otherwise as `compile`.
 
-        Where there are several ways to do so, its attribute ``how`` says which it took, and why not a faster one that failed.
+        See `runtime.numpy.plan.plan_loop` for the arguments.
         """
-        return partial(self._loop, self.compile(program), program, carried)
+        step = self.compile(program)
+        if isinstance(step, Interpreted):
+            return self.interpreter_loop(program, carried)
+        return partial(self._loop, step, program, carried)
+
+    def interpreter(self, program: Program, reason: str = "") -> Interpreted:
+        """Return the program through the interpreter: each operation is one call of the library's own function."""
+        step = self._step(program)
+
+        def run(*arrays: Array) -> tuple[Array, ...]:
+            with self.context():
+                return step(*arrays)
+
+        return Interpreted(run, reason)
+
+    def interpreter_loop(self, program: Program, carried: int, reason: str = "") -> Interpreted:
+        """Return a loop of steps, see `compile_loop`, through the interpreter."""
+        return Interpreted(partial(self._loop, self._step(program), program, carried), reason)
+
+    def context(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context manager in which the library's functions run for this backend: device, precision, no gradients."""
+        return contextlib.nullcontext()
+
+    def _step(self, program: Program) -> Compiled:
+        return partial(interpret, self.xp, program, device=self.device, functions=self.functions)
 
     def _loop(self, step: Compiled, program: Program, carried: int, count: int, *arrays: Array) -> tuple[Array, ...]:
-        xp = self.xp
-        carry, data = arrays[:carried], arrays[carried:]
-        iteration = xp.zeros((), dtype=xp.int32, device=self.device)
-        collected: list[tuple[Array, ...]] = []
-        for _ in range(count):
-            results = step(iteration, *carry, *data)
-            carry = results[:carried]
-            collected.append(results[carried:])
-            iteration = iteration + 1
-        if collected:
-            return (*carry, *(xp.stack(rows) for rows in zip(*collected, strict=True)))
-        types = [v.type for v in program.outputs[carried:]]
-        empty = (xp.zeros((0, *t.shape), dtype=getattr(xp, t.dtype), device=self.device) for t in types)
-        return (*carry, *empty)
+        with self.context():
+            xp = self.xp
+            carry, data = arrays[:carried], arrays[carried:]
+            iteration = xp.zeros((), dtype=xp.int32, device=self.device)
+            collected: list[tuple[Array, ...]] = []
+            for _ in range(count):
+                results = step(iteration, *carry, *data)
+                carry = results[:carried]
+                collected.append(results[carried:])
+                iteration = iteration + 1
+            if collected:
+                return (*carry, *(xp.stack(rows) for rows in zip(*collected, strict=True)))
+            types = [v.type for v in program.outputs[carried:]]
+            empty = (xp.zeros((0, *t.shape), dtype=getattr(xp, t.dtype), device=self.device) for t in types)
+            return (*carry, *empty)
 
     def synchronize(self) -> None:
-        """Wait until everything asked for is done."""
+        """Wait until all work on this device is done."""
 
     def devices(self) -> list[str]:
-        """The names of the devices that the library has here; the one in use, unless a plug-in knows more."""
+        """Return the names of the library's devices on this machine; the one in use, unless a plug-in knows more."""
         return [self.device_name]
 
     def memory(self) -> tuple[int, int] | None:
-        """Free bytes of this device, and all of them; None where nobody says."""
+        """Return the free and the total bytes of this device's memory; None if unknown."""
         return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether ``error`` says that this device's memory does not suffice."""
+        """Return whether ``error`` says that this device ran out of memory."""
         return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+
+    def free(self) -> None:
+        """Return memory that the library only keeps for later to the device."""
 
     @classmethod
     def accelerator(cls) -> str | None:
-        """The name of the device that "auto" should take, if the library has one that is faster than the CPU."""
+        """Return the device that "auto" takes, if the library has one that is faster than the CPU."""
         return None
 
 
 class NumpyBackend(Backend):
-    """NumPy on the CPU, through the plan: memory allocated once, one generated function a program."""
+    """NumPy on the CPU, through the plan: memory allocated once, one generated function per program."""
+
+    guarded = False
 
     def __init__(self) -> None:
         self.name = "numpy"
@@ -256,11 +315,11 @@ class NumpyBackend(Backend):
 
     @cached_property
     def xp(self) -> Any:
-        """NumPy's namespace of array-api-compat; imported at first use, for that costs as much as NumPy itself."""
+        """NumPy's namespace of array-api-compat; imported at first use, as that takes as long as importing NumPy."""
         return importlib.import_module("array_api_compat.numpy")
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        """``x``, of any library, as NumPy's."""
+        """Return ``x``, an array of any library, as a NumPy array."""
         return np.asarray(to_numpy(x) if is_array(x) else x, dtype=dtype)
 
     def compile(self, program: Program) -> Compiled:

@@ -18,6 +18,7 @@ from ..nn.layers import Dense, Dropout
 from ..nn.optimizers import SGD
 from ..program.ir import Array, ArrayType, DType, Program
 from ..program.trace import trace
+from ..runtime import guard
 from ..runtime.arrays import array_namespace, device_of, is_array
 from ..runtime.backend import NUMPY, Backend, BackendError
 from ..runtime.registry import get_backend
@@ -95,7 +96,7 @@ def _same(backend: Backend, what: str, found: Array, right: np.ndarray) -> None:
 def _compiled(backend: Backend, function: Callable[..., Any], *values: np.ndarray) -> tuple[Array, ...]:
     """What a compiled function returns for these values, moved to the backend."""
     program = _program(backend, function, *values)
-    return backend.compile(prepared(program, backend))(*(backend.asarray(v, v.dtype.name) for v in values))
+    return guard.compile(backend, prepared(program, backend))(*(backend.asarray(v, v.dtype.name) for v in values))
 
 
 def _program(backend: Backend, function: Callable[..., Any], *values: np.ndarray) -> Program:
@@ -150,7 +151,7 @@ def check_places(backend: Backend) -> None:
         inputs = [backend.asarray(v.copy(), v.dtype.name) for v in values]  # which some libraries share
         for number, array in enumerate(inputs):
             _lies_here(backend, array, f"argument {number} from asarray")
-        run, loop = backend.compile(program), backend.compile_loop(program, 2)
+        run, loop = guard.compile(backend, program), guard.compile_loop(backend, program, 2)
         calls: dict[str, Callable[[], tuple[Array, ...]]] = {
             "compile": lambda: run(*inputs),
             "compile_loop": lambda: loop(5, *inputs[1:]),
@@ -223,7 +224,7 @@ def check_no_transfers(backend: Backend) -> None:
     with quiet():
         network = ZOO["deep"](backend=backend)
         _, run = compiled_for(network, X, CLASSES, np.arange(96).reshape(6, 16))
-        once, x = backend.compile(prepared(function, backend)), backend.asarray(values)
+        once, x = guard.compile(backend, prepared(function, backend)), backend.asarray(values)
         once(x), run(6)  # what happens only once, while compiling, is no step's
         with _watched(backend, {type(a) for a in (x, network.state.theta)}) as (asked, unwatched):
             once(x)
@@ -303,7 +304,7 @@ def check_errors(backend: Backend) -> None:
                 wrong["a device that is not there"] = (lambda: get_backend(name), "device")
         for what, (call, says) in wrong.items():
             _refused(backend, what, call, says)
-        run = backend.compile(_program(backend, lambda a: a * 2.0, np.ones(3, dtype=np.float32)))
+        run = guard.compile(backend, _program(backend, lambda a: a * 2.0, np.ones(3, dtype=np.float32)))
         _refused(backend, "an argument too many", lambda: run(x[0, :3], x[0, :3]), "")
         insist(backend.to_numpy(run(x[0, :3])[0]).shape == (3,), f"{backend}: after an error a function is of no use")
         for array, before in zip((network.state.theta, *network.state.slots), state, strict=True):

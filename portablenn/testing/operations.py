@@ -17,6 +17,7 @@ import numpy as np
 from ..program.interpret import execute, interpret
 from ..program.ir import Array, ArrayType, DType, Operation, Program, Variable, dtype_name
 from ..program.trace import trace
+from ..runtime import guard
 from ..runtime.arrays import array_namespace
 from ..runtime.backend import NUMPY, Backend, BackendError
 from ..transforms.compile import prepared
@@ -311,9 +312,10 @@ def supports(backend: Backend, dtype: str) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings of what is meant: infinities, NaN, and what a library finds slow."""
+    """Ignore warnings of infinities, NaN and slow code; raise those of a fast path that fails or computes something else."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("error", guard.FastPathWarning)
         yield
 
 
@@ -388,11 +390,11 @@ def _try(backend: Backend, batch: Sequence[tuple[str, Case, Arrays]]) -> None:
     program = trace(step, *types, device=backend.device, name="operations")
     ready = prepared(program, backend)
     inputs = [backend.asarray(x, x.dtype.name) for x in values]
-    run, right = backend.compile(ready), interpret(NUMPY.xp, program, *values)
+    run, right = guard.compile(backend, ready), interpret(NUMPY.xp, program, *values)
     kept = [i for i in range(len(names)) if i < len(carried) or i % 3 == 0]  # a third is enough to see how it loops
     looping = dataclasses.replace(program, outputs=tuple(program.outputs[i] for i in kept))
-    loop = backend.compile_loop(prepared(looping, backend), len(carried))
-    looped = Backend("numpy", NUMPY.xp).compile_loop(looping, len(carried))(3, *values[1:])
+    loop = guard.compile_loop(backend, prepared(looping, backend), len(carried))
+    looped = Backend("numpy", NUMPY.xp).interpreter_loop(looping, len(carried))(3, *values[1:])
     for _ in range(2):  # what a first call leaves behind must not show in the second
         _agree(backend, program, names, run(*inputs), right)
         _agree(backend, looping, [names[i] for i in kept], loop(3, *inputs[1:]), looped, "in a loop of three steps")
@@ -487,8 +489,8 @@ def _try_program(backend: Backend, dtype: str, seed: int) -> bool:
     inputs = [backend.asarray(x, dtype) for x in values]
     iteration = backend.asarray(np.asarray(0, dtype=np.int32), "int32")
     once = [right[0][0], *(rows[0] for rows in right[1])]
-    first = backend.compile(ready)(iteration, *inputs)
-    carry, *collected = backend.compile_loop(ready, 1)(steps, *inputs)
+    first = guard.compile(backend, ready)(iteration, *inputs)
+    carry, *collected = guard.compile_loop(backend, ready, 1)(steps, *inputs)
     for where, found, wanted in (
         ("compiled", first, once),
         ("in a loop", [carry, *collected], [right[0][-1], *right[1]]),

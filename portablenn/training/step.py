@@ -20,6 +20,7 @@ from ..nn.model import Batches, Model, State
 from ..nn.optimizers import LBFGS
 from ..program.ir import Array, ArrayType, DType, Program
 from ..program.trace import trace
+from ..runtime import guard
 from ..runtime.arrays import array_type, is_array
 from ..runtime.backend import Backend
 from ..transforms.cache import program_cache
@@ -49,7 +50,7 @@ def compiled(model: Model, backend: Backend, function: Callable[..., Any], *argu
             return outputs
 
         program = trace(flat, *_present(types), device=backend.device, name=function.__name__)
-        return backend.compile(prepared(program, backend)), results[0]
+        return guard.compile(backend, prepared(program, backend)), results[0]
 
     run, shape = program_cache.get(key, build)
 
@@ -69,7 +70,7 @@ def compiled_steps(
 
     def build() -> Callable[..., tuple[Array, ...]]:
         program = trace_step(model, state, batches, kernels, backend.device)
-        return backend.compile_loop(prepared(program, backend), len(carry))
+        return guard.compile_loop(backend, prepared(program, backend), len(carry))
 
     loop = program_cache.get(key, build)
 

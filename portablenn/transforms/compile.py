@@ -17,6 +17,7 @@ from ..program.namespace import TRACING
 from ..program.simplify import simplify
 from ..program.trace import trace
 from ..program.tracer import Tracer
+from ..runtime import guard
 from ..runtime.arrays import array_namespace, array_type, device_of, is_array
 from ..runtime.backend import Backend
 from ..runtime.registry import get_backend
@@ -203,7 +204,7 @@ class Transform:
         outer = [c for c in program.constants.values() if isinstance(c, Tracer)]
         if outer:
             raise _OuterArraysError(array_namespace(*outer), program, structure)
-        return backend.compile(prepared(program, backend)), structure
+        return guard.compile(backend, prepared(program, backend)), structure
 
 
 def prepared(program: Program, backend: Backend) -> Program:

@@ -26,7 +26,9 @@ from programs import looped_step, of, operands, traced
 import portablenn as pnn
 from portablenn import testing
 from portablenn.program.interpret import interpret
-from portablenn.runtime.kernels.schedule import Copy, Product, Schedule, UnsupportedError
+from portablenn.runtime import guard
+from portablenn.runtime.backend import Interpreted, UnsupportedError
+from portablenn.runtime.kernels.schedule import Copy, Product, Schedule
 from portablenn.testing.collect import required
 
 pytest.importorskip("portablenn_cupy")
@@ -46,9 +48,7 @@ CLASSES = RNG.integers(0, 4, 96)
 def agree(function: Any, *arrays: np.ndarray, rtol: float = 1e-12) -> Any:
     """Check the kernels of ``function`` against its meaning; the compiled function."""
     program = traced(function, *arrays)
-    run = host_cuda.HostCupy().compile(program)
-    asked = os.environ.get("PORTABLENN_CUPY") == "eager"
-    assert asked or "operation by operation" not in run.how or "UnsupportedError" in run.how, run.how
+    run = guard.compile(host_cuda.HostCupy(), program)
     before = [a.copy() for a in arrays]
     for ours, meant in zip(run(*arrays), interpret(xp, program, *arrays), strict=True):
         np.testing.assert_allclose(ours, meant, rtol=rtol, atol=1e-12, strict=True)
@@ -85,8 +85,8 @@ def test_a_loop_agrees_with_interpreted_steps(
     program = traced(looped_step(instructions, places), np.asarray(0, np.int32), *inputs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PORTABLENN_CUPY", "graph" if graph else "")
-        loop = host_cuda.HostCupy().compile_loop(program, carried)
-    expected = pnn.Backend("numpy", xp).compile_loop(program, carried)(count, *inputs)
+        loop = guard.compile_loop(host_cuda.HostCupy(), program, carried)
+    expected = pnn.Backend("numpy", xp).interpreter_loop(program, carried)(count, *inputs)
     for _ in range(2):
         for ours, meant in zip(loop(count, *inputs), expected, strict=True):
             np.testing.assert_allclose(ours, meant, rtol=1e-9, atol=1e-12)
@@ -156,7 +156,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_each_kind_of_kernel_agrees_with_the_oracle(name: str) -> None:
     run = agree(CASES[name], RNG.normal(size=(1000, 5)))
-    assert "operation by operation" not in run.how
+    assert "interpreter" not in run.how
 
 
 @on_host
@@ -195,7 +195,7 @@ def test_workers_that_share_a_row_or_a_column_agree_with_the_oracle(name: str) -
     x = RNG.normal(size=shape)
     program = traced(function, x)
     run = host_cuda.HostCupy(host_cuda.ManyWorkers()).compile(program)
-    assert "operation by operation" not in run.how, run.how
+    assert "interpreter" not in run.how, run.how
     for ours, meant in zip(run(x), interpret(xp, program, x), strict=True):
         np.testing.assert_allclose(ours, meant, rtol=1e-11)
 
@@ -247,24 +247,26 @@ def test_where_recording_fails_the_interpreter_runs_and_the_reason_is_kept() -> 
     backend = host_cuda.HostCupy()
     backend.cuda.broken = "calling cuBLAS API during stream capture is currently unsupported"
     program = traced(lambda i, x: [x * 2.0, of(x).sum(x)], np.asarray(0, np.int32), np.ones(3))
-    loop = backend.compile_loop(program, 1)
-    final, sums = loop(3, np.ones(3))
+    loop = guard.compile_loop(backend, program, 1)
+    with pytest.warns(guard.FastPathWarning, match="the interpreter runs instead"):
+        final, sums = loop(3, np.ones(3))
     np.testing.assert_array_equal(final, np.full(3, 8.0))
     np.testing.assert_array_equal(sums, [3.0, 6.0, 12.0])
-    assert loop.how == f"operation by operation: NotImplementedError: {backend.cuda.broken}"
+    assert loop.how.startswith("interpreter: a CUDA graph of ")
+    assert loop.how.endswith(f" failed (NotImplementedError: {backend.cuda.broken})")
 
 
 @on_host
 def test_an_operation_without_a_kernel_is_the_interpreters_and_named() -> None:
     x = RNG.normal(size=(4, 4))
     run = agree(lambda x: of(x).cumulative_sum(x, axis=0) + 1.0, x)
-    assert run.how.startswith("operation by operation: UnsupportedError: cumulative_sum of float64[4, 4]")
+    assert run.how.startswith("interpreter: cumulative_sum of float64[4, 4]")
 
 
 @on_host
 def test_eager_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORTABLENN_CUPY", "eager")
-    assert agree(lambda x: x * 2.0, np.ones(3)).how == "operation by operation: PORTABLENN_CUPY=eager"
+    assert agree(lambda x: x * 2.0, np.ones(3)).how == "interpreter: PORTABLENN_CUPY=eager"
 
 
 @on_host
@@ -275,18 +277,23 @@ def test_out_of_memory_gives_memory_back_and_the_network_stays_as_it_was() -> No
     def out_of_memory(nbytes: int) -> Any:
         raise OutOfMemoryError(f"{nbytes} bytes")
 
-    backend = host_cuda.HostCupy()
+    class Full(host_cuda.HostCupy):
+        def interpreter_loop(self, *_: Any) -> Any:
+            return Interpreted(lambda *_: out_of_memory(1))
+
+    backend = Full()
     net = simple(backend)
     before = net.state.theta.copy()
     freed: list[bool] = []
     backend.cuda.free = lambda: freed.append(True)  # type: ignore[method-assign]
-    backend.cuda.memory, memory = out_of_memory, backend.cuda.memory  # type: ignore[method-assign]
-    with pytest.raises(pnn.OutOfMemoryError, match="has not the memory: the data take"):
+    backend.cuda.memory = out_of_memory  # type: ignore[method-assign]
+    with (
+        pytest.warns(guard.FastPathWarning, match="OutOfMemoryError"),
+        pytest.raises(pnn.OutOfMemoryError, match="has not the memory: the data take"),
+    ):
         net.fit(X, CLASSES)
     assert freed
     np.testing.assert_array_equal(net.state.theta, before)
-    backend.cuda.memory = memory  # type: ignore[method-assign]
-    net.fit(X, CLASSES)
 
 
 @on_host
@@ -361,7 +368,7 @@ def test_on_a_gpu_steps_are_our_kernels(way: str, monkeypatch: pytest.MonkeyPatc
     for name, make in testing.ZOO.items():
         net = make(backend=backend)
         net.fit(X, CLASSES if net.loss.targets == "classes" else np.abs(X[:, :2]), batch_size=32)
-        assert "operation by operation" not in net.history.how, f"{name}: {net.history.how}"
+        assert "interpreter" not in net.history.how, f"{name}: {net.history.how}"
 
 
 def test_memory_is_used_again() -> None:

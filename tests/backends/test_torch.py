@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import portablenn as pnn
+from portablenn.runtime import guard
 
 torch = pytest.importorskip("torch")
 plug_in = pytest.importorskip("portablenn_torch")
@@ -43,7 +44,7 @@ class Recorder(modes.TorchDispatchMode):
 
 
 @pytest.fixture
-def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder]]:
+def captured(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
     """The graph, on the CPU: its recordings."""
     recordings: list[Recorder] = []
 
@@ -53,17 +54,13 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder]]:
             step()
         return recordings[-1].replay
 
-    def graph_loop(self: Any, program: Any, carried: int) -> Any:
-        step, eager = (lambda *a: self._step(program, *a)), pnn.Backend.compile_loop(self, program, carried)
-        loop = plug_in.TorchLoop("cpu", "CUDA graph", eager, lambda: graph.GraphLoop(step, program, carried, "cpu"))
-        loops.append(loop)
-        return loop
-
-    loops: list[Any] = []
     monkeypatch.setattr(graph, "capture", capture)
     monkeypatch.setattr(plug_in.TorchBackend, "compile_loop", graph_loop)
-    yield recordings
-    assert all(loop.how == "CUDA graph" for loop in loops), [loop.how for loop in loops]
+    return recordings
+
+
+def graph_loop(self: Any, program: Any, carried: int) -> Any:
+    return graph.GraphLoop(self._step(program), program, carried, "cpu")
 
 
 def _data(rows: int = 50) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +77,9 @@ def test_a_replayed_step_computes_what_an_eager_one_does(captured: list[Recorder
     X, y = _data()
     net, oracle = _net(backend="torch"), _net(backend="numpy")
     for epochs, batch in ((3, 16), (1, 16), (2, None), (40, 16)):
-        losses = net.fit(X, y, epochs=epochs, batch_size=batch)["loss"]
+        history = net.fit(X, y, epochs=epochs, batch_size=batch)
+        losses = history["loss"]
+        assert history.how == "torch on cpu: CUDA graph"
         np.testing.assert_allclose(losses, oracle.fit(X, y, epochs=epochs, batch_size=batch)["loss"], rtol=1e-9)
     for name, value in (net.parameters | net.statistics).items():
         np.testing.assert_allclose(value, (oracle.parameters | oracle.statistics)[name], rtol=1e-9)
@@ -137,8 +136,8 @@ def test_results_that_are_each_others_inputs_do_not_overwrite_each_other(
     backend = pnn.get_backend("torch")
     arrays = [torch.tensor([1.0, 2.0]).double(), torch.tensor([10.0, 20.0]).double(), torch.ones(2).double()]
     for count in (0, 1, 5):
-        found = backend.compile_loop(program, 2)(count, *arrays)
-        expected = pnn.Backend.compile_loop(backend, program, 2)(count, *arrays)
+        found = guard.compile_loop(backend, program, 2)(count, *arrays)
+        expected = backend.interpreter_loop(program, 2)(count, *arrays)
         for one, other in zip(found, expected, strict=True):
             assert torch.equal(one, other)
 
@@ -156,28 +155,34 @@ def test_no_step_asks_for_what_cannot_be_captured(loss: str, optimizer: Any, cap
     assert len(captured) == 2  # the short last batch is a step of its own
 
 
-def test_where_a_graph_cannot_be_captured_steps_run_eagerly_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_a_graph_cannot_be_captured_the_interpreter_runs_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def capture(step: Callable[[], None], device: Any) -> Callable[[], None]:
         step()
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     monkeypatch.setattr(graph, "capture", capture)
+    monkeypatch.setattr(plug_in.TorchBackend, "compile_loop", graph_loop)
     program = pnn.trace(lambda i, a: a + 1.0, pnn.ArrayType((), "int32"), pnn.ArrayType((2,), "float64"))
-    backend = pnn.get_backend("torch")
-    eager = pnn.Backend.compile_loop(backend, program, 1)
-    step = backend.compile(program)
-    loop = plug_in.TorchLoop("cpu", "CUDA graph", eager, lambda: graph.GraphLoop(step, program, 1, "cpu"))
+    loop = guard.compile_loop(pnn.get_backend("torch"), program, 1)
     start = torch.zeros(2, dtype=torch.float64)
-    assert [loop(3, start)[0].tolist(), start.tolist()] == [[3.0, 3.0], [0.0, 0.0]]
-    assert loop.how == ("eager: CUDA graph failed (RuntimeError: operation not permitted when stream is capturing)")
+    with pytest.warns(
+        guard.FastPathWarning, match="not permitted when stream is capturing.*the interpreter runs instead"
+    ):
+        assert [loop(3, start)[0].tolist(), start.tolist()] == [[3.0, 3.0], [0.0, 0.0]]
+    assert loop.how == "interpreter: CUDA graph failed (RuntimeError: operation not permitted when stream is capturing)"
 
 
 @pytest.mark.parametrize(
-    ("wish", "how"),
-    [("", "eager"), ("eager", "eager"), ("graph", "eager: no graph on cpu"), ("quick", "eager: no quick on cpu")],
+    ("asked", "how"),
+    [
+        ("", "interpreter"),
+        ("eager", "interpreter: PORTABLENN_TORCH=eager"),
+        ("graph", "interpreter: no graph on cpu"),
+        ("quick", "interpreter: no quick on cpu"),
+    ],
 )
-def test_a_wish_that_cannot_be_had_is_told(wish: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PORTABLENN_TORCH", wish)
+def test_a_way_that_is_not_available_is_named(asked: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTABLENN_TORCH", asked)
     X, y = _data()
     assert _net(backend="torch").fit(X, y).how == f"torch on cpu: {how}"
 
@@ -215,7 +220,7 @@ def test_faster_products_and_autocast_of_the_program_around_do_not_leak_in() -> 
 
 
 def test_a_step_stays_on_its_device() -> None:
-    """Tensors that have a device and no values: another device, or a value that is read, raises."""
+    """Tensors with a device and without values: another device, or a value that is read, raises."""
     from portablenn.nn.model import Batches
     from portablenn.program.interpret import interpret
     from portablenn.training.step import trace_step

@@ -26,6 +26,8 @@ from portablenn.runtime.backend import Backend
 
 
 class HastyBackend(Backend):
+    guarded = False
+
     def compile_loop(self, program, carried):
         loop = super().compile_loop(program, carried)
 
@@ -94,8 +96,8 @@ def test_a_third_partys_plug_in_is_verified(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     found = json.loads(run.stdout)
     assert [(one["device"], one["executes"], one["kept"], one["seeds"]) for one in found] == [
-        ("CPU_DEVICE", "third_party", True, True),
-        ("device1", "third_party", True, True),
+        ("CPU_DEVICE", "interpreter", True, True),
+        ("device1", "interpreter", True, True),
     ]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from portablenn.program.ir import DType, Operation, Variable
+from portablenn.runtime.backend import UnsupportedError
 from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer, Storage, c_strides
 from portablenn.runtime.kernels.fusion import REDUCTIONS, Extent, Group
 from portablenn.runtime.kernels.schedule import (
@@ -29,7 +30,6 @@ from portablenn.runtime.kernels.schedule import (
     Instruction,
     Product,
     Reduction,
-    UnsupportedError,
 )
 
 TYPES = {"bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "uint16": "unsigned short",

@@ -1,6 +1,7 @@
 """portablenn on JAX, on CPU and CUDA: a program is one jitted function, and many steps are one ``lax.scan``.
 
-Requires JAX. Products of float32 run in full precision, also where the hardware has a faster mode.
+Products of float32 run in full precision, also where the hardware has a faster mode. ``jax.jit`` compiles the interpreter
+itself, so its results are not compared with it at run time.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from portablenn.runtime.backend import Backend, Compiled
 from portablenn.runtime.numpy.lowering import address
 
 STEADY = {"xla_cpu_use_fusion_emitters": False}
-"""Options of the CPU's compiler. With jaxlib 0.10 and these emitters, steps of 784-512-512-10, of 4 ms, take 10 to 70 ms at
-one time or another; without them they never did, and no workload of the benchmarks was slower."""
+"""Options of the CPU's compiler. With jaxlib 0.10 and these emitters, some steps of 784-512-512-10, usually 4 ms, take 10 to
+70 ms; without them none did, and no workload of the benchmarks was slower."""
 
 
 @cache
 def compiler_options(platform: str) -> dict[str, bool] | None:
-    """`STEADY` on the CPU, if this version's compiler knows it: tried on a sum."""
+    """Return `STEADY` on the CPU, if this version's compiler accepts it; tried on a sum."""
     if platform != "cpu":
         return None
     try:
         jax.jit(lambda x: x + 1, compiler_options=STEADY)(0)
-    except Exception:  # an option that is not known, or no longer
+    except Exception:  # the option is unknown to this version
         return None
     return STEADY
 
@@ -43,23 +44,26 @@ def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -
 class JaxBackend(Backend):
     """JAX: the interpreter under ``jax.jit``."""
 
+    guarded = False
     install = 'pip install "portablenn-jax[cuda13]", or [cuda12], or "portablenn-jax" for the CPU'
 
     def _copied_from_host(self, x: np.ndarray, dtype: Any) -> Array:
-        """Once, where JAX's own ``asarray`` copies twice; done when it returns, for the host's array may change then."""
+        """Copy once, where JAX's ``asarray`` copies twice; completed on return, as the host's array may change then."""
         given = x if dtype is None else x.astype(dtype, copy=False)
         array = jax.block_until_ready(jax.device_put(given, self.device))
-        # it may be shared, if it fits: may_alias=False is no help there
+        # aligned memory may be shared, in spite of may_alias=False
         if not isinstance(array, jax.core.Tracer) and array.unsafe_buffer_pointer() == address(given):
             array = jax.device_put(given.copy(), self.device)
         return array
 
     def compile(self, program: Program) -> Compiled:
-        """One jitted function."""
-        return self._jitted(partial(self._run, program))
+        """Return one jitted function."""
+        run = self._jitted(partial(self._run, program))
+        run.how = "jax.jit"
+        return run
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """One scan, compiled anew for each number of steps; it hands its carry on in place."""
+        """Return one scan, compiled for each number of steps; it updates its carry in place."""
 
         def step(data: tuple[Array, ...], carry: tuple[Array, ...], iteration: Array) -> Any:
             results = self._run(program, iteration, *carry, *data)
@@ -75,11 +79,11 @@ class JaxBackend(Backend):
         return scan
 
     def _jitted(self, function: Any, **facts: Any) -> Any:
-        platform = getattr(self.device, "platform", "")  # tracers of JAX have no device yet
+        platform = getattr(self.device, "platform", "")  # JAX's tracers have no device yet
         return jax.jit(function, compiler_options=compiler_options(platform), **facts)
 
     def _run(self, program: Program, *arrays: Array) -> tuple[Array, ...]:
-        with jax.default_matmul_precision("highest"):
+        with self.context():
             return interpret(self.xp, program, *arrays, functions=self.functions)
 
     @property
@@ -87,27 +91,31 @@ class JaxBackend(Backend):
         """JAX adds at indices in order on the CPU; a GPU's atomics do so in any."""
         return {"index_add": index_add} if getattr(self.device, "platform", "") == "cpu" else {}
 
+    def context(self) -> Any:
+        """Full precision of products."""
+        return jax.default_matmul_precision("highest")
+
     def synchronize(self) -> None:
-        """Wait for the device."""
+        """Wait until all work on this device is done."""
         jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
 
     def devices(self) -> list[str]:
-        """Of every kind that JAX has here."""
+        """Return the devices of every platform that JAX has here."""
         kinds = {device.platform for device in jax.devices()} | {"cpu"}
         return [str(device) for kind in sorted(kinds) for device in jax.devices(kind)]
 
     def memory(self) -> tuple[int, int] | None:
-        """What the device's allocator says; the CPU's says nothing."""
+        """Return the figures of the device's allocator; None on the CPU, which has none."""
         figures = self.device.memory_stats()
         if not figures or "bytes_limit" not in figures:
             return None
         return figures["bytes_limit"] - figures["bytes_in_use"], figures["bytes_limit"]
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """JAX says it in words."""
+        """Return whether the message says so, as JAX has no class for this error."""
         return "RESOURCE_EXHAUSTED" in str(error) or super().is_out_of_memory(error)
 
     @classmethod
     def accelerator(cls) -> str | None:
-        """JAX's default device, if that is not the CPU."""
+        """Return JAX's default platform, if that is not the CPU."""
         return None if jax.default_backend() == "cpu" else jax.default_backend()

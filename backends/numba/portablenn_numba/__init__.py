@@ -10,8 +10,8 @@ import contextlib
 from typing import Any
 
 from portablenn.program.ir import Program
-from portablenn.runtime.backend import Compiled, NumpyBackend
-from portablenn.runtime.kernels.schedule import UnsupportedError, is_small
+from portablenn.runtime.backend import Compiled, NumpyBackend, UnsupportedError
+from portablenn.runtime.kernels.schedule import is_small
 from portablenn.runtime.numpy.plan import Pool, plan, plan_loop
 
 from .loops import Loops

@@ -1,8 +1,8 @@
-"""Many steps as replays of one CUDA graph. Not yet run on hardware: tested on the CPU, with a recorder for `capture`.
+"""Many steps as replays of one CUDA graph. Not yet run on hardware: tested on the CPU, with a recorder in place of `capture`.
 
 A graph reads and writes the memory that it was captured with. So the carry, the number of the iteration and small data
-have buffers that stay; the step writes into them, and a replay needs nothing of the host. Large data are read where they
-lie, for a second copy of a data set costs more than it is worth: when they moved, the step is captured anew.
+have permanent buffers; the step writes to them, and a replay needs nothing from the host. Large data are read in place, as a
+second copy of a data set takes too much memory: when they have moved, the step is captured again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from portablenn.program.ir import Array, ArrayType, Program
 from portablenn.runtime.backend import Compiled
 
 LARGE = 1 << 22
-"""Numbers from which data are read where they lie."""
+"""Number of elements from which data are read in place."""
 
 
 def capture(step: Callable[[], None], device: Any) -> Callable[[], None]:
-    """What replays ``step``, which is run once before, for libraries set themselves up at their first use."""
+    """Return a function that replays ``step``; it runs once before, as libraries initialize themselves at their first use."""
     with torch.cuda.device(device):
         graph, current, side = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(current)
@@ -34,12 +34,14 @@ def capture(step: Callable[[], None], device: Any) -> Callable[[], None]:
 
 
 def zeros(t: ArrayType, device: Any, *rows: int) -> Array:
-    """An array of this type, or of rows of it."""
+    """Return an array of zeros of this type, with leading ``rows``."""
     return torch.zeros((*rows, *t.shape), dtype=getattr(torch, t.dtype), device=device)
 
 
 class GraphLoop:
-    """``loop(count, *carry, *data)``, captured at first, when large data moved, and when more steps are to be kept."""
+    """``loop(count, *carry, *data)``; captured at first, when large data have moved, and for more steps than before."""
+
+    how = "CUDA graph"
 
     def __init__(self, step: Compiled, program: Program, carried: int, device: Any) -> None:
         self.step, self.carried, self.device, self.lock = step, carried, device, threading.Lock()
@@ -50,11 +52,11 @@ class GraphLoop:
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
         where = [(a.data_ptr(), a.stride()) for a, b in zip(arrays, self.buffers) if b is None]
-        with self.lock:  # networks of the same make share this loop, in any thread
+        with self.lock:  # equal networks share this loop, also between threads
             self._fill(arrays)
             if count > self.capacity or where != self.where:
                 self.capacity, self.where = max(count, self.capacity), where
-                self.replay = None  # its memory is the new one's
+                self.replay = None  # before the new one allocates
                 self.rows = [zeros(t, self.device, self.capacity) for t in self.outputs]
                 inputs = [a if b is None else b for a, b in zip(arrays, self.buffers)]
                 self.replay = capture(lambda: self._advance(inputs), self.device)
@@ -70,7 +72,7 @@ class GraphLoop:
                 buffer.copy_(array)
 
     def _advance(self, inputs: list[Array]) -> None:
-        """One step, in place: what is captured."""
+        """Run one step in place: the part that is captured."""
         results, carry = self.step(self.iteration, *inputs), inputs[: self.carried]
         replaced = {c.untyped_storage().data_ptr() for c in carry}
         results = [r.clone() if r.untyped_storage().data_ptr() in replaced else r for r in results]

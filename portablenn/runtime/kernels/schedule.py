@@ -16,15 +16,12 @@ import numpy as np
 
 from ...program.interpret import CREATION, execute
 from ...program.ir import Array, ArrayType, Operation, Program, Variable
+from ..backend import UnsupportedError
 from .buffers import ITEMSIZE, VIEWS, Allocator, Buffer, Storage, dense, nbytes_of
 from .fusion import ELEMENTWISE, Extent, Group, Unit, fuse
 
 ALIGNMENT = 256
 """Bytes: where a storage of the arena may begin."""
-
-
-class UnsupportedError(Exception):
-    """A backend has no way of its own for an operation; the message says which."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -147,7 +147,7 @@ class Pool:
         In which way it is executed; "" if there is only one.
     """
 
-    def __init__(self, build: Callable[[], Callable[..., tuple[Array, ...]]], how: str = "") -> None:
+    def __init__(self, build: Callable[[], Callable[..., tuple[Array, ...]]], how: str = "plan") -> None:
         self.how = how
         self._build = build
         self._idle: list[Any] = []

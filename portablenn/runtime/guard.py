@@ -1,0 +1,287 @@
+"""Guard the fast paths of backends: compare their first execution with the interpreter, and fall back to it where they fail.
+
+The one place of the core that compiles programs. Backends that say ``guarded = False`` keep the interpreter's meaning by
+other means and pay nothing here: NumPy's plan, and Numba's loops in it, are tested operation by operation against the
+interpreter on the same machine; JAX compiles the interpreter itself. GPU kernels, graphs and compilers of third parties
+depend on drivers that no test of ours has seen, so they are compared where they run.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..program.ir import Array, Program, dtype_name
+from .backend import Backend, Compiled, Interpreted, UnsupportedError
+
+LIMITS = {"float16": 1e-1, "float32": 1e-2, "float64": 1e-6, "complex64": 1e-2, "complex128": 1e-6}
+"""Largest deviation that is accepted, relative to the change of a carried array or to the norm of another result.
+
+Integers and booleans have to be equal. Of a dtype that is missing here, half the precision of float16 is expected.
+"""
+
+ROUNDINGS = 4
+"""How many times the deviation that the last digit of the inputs makes in the interpreter is accepted besides."""
+
+STEPS = 2
+"""How many steps of a loop are compared: the second one shows whether the first left its results where it should."""
+
+CHUNK = 1 << 20
+"""Elements that are compared at once."""
+
+
+class FastPathWarning(RuntimeWarning):
+    """A fast path failed, or differs from the interpreter, which runs instead."""
+
+
+def compile(backend: Backend, program: Program) -> Compiled:
+    """Return a callable that takes one array an input and returns one an output; its ``how`` says in which way it runs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> program = pnn.trace(lambda x: x + x, pnn.ArrayType((2,), "float64"))
+    >>> run = compile(pnn.get_backend("numpy"), program)
+    >>> run(np.asarray([1.0, 2.0]))[0].tolist(), run.how
+    ([2.0, 4.0], 'plan')
+    """
+    return _guarded(backend, program, None) if backend.guarded else backend.compile(program)
+
+
+def compile_loop(backend: Backend, program: Program, carried: int) -> Compiled:
+    """Return a callable ``loop(count, *carry, *data)`` that runs a step ``count`` times: see `Backend.compile_loop`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> program = pnn.trace(lambda i, x: [x + x], pnn.ArrayType((), "int32"), pnn.ArrayType((), "float64"))
+    >>> loop = compile_loop(pnn.get_backend("numpy"), program, 1)
+    >>> float(loop(3, np.asarray(1.0))[0])
+    8.0
+    """
+    return _guarded(backend, program, carried) if backend.guarded else backend.compile_loop(program, carried)
+
+
+def _guarded(backend: Backend, program: Program, carried: int | None) -> Compiled:
+    guarded = Guarded(backend, program, carried)
+    return guarded.fallback or guarded
+
+
+class Guarded:
+    """A program, or a loop of steps, through a backend's fast path while that agrees with the interpreter.
+
+    Parameters
+    ----------
+    backend
+        Compiles and interprets.
+    program
+        What to run; a step if ``carried`` is given.
+    carried
+        How many arrays a step hands on; None for a single program.
+
+    Attributes
+    ----------
+    how
+        In which way it runs: what the fast path says of itself, or "interpreter: reason".
+    fallback
+        The interpreter, if it runs instead.
+    """
+
+    def __init__(self, backend: Backend, program: Program, carried: int | None) -> None:
+        self.backend, self.program, self.carried, self.how = backend, program, carried, ""
+        self.fallback: Interpreted | None = None
+        self._fast: Compiled | None = None
+        self._compared = False
+        self._lock = threading.Lock()
+        try:
+            self._built()
+        except Exception as error:
+            if not backend.is_out_of_memory(error):  # else the first call tries again
+                self._give_up(error)
+
+    def __call__(self, *arguments: Any) -> tuple[Array, ...]:
+        if len(arguments) != len(self.program.inputs):  # the number of steps takes the place of the iteration's
+            raise TypeError(f"{self.program.name}: expected {len(self.program.inputs)} arguments, got {len(arguments)}")
+        if not self._compared and self.fallback is None:
+            with self._lock:  # threads share programs
+                if not self._compared and self.fallback is None:
+                    return self._first(arguments)
+        results = self._attempt(arguments)
+        return self._interpreter()(*arguments) if results is None else results
+
+    def _first(self, arguments: Sequence[Any]) -> tuple[Array, ...]:
+        """Run the interpreter and the fast path, and return what the fast path does if both agree.
+
+        The interpreter runs first, so that a fast path that writes to its inputs does not spoil the comparison. Of a loop
+        it runs the first steps alone; the fast path runs all, so that what it allocates serves later calls, and then those.
+        """
+        looped = self.carried is not None
+        if looped and arguments[0] == 0:
+            return self._interpreter()(*arguments)
+        longer = looped and arguments[0] > STEPS
+        some = (STEPS, *arguments[1:]) if longer else arguments
+        expected = self._expected(some)
+        results = self._attempt(arguments)
+        if results is not None and expected is not None:
+            found = self._attempt(some) if longer else results
+            difference = "" if found is None else self._difference(some, found, expected)
+            if difference:
+                self._fall_back(f"{self.how} differs: {difference}")
+            if difference or found is None:
+                results = None
+        if results is not None:
+            self._compared = True
+            if expected is None:
+                self.how += ", not compared with the interpreter for lack of memory"
+            return results
+        return self._interpreter()(*arguments) if expected is None or longer else expected
+
+    def _expected(self, arguments: Sequence[Any]) -> tuple[Array, ...] | None:
+        """The interpreter's results; None if they take more memory than there is, as the fast path may take less."""
+        try:
+            return self._interpreter()(*arguments)
+        except Exception as error:
+            if not self.backend.is_out_of_memory(error):
+                raise
+            self._release(error)
+            return None
+
+    def _attempt(self, arguments: Sequence[Any]) -> tuple[Array, ...] | None:
+        """The fast path's results, at the second attempt if memory was missing; None where the interpreter has to run."""
+        for last in (False, True):
+            if self.fallback is not None:
+                break
+            try:
+                with self.backend.context():
+                    return self._built()(*arguments)
+            except Exception as error:
+                failure = error
+                lacking = self.backend.is_out_of_memory(error)
+                if lacking:
+                    self._fast = None
+                    self._release(error)
+            if last or not lacking:
+                self._give_up(failure)
+        return None
+
+    def _built(self) -> Compiled:
+        """The fast path; compiled if that has not been done, or was undone to free memory."""
+        fast = self._fast
+        if fast is None:
+            with self.backend.context():
+                if self.carried is None:
+                    fast = self.backend.compile(self.program)
+                else:
+                    fast = self.backend.compile_loop(self.program, self.carried)
+            self.how = getattr(fast, "how", "") or "compiled"
+            if isinstance(fast, Interpreted):
+                self.fallback = fast
+            self._fast = fast
+        return fast
+
+    def _interpreter(self, reason: str = "") -> Interpreted:
+        if self.fallback is not None:
+            return self.fallback
+        if self.carried is None:
+            return self.backend.interpreter(self.program, reason)
+        return self.backend.interpreter_loop(self.program, self.carried, reason)
+
+    def _release(self, error: Exception) -> None:
+        """Free what a call that ran out of memory held, and what the backend keeps for later."""
+        traceback.clear_frames(error.__traceback__)
+        self.backend.free()
+
+    def _give_up(self, error: Exception) -> None:
+        message = str(error).partition("\n")[0]
+        if isinstance(error, UnsupportedError):
+            self._fall_back(message, quietly=True)
+        else:
+            self._fall_back(f"{self.how or 'the fast path'} failed ({type(error).__name__}: {message})")
+
+    def _fall_back(self, reason: str, quietly: bool = False) -> None:
+        """Run the interpreter from now on."""
+        if self.fallback is not None:  # another thread was faster
+            return
+        self.fallback, self._fast = self._interpreter(reason), None
+        self.how = self.fallback.how
+        if not quietly:
+            message = f"{self.backend}: {self.program.name}: {reason}; the interpreter runs instead"
+            warnings.warn(message, FastPathWarning, stacklevel=5)
+
+    def _difference(self, inputs: Sequence[Any], found: Sequence[Array], expected: Sequence[Array]) -> str:
+        """Where and by how much the fast path's results differ from the interpreter's; "" if they do not.
+
+        By the relative size of the change of a carried array, as Adam's first step flips the signs of gradients that are
+        zero but for rounding. A result that is all rounding (a gradient that cancels) deviates by its own size: so it is
+        also accepted where the interpreter itself deviates as much after the last digit of its inputs has changed.
+        """
+        if len(found) != len(expected):
+            return f"{len(found)} results, expected {len(expected)}"
+        carried = self.carried or 0
+        doubtful = []
+        for i, (mine, right) in enumerate(zip(found, expected, strict=True)):
+            name = f"carried array {i}" if i < carried else f"result {i - carried}"
+            types = [(dtype_name(a.dtype), tuple(a.shape)) for a in (mine, right)]
+            if types[0] != types[1]:
+                return "{} is {}{}, expected {}{}".format(name, *types[0], *types[1])
+            start = inputs[1 + i] if i < carried else None
+            deviation, accepted = self._deviation(mine, right, start)
+            if not deviation <= accepted:
+                if not np.isfinite(deviation) or types[0][0] not in LIMITS:
+                    return f"{name} is not equal"
+                doubtful.append((i, name, deviation, accepted))
+        if doubtful:
+            sensitivities = self._sensitivities(inputs, expected)
+            for i, name, deviation, accepted in doubtful:
+                if not deviation <= accepted + ROUNDINGS * sensitivities[i]:
+                    return f"{name} deviates by {deviation:.1e}, more than {accepted:.1e}"
+        return ""
+
+    def _sensitivities(self, inputs: Sequence[Any], expected: Sequence[Array]) -> list[float]:
+        """How far the interpreter's results move where the last digit of its inputs changes."""
+        moved = [0.0] * len(expected)
+        expected = self._expected(inputs) or expected  # again, for the fast path may have changed the inputs
+        for digits in (1, -1, 2):
+            with self.backend.context():
+                varied = [_varied(x, digits) for x in inputs]
+            for i, (other, right) in enumerate(zip(self._expected(varied) or (), expected, strict=False)):
+                moved[i] = max(moved[i], self._deviation(other, right, None)[0])
+        return moved
+
+    def _deviation(self, found: Array, expected: Array, start: Array | None) -> tuple[float, float]:
+        """The norm of the difference of two results, and how large it may be."""
+        mine, right = (self.backend.to_numpy(a).reshape(-1) for a in (found, expected))
+        dtype = dtype_name(expected.dtype)
+        if right.dtype.kind in "biu":
+            return float(np.count_nonzero(mine != right)), 0.0
+        limit, wide = LIMITS.get(dtype, 1e-1), np.complex128 if right.dtype.kind == "c" else np.float64
+        eps = float(np.finfo(right.dtype).eps) if right.dtype.kind in "fc" else 2.0**-8
+        was = np.broadcast_to(0, right.shape) if start is None else self.backend.to_numpy(start).reshape(-1)
+        totals = np.zeros(3)
+        with np.errstate(all="ignore"):
+            for a, b, c in _chunks(wide, mine, right, was):
+                same = (a == b) | (np.isnan(a) & np.isnan(b))
+                finite = [np.where(np.isfinite(x), x, 0.0) for x in (b - c, b)]
+                parts = (np.where(same, 0.0, a - b), *finite)
+                totals = np.hypot(totals, [float(np.linalg.norm(part)) for part in parts])
+        deviation, change, size = map(float, totals)
+        return deviation, limit * change + ROUNDINGS * eps * size
+
+
+def _chunks(dtype: Any, *arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Some elements of each at a time, widened."""
+    for start in range(0, arrays[0].size, CHUNK):
+        yield [np.asarray(a[start : start + CHUNK], dtype=dtype) for a in arrays]
+
+
+def _varied(x: Any, digits: int) -> Any:
+    """An array of real or complex numbers times 1 and some units in the last place; anything else as it is."""
+    dtype = dtype_name(x.dtype) if hasattr(x, "dtype") else ""
+    return x * (1.0 + digits * float(np.finfo(dtype).eps)) if dtype in LIMITS else x
