@@ -194,14 +194,14 @@ def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> 
     <Network 2-3-1, 13 parameters, float32, numpy>
     """
     onnx = _need_onnx()
-    with refused(path, "ONNX file that can be read"):
+    with refused(path, "ONNX file"):
         if os.path.getsize(path) > MOST_BYTES:
             raise FileFormatError(f"it is larger than {MOST_BYTES} bytes")
         content = Path(path).read_bytes()
         try:
             model = onnx.load_model_from_string(content)
         except Exception as error:  # of protobuf, which has several
-            raise FileFormatError(f"it is no ONNX model: {str(error)[:200]}") from None
+            raise FileFormatError(f"it is not an ONNX model: {str(error)[:200]}") from None
         try:
             made, values, width = _Chain(onnx, model).read()
         except (IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:

@@ -6,7 +6,6 @@ place its array, of its shape, before any is read.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -156,34 +155,19 @@ def load_weights(network: Any, path: str | Path) -> None:
     >>> bool((other.forward([[1.0, 2.0]]) == net.forward([[1.0, 2.0]])).all())
     True
     """
-    with safetensors_file.refused(path, "file of weights"):
-        convention, found = _opened(path)
-        arrays = _matched(network, convention, found, path)
+    with safetensors_file.refused(path, "file of weights"), safetensors_file.opened(path) as (file, types):
+        wanted = _matched(network, types)
+        arrays = {own: file.get_tensor(name).T if turned else file.get_tensor(name) for own, name, turned in wanted}
+        bad = next((own for own, array in arrays.items() if not np.isfinite(array).all()), None)
+        if bad is not None:
+            raise FileFormatError(f"its array for {bad} holds NaN or infinity")
     network.set_parameters(arrays)
 
 
-def _opened(path: str | Path) -> tuple[NamingConvention, dict[str, tuple[str, tuple[int, ...]]]]:
-    """The convention, and each array's dtype and shape by name."""
-    safetensors_file.need_safetensors()
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            names = list(file.keys())
-            if len(names) > safetensors_file.MOST_ARRAYS:
-                raise FileFormatError(f"it holds {len(names)} arrays: refused above {safetensors_file.MOST_ARRAYS}")
-            pieces = {name: file.get_slice(name) for name in names}
-            found = {n: (str(p.get_dtype()), tuple(p.get_shape())) for n, p in pieces.items()}
-    except SafetensorError as error:
-        raise FileFormatError(str(error)) from None
+def _matched(network: Any, found: safetensors_file.Types) -> list[tuple[str, str, bool]]:
+    """Return the network's name and the file's name of each array, and whether it is to be transposed."""
     keras = any(re.search(r"(^|/)(kernel|gamma)$", name) for name in found)
-    return CONVENTIONS["keras" if keras else "torch"], found
-
-
-def _matched(
-    network: Any, convention: NamingConvention, found: dict[str, tuple[str, tuple[int, ...]]], path: str | Path
-) -> dict[str, np.ndarray]:
-    """The file's arrays by the network's names."""
+    convention = CONVENTIONS["keras" if keras else "torch"]
     groups: dict[str, dict[str, str]] = {}
     for name in sorted(found, key=_natural):
         prefix, _, last = name.rpartition(convention.separator)
@@ -214,15 +198,7 @@ def _matched(
         expected_shape = shapes[place][::-1] if turned else shapes[place]
         if kind not in CODES or shape != expected_shape:
             raise FileFormatError(f"{name} is {kind}{list(shape)}, expected numbers of shape {list(expected_shape)}")
-    from safetensors import safe_open
-
-    with safe_open(os.fspath(path), framework="numpy") as file:
-        read = {place: (file.get_tensor(name), turned) for name, (place, turned) in wanted.items()}
-    arrays = {place: array.T if turned else array for place, (array, turned) in read.items()}
-    bad = next((place for place, array in arrays.items() if not np.isfinite(array).all()), None)
-    if bad is not None:
-        raise FileFormatError(f"its array for {bad} holds NaN or infinity")
-    return arrays
+    return [(place, name, turned) for name, (place, turned) in wanted.items()]
 
 
 def _natural(name: str) -> list[Any]:

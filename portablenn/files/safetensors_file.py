@@ -1,4 +1,4 @@
-"""Named arrays and a JSON description in one safetensors file, checked before anything is allocated. Nothing names code.
+"""Named arrays and a JSON description in one safetensors file, checked before anything is allocated. Nothing in it names code.
 
 Requires safetensors (the extra "files").
 """
@@ -17,25 +17,25 @@ from ..runtime.arrays import to_numpy
 from . import atomic
 
 KEY = "portablenn"
-MOST_BYTES_DESCRIBED = 1 << 26
-MOST_ARRAYS = 100_000
+MAX_DESCRIPTION = 1 << 26
+MAX_ARRAYS = 100_000
 
 Types = dict[str, tuple[str, tuple[int, ...]]]
-"""Of each array by name: the code of its dtype, such as "F32", and its shape."""
+"""The dtype code, such as "F32", and the shape of each array by name."""
 
 
 class FileFormatError(ValueError):
-    """A file is no model or checkpoint of ours, is damaged, or is of a version that is not known."""
+    """A file is not of the expected format, is damaged, or is of an unknown version."""
 
 
 def need_safetensors() -> None:
-    """Say what to install, if it is not there."""
+    """Raise an ImportError that says what to install, if safetensors is missing."""
     if importlib.util.find_spec("safetensors") is None:
         raise ImportError('model files need safetensors: pip install "portablenn[files]"')
 
 
 def write(path: str | os.PathLike[str], description: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Write arrays of any library and what JSON can say; what was at ``path`` stays until the new file is whole."""
+    """Write arrays of any library and a JSON description; what was at ``path`` stays until the new file is complete."""
     need_safetensors()
     import json
 
@@ -47,7 +47,7 @@ def write(path: str | os.PathLike[str], description: Mapping[str, Any], arrays: 
 
 
 def checksum(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """BLAKE2b of the description, and of each array's name, dtype, shape and bytes; 32 hexadecimal digits."""
+    """Return the BLAKE2b of the description and of each array's name, dtype, shape and bytes; 32 hexadecimal digits."""
     import hashlib  # as costly to import as the whole file
     import json
 
@@ -61,51 +61,64 @@ def checksum(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 
 @contextmanager
 def refused(path: str | os.PathLike[str], what: str) -> Iterator[None]:
-    """Every reason why a file cannot be read, as one kind of error that names the file."""
+    """Raise every reason why a file cannot be read as one kind of error, which names the file."""
     if os.path.isdir(path):
-        raise FileFormatError(f"{os.fspath(path)} is a folder: expected a {what}")
+        raise FileFormatError(f"{os.fspath(path)} is a directory: expected a file ({what})")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no {what} {os.fspath(path)}")
     try:
         yield
     except RecursionError:
-        raise FileFormatError(f"{os.fspath(path)} is no {what} of portablenn: it is nested too deeply") from None
+        raise FileFormatError(f"{os.fspath(path)} is not a valid {what}: it is nested too deeply") from None
     except FileFormatError as error:
-        raise FileFormatError(f"{os.fspath(path)} is no {what} of portablenn: {error}") from None
+        raise FileFormatError(f"{os.fspath(path)} is not a valid {what}: {error}") from None
 
 
-def read(
-    path: str | os.PathLike[str], check: Callable[[dict[str, Any], Types], Any]
-) -> tuple[Any, dict[str, np.ndarray]]:
-    """What ``check`` returns of the description, and the arrays.
-
-    Parameters
-    ----------
-    path
-        The file.
-    check
-        Is given the description and the arrays' types before any array is read, and raises `FileFormatError`.
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Types]]:
+    """Open a safetensors file, and return it with the types of its arrays, of which none is read.
 
     Raises
     ------
     FileFormatError
-        If it is no such file, whole.
+        If it is damaged, or holds too many arrays.
     """
     need_safetensors()
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
-            description = _description(file.metadata())
-            given = description.pop("checksum", None)
             names = list(file.keys())
-            if len(names) > MOST_ARRAYS:
-                raise FileFormatError(f"it holds {len(names)} arrays: refused above {MOST_ARRAYS}")
+            if len(names) > MAX_ARRAYS:
+                raise FileFormatError(f"it holds {len(names)} arrays, more than {MAX_ARRAYS}")
             pieces = {name: file.get_slice(name) for name in names}
-            checked = check(description, {n: (p.get_dtype(), tuple(p.get_shape())) for n, p in pieces.items()})
-            arrays = {name: file.get_tensor(name) for name in names}
+            yield file, {name: (str(p.get_dtype()), tuple(p.get_shape())) for name, p in pieces.items()}
     except SafetensorError as error:
         raise FileFormatError(str(error)) from None
+
+
+def read(
+    path: str | os.PathLike[str], check: Callable[[dict[str, Any], Types], Any]
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Return what ``check`` returns for the description, and the arrays.
+
+    Parameters
+    ----------
+    path
+        The file.
+    check
+        Gets the description and the arrays' types before any array is read, and raises `FileFormatError`.
+
+    Raises
+    ------
+    FileFormatError
+        If it is not such a file, or damaged.
+    """
+    with opened(path) as (file, types):
+        description = _description(file.metadata())
+        given = description.pop("checksum", None)
+        checked = check(description, types)
+        arrays = {name: file.get_tensor(name) for name in types}
     if given != checksum(description, arrays):
         raise FileFormatError("its checksum is not that of its content: it is damaged")
     return checked, arrays
@@ -116,20 +129,20 @@ def _description(metadata: dict[str, str] | None) -> dict[str, Any]:
 
     text = (metadata or {}).get(KEY)
     if text is None:
-        raise FileFormatError(f'its metadata have no "{KEY}"')
-    if len(text) > MOST_BYTES_DESCRIBED:
-        raise FileFormatError(f"its description is longer than {MOST_BYTES_DESCRIBED} characters")
+        raise FileFormatError(f'its metadata has no "{KEY}"')
+    if len(text) > MAX_DESCRIPTION:
+        raise FileFormatError(f"its description is longer than {MAX_DESCRIPTION} characters")
     try:
         description = json.loads(text)
     except (ValueError, RecursionError):
-        raise FileFormatError("its description is no JSON") from None
+        raise FileFormatError("its description is not JSON") from None
     if not isinstance(description, dict):
-        raise FileFormatError("its description is no JSON object")
+        raise FileFormatError("its description is not a JSON object")
     return description
 
 
 def known_version(description: Mapping[str, Any], known: int) -> None:
-    """Refuse a file of another version."""
+    """Raise FileFormatError for a file of another version."""
     version = description.get("version")
     if type(version) is not int or version != known:
         other = (

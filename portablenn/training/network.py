@@ -652,7 +652,7 @@ def of_contents(
         network = Network(**made, backend="numpy")
         network._take_over(arrays, [slots[name] for name in network.optimizer.slots])
     except (ValueError, TypeError, OverflowError) as error:
-        raise FileFormatError(f"{path} is no model file of portablenn: {error}") from None
+        raise FileFormatError(f"{path} is not a valid model file: {error}") from None
     network.multilabel = facts["multilabel"]
     network.steps, network.epochs, network.labels = facts["steps"], facts["epochs"], tuple(facts["labels"])
     network._move(home)

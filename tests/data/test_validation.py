@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
+from portablenn.data import validation
 from portablenn.runtime.arrays import to_numpy
 
 X = np.arange(12.0).reshape(4, 3)
@@ -227,3 +228,8 @@ def test_an_error_in_a_users_layer_leaves_the_network_as_it_was() -> None:
         assert net.__dict__ == facts
     np.testing.assert_array_equal(net.state.theta, before)
     assert net.predict(X).shape == (4, 2)
+
+
+def test_balanced_weights_of_an_absent_class_are_zero_and_the_others_share_all_rows() -> None:
+    found = validation.class_weights("balanced", np.asarray([0, 0, 0, 2]), 3, None)
+    np.testing.assert_allclose(found, [4 / (2 * 3), 0.0, 4 / (2 * 1)], rtol=1e-12)

@@ -112,9 +112,9 @@ def _nested(depth: int) -> Any:
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "no JSON": (lambda d: "{", "no JSON"),
-    "deep JSON": (lambda d: "[" * 100_000, "no JSON"),
-    "a list": (lambda d: "[]", "no JSON object"),
+    "not JSON": (lambda d: "{", "not JSON"),
+    "deep JSON": (lambda d: "[" * 100_000, "not JSON"),
+    "a list": (lambda d: "[]", "not a JSON object"),
     "newer": (lambda d: d.update(version=3), "version is 3 and 2 is known here: a newer one may read it"),
     "older": (lambda d: d.update(version=1), "version is 1 and 2 is known here: an older"),
     "list for a kind": (lambda d: d["layers"][0].update(kind=["Dense"]), "unknown layer .*Dense"),
@@ -164,7 +164,7 @@ def test_a_description_that_is_not_ours_is_refused(name: str, tmp_path: Path) ->
 )
 def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(pnn.FileFormatError, match="is no model file of portablenn"):
+    with pytest.raises(pnn.FileFormatError, match="is not a valid model file"):
         pnn.load(tmp_path / "file")
 
 

@@ -54,3 +54,13 @@ def test_a_network_after_reset_optimizer_trains_as_a_new_one_with_its_weights() 
     for net in (used, new):
         net.fit(X, Y, epochs=2, order="sequential")
     np.testing.assert_array_equal(used.state.theta, new.state.theta)
+
+
+def test_the_accuracy_of_weighted_rows_is_the_share_of_their_weight() -> None:
+    net = pnn.mlp([1, 1], loss="sigmoid_cross_entropy", kernel_init="ones")  # predicts 1 for x > 0
+    x, y, weights = np.asarray([[1.0], [2.0], [-1.0]]), np.asarray([1, 0, 0]), np.asarray([1.0, 5.0, 2.0])
+    assert net.evaluate(x, y)["accuracy"] == pytest.approx(2 / 3)
+    assert net.evaluate(x, y, weights)["accuracy"] == pytest.approx(3 / 8)
+    assert net.evaluate(x, y, weights)["loss"] == pytest.approx(
+        np.average(np.log1p(np.exp(x[:, 0])) - y * x[:, 0], weights=weights), rel=1e-6
+    )
