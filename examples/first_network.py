@@ -1,7 +1,7 @@
-"""A first network: from a dot product to training by stochastic gradient descent, and what to do with it next.
+"""A first network: from a dot product to stochastic gradient descent, and three applications.
 
-After "Python AI: How to Build a Neural Network & Make Predictions" (Real Python, 2021), and then: linear regression of
-house prices, ReLU, L2 regularisation against overfitting, and a classifier of sentences.
+After "Python AI: How to Build a Neural Network & Make Predictions" (Real Python, 2021). The applications: linear regression
+of house prices, L2 regularization against overfitting, and sentiment of sentences.
 """
 
 from pathlib import Path
@@ -27,14 +27,14 @@ def by_hand() -> None:
 
     net = one_neuron()
     for row in ([1.66, 1.56], [2.0, 1.5]):
-        print(f"The prediction for {row}: {net.predict([row])[0]:.7f}")
+        print(f"Prediction for {row}: {net.predict([row])[0]:.7f}")
     prediction = xp.asarray(net.predict([[2.0, 1.5]])[0])
     error, derivative = pnn.value_and_grad(lambda p: (p - 0.0) ** 2)(prediction)
-    print(f"Its error for target 0: {float(error):.7f}, and the error's derivative: {float(derivative):.7f}")
+    print(f"Squared error for target 0: {float(error):.7f}, its derivative: {float(derivative):.7f}")
 
 
 def by_training() -> pnn.History:
-    """10,000 steps, each on one row drawn at random; the error over all rows every 100."""
+    """Train for 10,000 steps, each on one row drawn at random; record the error over all rows every 100 steps."""
     net = one_neuron()
     return net.fit(
         ROWS, TARGETS, epochs=100, steps_per_epoch=100, batch_size=1, order="random", validation_data=(ROWS, TARGETS)
@@ -42,7 +42,7 @@ def by_training() -> pnn.History:
 
 
 def house_prices() -> pnn.Network:
-    """Price (1000 €) from area (m²) and age (years): one linear neuron, on standardised columns."""
+    """Predict the price (1000 €) from area (m²) and age (years) with one linear neuron on standardized columns."""
     area = np.array([52, 60, 75, 80, 93, 100, 115, 120, 138, 150])
     age = np.array([30, 12, 25, 5, 40, 8, 15, 2, 20, 10])
     price = 40 + 3.1 * area - 1.7 * age + np.array([4, -6, 2, 5, -3, -1, 6, -4, 0, -3])
@@ -51,13 +51,15 @@ def house_prices() -> pnn.Network:
     net = pnn.mlp([2, 1], loss="squared_error", optimizer=pnn.SGD(0.1), dtype="float64")
     net.fit((houses - mean) / spread, price, epochs=300, batch_size=None)
     per_unit = net.parameters["dense_1.kernel"].ravel() / spread
-    print(f"A square metre adds {per_unit[0]:.2f}, a year takes off {-per_unit[1]:.2f} (thousand €)")
-    print(f"A house of 110 m² and 10 years: {net.predict(([[110, 10]] - mean) / spread)[0]:.0f} thousand €")
+    print(f"Price per square metre: {per_unit[0]:+.2f}, per year of age: {per_unit[1]:+.2f} (thousand €)")
+    print(
+        f"Predicted price of a house of 110 m², 10 years old: {net.predict(([[110, 10]] - mean) / spread)[0]:.0f} thousand €"
+    )
     return net
 
 
 def overfitting() -> dict[str, float]:
-    """Twelve noisy points of a sine and a network that could learn the noise: validation error without and with L2."""
+    """Fit twelve noisy points of a sine with and without L2 regularization; return both validation errors."""
     rng = np.random.RandomState(0)
     x = np.linspace(-1, 1, 12)[:, None]
     y = np.sin(3 * x) + 0.3 * rng.standard_normal(x.shape)
@@ -67,7 +69,9 @@ def overfitting() -> dict[str, float]:
         net = pnn.mlp([1, 64, 64, 1], "relu", optimizer=pnn.Adam(0.01, l2=l2))
         net.fit(x, y, epochs=3_000, batch_size=None)
         errors[name] = net.evaluate(between, np.sin(3 * between))["loss"]
-        print(f"ReLU network {name:10}: training error {net.evaluate(x, y)['loss']:.4f}, validation {errors[name]:.4f}")
+        print(
+            f"Network {name:10}: training error {net.evaluate(x, y)['loss']:.4f}, validation error {errors[name]:.4f}"
+        )
     return errors
 
 
@@ -80,7 +84,7 @@ SENTENCES = {
 
 
 def sentences() -> dict[str, float]:
-    """Is a sentence glad? Counts of its words, by scikit-learn, and one layer."""
+    """Classify the sentiment of sentences: word counts from scikit-learn, and one layer."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     counts = CountVectorizer()
@@ -88,24 +92,26 @@ def sentences() -> dict[str, float]:
     net = pnn.mlp([X.shape[1], 1], loss="sigmoid_cross_entropy", optimizer=pnn.Adam(0.05, l2=0.001))
     net.fit(X, list(SENTENCES.values()), epochs=200, batch_size=None)
     new = ["what a great song", "an awful boring trip", "lovely happy people"]
-    glad = dict(zip(new, net.predict_proba(counts.transform(new).toarray())[:, 1].tolist(), strict=True))
-    for sentence, probability in glad.items():
-        print(f"{sentence!r} is glad with probability {probability:.2f}")
-    return glad
+    positive = dict(zip(new, net.predict_proba(counts.transform(new).toarray())[:, 1].tolist(), strict=True))
+    for sentence, probability in positive.items():
+        print(f"Probability that {sentence!r} is positive: {probability:.2f}")
+    return positive
 
 
 def main(out: Path = Path()) -> None:
     by_hand()
     history = by_training()
-    print(f"Summed error over all rows: first {history['val_loss'][0]:.4f}, last {history['val_loss'][-1]:.4f}")
+    print(f"Summed squared error over all rows: first {history['val_loss'][0]:.4f}, last {history['val_loss'][-1]:.4f}")
     house_prices()
     overfitting()
     sentences()
 
     from portablenn import plots
 
-    ax = plots.loss_curves({"summed error over all rows": history["val_loss"]})
-    ax.set(xlabel="hundreds of steps", ylabel="error", title="Stochastic gradient descent, one row a step")
+    ax = plots.loss_curves({"loss": history["val_loss"]})
+    ax.set(
+        xlabel="hundreds of steps", ylabel="summed squared error", title="Stochastic gradient descent, one row per step"
+    )
     print("Picture:", plots.save(ax, out / "first_network.png"))
 
 

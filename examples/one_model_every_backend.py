@@ -1,6 +1,6 @@
-"""The same network, the same data, the same seed: on every library and device that is here, unchanged.
+"""One model on every backend: the same network, data and seed on each library and device that is available.
 
-Prints a line for each: its accuracy, how far its weights are from NumPy's in float64, and how long it took.
+For each it prints the accuracy, the deviation of the weights from NumPy's in float64, and the time.
 """
 
 import importlib.util
@@ -12,8 +12,8 @@ import numpy as np
 import portablenn as pnn
 
 
-def here() -> list[str]:
-    """Every usable backend on each of its devices, and array-api-strict, which needs no plug-in; reasons for the others."""
+def available() -> list[str]:
+    """List each usable backend on each of its devices, and array-api-strict; print why others are not usable."""
     names = []
     for info in pnn.backends():
         if not info.usable:
@@ -23,7 +23,7 @@ def here() -> list[str]:
 
 
 def moons(rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Two half circles, one in the other's mouth."""
+    """Two interleaving half circles, as scikit-learn's make_moons."""
     rng = np.random.RandomState(0)
     y = np.arange(rows) % 2
     angle = rng.uniform(0, np.pi, rows)
@@ -42,7 +42,7 @@ def trained(backend: str, dtype: str = "float32") -> pnn.Network:
 def main(out: Path = Path()) -> None:
     X, y = moons()
     oracle = trained("numpy", "float64").state.theta
-    for name in here():
+    for name in available():
         start = time.perf_counter()
         net = trained(name)
         seconds = time.perf_counter() - start

@@ -1,7 +1,7 @@
-"""A 3-4-1 network learns "exclusive or" of the first two inputs, which no single neuron can.
+"""A 3-4-1 network learns XOR of its first two inputs, which no single neuron can.
 
 After "A Neural Network in 11 lines of Python" (Andrew Trask, 2015): sigmoid neurons without biases, full-batch gradient
-descent with rate 1 on half the squared error, 60,000 steps.
+descent with learning rate 1 on half the squared error, 60,000 steps.
 """
 
 from pathlib import Path
@@ -30,16 +30,16 @@ def main(out: Path = Path()) -> None:
     losses: list[float] = []
     for step in range(0, 60_000, 10_000):
         print(f"Error before step {step:6}: {np.mean(np.abs(TARGETS - net.predict(INPUTS))):.10f}")
-        last = step == 50_000  # the tutorial prints the outputs that its last step starts from
+        last = step == 50_000  # the tutorial prints the outputs before the last step
         losses += net.fit(INPUTS, TARGETS, epochs=9_999 if last else 10_000, batch_size=None)["loss"]
 
-    print("Output after training:")
+    print("Outputs after training:")
     print(net.forward(INPUTS))
 
     from portablenn import plots
 
     ax = plots.loss_curves({"loss": losses})
-    ax.set(yscale="log", xscale="log", xlabel="step", title="Three layers learn exclusive or")
+    ax.set(yscale="log", xscale="log", xlabel="step", title="A network with one hidden layer learns XOR")
     print("Picture:", plots.save(ax, out / "three_layers.png"))
 
 

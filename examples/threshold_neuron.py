@@ -1,7 +1,7 @@
-"""Before learning: the threshold neuron of McCulloch and Pitts (1943), and Rosenblatt's rule (1958), which finds weights.
+"""The threshold neuron of McCulloch and Pitts (1943), and Rosenblatt's learning rule (1958), which finds its weights.
 
-A threshold neuron fires (1) when the weighted sum of its inputs and its bias is not negative. With weights set by hand it
-is AND, OR or NOT. Rosenblatt's rule finds such weights wherever a line separates the two classes.
+A threshold neuron returns 1 when the weighted sum of its inputs plus its bias is not negative. With weights set by hand it
+computes AND, OR or NOT. Rosenblatt's rule finds such weights if the two classes are linearly separable.
 """
 
 from pathlib import Path
@@ -24,12 +24,12 @@ def rosenblatt() -> pnn.Network:
 
 
 def main(out: Path = Path()) -> None:
-    print("Set by hand:")
+    print("Weights set by hand:")
     print("  AND", threshold_neuron([1, 1], -1.5).predict(PAIRS))
     print("  OR ", threshold_neuron([1, 1], -0.5).predict(PAIRS))
     print("  NOT", threshold_neuron([-1], 0.5).predict([[0], [1]]))
 
-    print("Found by Rosenblatt's rule:")
+    print("Weights found by Rosenblatt's rule:")
     for name, targets in {"AND": [0, 0, 0, 1], "OR": [0, 1, 1, 1]}.items():
         net = rosenblatt()
         net.fit(PAIRS, targets, epochs=20, batch_size=1)
@@ -39,7 +39,7 @@ def main(out: Path = Path()) -> None:
     from portablenn import plots
 
     ax = plots.decision_boundary(net, PAIRS, [0, 1, 1, 1])
-    ax.set(title="Rosenblatt's rule finds OR")
+    ax.set(title="OR, learned by Rosenblatt's rule")
     print("Picture:", plots.save(ax, out / "threshold_neuron.png"))
 
 

@@ -1,6 +1,6 @@
-"""What one layer cannot learn and a hidden layer does: exclusive or, and the parity of three bits.
+"""XOR and the parity of three bits, which one layer cannot learn and a network with a hidden layer can.
 
-No line separates the two classes of "exclusive or" (Minsky & Papert 1969). A few hidden neurons bend it.
+The two classes of XOR are not linearly separable (Minsky & Papert 1969).
 """
 
 from itertools import product
@@ -12,7 +12,7 @@ import portablenn as pnn
 
 
 def parity(bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """All words of some bits, and whether an odd number of them is set; of two bits that is exclusive or."""
+    """Return all combinations of some bits, and whether an odd number of them is set; for two bits that is XOR."""
     words = np.array(list(product([0, 1], repeat=bits)))
     return words, words.sum(axis=1) % 2
 
@@ -26,20 +26,20 @@ def trained(sizes: list[int]) -> pnn.Network:
 
 def main(out: Path = Path()) -> None:
     for name, sizes in {
-        "exclusive or, one layer": [2, 1],
-        "exclusive or, a hidden layer": [2, 4, 1],
+        "XOR, one layer": [2, 1],
+        "XOR, one hidden layer": [2, 4, 1],
         "3-bit parity, one layer": [3, 1],
-        "3-bit parity, a hidden layer": [3, 8, 1],
+        "3-bit parity, one hidden layer": [3, 8, 1],
     }.items():
         net = trained(sizes)
         words, odd = parity(sizes[0])
-        print(f"{name:30} {net.predict(words)}, {net.evaluate(words, odd)['accuracy']:.0%} right")
+        print(f"{name:31} {net.predict(words)}, {net.evaluate(words, odd)['accuracy']:.0%} accuracy")
 
     from portablenn import plots
 
     words, odd = parity(2)
     ax = plots.decision_boundary(trained([2, 4, 1]), words, odd)
-    ax.set(title="A hidden layer bends the line")
+    ax.set(title="XOR, one hidden layer")
     print("Picture:", plots.save(ax, out / "xor.png"))
 
 

@@ -1,7 +1,7 @@
-"""Pictures of networks and their training.
+"""Plots of networks and their training.
 
-Requires matplotlib (the extra "plot"). Every function draws on the axes that it is given, or makes its own, and returns
-them; nothing is shown or saved unless the caller does so.
+Requires matplotlib (the extra "plot"). Each function draws on the axes it is given, or on new ones, and returns them; it
+neither shows nor saves anything.
 """
 
 from __future__ import annotations
@@ -15,36 +15,49 @@ import numpy as np
 
 from .runtime.arrays import to_numpy
 
+GREEN, RED = "#1a7f37", "#b2182b"
+"""Positive and right, negative and wrong."""
 
-def _new_axes_needed() -> None:
+
+def _pyplot() -> Any:
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "portablenn[plot]"') from error
+        raise ImportError('plots need matplotlib: pip install "portablenn[plot]"') from error
+    return plt
 
 
-def _new_axes(ax: Any, figsize: tuple[float, float] = (6.4, 4.0)) -> Any:
-    if ax is not None:
-        return ax
-    _new_axes_needed()
-    import matplotlib.pyplot as plt
-
-    return plt.figure(figsize=figsize, layout="constrained").add_subplot()
+def _axes(ax: Any, figsize: tuple[float, float] = (6.4, 4.0)) -> Any:
+    return _pyplot().figure(figsize=figsize, layout="constrained").add_subplot() if ax is None else ax
 
 
 def save(ax: Any, path: str | Path) -> Path:
-    """Write the figure that ``ax`` belongs to, as PNG, and close it; returns the path."""
-    import matplotlib.pyplot as plt
+    """Save the figure of some axes as PNG, close it, and return the path.
 
-    axes = np.asarray(ax).flat[0] if isinstance(ax, np.ndarray) else ax
-    axes.figure.savefig(path, dpi=120)
-    plt.close(axes.figure)
+    Parameters
+    ----------
+    ax
+        Axes, or an array of axes of one figure.
+    path
+        The file.
+    """
+    figure = np.asarray(ax).flat[0].figure
+    figure.savefig(path, dpi=120)
+    _pyplot().close(figure)
     return Path(path)
 
 
 def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
-    """The losses of each epoch; accuracies, if there are any, on an axis of their own at the right."""
-    ax = _new_axes(ax)
+    """Plot the losses over the epochs; accuracies, if there are any, on a second axis on the right.
+
+    Parameters
+    ----------
+    history
+        {name: value for each epoch}, as `Network.fit` returns it.
+    ax
+        Axes to draw on; None for new ones.
+    """
+    ax = _axes(ax)
     epochs = range(1, 1 + max((len(v) for v in history.values()), default=0))
     losses = {name: values for name, values in history.items() if "accuracy" not in name}
     accuracies = {name: values for name, values in history.items() if "accuracy" in name}
@@ -53,39 +66,49 @@ def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
     ax.set(xlabel="epoch", ylabel="loss")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
-    lines = ax.get_lines()
     if accuracies:
         right = ax.twinx()
         for name, values in accuracies.items():
             right.plot(epochs, values, "--", color="tab:green", label=name.replace("val_", "validation "))
         right.set(ylabel="accuracy", ylim=(min(0.9, *map(min, accuracies.values())), 1.005))
-        lines = [*lines, *right.get_lines()]
-    labels = [line.get_label() for line in lines]
-    ax.legend(
-        lines, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(lines), frameon=False, fontsize="small"
-    )
+        _legend_above(ax, [*ax.get_lines(), *right.get_lines()])
+    elif len(losses) > 1:
+        _legend_above(ax, ax.get_lines())
     return ax
 
 
+def _legend_above(ax: Any, lines: Sequence[Any]) -> None:
+    labels = [line.get_label() for line in lines]
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncol": len(lines)}
+    ax.legend(lines, labels, **place, frameon=False, fontsize="small")
+
+
 def first_layer_weights(network: Any, shape: tuple[int, int], axes: Any = None) -> Any:
-    """The weights of each unit of the first dense layer as an image: positive green, negative red, zero white.
+    """Plot the weights of each unit of the first dense layer as an image: positive green, negative red, zero white.
 
     Parameters
     ----------
     network
-        Its first layer's inputs are pixels.
+        A network whose inputs are the pixels of an image.
     shape
-        Rows and columns of an image.
+        Rows and columns of the image.
     axes
-        An array of axes, one a unit; None for new ones.
+        Array of axes, one for each unit; None for new ones.
 
     Returns
     -------
     ndarray of axes
+
+    Raises
+    ------
+    ValueError
+        If the image has another number of pixels than the layer has inputs.
     """
     kernel = to_numpy(next(v for name, v in network.parameters.items() if name.endswith(".kernel")))
     if kernel.shape[0] != math.prod(shape):
-        raise ValueError(f"the first layer has {kernel.shape[0]} inputs, an image of {shape} has {math.prod(shape)}")
+        raise ValueError(
+            f"the first layer has {kernel.shape[0]} inputs, images of shape {shape} have {math.prod(shape)} pixels"
+        )
     if axes is None:
         axes = _grid(kernel.shape[1])
     bound = float(np.quantile(np.abs(kernel), 0.995)) or 1.0
@@ -99,15 +122,13 @@ def first_layer_weights(network: Any, shape: tuple[int, int], axes: Any = None) 
 def _red_white_green() -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("red_white_green", ["#b2182b", "#ffffff", "#1a7f37"])
+    return LinearSegmentedColormap.from_list("red_white_green", [RED, "#ffffff", GREEN])
 
 
 def _grid(count: int, size: float = 1.4, extra: float = 0.0) -> Any:
-    import matplotlib.pyplot as plt
-
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    figure, axes = plt.subplots(
+    figure, axes = _pyplot().subplots(
         rows, columns, figsize=(columns * size, rows * (size + extra)), layout="constrained", squeeze=False
     )
     figure.get_layout_engine().set(wspace=0.04, hspace=0.04)
@@ -115,18 +136,22 @@ def _grid(count: int, size: float = 1.4, extra: float = 0.0) -> Any:
 
 
 def predicted_images(images: Any, predicted: Any, actual: Any, confidence: Any = None, axes: Any = None) -> Any:
-    """A grid of images with what a network sees in them; where it is wrong, in red, with what was right.
+    """Plot a grid of images with their predicted labels; a wrong one is red and followed by the true label.
 
     Parameters
     ----------
     images
-        (n, rows, columns).
+        Images, (n, rows, columns).
     predicted, actual
-        Labels, (n,).
+        Predicted and true labels, (n,).
     confidence
-        The probability of the prediction, (n,), or None.
+        Probabilities of the predicted labels, (n,), or None.
     axes
-        An array of axes; None for new ones.
+        Array of axes; None for new ones.
+
+    Returns
+    -------
+    ndarray of axes
     """
     images, predicted, actual = (to_numpy(a) for a in (images, predicted, actual))
     if axes is None:
@@ -137,46 +162,54 @@ def predicted_images(images: Any, predicted: Any, actual: Any, confidence: Any =
             ax.imshow(images[i], cmap="gray_r")
             right = predicted[i] == actual[i]
             text = f"{predicted[i]}" if confidence is None else f"{predicted[i]} ({to_numpy(confidence)[i]:.0%})"
-            ax.set_title(
-                text if right else f"{text}, is {actual[i]}", color="black" if right else "#b2182b", fontsize=9
-            )
+            ax.set_title(text if right else f"{text}, true {actual[i]}", color="black" if right else RED, fontsize=9)
     return axes
 
 
 def decision_boundary(network: Any, X: Any, y: Any, ax: Any = None) -> Any:
-    """What a network with two inputs predicts over the plane, and the rows that it learnt from."""
+    """Plot what a network with two inputs predicts over the plane, and some rows.
+
+    Parameters
+    ----------
+    network
+        A network, or an estimator, with two inputs.
+    X, y
+        Rows, (rows, 2), and their targets, (rows,), which colour them.
+    ax
+        Axes to draw on; None for new ones.
+    """
     X, y = to_numpy(X), np.asarray(to_numpy(y)).reshape(-1)
-    ax = _new_axes(ax, (5.0, 4.4))
+    ax = _axes(ax, (5.0, 4.4))
     low, high = X.min(axis=0), X.max(axis=0)
     margin = 0.25 * (high - low) + 1e-9
     across, up = (np.linspace(a, b, 200) for a, b in zip(low - margin, high + margin, strict=True))
     points = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
-    seen = to_numpy(network.predict(points)).reshape(200, 200)
-    ax.contourf(across, up, seen, levels=20, cmap="RdBu_r", alpha=0.5)
+    predicted = to_numpy(network.predict(points)).reshape(200, 200)
+    ax.contourf(across, up, predicted, levels=20, cmap="RdBu_r", alpha=0.5)
     ax.scatter(X[:, 0], X[:, 1], c=y, cmap="RdBu_r", edgecolors="black")
     ax.set(xlabel="first input", ylabel="second input")
     return ax
 
 
 def learning(network: Any, X: Any, y: Any, epochs: int = 50, frames: int = 50, **fit: Any) -> Any:
-    """Train a network with two inputs and draw its boundary as it learns: an animation, ``.save("learning.gif")`` writes it.
+    """Train a network with two inputs and animate its decision boundary; ``.save("learning.gif")`` writes the animation.
 
     Parameters
     ----------
     network, X, y
-        As `decision_boundary` has them; the network is trained.
+        See `decision_boundary`; the network is trained.
     epochs
-        In all.
+        Number of epochs.
     frames
-        Pictures, evenly over the epochs.
+        Number of frames, evenly spaced over the epochs.
     **fit
-        What ``fit`` takes beside.
+        Further arguments of `Network.fit`.
 
     Returns
     -------
     matplotlib.animation.FuncAnimation
     """
-    ax = _new_axes(None, (5.0, 4.4))
+    ax = _axes(None, (5.0, 4.4))
     from matplotlib.animation import FuncAnimation
 
     states = [(0, network.snapshot())]
@@ -198,16 +231,16 @@ def learning(network: Any, X: Any, y: Any, epochs: int = 50, frames: int = 50, *
 
 
 def activations(network: Any, row: Any, axes: Any = None) -> Any:
-    """What each layer makes of one row: its outputs as bars, layer under layer.
+    """Plot the outputs of each layer for one row as bars, a layer below the other.
 
     Parameters
     ----------
     network
-        Whose layers are looked at.
+        The network.
     row
-        (inputs,).
+        Inputs, (inputs,).
     axes
-        An array of axes, one a layer that has units; None for new ones.
+        Array of axes, one for each layer; None for new ones.
 
     Returns
     -------
@@ -215,82 +248,85 @@ def activations(network: Any, row: Any, axes: Any = None) -> Any:
     """
     outputs = network.layer_outputs(np.asarray(to_numpy(row)).reshape(1, -1))
     if axes is None:
-        import matplotlib.pyplot as plt
-
-        _new_axes_needed()
         size = (6.4, 1.5 * len(outputs) + 0.3)
-        _, axes = plt.subplots(len(outputs), 1, figsize=size, layout="constrained", squeeze=False)
+        _, axes = _pyplot().subplots(len(outputs), 1, figsize=size, layout="constrained", squeeze=False)
     for ax, (name, values) in zip(np.asarray(axes).flat, outputs.items()):
-        seen = to_numpy(values)[0]
-        ax.bar(range(len(seen)), seen, color=["#1a7f37" if v > 0 else "#b2182b" for v in seen])
+        heights = to_numpy(values)[0]
+        ax.bar(range(len(heights)), heights, color=[GREEN if v > 0 else RED for v in heights])
         ax.axhline(0.0, color="gray", linewidth=0.8)
-        ax.set_title(f"{name}: {len(seen)} outputs", fontsize=9, loc="left")
-        ax.set_xticks(range(len(seen)) if len(seen) <= 20 else [])
+        ax.set_title(f"{name}: {len(heights)} outputs", fontsize=9, loc="left")
+        ax.set_xticks(range(len(heights)) if len(heights) <= 20 else [])
     return axes
 
 
-def diagram(network: Any, most: int = 16, ax: Any = None) -> Any:
-    """The network as circles and lines: each weight a line, green if positive, red if negative, wide if large.
+def diagram(network: Any, maximum: int = 16, ax: Any = None) -> Any:
+    """Plot the network as circles and lines: each weight is a line, green if positive, red if negative, wide if large.
 
     Parameters
     ----------
     network
-        Of dense layers, at least one.
-    most
-        Of wider layers only so many units are drawn.
+        A network with at least one dense layer.
+    maximum
+        Maximum number of units of a layer that are drawn.
     ax
-        None for new axes.
-    """
-    kernels = [to_numpy(v) for name, v in network.parameters.items() if name.endswith(".kernel")]
-    if not kernels:
-        raise ValueError("a diagram is of dense layers and this network has none")
-    ax = _new_axes(ax, (2.2 * len(kernels) + 2.0, 4.4))
-    from matplotlib.collections import LineCollection
+        Axes to draw on; None for new ones.
 
-    widths = [kernels[0].shape[0], *(k.shape[1] for k in kernels)]
-    names = ["input", *(name.removesuffix(".kernel") for name in network.parameters if name.endswith(".kernel"))]
-    shown = [_shown(width, most) for width in widths]
-    places = [np.linspace(1.0, 0.0, len(units)) if len(units) > 1 else np.asarray([0.5]) for units in shown]
-    for level, kernel in enumerate(kernels):
-        bound = float(np.abs(kernel).max()) or 1.0
-        lines, colours, sizes = [], [], []
-        for i, a in enumerate(shown[level]):
-            for j, b in enumerate(shown[level + 1]):
-                weight = float(kernel[a, b]) / bound
-                lines.append([(level, places[level][i]), (level + 1, places[level + 1][j])])
-                colours.append(
-                    (*((0.10, 0.50, 0.22) if weight > 0 else (0.70, 0.09, 0.17)), min(1.0, 0.1 + abs(weight)))
-                )
-                sizes.append(2.5 * abs(weight))
-        ax.add_collection(LineCollection(lines, colors=colours, linewidths=sizes, zorder=1))
-    for level, (units, up) in enumerate(zip(shown, places)):
-        ax.scatter([level] * len(units), up, s=90, color="white", edgecolors="gray", zorder=2)
-        more = widths[level] - len(units)
-        ax.text(
-            level,
-            -0.12,
-            f"{names[level]}\n{widths[level]}" + (f"\n({more} not shown)" if more else ""),
-            ha="center",
-            va="top",
-            fontsize=8,
-        )
+    Raises
+    ------
+    ValueError
+        If the network has no dense layer.
+    """
+    kernels = {name[:-7]: to_numpy(v) for name, v in network.parameters.items() if name.endswith(".kernel")}
+    if not kernels:
+        raise ValueError("a diagram requires a dense layer, this network has none")
+    ax = _axes(ax, (2.2 * len(kernels) + 2.0, 4.4))
+    widths = [next(iter(kernels.values())).shape[0], *(kernel.shape[1] for kernel in kernels.values())]
+    shown = [_evenly_chosen(width, maximum) for width in widths]
+    heights = [np.linspace(1.0, 0.0, len(units)) if len(units) > 1 else np.asarray([0.5]) for units in shown]
+    for level, kernel in enumerate(kernels.values()):
+        weights = kernel[np.ix_(shown[level], shown[level + 1])] / (float(np.abs(kernel).max()) or 1.0)
+        _draw_weights(ax, level, weights, heights[level], heights[level + 1])
+    for level, name in enumerate(["input", *kernels]):
+        units, width = len(shown[level]), widths[level]
+        ax.scatter([level] * units, heights[level], s=90, color="white", edgecolors="gray", zorder=2)
+        label = f"{name}\n{width}" + (f"\n({width - units} not shown)" if units < width else "")
+        ax.text(level, -0.12, label, ha="center", va="top", fontsize=8)
     ax.set(xlim=(-0.5, len(kernels) + 0.5), ylim=(-0.32, 1.08))
     ax.axis("off")
     return ax
 
 
-def _shown(width: int, most: int) -> np.ndarray:
-    return np.arange(width) if width <= most else np.unique(np.linspace(0, width - 1, most).astype(int))
+def _evenly_chosen(width: int, maximum: int) -> np.ndarray:
+    return np.unique(np.linspace(0, width - 1, min(width, maximum)).astype(int))
+
+
+def _draw_weights(ax: Any, level: int, weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgb
+
+    size = np.abs(weights).ravel()
+    lines = [[(level, a), (level + 1, b)] for a in left for b in right]
+    alpha = np.minimum(1.0, 0.1 + size)
+    colours = [(*to_rgb(GREEN if w > 0 else RED), a) for w, a in zip(weights.ravel(), alpha)]
+    ax.add_collection(LineCollection(lines, colors=colours, linewidths=2.5 * size, zorder=1))
 
 
 def learning_rates(found: Any, ax: Any = None) -> Any:
-    """The loss over the learning rate, as `portablenn.find_learning_rate` found it, and what it suggests."""
-    ax = _new_axes(ax)
+    """Plot the loss over the learning rate and the suggested rate.
+
+    Parameters
+    ----------
+    found
+        What `portablenn.find_learning_rate` returns.
+    ax
+        Axes to draw on; None for new ones.
+    """
+    ax = _axes(ax)
     ax.plot(found.rates, found.losses, color="tab:gray", alpha=0.5, linewidth=1, label="loss of a batch")
     ax.plot(found.rates, found.smoothed, color="tab:blue", label="smoothed")
-    ax.axvline(found.suggestion, color="#1a7f37", linestyle="--", label=f"suggested: {found.suggestion:.2g}")
-    usual = found.smoothed[np.isfinite(found.smoothed)]
-    low, high = float(usual.min()), float(usual[: max(1, len(usual) // 2)].max())
+    ax.axvline(found.suggestion, color=GREEN, linestyle="--", label=f"suggested: {found.suggestion:.2g}")
+    finite = found.smoothed[np.isfinite(found.smoothed)]
+    low, high = float(finite.min()), float(finite[: max(1, len(finite) // 2)].max())
     ax.set(
         xscale="log",
         xlabel="learning rate",
@@ -302,15 +338,25 @@ def learning_rates(found: Any, ax: Any = None) -> Any:
     return ax
 
 
-def importances(found: Mapping[str, float], most: int = 20, ax: Any = None) -> Any:
-    """Bars of what each input is worth, the largest at the top: {name: by how much a score falls without it}."""
-    names = sorted(found, key=lambda name: -found[name])[:most]
-    ax = _new_axes(ax, (6.4, 0.3 * len(names) + 1.0))
-    ax.barh(range(len(names)), [found[name] for name in names], color="#1a7f37")
+def importances(importances: Mapping[str, float], maximum: int = 20, ax: Any = None) -> Any:
+    """Plot importances as bars, the largest at the top.
+
+    Parameters
+    ----------
+    importances
+        {name: importance}.
+    maximum
+        Maximum number of bars.
+    ax
+        Axes to draw on; None for new ones.
+    """
+    names = sorted(importances, key=lambda name: -importances[name])[:maximum]
+    ax = _axes(ax, (6.4, 0.3 * len(names) + 1.0))
+    ax.barh(range(len(names)), [importances[name] for name in names], color=GREEN)
     ax.set_yticks(range(len(names)), [name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}" for name in names])
     ax.invert_yaxis()
     ax.axvline(0.0, color="gray", linewidth=0.8)
-    ax.set(xlabel="fall of the score when its cells change places")
+    ax.set(xlabel="decrease of the score when shuffled")
     ax.grid(alpha=0.3, axis="x")
     return ax
 
@@ -318,49 +364,61 @@ def importances(found: Mapping[str, float], most: int = 20, ax: Any = None) -> A
 def permutation_importance(
     network: Any, X: Any, y: Any, names: Sequence[str] | None = None, repeats: int = 5, seed: int = 0, ax: Any = None
 ) -> Any:
-    """By how much the accuracy (of values R²) falls when the cells of a column change places. Requires scikit-learn.
+    """Plot by how much the accuracy, or R², decreases when the cells of a column are shuffled. Requires scikit-learn.
 
     Parameters
     ----------
     network
-        A network, or an estimator of scikit-learn's kind.
+        A network, or a scikit-learn estimator.
     X, y
         Rows that it was not trained on, and their targets.
     names
-        Of the columns; None for their numbers.
+        Names of the columns; None for their numbers.
     repeats, seed
-        How often each is mixed, and how.
+        How often each column is shuffled, and the seed of the shuffles.
     ax
-        None for new axes.
+        Axes to draw on; None for new ones.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a network nor an estimator.
     """
-    from sklearn.inspection import permutation_importance as measured
+    from sklearn.inspection import permutation_importance as compute_importance
     from sklearn.metrics import accuracy_score, r2_score
 
     X, y = to_numpy(X), to_numpy(y)
     classes = getattr(getattr(network, "loss", None), "targets", "") == "classes" or hasattr(network, "classes_")
 
     def score(estimator: Any, X: Any, y: Any) -> float:
-        found = to_numpy(estimator.predict(X))
-        return float((accuracy_score if classes else r2_score)(y, found))
+        return float((accuracy_score if classes else r2_score)(y, to_numpy(estimator.predict(X))))
 
     if not hasattr(network, "fit"):
-        raise TypeError(f"{type(network).__name__} is no network and no estimator")
-    mean = measured(network, X, y, scoring=score, n_repeats=repeats, random_state=seed).importances_mean
+        raise TypeError(f"{type(network).__name__} is not a network or estimator: expected fit and predict")
+    mean = compute_importance(network, X, y, scoring=score, n_repeats=repeats, random_state=seed).importances_mean
     names = list(names) if names is not None else [f"column {i}" for i in range(X.shape[1])]
     return importances(dict(zip(names, map(float, mean), strict=True)), ax=ax)
 
 
 def predicted_values(pairs: Any, ax: Any = None) -> Any:
-    """The truth over predictions, and the line where they are equal; (rows, 2), truth first. Requires scikit-learn."""
+    """Plot true values over predicted ones, and the line where they are equal. Requires scikit-learn.
+
+    Parameters
+    ----------
+    pairs
+        True and predicted values, (rows, 2).
+    ax
+        Axes to draw on; None for new ones.
+    """
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
     from sklearn.metrics import PredictionErrorDisplay
 
-    truth, found = np.asarray(pairs, dtype=float).T
-    ax = _new_axes(ax, (5.0, 4.6))
-    display = PredictionErrorDisplay(y_true=truth, y_pred=found)
-    points, line = {"alpha": 0.4, "s": 14, "color": "#1a7f37"}, {"color": "gray"}
+    true, predicted = np.asarray(pairs, dtype=float).T
+    ax = _axes(ax, (5.0, 4.6))
+    display = PredictionErrorDisplay(y_true=true, y_pred=predicted)
+    points, line = {"alpha": 0.4, "s": 14, "color": GREEN}, {"color": "gray"}
     display.plot(ax=ax, kind="actual_vs_predicted", scatter_kwargs=points, line_kwargs=line)
-    ax.set(xlabel="prediction", ylabel="truth")
+    ax.set(xlabel="predicted", ylabel="true")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(StrMethodFormatter("{x:,.7g}"))
@@ -368,9 +426,17 @@ def predicted_values(pairs: Any, ax: Any = None) -> Any:
 
 
 def confusion_matrix(actual: Any, predicted: Any, ax: Any = None) -> Any:
-    """How often each class was taken for each other. Requires scikit-learn."""
+    """Plot how many rows of each true class were predicted as each class. Requires scikit-learn.
+
+    Parameters
+    ----------
+    actual, predicted
+        True and predicted labels, (rows,).
+    ax
+        Axes to draw on; None for new ones.
+    """
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    ax = _new_axes(ax, (5.6, 5.0))
+    ax = _axes(ax, (5.6, 5.0))
     ConfusionMatrixDisplay.from_predictions(to_numpy(actual), to_numpy(predicted), ax=ax, colorbar=False, cmap="Greens")
     return ax

@@ -59,7 +59,7 @@ def test_a_diagram_has_a_line_for_each_weight() -> None:
     np.testing.assert_allclose(lines[0].get_linewidths(), 2.5 * np.abs(kernel) / np.abs(kernel).max(), rtol=1e-5)
     green = lines[0].get_colors()[:, 1] > lines[0].get_colors()[:, 0]
     np.testing.assert_array_equal(green, kernel > 0)
-    wide = plots.diagram(pnn.mlp([100, 2]), most=10)
+    wide = plots.diagram(pnn.mlp([100, 2]), maximum=10)
     assert len(wide.collections[0].get_segments()) == 10 * 2
     assert "90 not shown" in wide.texts[0].get_text()
     with pytest.raises(ValueError, match="this network has none"):
@@ -91,12 +91,18 @@ def test_importances_find_the_column_that_counts() -> None:
     assert max(map(abs, widths[1:])) < 0.05
 
 
-def test_predicted_values_lie_truth_over_prediction() -> None:
+def test_true_values_are_plotted_over_predicted_ones() -> None:
     pytest.importorskip("sklearn")
     ax = plots.predicted_values([[1.0, 10.0], [2.0, 30.0]])
     points = ax.collections[0].get_offsets()
     np.testing.assert_array_equal(points, [[10.0, 1.0], [30.0, 2.0]])
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("prediction", "truth")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
+
+
+def test_a_legend_leaves_the_title_alone() -> None:
+    assert plots.loss_curves({"loss": [2.0, 1.0]}).get_legend() is None
+    labels = plots.loss_curves({"loss": [2.0, 1.0], "val_loss": [3.0, 2.0], "val_accuracy": [0.5, 1.0]}).get_legend()
+    assert [text.get_text() for text in labels.get_texts()] == ["loss", "validation loss", "validation accuracy"]
 
 
 def test_pictures_are_drawn(tmp_path: Path) -> None:

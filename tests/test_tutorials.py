@@ -1,4 +1,4 @@
-"""The published figures of the tutorials, to every digit that they show; on NumPy in float64 where they train."""
+"""Tutorials: their published figures, to every digit shown, on NumPy in float64."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def test_l2_regularisation_lowers_the_validation_error() -> None:
 
 def test_sentences_are_classified() -> None:
     pytest.importorskip("sklearn")
-    glad = _example("first_network")["sentences"]()
-    assert [probability > 0.5 for probability in glad.values()] == [True, False, True]
+    positive = _example("first_network")["sentences"]()
+    assert [probability > 0.5 for probability in positive.values()] == [True, False, True]
 
 
-def test_threshold_neurons_are_gates() -> None:
+def test_threshold_neurons_are_logic_gates() -> None:
     example = _example("threshold_neuron")
     neuron, pairs = example["threshold_neuron"], example["PAIRS"]
     assert neuron([1, 1], -1.5).predict(pairs).tolist() == [0, 0, 0, 1]
@@ -100,7 +100,7 @@ def test_threshold_neurons_are_gates() -> None:
 @pytest.mark.parametrize(
     "targets", [[0, 0, 0, 1], [0, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1], [-1, -1, 1, -1]]
 )
-def test_rosenblatts_rule_separates_what_is_separable(targets: list[int]) -> None:
+def test_rosenblatts_rule_learns_separable_classes(targets: list[int]) -> None:
     example = _example("threshold_neuron")
     net = example["rosenblatt"]()
     history = net.fit(example["PAIRS"], targets, epochs=50, batch_size=1)
@@ -108,7 +108,7 @@ def test_rosenblatts_rule_separates_what_is_separable(targets: list[int]) -> Non
     assert history["loss"][-1] == 0.0
 
 
-def test_rosenblatts_rule_cannot_learn_exclusive_or() -> None:
+def test_rosenblatts_rule_cannot_learn_xor() -> None:
     example = _example("threshold_neuron")
     net = example["rosenblatt"]()
     net.fit(example["PAIRS"], [0, 1, 1, 0], epochs=200, batch_size=1)
@@ -116,7 +116,7 @@ def test_rosenblatts_rule_cannot_learn_exclusive_or() -> None:
 
 
 @pytest.mark.parametrize(("sizes", "learns"), [([2, 1], False), ([2, 4, 1], True), ([3, 1], False), ([3, 8, 1], True)])
-def test_parity_takes_a_hidden_layer(sizes: list[int], learns: bool) -> None:
+def test_parity_requires_a_hidden_layer(sizes: list[int], learns: bool) -> None:
     example = _example("xor")
     words, odd = example["parity"](sizes[0])
     assert (example["trained"](sizes).evaluate(words, odd)["accuracy"] == 1.0) is learns

@@ -89,13 +89,23 @@ def _null_where_missing(trimmed: Any, column: Any) -> Any:
 
 def is_present(column: Any) -> np.ndarray:
     """Return where cells are not missing, (rows,), bool."""
-    return ~as_text(column).is_null().to_numpy(zero_copy_only=False)
+    column = as_text(column) if column_kind(column) else column
+    return ~column.is_null().to_numpy(zero_copy_only=False)
 
 
-def as_codes(text: Any, values: Sequence[str]) -> np.ndarray:
-    """Return the index of each text in ``values``, (rows,), int64: -1 for other texts, -2 where the cell is missing."""
+def as_codes(column: Any, name: str, values: Sequence[str], exact: bool = False) -> np.ndarray:
+    """Return the index of each text in ``values``, (rows,), int64: -1 for other texts, -2 where the cell is missing.
+
+    Raises
+    ------
+    TableError
+        If the column is of a type that has no text.
+    """
     import pyarrow.compute as pc
 
+    if not column_kind(column):
+        raise TableError(f"column {name!r} is of type {column.type}, which is not supported: convert it to text")
+    text = as_text(column, exact)
     index = pc.index_in(text, value_set=text_array(values))
     codes = pc.fill_null(index, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     return np.where(text.is_null().to_numpy(zero_copy_only=False), -2, codes)

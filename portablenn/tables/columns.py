@@ -107,7 +107,7 @@ class CategoricalColumn:
 
     def encode(self, column: Any) -> np.ndarray:
         """Return the index of each cell's value, (rows,), float32: -1 for other values, -2 where the cell is missing."""
-        return as_codes(as_text(column), self.values).astype(np.float32)
+        return as_codes(column, self.name, self.values).astype(np.float32)
 
     def expand(self, encoded: np.ndarray) -> list[np.ndarray]:
         """Return the network's inputs, (rows,) each, from encoded cells, (rows,)."""

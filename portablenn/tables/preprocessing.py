@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from .cells import as_codes, as_numbers, as_text, is_present
+from .cells import as_codes, as_numbers, is_present
 from .columns import CategoricalColumn, Column, ColumnStatistics, NumericColumn
 from .readers import Table, TableError
 
@@ -59,7 +59,7 @@ class Target:
         if self.classes is None:
             values = as_numbers(column, self.name, self.date)
             return ((np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale).astype(np.float32)
-        return as_codes(as_text(column, exact=True), self.classes).astype(np.int32)
+        return as_codes(column, self.name, self.classes, exact=True).astype(np.int32)
 
     def decode(self, predicted: np.ndarray) -> np.ndarray:
         """Return labels for class indices, or values in the target's units for scaled ones, (rows,)."""

@@ -14,9 +14,9 @@ import portablenn as pnn
 DEMOS = {
     "perceptron": ("9.67299303 -0.2078435  -4.62963669", ["perceptron.png"]),
     "three-layers": ("Error before step  50000: 0.0035101226", ["three_layers.png"]),
-    "first-network": ("[2.0, 1.5]: 0.8710191", ["first_network.png"]),
+    "first-network": ("Prediction for [2.0, 1.5]: 0.8710191", ["first_network.png"]),
     "threshold-neuron": ("AND [0. 0. 0. 1.]", ["threshold_neuron.png"]),
-    "xor": ("3-bit parity, a hidden layer   [0 1 1 0 1 0 0 1], 100% right", ["xor.png"]),
+    "xor": ("3-bit parity, one hidden layer  [0 1 1 0 1 0 0 1], 100% accuracy", ["xor.png"]),
 }
 
 
@@ -50,7 +50,7 @@ def test_demo_digits_reads_digits(activation: str, tmp_path: Path) -> None:
     assert "val_accuracy" in run.stdout
     assert "confusion matrix" in run.stdout
     assert float(run.stdout.partition("test accuracy ")[2][:6]) > 0.9
-    for picture in ("digits_weights.png", "digits_seen.png"):
+    for picture in ("digits_weights.png", "digits_predicted.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 
-from portablenn.tables.preprocessing import fit_preprocessor  # noqa: E402
-from portablenn.tables.readers import open_table  # noqa: E402
+from portablenn.tables.columns import CategoricalColumn  # noqa: E402
+from portablenn.tables.preprocessing import SHARES, Preprocessor, Target, assign_parts, fit_preprocessor  # noqa: E402
+from portablenn.tables.readers import TableError, open_table  # noqa: E402
 
 
 def test_classes_are_in_natural_order() -> None:
@@ -35,3 +38,113 @@ def test_the_task_is_inferred_from_the_target(name: str) -> None:
     cells, task = TARGETS[name]
     target = fit_preprocessor(open_table({"x": list(range(80)), "y": cells}), "y").preprocessor.target
     assert ("regression" if target.classes is None else "classification") == task
+
+
+@pytest.mark.parametrize(
+    ("distinct", "rows", "task"),
+    [(20, 40, "classification"), (21, 80, "regression"), (20, 39, "regression"), (2, 4, "classification")],
+)
+def test_few_distinct_integers_are_classes(distinct: int, rows: int, task: str) -> None:
+    table = {"x": list(range(rows)), "y": [i % distinct for i in range(rows)]}
+    target = fit_preprocessor(open_table(table), "y", shares=(1.0, 0.0, 0.0)).preprocessor.target
+    assert (target.classes is None) == (task == "regression")
+
+
+def test_a_task_overrules_what_the_target_looks_like() -> None:
+    table = open_table({"x": list(range(80)), "y": [i % 4 for i in range(80)], "z": [i / 2 % 3 for i in range(80)]})
+    values = fit_preprocessor(table, "y", "regression", shares=(1.0, 0.0, 0.0)).preprocessor.target
+    assert (values.classes, values.mean, values.scale) == (None, 1.5, pytest.approx(1.25**0.5))
+    labels = fit_preprocessor(table, "z", "classification").preprocessor.target
+    assert (labels.classes, labels.integers) == (("0", "0.5", "1", "1.5", "2", "2.5"), False)
+
+
+def test_a_class_outside_the_training_rows_is_known() -> None:
+    part = assign_parts(0, 100, SHARES, 0)
+    cells = ["rare" if part[i] == 2 else "ab"[i % 2] for i in range(100)]
+    assert fit_preprocessor(open_table({"x": list(range(100)), "y": cells}), "y").preprocessor.target.classes == (
+        "a", "b", "rare",
+    )  # fmt: skip
+
+
+def test_a_classification_has_at_most_1000_classes() -> None:
+    def fit(classes: int) -> Any:
+        table = {"x": list(range(4000)), "y": [f"c{i % classes}" for i in range(4000)]}
+        return fit_preprocessor(open_table(table), "y").preprocessor.target
+
+    assert len(fit(1000).classes) == 1000
+    with pytest.raises(TableError, match="target 'y' has more than 1,000 classes"):
+        fit(1001)
+
+
+def test_ignored_columns_are_left_out_on_request() -> None:
+    table = open_table({"x": list(range(40)), "z": list(range(40)), "y": ["a", "b"] * 20})
+    fitted = fit_preprocessor(table, "y", ignore=["z"])
+    assert (fitted.preprocessor.input_names, fitted.left_out) == (("x",), {"z": "ignored on request"})
+
+
+def test_the_part_of_a_row_depends_on_its_number_and_the_seed_alone() -> None:
+    whole = assign_parts(0, 1000, SHARES, 0)
+    np.testing.assert_array_equal(
+        np.concatenate([assign_parts(0, 300, SHARES, 0), assign_parts(300, 700, SHARES, 0)]), whole
+    )
+    assert (assign_parts(0, 1000, SHARES, 1) != whole).any()
+    assert not assign_parts(0, 1000, (1.0, 0.0, 0.0), 0).any()
+    assert assign_parts(2**32, 5, SHARES, 0).shape == (5,)
+    assert (assign_parts(2**32, 1000, SHARES, 0) != whole).any()
+
+
+def test_a_target_decodes_what_it_encodes() -> None:
+    values = Target("y", None, mean=1000.0, scale=10.0)
+    np.testing.assert_array_equal(
+        values.encode(pa.array([1010.0, None, float("inf")])), np.float32([1.0, np.nan, np.nan])
+    )
+    np.testing.assert_array_equal(values.decode(np.float32([1.0, -2.0])), [1010.0, 980.0])
+    labels = Target("y", ("2", "10"), integers=True)
+    codes = labels.encode(pa.array(["10", "2", "3", None]))
+    assert codes.dtype == np.int32
+    np.testing.assert_array_equal(codes, [1, 0, -1, -2])
+    np.testing.assert_array_equal(labels.decode(codes[:2]), [10, 2])
+    assert Target("y", ("2", "x")).decode(np.asarray([1, 0])).tolist() == ["x", "2"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "integers"),
+    [(["-1", "2"], True), (["01", "2"], False), (["1.0", "2"], False), (["9" * 19, "2"], False), (["-", "2"], False)],
+)
+def test_labels_are_integers_if_written_as_integers(cells: list[str], integers: bool) -> None:
+    table = {"x": list(range(40)), "y": cells * 20}
+    assert fit_preprocessor(open_table(table), "y", "classification").preprocessor.target.integers is integers
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([[1]] * 40, "target 'y' cannot be predicted: columns of type list"),
+        ([7.5] * 40, "target 'y' cannot be predicted: all cells have the same value"),
+        (["1"] * 39 + ["x"], "39 of 40 cells are numbers, 'x' is not"),
+    ],
+)
+def test_a_regression_says_what_is_wrong_with_its_target(cells: list[Any], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        fit_preprocessor(open_table({"x": list(range(40)), "y": cells}), "y", "regression", shares=(1.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(("rows", "enough"), [(1, False), (2, True)])
+def test_training_takes_two_rows(rows: int, enough: bool) -> None:
+    table = open_table({"x": list(range(rows)), "y": [i + 0.5 for i in range(rows)]})
+    if enough:
+        assert fit_preprocessor(table, "y", shares=(1.0, 0.0, 0.0)).rows == {"train": 2, "validation": 0, "test": 0}
+    else:
+        with pytest.raises(TableError, match="the table has 1 rows, 1 of them for training: expected at least 2"):
+            fit_preprocessor(table, "y", shares=(1.0, 0.0, 0.0))
+
+
+def test_unseen_values_are_counted_only_where_all_values_are_known() -> None:
+    known, more = CategoricalColumn("c", ("a",), False), CategoricalColumn("d", ("a",), False, infrequent=3)
+    preprocessor, unseen = Preprocessor((known, more), Target("y", ("a", "b"))), Counter[str]()
+    table = open_table({"d": ["z", "z", "a"], "c": ["z", "a", "y"], "more": [1, 2, 3]})
+    ((batch, inputs),) = preprocessor.transform(table, unseen)
+    assert unseen == {"c": 2}
+    np.testing.assert_array_equal(inputs, [[0, 0], [1, 0], [0, 1]])
+    assert inputs.dtype == np.float32
+    assert batch.schema.names == ["d", "c", "more"]

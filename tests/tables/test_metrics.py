@@ -1,0 +1,98 @@
+"""Metrics: those of scikit-learn, a baseline that is the best constant, importances that find what a model uses."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow")
+sklearn_metrics = pytest.importorskip("sklearn.metrics")
+
+from portablenn.tables import Preprocessor, Target  # noqa: E402
+from portablenn.tables.columns import NumericColumn  # noqa: E402
+from portablenn.tables.metrics import MAX_PAIRS, compute_metrics, importances, measure  # noqa: E402
+
+VALUES = Target("y", None, mean=1000.0, scale=10.0)
+CLASSES = Target("y", ("7", "9", "12"), integers=True)
+COLUMNS = (NumericColumn("useless", 0.0, 1.0, False), NumericColumn("used", 0.0, 1.0, False))
+
+
+def _model(target: Target, predict: Any, predict_proba: Any = None) -> Any:
+    network = SimpleNamespace(
+        predict=lambda rows: predict(getattr(rows, "cells", rows)),
+        predict_proba=lambda rows: predict_proba(getattr(rows, "cells", rows)),
+    )
+    return SimpleNamespace(target=target, preprocessor=Preprocessor(COLUMNS, target), network=network)
+
+
+def _part(cells: np.ndarray, targets: np.ndarray) -> Any:
+    return SimpleNamespace(cells=cells, targets=targets)
+
+
+def test_metrics_of_a_regression_are_in_the_units_of_the_target() -> None:
+    cells = np.random.default_rng(0).normal(size=(700, 2)).astype(np.float32)
+    part = _part(cells, cells[:, 1] + 0.5)
+    result = measure(_model(VALUES, lambda cells: cells[:, 1]), part, np.asarray([0.0, 0.2]))
+    assert result["metrics"]["mean_absolute_error"] == pytest.approx(5.0)
+    assert result["metrics"]["root_mean_squared_error"] == pytest.approx(5.0)
+    true, constant = VALUES.decode(part.targets), np.full(700, 1001.0)
+    assert result["metrics"]["r2"] == pytest.approx(sklearn_metrics.r2_score(true, true - 5.0))
+    assert result["baseline"]["r2"] == pytest.approx(sklearn_metrics.r2_score(true, constant))
+    assert len(result["predicted"]) == MAX_PAIRS
+    np.testing.assert_allclose(np.subtract(*np.transpose(result["predicted"])), 5.0, rtol=1e-3)
+    assert result["predicted"][-1][0] == pytest.approx(true[-1], rel=1e-6)
+    assert list(result["importances"]) == ["used", "useless"]
+    assert result["importances"]["useless"] == pytest.approx(0.0, abs=1e-12)
+    assert result["importances"]["used"] == pytest.approx(2.0, abs=0.3)
+
+
+def test_metrics_of_a_classification_are_those_of_scikit_learn() -> None:
+    targets = np.asarray([0, 0, 1, 2, 2, 2], dtype=np.int32)
+    probabilities = np.asarray([[8, 1, 1], [1, 8, 1], [2, 6, 2], [1, 1, 8], [0, 0, 10], [5, 1, 4]]) / 10
+    model = _model(CLASSES, lambda cells: probabilities.argmax(axis=1), lambda cells: probabilities)
+    part = _part(np.zeros((6, 2), np.float32), targets)
+    result = measure(model, part, np.asarray([0, 2, 2, 2]))
+    true, predicted = CLASSES.labels[targets], CLASSES.labels[probabilities.argmax(axis=1)]
+    assert result["metrics"] == {
+        "accuracy": pytest.approx(4 / 6),
+        "balanced_accuracy": pytest.approx(sklearn_metrics.balanced_accuracy_score(true, predicted)),
+        "f1_macro": pytest.approx(sklearn_metrics.f1_score(true, predicted, average="macro")),
+        "log_loss": pytest.approx(sklearn_metrics.log_loss(targets, probabilities)),
+    }
+    assert result["confusion"] == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
+    assert result["baseline"]["accuracy"] == pytest.approx(0.5)
+    assert result["baseline"]["log_loss"] == pytest.approx(
+        -(2 * math.log(0.25) + math.log(1e-15) + 3 * math.log(0.75)) / 6
+    )
+
+
+def test_two_classes_have_a_roc_auc_where_both_occur() -> None:
+    target, scores = Target("y", ("no", "yes")), np.asarray([0.1, 0.6, 0.4, 0.9])
+    model = _model(target, None, lambda cells: np.stack([1 - scores, scores], axis=1))
+    metrics = compute_metrics(model, None, np.asarray([0, 0, 1, 1]))
+    assert metrics["roc_auc"] == 0.75
+    assert "roc_auc" not in compute_metrics(model, None, np.asarray([1, 1, 1, 1]))
+
+
+def test_importances_of_classes_are_falls_of_the_accuracy() -> None:
+    cells = np.repeat(np.eye(2, dtype=np.float32), 500, axis=0)
+    model = _model(Target("y", ("a", "b")), lambda cells: (cells[:, 1] > 0.5).astype(int))
+    found = importances(model, _part(cells, np.repeat([0, 1], 500)))
+    assert found == {"used": pytest.approx(0.5, abs=0.05), "useless": 0.0}
+    assert found == importances(model, _part(cells, np.repeat([0, 1], 500)))
+
+
+def test_importances_need_two_rows_and_a_target_that_varies() -> None:
+    model, cells = _model(VALUES, lambda cells: cells[:, 1]), np.ones((3, 2), np.float32)
+    assert importances(model, _part(cells[:1], np.zeros(1))) == {}
+    assert all(math.isnan(value) for value in importances(model, _part(cells, np.zeros(3))).values())
+
+
+def test_one_row_has_no_r2() -> None:
+    metrics = compute_metrics(_model(VALUES, lambda cells: np.zeros(1)), np.zeros((1, 2)), np.asarray([0.5]))
+    assert math.isnan(metrics["r2"])
+    assert metrics["mean_absolute_error"] == pytest.approx(5.0)

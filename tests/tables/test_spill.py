@@ -1,0 +1,51 @@
+"""Rows on disk: blocks are the same rows, each part has its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pa = pytest.importorskip("pyarrow")
+
+from portablenn.tables import open_table  # noqa: E402
+from portablenn.tables.preprocessing import PARTS, SHARES, assign_parts, fit_preprocessor  # noqa: E402
+from portablenn.tables.spill import encode_parts  # noqa: E402
+
+ROWS = 500
+TABLE = {
+    "x": np.arange(ROWS, dtype=float),
+    "c": ["ab"[i % 2] for i in range(ROWS)],
+    "y": [None if i % 50 == 7 else i / 2 for i in range(ROWS)],
+}
+
+
+def test_each_part_holds_its_rows_in_order() -> None:
+    table, part = open_table(TABLE), assign_parts(0, ROWS, SHARES, 3)
+    present = np.asarray([y is not None for y in TABLE["y"]])
+    fitted = fit_preprocessor(table, "y", seed=3)
+    x, _ = fitted.preprocessor.columns
+    with encode_parts(table, fitted.preprocessor, SHARES, 3) as parts:
+        for index, name in enumerate(PARTS):
+            rows = np.flatnonzero((part == index) & present)
+            inputs, targets = parts[name].arrays()
+            assert fitted.rows[name] == len(rows)
+            np.testing.assert_allclose(inputs[:, 0] * x.scale + x.mean, rows, atol=1e-3)
+            np.testing.assert_array_equal(inputs[:, 1], rows % 2 == 0)
+            np.testing.assert_allclose(fitted.preprocessor.target.decode(targets), rows / 2, atol=1e-3)
+    with pytest.raises(ValueError, match="closed"):
+        parts["train"].read(0)
+
+
+@pytest.mark.parametrize("size", [1, 30, 1 << 18])
+def test_blocks_are_the_whole_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portablenn.tables.spill.BLOCK_SIZE", size)
+    table = open_table(TABLE)
+    with encode_parts(table, fit_preprocessor(table, "y").preprocessor, SHARES, 0) as parts:
+        train = parts["train"]
+        assert train.columns == 3
+        assert sum(train.sizes) == len(train.targets)
+        assert max(train.sizes) <= max(1, size // 3)
+        blocks = [train.read(i) for i in range(len(train.sizes))]
+        assert tuple(len(inputs) for inputs, _, _ in blocks) == train.sizes
+        np.testing.assert_array_equal(np.concatenate([inputs for inputs, _, _ in blocks]), train.arrays()[0])
+        np.testing.assert_array_equal(np.concatenate([targets for _, targets, _ in blocks]), train.arrays()[1])
