@@ -16,7 +16,8 @@ from .runtime.arrays import array_namespace, stop_gradient
 from .runtime.backend import Backend, BackendError, OutOfMemoryError
 from .runtime.registry import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
 from .training.history import History
-from .training.network import Network, load, mlp
+from .training.mlp import mlp
+from .training.network import Network, load
 from .transforms.cache import program_cache
 from .transforms.compile import compile, jit
 from .transforms.grad import grad, value_and_grad

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..data.validation import whole
+from ..data.validation import check_int
 from ..files import checkpoint
 from .base import Callback
 
@@ -50,11 +50,11 @@ class Checkpoint(Callback):
         self, folder: str | Path, every_steps: int | None = None, every_epochs: int | None = None, keep: int = 3
     ) -> None:
         self.folder = folder
-        self.every_steps = None if every_steps is None else whole(every_steps, "every_steps", 1)
-        self.every_epochs = None if every_epochs is None else whole(every_epochs, "every_epochs", 1)
+        self.every_steps = None if every_steps is None else check_int(every_steps, "every_steps", 1)
+        self.every_epochs = None if every_epochs is None else check_int(every_epochs, "every_epochs", 1)
         if every_steps is None and every_epochs is None:
             self.every_epochs = 1
-        self.keep = whole(keep, "keep", 1)
+        self.keep = check_int(keep, "keep", 1)
         self._written = 0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
@@ -77,9 +77,9 @@ class Checkpoint(Callback):
         """Write, if it is time."""
         if training.ended and training.state_replaced:
             return  # such as by StopOnNaN: there is no step that this state stands at
-        standing = training.standing
-        by_steps = self.every_steps is not None and standing.steps - self._written >= self.every_steps
-        by_epochs = self.every_epochs is not None and not standing.done and training.epoch % self.every_epochs == 0
+        state = training.train_state
+        by_steps = self.every_steps is not None and state.steps - self._written >= self.every_steps
+        by_epochs = self.every_epochs is not None and not state.steps_done and training.epoch % self.every_epochs == 0
         if by_steps or by_epochs or training.ended or training.epoch == training.epochs:
-            self._written = standing.steps
-            checkpoint.write(self.folder, standing.steps, training.snapshot(), self.keep)
+            self._written = state.steps
+            checkpoint.write(self.folder, state.steps, training.snapshot(), self.keep)

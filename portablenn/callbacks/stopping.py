@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.sources import Blocks, Stream
+from ..data.sources import BatchStream, Blocks
 from ..nn.model import State
 from ..nn.optimizers import LBFGS
 from ..runtime.arrays import is_array, to_numpy
@@ -220,8 +220,8 @@ class StopOnNaN(Callback):
 
     def _row(self, network: Any, steps: Steps, number: int) -> str:
         """Name the first row of a step whose loss by itself is not finite at the last good state; "" if there is none."""
-        data, model, backend = network.training.task.data, network.model, network.backend
-        if isinstance(data.x, (Blocks, Stream)):
+        data, model, backend = network.training.data, network.model, network.backend
+        if isinstance(data.x, (Blocks, BatchStream)):
             return ""  # whose rows are gone
         known = steps.rows(number)
         rows = np.arange(data.x.shape[0]) if known is None else known

@@ -1,46 +1,57 @@
-"""Intake: what users hand to ``fit``, ``evaluate`` and ``predict``, checked, and as training wants it.
-
-Requires a network that says what it takes. Nothing of the network changes here.
-"""
+"""Dataset: what users pass to ``fit`` and ``evaluate``, validated, and placed where the network runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .. import random
-from ..nn.optimizers import LBFGS
+from ..nn.losses import Loss
 from ..program.ir import Array
-from ..runtime.arrays import array_namespace, array_type, is_array, to_numpy
-from ..runtime.backend import Backend, OutOfMemoryError
-from ..runtime.registry import get_backend
+from ..runtime.arrays import array_namespace, is_array, to_numpy
+from ..runtime.backend import Backend
 from . import validation
-from .batching import Data
-from .sources import Blocks, SomeRows, Stream
+from .blocks import Validate, Validated, split_blocks
+from .chunks import Samples
+from .sources import BatchStream, Blocks
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Rows, targets and weights that are right for a network, still where they were.
+class Spec:
+    """What a network accepts: columns of X, columns of its output, its loss, and its dtype."""
+
+    inputs: int
+    outputs: int
+    loss: Loss
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows, targets and weights that a network accepts.
 
     Attributes
     ----------
-    x, y, weights
-        As `feeding.Data` has them, before they are moved.
+    x
+        An array or a `Source` of shape (rows, columns); or `Blocks` or a `BatchStream`, which bring targets and weights.
+    y
+        Class numbers of shape (rows,), or an array of shape (rows, outputs).
+    weights
+        Shape (rows,), or None.
     rows
-        How many; 0 of a stream, where nobody knows.
+        Number of rows; 0 for a stream of unknown length.
     labels
-        The two labels, if there is one output and a loss of classes.
-    several
-        Whether rows have several labels, or none.
-    first
-        Rows of it that say what library it belongs to.
-    check
-        Of what comes later.
+        The two labels, if there is one output and a classification loss.
+    multilabel
+        Whether a row of 0 and 1 has a sum that is not 1.
+    sample
+        Some of the rows, whose library and device are those of all.
+    validate
+        Of blocks and streams: validates what is read later.
     """
 
     x: Any
@@ -48,225 +59,199 @@ class Taken:
     weights: Any
     rows: int
     labels: tuple[int, int] | None
-    several: bool
-    first: Any
-    check: Callable[..., tuple[Any, ...]] | None = None
-
-    def home(self, network: Any) -> Backend:
-        """Where to train: where the network was told to be, else where the data are."""
-        foreign = is_array(self.first) and not isinstance(self.first, np.ndarray)
-        return get_backend(self.first) if foreign and not network.settled else network.backend
+    multilabel: bool
+    sample: Any
+    validate: Validate | None = None
 
     @property
-    def data(self) -> Data:
-        """For training."""
-        return Data(self.x, self.y, self.weights, self.check)
+    def samples(self) -> Samples:
+        """Rows, targets and weights."""
+        return Samples(self.x, self.y, self.weights)
 
-    def on(self, backend: Backend, dtype: str) -> Taken:
-        """On a backend; what comes later is moved then."""
-        if self.check is not None:
+    @property
+    def columns(self) -> int:
+        """Number of columns of X."""
+        return int(self.x.columns if isinstance(self.x, Blocks) else self.x.shape[1])
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the rows are arrays of another library than NumPy."""
+        return is_array(self.sample) and not isinstance(self.sample, np.ndarray)
+
+    def to(self, backend: Backend, dtype: str) -> Dataset:
+        """Place the arrays on a backend; blocks and batches follow when they are read."""
+        if self.validate is not None:
             return self
+        x = backend.asarray(self.x) if is_array(self.x) else self.x
         weights = None if self.weights is None else backend.asarray(self.weights, dtype)
-        return replace(
-            self, x=backend.asarray(self.x) if is_array(self.x) else self.x, y=backend.asarray(self.y), weights=weights
-        )
+        return replace(self, x=x, y=backend.asarray(self.y), weights=weights)
 
-    def some(self, backend: Backend, rows: np.ndarray) -> Taken:
-        """Some of the rows, by their numbers."""
-        weights = None if self.weights is None else taken(backend, self.weights, rows)
-        x = taken(backend, self.x, rows) if is_array(self.x) else self.x.part(rows)
-        return replace(self, x=x, y=taken(backend, self.y, rows), weights=weights, rows=len(rows))
+    def take(self, backend: Backend, rows: np.ndarray) -> Dataset:
+        """Return the rows with these numbers, on the backend."""
 
-    def split_blocks(self, seed: int, share: float) -> tuple[Taken, Taken]:
-        """Rows of each block to train on, and those set apart."""
-        parts = set_blocks_apart(seed, self.x, share)
-        train, apart = (replace(self, x=part, rows=sum(part.sizes)) for part in parts)
-        return train, apart
+        def taken(array: Array) -> Array:
+            return backend.xp.take(backend.asarray(array), backend.indices(rows), axis=0)
 
+        x = taken(self.x) if is_array(self.x) else self.x.subset(rows)
+        weights = None if self.weights is None else taken(self.weights)
+        return replace(self, x=x, y=taken(self.y), weights=weights, rows=len(rows))
 
-def taken(backend: Backend, array: Array, rows: np.ndarray) -> Array:
-    """Some rows of an array, on the backend."""
-    return backend.xp.take(backend.asarray(array), backend.indices(rows), axis=0)
+    def split_blocks(self, seed: int, share: float) -> tuple[Dataset, Dataset]:
+        """Return rows of each block to train on, and a share to validate on."""
+        parts = split_blocks(seed, self.x, share)
+        train, held_out = (replace(self, x=part, rows=sum(part.sizes)) for part in parts)
+        return train, held_out
 
 
-def take(network: Any, X: Any, y: Any, sample_weight: Any = None, class_weight: Any = None, where: str = "") -> Taken:
-    """Arrays, blocks or a stream of batches, checked.
+def make_dataset(
+    spec: Spec, X: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, name: str = ""
+) -> Dataset:
+    """Validate arrays, blocks, or an iterable of batches.
+
+    Parameters
+    ----------
+    spec
+        What the network accepts.
+    X, y, sample_weight, class_weight
+        As `Network.fit` takes them.
+    name
+        Prefix of the arguments' names in error messages.
 
     Raises
     ------
     TypeError, ValueError
-        For anything else, or what the network cannot take.
+        If the network does not accept them.
     """
-    batches = hasattr(X, "__iter__") and not hasattr(X, "shape")  # a table is none
-    if y is None and not is_array(X) and (isinstance(X, Blocks) or batches or callable(X)):
+    iterable = hasattr(X, "__iter__") and not hasattr(X, "shape")  # a data frame has a shape
+    if y is None and not is_array(X) and (isinstance(X, Blocks) or iterable or callable(X)):
         if sample_weight is not None or class_weight is not None:
-            raise ValueError("sample_weight and class_weight go with arrays: here weights come with the batches")
-        return _later(network, X, where)
+            raise ValueError(
+                "sample_weight and class_weight are for arrays: blocks and batches bring their own weights"
+            )
+        return _deferred(spec, X, name)
     if y is None:
-        raise TypeError("y is missing: hand over X and y, blocks as of portablenn.data.Rows, or an iterable of batches")
-    x, target, weights, labels = _arrays(network, X, y, sample_weight, class_weight, where)
-    return Taken(x, target, weights, int(x.shape[0]), labels, _several(network, target), x)
+        raise TypeError("y is missing: pass X and y, blocks such as portablenn.data.Rows, or an iterable of batches")
+    samples, labels = _validate_arrays(spec, X, y, sample_weight, class_weight, name)
+    multilabel = _is_multilabel(spec, samples.y)
+    return Dataset(*samples, int(samples.x.shape[0]), labels, multilabel, samples.x)
 
 
-def take_validation(network: Any, given: Any) -> Taken:
-    """What ``fit`` was handed to be evaluated after each epoch."""
-    first = given[0] if isinstance(given, (tuple, list)) and len(given) else None
-    batch = isinstance(first, (tuple, list)) and len(first) in (2, 3) and all(map(is_array, first))
-    if isinstance(given, (tuple, list)) and not batch:
-        if len(given) not in (2, 3):
-            raise ValueError("validation_data is (X, y) or (X, y, weights), blocks, or an iterable of batches")
-        x, y, *rest = given
-        return take(network, x, y, rest[0] if rest else None, where="validation_data")
-    if is_array(given):
+def make_validation_dataset(spec: Spec, validation_data: Any) -> Dataset:
+    """Validate the argument ``validation_data`` of ``fit``."""
+    first = validation_data[0] if isinstance(validation_data, (tuple, list)) and len(validation_data) else None
+    list_of_batches = isinstance(first, (tuple, list)) and len(first) in (2, 3) and all(map(is_array, first))
+    arrays = isinstance(validation_data, (tuple, list)) and not list_of_batches
+    if is_array(validation_data) or (arrays and len(validation_data) not in (2, 3)):
+        found = "an array" if is_array(validation_data) else f"{len(validation_data)} items"
         raise ValueError(
-            "validation_data is (X, y) or (X, y, weights), blocks, or an iterable of batches, found an array"
+            f"validation_data must be (X, y), (X, y, weights), blocks, or an iterable of batches, got {found}"
         )
-    return take(network, given, None, where="validation_data")
+    if arrays:
+        x, y, weights = (*validation_data, None)[:3]
+        return make_dataset(spec, x, y, weights, name="validation_data")
+    return make_dataset(spec, validation_data, name="validation_data")
 
 
-def together(
-    given: Taken,
-    held_out: Taken | None,
-    optimizer: Any,
-    epochs: int,
-    batch_size: int | None,
-    order: Any,
-    validation_split: float,
-    steps_per_epoch: int | None,
-) -> None:
-    """Refuse what does not go together with the kind of data.
-
-    Raises
-    ------
-    ValueError
-        It says what does.
-    """
-    stream, blocks = isinstance(given.x, Stream), given.check is not None and not isinstance(given.x, Stream)
-    if steps_per_epoch is not None and order != "random" and not stream:
-        raise ValueError(f'steps_per_epoch goes with order="random": with {order!r} an epoch is all rows')
-    if held_out is not None and isinstance(held_out.x, Stream) and held_out.x.once and epochs > 1:
-        raise ValueError("validation_data is a generator, which ends after one epoch: hand over a list, or arrays")
-    if stream and given.x.once and epochs > 1:
-        raise ValueError(
-            f"a generator ends after one epoch and epochs is {epochs}: hand over a function of the epoch's number that "
-            "returns one, or a list"
-        )
-    if stream and validation_split:
-        raise ValueError(
-            "validation_split is for data that can be gone through in any order: hand over validation_data"
-        )
-    if stream and isinstance(optimizer, LBFGS):
-        raise ValueError(
-            "L-BFGS looks at all rows in each iteration: hand over arrays or blocks, or use another optimizer"
-        )
-    if blocks and order not in ("shuffle", "sequential"):
-        raise ValueError(f'the order of blocks is "shuffle" or "sequential", found {order!r}')
-    if blocks and batch_size is None and not isinstance(optimizer, LBFGS):
-        raise ValueError("batch_size=None would hold all blocks in memory at once: give a number, or use LBFGS")
-
-
-def _later(network: Any, X: Any, where: str) -> Taken:
-    """Blocks or a stream: its first batch is looked at now, each is checked when it comes."""
+def _deferred(spec: Spec, X: Any, name: str) -> Dataset:
+    """Make a dataset of blocks or a stream: the first batch is validated now, each when it is read."""
     blocks = isinstance(X, Blocks)
     if blocks and not sum(X.sizes):
-        raise ValueError(f"{where} X holds no rows".strip())
-    source: Any = X if blocks else Stream(X)
+        raise ValueError(f"{name} X has no rows".strip())
+    source: Any = X if blocks else BatchStream(X)
     first = X.read(next(i for i, n in enumerate(X.sizes) if n)) if blocks else source.first
     x, y, weights = first
-    _, target, _, labels = _arrays(network, x, y, weights, None, where, some=True)
-    training = not where
+    samples, labels = _validate_arrays(spec, x, y, weights, None, name, partial=True)
 
-    def check(x: Any, y: Any, weights: Any = None) -> tuple[Any, ...]:
-        x, y, weights, found = _arrays(network, x, y, weights, None, where, some=True)
-        if found != labels and (-1, 1) in (found, labels):
+    def validate(x: Any, y: Any, weights: Any = None) -> Validated:
+        (x, y, weights), own_labels = _validate_arrays(spec, x, y, weights, None, name, partial=True)
+        if own_labels != labels and (-1, 1) in (own_labels, labels):
             raise ValueError(
-                "some batches have labels -1 and 1, others 0 and 1 or one of them alone: use 0 and 1 in all"
+                "some batches have labels -1 and 1, others 0 and 1 or only one: use 0 and 1 in all batches"
             )
-        if training and not network.multilabel and _several(network, y):
-            network.multilabel = True
+        multilabel = _is_multilabel(spec, y)
         x = x if is_array(x) else x.take(np.arange(x.shape[0]))
         if blocks:
             x, y, weights = (None if a is None else to_numpy(a) for a in (x, y, weights))
         if weights is not None:
             xp = array_namespace(weights)
-            weights = xp.astype(weights, getattr(xp, network.dtype))
-        return x, y, weights
+            weights = xp.astype(weights, getattr(xp, spec.dtype))
+        return Validated(Samples(x, y, weights), multilabel)
 
     rows = int(sum(source.sizes)) if blocks else 0
-    several = _several(network, target)
-    return Taken(source, None, None, rows, labels, several, x, check)
+    return Dataset(source, None, None, rows, labels, _is_multilabel(spec, samples.y), samples.x, validate)
 
 
-def _arrays(
-    network: Any, X: Any, y: Any, sample_weight: Any, class_weight: Any, where: str, some: bool = False
-) -> tuple[Array, Array, Array | None, tuple[int, int] | None]:
-    """Checked, still where they were; class weights have become weights of rows. ``some`` rows may all have weight 0."""
-    prefix = f"{where} " if where else ""
-    x = validation.inputs(X, network.inputs, network.dtype, f"{prefix}X")
-    given = {"y": y} if sample_weight is None else {"y": y, "sample_weight": sample_weight}
-    validation.one_library(x, given)
+def _validate_arrays(
+    spec: Spec, X: Any, y: Any, sample_weight: Any, class_weight: Any, name: str, partial: bool = False
+) -> tuple[Samples, tuple[int, int] | None]:
+    """Validate arrays where they are; multiply class weights into the weights. All weights of ``partial`` rows may be 0."""
+    prefix = f"{name} " if name else ""
+    x = validation.check_inputs(X, spec.inputs, spec.dtype, f"{prefix}X")
+    validation.check_same_library(x, {"y": y, "sample_weight": sample_weight})
     rows = x.shape[0]
-    target, labels = validation.targets(y, rows, network.outputs, network.loss, network.dtype, f"{prefix}y")
-    weights = None if sample_weight is None else validation.weights(sample_weight, rows, f"{prefix}sample_weight", some)
+    target, labels = validation.check_targets(y, rows, spec.outputs, spec.loss, spec.dtype, f"{prefix}y")
+    weights = None
+    if sample_weight is not None:
+        weights = validation.check_sample_weight(sample_weight, rows, f"{prefix}sample_weight", partial)
     if class_weight is not None:
-        if network.loss.targets != "classes" or target.ndim != 1:
-            raise ValueError("class_weight is for losses of classes with one label a row: use sample_weight")
-        count = max(network.outputs, 2)
-        table = validation.class_weights(class_weight, target, count, labels)
-        by_class = table[to_numpy(target).astype(np.int64)]
-        weights = by_class if weights is None else by_class * to_numpy(weights)
-    return x, target, weights, labels
+        if spec.loss.targets != "classes" or target.ndim != 1:
+            raise ValueError(
+                "class_weight is for classification losses with one label per row: use sample_weight instead"
+            )
+        by_class = validation.class_weight_table(class_weight, target, max(spec.outputs, 2), labels)
+        by_row = by_class[to_numpy(target).astype(np.int64)]
+        weights = by_row if weights is None else by_row * to_numpy(weights)
+    return Samples(x, target, weights), labels
 
 
-def _several(network: Any, y: Array) -> bool:
-    """Whether rows of 0 and 1 say more than which one class a row has."""
-    if network.loss.targets != "classes" or network.loss.exclusive or y.ndim == 1:
+def _is_multilabel(spec: Spec, y: Array) -> bool:
+    """Return whether some row has several labels, or none."""
+    if spec.loss.targets != "classes" or spec.loss.exclusive or y.ndim == 1:
         return False
     xp = array_namespace(y)
     return bool(xp.any(xp.sum(xp.astype(y, xp.float32), axis=1) != 1.0))
 
 
-def set_apart(seed: int, rows: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to train on and those set apart, in order; the same for the same seed.
+def split_rows(seed: int, rows: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the rows to train on and of a share to validate on, sorted, decided by the seed.
 
     Examples
     --------
-    >>> [len(rows) for rows in set_apart(0, 10, 0.2)]
+    >>> [len(rows) for rows in split_rows(0, 10, 0.2)]
     [8, 2]
     """
-    apart = max(1, round(rows * share))
-    if apart >= rows:
+    held_out = max(1, round(rows * share))
+    if held_out >= rows:
         raise ValueError(f"validation_split={share} of {rows} rows leaves none to train on")
     permuted = random.permutations(random.new_key(seed, random.SPLIT), 0, 1, rows)[0]
-    return np.sort(permuted[apart:]), np.sort(permuted[:apart])
+    return np.sort(permuted[held_out:]), np.sort(permuted[:held_out])
 
 
-def set_blocks_apart(seed: int, blocks: Blocks, share: float) -> tuple[SomeRows, SomeRows]:
-    """Likewise of blocks: a share of the rows of each, and at least one of all."""
-    chosen: list[tuple[np.ndarray, np.ndarray]] = []
-    key, ends = random.new_key(seed, random.SPLIT), np.cumsum([0, *blocks.sizes])
-    apart = np.maximum(
-        np.rint(ends * share).astype(int), ends > 0
-    )  # rounded for all rows up to there, and at least one
-    for number, size in enumerate(blocks.sizes):
-        permuted = random.permutations(key, number, 1, size)[0]
-        count = min(size, int(apart[number + 1] - apart[number]))
-        chosen.append((np.sort(permuted[count:]), np.sort(permuted[:count])))
-    train, held_out = (SomeRows(blocks, part) for part in zip(*chosen))
-    if not sum(train.sizes):
-        raise ValueError(f"validation_split={share} of {sum(blocks.sizes)} rows leaves none to train on")
-    return train, held_out
+def split(rows: int, shares: Mapping[str, float], seed: int = 0) -> dict[str, np.ndarray]:
+    """Divide row numbers at random, the same way on every machine.
 
+    Parameters
+    ----------
+    rows
+        Number of rows.
+    shares
+        {name: share}, whose sum is 1.
+    seed
+        Decides which rows.
 
-@contextmanager
-def memory_told(network: Any, backend: Backend, given: Taken, batch: int) -> Iterator[None]:
-    """Say what takes how much where the device's memory does not suffice."""
-    try:
-        yield
-    except Exception as error:
-        if not backend.is_out_of_memory(error) or not is_array(given.x):
-            raise
-        from ..training.memory_estimate import Demand
+    Returns
+    -------
+    dict
+        {name: sorted row numbers, int64}; every row is in exactly one of them.
 
-        types = (array_type(given.x), array_type(given.y), None if given.weights is None else array_type(given.weights))
-        raise OutOfMemoryError(Demand(network.model, types, batch).told(backend, error)) from error
+    Examples
+    --------
+    >>> parts = split(10, {"train": 0.8, "test": 0.2})
+    >>> parts["train"].shape, parts["test"].shape
+    ((8,), (2,))
+    """
+    if not math.isclose(sum(shares.values()), 1.0) or min(shares.values()) < 0:
+        raise ValueError(f"shares must be at least 0 and sum to 1, got {dict(shares)}")
+    permuted = random.permutations(random.new_key(seed, random.SPLIT), 1, 1, rows)[0]
+    ends = np.rint(np.cumsum([0.0, *shares.values()]) * rows).astype(int)
+    return {name: np.sort(permuted[a:b]) for name, a, b in zip(shares, ends, ends[1:])}

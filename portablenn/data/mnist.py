@@ -1,7 +1,4 @@
-"""Digits: the IDX files of MNIST, and scikit-learn's digits in their place.
-
-Requires nothing but NumPy to read IDX; scikit-learn for its bundled digits.
-"""
+"""MNIST: reader of its IDX files, with the digits of scikit-learn as a substitute."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from typing import Any
 import numpy as np
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_MOST_BYTES = 1 << 32
+_MAX_BYTES = 1 << 32
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """An array from an IDX file, gzip-compressed or not (the format of http://yann.lecun.com/exdb/mnist).
+    """Read an array from an IDX file, gzip-compressed or not (the format of http://yann.lecun.com/exdb/mnist).
 
     Raises
     ------
     ValueError
-        If it is no such file, or shorter or longer than its header says.
+        If it is not an IDX file, or shorter or longer than its header says.
 
     Examples
     --------
@@ -49,15 +46,15 @@ def read_idx(path: str | Path) -> np.ndarray:
 def _parsed(path: Path, file: Any) -> np.ndarray:
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
-        raise ValueError(f"{path} is no IDX file: it starts with {head!r}")
+        raise ValueError(f"{path} is not an IDX file: it starts with {head!r}")
     dtype, rank = np.dtype(_DTYPES[head[2]]), head[3]
     lengths = file.read(4 * rank)
     if len(lengths) < 4 * rank:
         raise ValueError(f"{path} ends within its header")
     shape = struct.unpack(f">{rank}I", lengths)
     size = dtype.itemsize * math.prod(shape)
-    if size > _MOST_BYTES:
-        raise ValueError(f"{path} claims to hold {size} bytes: refused above {_MOST_BYTES}")
+    if size > _MAX_BYTES:
+        raise ValueError(f"{path} has {size} bytes by its header: more than the maximum of {_MAX_BYTES}")
     data = b"".join(_pieces(file, size + 1))
     if len(data) != size:
         raise ValueError(f"{path} holds {'more' if len(data) > size else 'fewer'} bytes than the {size} of its header")
@@ -65,7 +62,7 @@ def _parsed(path: Path, file: Any) -> np.ndarray:
 
 
 def _pieces(file: Any, size: int) -> Iterator[bytes]:
-    """What there is of so many bytes: memory is taken for what is there, not for what is claimed."""
+    """Read up to ``size`` bytes: memory is allocated for what is there, not for what the header says."""
     while size > 0 and (piece := file.read(min(size, 1 << 20))):
         size -= len(piece)
         yield piece
@@ -78,11 +75,11 @@ class Digits:
     Attributes
     ----------
     images
-        (rows, 28, 28), uint8, 0 for paper.
+        Shape (rows, 28, 28), uint8; 0 is the background.
     labels
-        (rows,), int64, 0 to 9.
+        Shape (rows,), int64, 0 to 9.
     source
-        Where they are from, for people.
+        Description of where they are from.
     """
 
     images: np.ndarray
@@ -91,12 +88,12 @@ class Digits:
 
 
 def digits(folder: str | Path | None = None) -> Digits:
-    """MNIST images from the IDX files of ``folder``; without one, scikit-learn's 8×8 digits scaled to 28×28.
+    """Return the MNIST images of a folder of IDX files; without a folder, scikit-learn's 8×8 digits scaled to 28×28.
 
     Raises
     ------
     FileNotFoundError
-        If the folder does not hold a file of images and one of labels.
+        If the folder does not hold files of images and of labels.
 
     Examples
     --------
@@ -135,11 +132,11 @@ def _bundled_digits() -> Digits:
 
 
 def _scaled(images: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear interpolation along both axes, as one matrix from each side."""
+    """Scale images by bilinear interpolation, a product with one matrix on each side."""
     old = images.shape[-1]
-    places = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
-    left = np.minimum(places.astype(int), old - 2)
+    positions = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    left = np.minimum(positions.astype(int), old - 2)
     weights = np.zeros((size, old))
-    weights[np.arange(size), left] = 1 - (places - left)
-    weights[np.arange(size), left + 1] = places - left
+    weights[np.arange(size), left] = 1 - (positions - left)
+    weights[np.arange(size), left + 1] = positions - left
     return weights @ images @ weights.T

@@ -1,7 +1,4 @@
-"""Ahead: the next part is read, checked and sent to the device while the present one is computed on.
-
-Requires nothing.
-"""
+"""Prefetching: items of an iterator are made in another thread before they are asked for."""
 
 from __future__ import annotations
 
@@ -14,44 +11,44 @@ T = TypeVar("T")
 _END: Any = object()
 
 
-def ahead(parts: Iterator[T], most: int = 1) -> Generator[T, None, None]:
-    """The same, made in a thread, at most so many before they are asked for; an error comes where its part would have.
+def prefetch(items: Iterator[T], buffer_size: int = 1) -> Generator[T, None, None]:
+    """Yield the items, made in a thread that is at most ``buffer_size`` items ahead; an error is raised in place of its item.
 
     Examples
     --------
-    >>> list(ahead(iter([1, 2, 3])))
+    >>> list(prefetch(iter([1, 2, 3])))
     [1, 2, 3]
     """
-    made: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(most)
-    left = threading.Event()
+    buffer: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(buffer_size)
+    closed = threading.Event()
 
-    def hand_over(item: tuple[Any, BaseException | None]) -> None:
-        while not left.is_set():
+    def put(entry: tuple[Any, BaseException | None]) -> None:
+        while not closed.is_set():
             try:
-                return made.put(item, timeout=0.1)
+                return buffer.put(entry, timeout=0.1)
             except queue.Full:
                 continue
 
-    def make() -> None:
+    def produce() -> None:
         try:
-            for part in parts:
-                hand_over((part, None))
-                if left.is_set():
+            for item in items:
+                put((item, None))
+                if closed.is_set():
                     return
-            hand_over((_END, None))
+            put((_END, None))
         except BaseException as error:
-            hand_over((_END, error))
+            put((_END, error))
 
-    thread = threading.Thread(target=make, name="portablenn-ahead", daemon=True)
+    thread = threading.Thread(target=produce, name="portablenn-prefetch", daemon=True)
     thread.start()
     try:
         while True:
-            part, error = made.get()
+            item, error = buffer.get()
             if error is not None:
                 raise error
-            if part is _END:
+            if item is _END:
                 return
-            yield part
+            yield item
     finally:
-        left.set()
-        thread.join(1.0)  # one that waits for what never comes is left behind: it ends with the process
+        closed.set()
+        thread.join(1.0)  # a thread that waits for input for ever is a daemon: it ends with the process

@@ -1,7 +1,4 @@
-"""Rows that do not lie in memory as a whole: made as they are wanted, read block by block, or handed over batch by batch.
-
-Requires nothing: a sparse matrix brings its own methods.
-"""
+"""Rows that are not one array in memory: sparse matrices, blocks that are read one at a time, and streams of batches."""
 
 from __future__ import annotations
 
@@ -14,23 +11,26 @@ import numpy as np
 from ..program.ir import Array
 from ..runtime.arrays import is_array
 
+BLOCK_SIZE = 1 << 20
+"""Default number of elements in a block of `Rows`, approximately."""
+
 
 class Source(Protocol):
-    """Rows of numbers somewhere."""
+    """Rows that are made on demand, in any order."""
 
     shape: tuple[int, ...]
     dtype: Any
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows, (rows, columns), by their numbers, (rows,)."""
+        """Return the rows with these numbers, shape (k, columns), for row numbers of shape (k,)."""
 
-    def part(self, rows: np.ndarray) -> Source:
-        """A source of some of the rows alone."""
+    def subset(self, rows: np.ndarray) -> Source:
+        """Return a source that holds these rows only."""
 
 
 @dataclass(frozen=True)
 class SparseRows:
-    """The rows of a SciPy matrix in compressed sparse row format.
+    """The rows of a SciPy matrix in compressed sparse row format; a `Source`.
 
     Examples
     --------
@@ -43,30 +43,30 @@ class SparseRows:
 
     @classmethod
     def of(cls, matrix: Any) -> SparseRows:
-        """Of any of SciPy's formats."""
+        """Convert a matrix of any sparse format."""
         return cls(matrix.tocsr())
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and columns."""
+        """(rows, columns)."""
         return tuple(self.matrix.shape)
 
     @property
     def dtype(self) -> Any:
-        """Of the numbers."""
+        """The dtype of the elements."""
         return self.matrix.dtype
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """See `Source`."""
+        """See `Source.take`."""
         return np.asarray(self.matrix[rows].toarray())
 
-    def part(self, rows: np.ndarray) -> SparseRows:
-        """See `Source`."""
+    def subset(self, rows: np.ndarray) -> SparseRows:
+        """See `Source.subset`."""
         return SparseRows(self.matrix[rows])
 
 
 def is_sparse(x: Any) -> bool:
-    """Whether it is one of SciPy's sparse matrices or arrays.
+    """Return whether ``x`` is a sparse matrix or array of SciPy.
 
     Examples
     --------
@@ -76,12 +76,12 @@ def is_sparse(x: Any) -> bool:
     return hasattr(x, "tocsr") and hasattr(x, "toarray")
 
 
-def some_rows(x: Array | Source, rows: slice) -> Array:
-    """Rows of an array, or made by a source.
+def slice_rows(x: Array | Source, rows: slice) -> Array:
+    """Return a slice of the rows of an array or a source.
 
     Examples
     --------
-    >>> some_rows(np.eye(3), slice(1, 2)).tolist()
+    >>> slice_rows(np.eye(3), slice(1, 2)).tolist()
     [[0.0, 1.0, 0.0]]
     """
     if is_array(x):
@@ -90,109 +90,82 @@ def some_rows(x: Array | Source, rows: slice) -> Array:
 
 
 Block = tuple[Any, Any, Any]
-"""Rows, (n, columns), targets, (n,) or (n, outputs), and weights, (n,) or None."""
+"""Rows of shape (n, columns), targets of shape (n,) or (n, outputs), and weights of shape (n,) or None."""
 
 
 @runtime_checkable
 class Blocks(Protocol):
-    """Rows with their targets in blocks, of which some are in memory at a time.
+    """Rows with targets in blocks, of which only some are in memory at a time.
 
     Attributes
     ----------
     sizes : tuple of int
-        The rows of each block.
+        Number of rows of each block.
     columns : int
-        Of a row.
+        Number of columns.
     """
 
     sizes: tuple[int, ...]
     columns: int
 
     def read(self, block: int) -> Block:
-        """The rows of a block, by its number, their targets, and their weights or None."""
+        """Return rows, targets and weights (or None) of the block with this number."""
 
 
-class Stream:
-    """Batches as they come: (rows, targets) or (rows, targets, weights) each.
+class Rows:
+    """Rows, targets and weights that are read block by block: a memory map, or anything that slices like an array.
 
     Parameters
     ----------
-    batches
-        Something to iterate over, once an epoch, such as a PyTorch DataLoader; or a function of the epoch's number, from 0,
-        that returns such; or a generator, for a single epoch.
+    X
+        Shape (rows, columns): a ``numpy.memmap``, an HDF5 data set, a Zarr array, an array.
+    y
+        Shape (rows,) or (rows, outputs); None for prediction.
+    weights
+        Shape (rows,).
+    block_rows
+        Number of consecutive rows in a block; None for about a million elements. The order of the blocks is shuffled, then
+        the rows of several blocks together.
 
     Examples
     --------
-    >>> stream = Stream([(np.zeros((2, 1)), np.zeros(2))])
-    >>> stream.first[0].shape, [x.shape for x, *_ in stream.epoch(0)]
-    ((2, 1), [(2, 1)])
+    >>> import portablenn as pnn
+    >>> X, y = np.eye(10), np.arange(10) % 2
+    >>> rows = Rows(X, y, block_rows=4)
+    >>> rows.sizes
+    (4, 4, 2)
+    >>> net = pnn.mlp([10, 4, 2], loss="softmax_cross_entropy")
+    >>> history = net.fit(rows, epochs=3, batch_size=3)
+    >>> net.predict(rows).shape
+    (10,)
     """
 
-    def __init__(self, batches: Iterable[Any] | Callable[[int], Iterable[Any]]) -> None:
-        self._function = batches if callable(batches) else None
-        self._batches = None if callable(batches) else batches
-        iterator = self._begin(0)
-        ready_made = type(iterator).__module__ in ("builtins", "itertools")
-        self.once = iterator is batches and ready_made  # others may begin anew at each iter()
-        try:
-            first = next(iterator)
-        except StopIteration:
-            raise ValueError("there is no batch to train on: the iterable is empty") from None
-        self.first = _copied(_as_block(first))
-        self._begun: Iterator[Any] | None = _with_rest(self.first, iterator)
+    def __init__(self, X: Any, y: Any = None, weights: Any = None, block_rows: int | None = None) -> None:
+        if len(getattr(X, "shape", ())) != 2:
+            raise ValueError(f"X must be an array of shape (rows, columns), got {type(X).__name__}")
+        rows, self.columns = (int(n) for n in X.shape)
+        for name, other in (("y", y), ("weights", weights)):
+            if other is not None and len(other) != rows:
+                raise ValueError(f"X and {name} must have the same number of rows, got {rows} and {len(other)}")
+        self.X, self.y, self.weights = X, y, weights
+        self.block_rows = block_rows or max(1, BLOCK_SIZE // max(1, self.columns))
+        full, rest = divmod(rows, self.block_rows)
+        self.sizes = (self.block_rows,) * full + ((rest,) if rest else ())
 
-    def _begin(self, epoch: int) -> Iterator[Any]:
-        if self._function is not None:
-            return iter(self._function(epoch))
-        assert self._batches is not None
-        return iter(self._batches)
-
-    def epoch(self, number: int) -> Iterator[Block]:
-        """The batches of an epoch, copied, for what hands them over may use its memory again."""
-        begun, self._begun = self._begun, None
-        if begun is not None and self._function is not None and number != 0:
-            begun = None
-        if begun is None and self.once:
-            raise ValueError(
-                "a generator ends after one epoch: hand over a function of the epoch's number that returns one, or a list"
-            )
-        return (_copied(_as_block(batch)) for batch in (self._begin(number) if begun is None else begun))
-
-    def pass_over(self, epochs: int) -> None:
-        """Go through some epochs without using them, where they may differ: what is shuffled is then as far as it was."""
-        if self._function is None and not isinstance(self._batches, (list, tuple)):
-            for number in range(epochs):
-                for _ in self.epoch(number):
-                    pass
-
-
-def _as_block(batch: Any) -> Block:
-    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-        raise ValueError(f"a batch is (X, y) or (X, y, weights), found {type(batch).__name__}")
-    x, y, *rest = batch
-    return x, y, rest[0] if rest else None
-
-
-def _with_rest(first: Any, iterator: Iterator[Any]) -> Iterator[Any]:
-    """Both; by next() alone, for some begin anew whenever they are asked for an iterator."""
-    yield first
-    while (following := next(iterator, None)) is not None:
-        yield following
-
-
-def _copied(block: Block) -> Block:
-    x, y, weights = (a.copy() if isinstance(a, np.ndarray) else a.clone() if hasattr(a, "clone") else a for a in block)
-    return x, y, weights
+    def read(self, block: int) -> Block:
+        """See `Blocks.read`."""
+        rows = slice(block * self.block_rows, block * self.block_rows + self.sizes[block])
+        y, weights = (None if a is None else np.asarray(a[rows]) for a in (self.y, self.weights))
+        return np.asarray(self.X[rows]), y, weights
 
 
 @dataclass(frozen=True)
-class SomeRows:
-    """Some rows of each block of others.
+class BlocksSubset:
+    """Some of the rows of each block of other blocks.
 
     Examples
     --------
-    >>> from portablenn.data import Rows
-    >>> part = SomeRows(Rows(np.eye(3), np.arange(3)), (np.asarray([0, 2]),))
+    >>> part = BlocksSubset(Rows(np.eye(3), np.arange(3)), (np.asarray([0, 2]),))
     >>> part.sizes, part.read(0)[1].tolist()
     ((2,), [0, 2])
     """
@@ -211,7 +184,87 @@ class SomeRows:
         return self.blocks.columns
 
     def read(self, block: int) -> Block:
-        """See `Blocks`."""
+        """See `Blocks.read`."""
         x, y, weights = self.blocks.read(block)
         rows = self.rows[block]
         return x[rows], y[rows], None if weights is None else weights[rows]
+
+
+class BatchStream:
+    """Batches from an iterable, each (rows, targets) or (rows, targets, weights).
+
+    Parameters
+    ----------
+    batches
+        An iterable that starts again for each epoch, such as a PyTorch DataLoader; a function of the epoch number, counted
+        from 0, that returns an iterable; or a generator, which lasts for one epoch.
+
+    Attributes
+    ----------
+    first : Block
+        The first batch of the first epoch.
+    single_use : bool
+        Whether the iterable can be iterated over only once.
+
+    Examples
+    --------
+    >>> stream = BatchStream([(np.zeros((2, 1)), np.zeros(2))])
+    >>> stream.first[0].shape, [x.shape for x, *_ in stream.epoch(0)]
+    ((2, 1), [(2, 1)])
+    """
+
+    def __init__(self, batches: Iterable[Any] | Callable[[int], Iterable[Any]]) -> None:
+        self._function = batches if callable(batches) else None
+        self._batches = None if callable(batches) else batches
+        iterator = self._start(0)
+        builtin = type(iterator).__module__ in ("builtins", "itertools")
+        self.single_use = iterator is batches and builtin  # other iterators may start again at each iter()
+        try:
+            first = next(iterator)
+        except StopIteration:
+            raise ValueError("there is no batch to train on: the iterable is empty") from None
+        self.first = _copy(_as_block(first))
+        self._started: Iterator[Any] | None = _chain(self.first, iterator)
+
+    def _start(self, epoch: int) -> Iterator[Any]:
+        if self._function is not None:
+            return iter(self._function(epoch))
+        assert self._batches is not None
+        return iter(self._batches)
+
+    def epoch(self, number: int) -> Iterator[Block]:
+        """Return the batches of an epoch, copied because the iterable may reuse its memory."""
+        started, self._started = self._started, None
+        if started is not None and self._function is not None and number != 0:
+            started = None
+        if started is None and self.single_use:
+            raise ValueError(
+                "a generator lasts for one epoch: pass a function of the epoch number that returns an iterable, or a list"
+            )
+        return (_copy(_as_block(batch)) for batch in (self._start(number) if started is None else started))
+
+    def skip(self, epochs: int) -> None:
+        """Iterate over epochs without using them, so that an iterable that shuffles itself is as far as it was."""
+        if self._function is None and not isinstance(self._batches, (list, tuple)):
+            for number in range(epochs):
+                for _ in self.epoch(number):
+                    pass
+
+
+def _as_block(batch: Any) -> Block:
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise ValueError(f"expected batches (X, y) or (X, y, weights), got {type(batch).__name__}")
+    x, y, *rest = batch
+    return x, y, rest[0] if rest else None
+
+
+def _chain(first: Any, iterator: Iterator[Any]) -> Iterator[Any]:
+    """Yield both, by next() alone: some iterators start again whenever iter() is called."""
+    yield first
+    while (following := next(iterator, None)) is not None:
+        yield following
+
+
+def _copy(block: Block) -> Block:
+    x, y, weights = (a.copy() if isinstance(a, np.ndarray) else a.clone() if hasattr(a, "clone") else a for a in block)
+    return x, y, weights

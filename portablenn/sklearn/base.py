@@ -70,7 +70,7 @@ class OnNetwork(BaseEstimator):
 
     def _near(self, array: Array) -> Array:
         """In the library and on the device of the X that it was trained on."""
-        return self._network._back(array, np.empty(0) if self._like is None else self._like)
+        return self._network._convert_like(array, np.empty(0) if self._like is None else self._like)
 
     def _checked(self, X: Any, method: str) -> Any:
         """X as it is for prediction."""

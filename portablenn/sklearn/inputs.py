@@ -89,7 +89,7 @@ def _from_table(X: Any) -> Any:
 def float_dtype(wanted: Any, X: Any) -> str:
     """The network's dtype: what is wanted; else that of X, if it is float32, else float64."""
     if wanted is not None:
-        return str(validation.float_dtype(wanted))
+        return str(validation.check_float_dtype(wanted))
     return "float32" if dtype_name(X.dtype) == "float32" else "float64"
 
 

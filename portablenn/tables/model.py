@@ -19,8 +19,8 @@ from ..files import model_file
 from ..files.safetensors_file import FileFormatError
 from ..nn import layers
 from ..nn.optimizers import AdamW
-from ..training.loop import versions
-from ..training.network import Network, of_contents
+from ..training.network import Network, from_contents
+from ..training.resume import versions
 from .description import describe, preprocessor_from
 from .metrics import compute_metrics, measure
 from .preprocessing import SHARES, FitResult, Preprocessor, Target, fit_preprocessor
@@ -292,7 +292,7 @@ class TableModel:
             preprocessor, results = preprocessor_from(facts["table"])
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"{path} is not a model file of portablenn: invalid table: {error}") from None
-        network = of_contents(path, facts, arrays, slots, backend)
+        network = from_contents(path, facts, arrays, slots, backend)
         expected = (len(preprocessor.input_names), len(preprocessor.target.classes or ("value",)))
         if (network.inputs, network.outputs) != expected:
             raise FileFormatError(

@@ -16,7 +16,8 @@ from ..nn.model import Batches
 from ..nn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from ..program.ir import dtype_name
 from ..runtime.backend import NUMPY, Backend
-from ..training.network import Network, mlp
+from ..training.mlp import mlp
+from ..training.network import Network
 from ..training.step import compiled_steps
 
 _RNG = np.random.default_rng(0)
@@ -78,7 +79,7 @@ def compiled_for(
     backend = network.backend
     rows = backend.asarray(order, dtype_name(backend.xp.arange(1).dtype))
     first = backend.asarray(np.asarray(0, dtype=np.int32), "int32")
-    batches = Batches(backend.asarray(x, network.dtype), backend.asarray(y), None, rows, network._keys(), first)
-    state, kernels = network.state, network._kernels()
+    batches = Batches(backend.asarray(x, network.dtype), backend.asarray(y), None, rows, network._layer_keys(), first)
+    state, kernels = network.state, network._penalty_mask()
     run = compiled_steps(network.model, backend, state, batches, kernels)
     return run, lambda count: run(count, state, batches, kernels)

@@ -17,7 +17,7 @@ import numpy as np
 from ..nn.optimizers import Adam
 from ..runtime.backend import Backend, BackendError
 from ..runtime.registry import backends, get_backend
-from ..training.network import mlp
+from ..training.mlp import mlp
 from .checks import check_no_transfers, check_places, check_seeds
 from .networks import TOLERANCES, compiled_for, deviation
 from .operations import FLOATS, LeftOut, quiet, supports

@@ -1,7 +1,4 @@
-"""The record of a training: one number an epoch for each figure.
-
-Requires matplotlib for `History.plot` alone.
-"""
+"""History: the figures of each epoch of training."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Any
 
 
 class History(dict[str, list[float]]):
-    """A dict of lists, such as {"loss": […], "val_loss": […]}, one entry an epoch.
+    """A dict of lists, such as {"loss": […], "val_loss": […]}, one entry per epoch.
 
     Examples
     --------
@@ -22,13 +19,13 @@ class History(dict[str, list[float]]):
     Attributes
     ----------
     how
-        What ran the steps, and in which way, such as "jax on cuda:0: one scan"; with the reason where a faster way failed.
+        How the backend executed the steps, such as "jax on cuda:0: one scan"; with the reason where a faster path failed.
     ended
         Why training ended before the last epoch; "" if it did not.
     resumed
-        The step that a checkpoint stood at from which it went on; 0 if there was none.
+        The step of the checkpoint that the run was resumed from; 0 if there was none.
     evaluations
-        How often L-BFGS has computed the loss of all rows; 0 for optimizers that go step by step.
+        How often L-BFGS has computed the loss of all rows; 0 for other optimizers.
     """
 
     how: str = ""
@@ -37,12 +34,12 @@ class History(dict[str, list[float]]):
     evaluations: int = 0
 
     def add(self, logs: Mapping[str, float]) -> None:
-        """One epoch's figures."""
+        """Append the figures of an epoch."""
         for name, value in logs.items():
             self.setdefault(name, []).append(value)
 
     def plot(self, ax: Any = None) -> Any:
-        """The curves; on ``ax``, or axes of their own, which are returned. Requires matplotlib."""
+        """Draw the curves on ``ax`` or new axes, and return these. Requires matplotlib."""
         from ..plots import loss_curves
 
         return loss_curves(self, ax)

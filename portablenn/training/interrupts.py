@@ -1,7 +1,4 @@
-"""Ctrl-C while training: noticed between calls of the compiled steps, so that nothing is left half done.
-
-Requires nothing.
-"""
+"""Ctrl-C in training: handled between compiled calls, so that nothing is left half done."""
 
 from __future__ import annotations
 
@@ -12,37 +9,37 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Noticed:
-    """Whether Ctrl-C was pressed."""
+class CtrlC:
+    """A signal handler that remembers whether Ctrl-C was pressed."""
 
     def __init__(self) -> None:
-        self.yet = False
+        self.pressed = False
 
     def __call__(self, *_: Any) -> None:
-        """Handle the signal: the first time by remembering it, after that as Python does."""
+        """Handle the signal: remember it the first time, after that do what Python does."""
         import signal
 
-        if self.yet:
+        if self.pressed:
             signal.default_int_handler(signal.SIGINT, None)
-        self.yet = True
-        with contextlib.suppress(OSError):  # nobody may be listening
-            os.write(2, b"Ctrl-C: training ends after the steps under way; once more to stop at once\n")
+        self.pressed = True
+        with contextlib.suppress(OSError):  # standard error may be closed
+            os.write(2, b"Ctrl-C: training ends after the current steps; press it again to stop at once\n")
 
 
 @contextmanager
-def noticed() -> Iterator[Noticed]:
-    """Take Ctrl-C over, in the main thread and where nobody else has; the handler of before is put back.
+def catch_ctrl_c() -> Iterator[CtrlC]:
+    """Handle Ctrl-C in the main thread, unless somebody else does; restore the handler afterwards.
 
     Examples
     --------
-    >>> with noticed() as ctrl_c:
-    ...     ctrl_c.yet
+    >>> with catch_ctrl_c() as ctrl_c:
+    ...     ctrl_c.pressed
     False
     """
     import signal
     import threading
 
-    handler = Noticed()
+    handler = CtrlC()
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield handler

@@ -1,15 +1,10 @@
-"""Fitting: one call of ``Network.fit`` from its first step to its last, with those who are told, and how to take it up again.
-
-Requires a `training.Task`. Everything that the rest of a run depends on is in its `snapshot`: from there it goes on as if it
-had never ended, bit for bit on the same backend.
-"""
+"""The training loop: one call of ``Network.fit`` from its first step to its last, and the callbacks on the way."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import warnings
-import zlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,191 +12,289 @@ from typing import Any
 
 import numpy as np
 
+from .. import random
 from ..callbacks.base import Callback, Steps
-from ..data.batching import reduced
-from ..data.sources import Blocks, Stream
+from ..data.batching import chunks_of_epoch, chunks_of_epochs
+from ..data.chunks import Batching, Chunk, Samples, shapes_of
+from ..data.dataset import Dataset
 from ..files import checkpoint
-from ..files.checkpoint import Snapshot
-from ..files.safetensors_file import FileFormatError
-from ..nn.lbfgs import Search
-from ..nn.model import State
+from ..nn.model import Batches, Model, State
 from ..nn.optimizers import LBFGS
-from ..runtime.arrays import is_array, to_numpy
-from ..version import __version__
-from . import interrupts
+from ..program.ir import Array
+from ..runtime.arrays import is_array
+from ..runtime.backend import Backend
+from . import interrupts, lbfgs_fit, resume
 from .history import History
-from .step import Run, Standing, Task, minimized, stepped
+from .state import StepResult, TrainState
+from .step import compiled_steps
 
-SEEN = 1000
-"""Rows that the fingerprint of data looks at; of targets and weights at all."""
+ROWS_PER_CALL = 1 << 20
+"""Several epochs run in one call, if no callback looks in between, up to about this many rows."""
 
 
 @dataclass(eq=False, repr=False)
-class Fitting:
-    """What one ``fit`` is doing, and how far it is; a callback finds it as ``network.training``.
+class TrainingLoop:
+    """One call of ``fit`` and its progress; callbacks find it as ``network.training``.
 
     Attributes
     ----------
     network
-        What is trained.
-    task
-        What to do with it.
+        The network that is trained.
+    data, batching
+        What it is trained on, and how that is divided into steps.
     epochs
-        How many were asked for.
+        Number of epochs of this call.
     evaluate
-        Returns the figures of the validation rows; None if there are none.
+        Returns the figures of the validation rows; None without validation rows.
     fingerprint
-        Returns what tells these data from others, as they were handed in.
+        Returns what distinguishes these data from others.
     callbacks
-        Who is told.
+        Called in this order.
+    keys
+        Keys of the layers that draw random numbers, shape (layers, 2), int32; None if no layer does.
+    penalty_mask
+        1 where the parameter vector holds kernels, else 0; None without penalties.
     epoch
-        How many of the epochs have ended.
+        Number of epochs that have ended.
     ended
-        Why it ends; "" while it goes on.
+        Why training ends; "" while it goes on.
+    evaluations
+        How often L-BFGS has computed the loss of all rows.
     state_replaced
-        Whether a callback has just put another state in the place of what the steps led to.
+        Whether a callback has just replaced the state that the steps led to.
     """
 
     network: Any
-    task: Task
+    data: Dataset
+    batching: Batching
     epochs: int
     evaluate: Callable[[], dict[str, float]] | None
     fingerprint: Callable[[], Any]
     callbacks: Sequence[Callback]
+    keys: Array | None
+    penalty_mask: Array | None
     epoch: int = 0
     ended: str = ""
+    evaluations: int = 0
     losses: list[tuple[Any, int]] = field(default_factory=list)
-    """Of the steps of the epoch under way, call by call, with the rows of each step."""
+    """The losses of the current epoch: for each call the losses of its steps, and the number of rows of a step."""
 
     def __post_init__(self) -> None:
-        """Begin where the network stands."""
-        self.standing = Standing(self.network.state, self.network.epochs, self.network.steps)
+        """Start from the network's state."""
+        self.train_state = TrainState(self.network.state, self.network.epochs, self.network.steps)
         self.history: History = self.network.history
-        self.began_with = checkpoint.describe(self.task.model.optimizer)
+        self.initial_optimizer = checkpoint.describe(self.model.optimizer)
+        self.slots = self.model.optimizer.slots
         self.begun = self.failed_in_callback = self.state_replaced = self.interrupted = False
 
-    def run(self, resume: Any = None) -> History:
-        """Train to the end, or until a callback or Ctrl-C ends it; from the newest checkpoint of a folder, if there is one."""
-        found = None if resume is None else checkpoint.newest(resume)
+    @property
+    def model(self) -> Model:
+        """The network's model: a callback may replace its optimizer."""
+        return self.network.model
+
+    @property
+    def backend(self) -> Backend:
+        """Where the network is."""
+        return self.network.backend
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What another run must have in common with this one to resume it."""
+        return resume.describe_run(self)
+
+    def snapshot(self) -> checkpoint.Snapshot:
+        """Return everything that the rest of the run depends on.
+
+        Raises
+        ------
+        TypeError
+            If the state of a callback holds something that is neither an array nor JSON.
+        """
+        return resume.snapshot(self)
+
+    def run(self, folder: Any = None) -> History:
+        """Train until the last epoch, or until a callback or Ctrl-C ends it; resume from the newest checkpoint of a folder."""
+        found = None if folder is None else checkpoint.newest(folder)
         if found is not None:
-            self._restore(found)
-        elif any(
-            getattr(type(c), "on_snapshot_ready", Callback.on_snapshot_ready) is not Callback.on_snapshot_ready
-            for c in self.callbacks
-        ):
-            _ = self.about  # of the data as they are now, and not at the first checkpoint
-        told: list[Callback] = []
+            resume.restore(self, found)
+        elif any(_overrides(callback, "on_snapshot_ready") for callback in self.callbacks):
+            _ = self.about  # describes the data before the first step, not at the first checkpoint
+        started: list[Callback] = []
         try:
             for callback in self.callbacks:
-                told.append(callback)
+                started.append(callback)
                 callback.on_train_begin(self.network, self.epochs)
             if found is not None:
-                self._restore_callbacks(found)
+                resume.restore_callbacks(self, found)
             if not self.ended:
                 self._train()
         except BaseException:
-            self._end(told, quietly=True)
+            self._end(started, quiet=True)
             raise
-        self._end(told)
+        self._end(started)
         self.history.ended = self.ended
         self._warn()
         return self.history
 
+    def batches(self, samples: Samples, order: np.ndarray | None, step: int) -> Batches:
+        """Return what compiled steps read, from the step with this number on."""
+        rows = None if order is None else self.backend.indices(order)
+        first = self.backend.asarray(np.asarray(step, dtype=np.int32), "int32")
+        return Batches(*samples, rows, self.keys, first)
+
+    # Steps
+
+    def _results(self) -> Generator[StepResult, None, None]:
+        if isinstance(self.model.optimizer, LBFGS):
+            return lbfgs_fit.minimize(self)
+        return self._step_results()
+
+    def _step_results(self) -> Generator[StepResult, None, None]:
+        """Train to the last epoch, the current one included; return after each call if something looks in between."""
+        key, batching = random.new_key(self.network.seed, random.ORDER), self.batching
+        watched = bool(self.callbacks) or self.evaluate is not None
+        steps_per_call = batching.max_steps * batching.batch_size
+        together = is_array(self.data.x) and not watched and batching.epoch_rows <= steps_per_call
+        last = self.train_state.epochs + self.epochs - self.epoch
+        compiled = _CompiledSteps(self)
+        while (epoch := self.train_state.epochs) < last:
+            if together and not self.train_state.steps_done:
+                limit = min(ROWS_PER_CALL, steps_per_call) // batching.epoch_rows
+                count = max(1, min(last - epoch, limit))
+                state, step = self.train_state.state, self.train_state.steps
+                losses = []
+                for chunk in chunks_of_epochs(batching, key, self.data, epoch, count):
+                    state, some = compiled.run(chunk, state, step)
+                    step += chunk.steps
+                    losses.append((some, chunk.batch_size))
+                yield StepResult(TrainState(state, epoch + count, step), losses, count, how=compiled.how)
+                continue
+            yield from self._epoch_results(key, compiled)
+            if self.train_state.epochs == epoch:
+                raise ValueError(
+                    f"there is no batch to train on in epoch {epoch}, counted from 0: the iterable is empty"
+                )
+
+    def _epoch_results(self, key: np.ndarray, compiled: _CompiledSteps) -> Generator[StepResult, None, None]:
+        """Train to the end of the current epoch, chunk by chunk."""
+        epoch, done = self.train_state.epochs, self.train_state.steps_done
+        chunks = chunks_of_epoch(self.batching, key, self.backend, self.data, epoch, done)
+        with contextlib.closing(chunks):
+            for chunk, is_last in chunks:
+                step = self.train_state.steps
+                state, losses = compiled.run(chunk, self.train_state.state, step)
+                done += chunk.steps
+                counters = (epoch + 1, step + chunk.steps, 0) if is_last else (epoch, step + chunk.steps, done)
+                yield StepResult(
+                    TrainState(state, *counters), [(losses, chunk.batch_size)], int(is_last), chunk.row_numbers,
+                    compiled.how, chunk.multilabel,
+                )  # fmt: skip
+
+    # Between steps
+
     def _train(self) -> None:
-        with interrupts.noticed() as ctrl_c, contextlib.closing(self._runs()) as runs:
-            for run in runs:
-                self._take_over(run, ctrl_c)
+        with interrupts.catch_ctrl_c() as ctrl_c, contextlib.closing(self._results()) as results:
+            for result in results:
+                self._process(result, ctrl_c)
                 if self.ended:
                     break
             if not self.ended and self.epoch < self.epochs:
                 self.ended = "the tolerance of L-BFGS, or its budget, was reached"
-                self._tell("on_snapshot_ready", self)
-            if ctrl_c.yet and not self.interrupted:
+                self._call("on_snapshot_ready", self)
+            if ctrl_c.pressed and not self.interrupted:
                 self.interrupted = True
                 self.ended = "; ".join(filter(None, (self.ended, "Ctrl-C after the last epoch")))
 
-    def _end(self, callbacks: Sequence[Callback], quietly: bool = False) -> None:
-        """Tell those that were told of the begin; all of them, also if one fails."""
+    def _process(self, result: StepResult, ctrl_c: interrupts.CtrlC) -> None:
+        """Take over the state after some steps, record the history, and call the callbacks."""
+        steps = self._adopt(result)
+        reasons = self._call("on_steps_end", steps) if self.callbacks else []
+        if result.epochs:
+            reasons += self._end_epochs(result.epochs)
+        self.ended = next((reason for _, reason in reasons), "")
+        self.interrupted = bool(reasons) and all(getattr(callback, "interrupts", False) for callback, _ in reasons)
+        if ctrl_c.pressed and not self.ended:
+            self.interrupted, self.ended = True, f"Ctrl-C in epoch {self.epoch + (not result.epochs)}"
+        self._adopt_changes_of_callbacks(result.train_state.state)
+        self._call("on_snapshot_ready", self)
+        self.train_state = self.train_state._replace(state=self.network.state)
+
+    def _adopt(self, result: StepResult) -> Steps:
+        """Take over the state after some steps; return what callbacks are told of them."""
+        network, first = self.network, self.train_state.steps_done
+        self.begun, self.train_state = True, result.train_state
+        network.state, network.epochs, network.steps = result.train_state[:3]
+        network.multilabel = network.multilabel or result.multilabel
+        self.history.how = f"{self.backend}: {result.how}" if result.how else str(self.backend)
+        self.history.evaluations = self.evaluations
+        self.losses += result.losses
+        last = first + sum(int(losses.shape[0]) for losses, _ in result.losses)
+        total = self.batching.steps_per_epoch
+        return Steps(self.epoch + 1, first + 1, last, total, network.steps, result.losses, result.row_numbers)
+
+    def _end_epochs(self, epochs: int) -> list[tuple[Callback, str]]:
+        """Record the figures of epochs that have ended; return the callbacks that end training, with their reasons."""
+        read = [(self.backend.to_numpy(some).astype(np.float64), rows) for some, rows in self.losses]
+        self.losses = []
+        for loss in epoch_losses(read, epochs, self.model.loss.reduction == "mean"):
+            logs = {"loss": loss}
+            if self.evaluate is not None:
+                logs |= {f"val_{name}": value for name, value in self.evaluate().items()}
+            self.history.add(logs)
+        self.epoch += epochs
+        return self._call("on_epoch_end", self.epoch, logs)
+
+    def _adopt_changes_of_callbacks(self, state: State) -> None:
+        """Take over what callbacks did to the network.
+
+        Raises
+        ------
+        ValueError
+            If training cannot go on with it.
+        """
+        network = self.network
+        self.state_replaced = network.state is not state
+        if self.state_replaced and self.train_state.search is not None and not self.ended:
+            raise ValueError("a callback changed the parameters, which L-BFGS does not allow: use another optimizer")
+        if network.optimizer.slots != self.slots:
+            raise ValueError(
+                f"a callback replaced the optimizer by {network.optimizer}, which has other slots than the one that this "
+                "fit began with: replace it between calls of fit"
+            )
+        self.train_state = self.train_state._replace(state=network.state)
+
+    def _call(self, hook: str, *arguments: Any) -> list[tuple[Callback, str]]:
+        """Call a method of each callback that has it; return those that end training, with their reasons."""
+        reasons = []
+        for callback in self.callbacks:
+            try:
+                answer = getattr(callback, hook, _do_nothing)(self.network, *arguments)
+            except BaseException:
+                self.failed_in_callback = True
+                raise
+            if answer:
+                reason = answer if isinstance(answer, str) else f"{type(callback).__name__} ended it"
+                reasons.append((callback, reason))
+        return reasons
+
+    def _end(self, callbacks: Sequence[Callback], quiet: bool = False) -> None:
+        """Call ``on_train_end`` of all callbacks that were started, even if one fails."""
         failed: BaseException | None = None
         for callback in callbacks:
             try:
                 callback.on_train_end(self.network)
             except BaseException as error:
                 failed = failed or error
-        if failed is not None and not quietly:
+        if failed is not None and not quiet:
             self.failed_in_callback = True
             raise failed
-
-    def _runs(self) -> Generator[Run, None, None]:
-        left = self.epochs - self.epoch
-        if isinstance(self.task.model.optimizer, LBFGS):
-            return minimized(self.task, self.standing, left)
-        return stepped(self.task, self.standing, left, watched=bool(self.callbacks) or self.evaluate is not None)
-
-    def _take_over(self, run: Run, ctrl_c: interrupts.Noticed) -> None:
-        """Note where the network stands, write the history, and tell the callbacks."""
-        network, before = self.network, self.standing.done
-        self.begun, self.standing = True, run.standing
-        network.state, network.epochs, network.steps = run.standing[:3]
-        self.history.how = f"{self.task.backend}: {run.standing.how}" if run.standing.how else str(self.task.backend)
-        self.history.evaluations = self.task.evaluations
-        self.losses += run.losses
-        reasons = []
-        if self.callbacks:
-            done = before + sum(int(losses.shape[0]) for losses, _ in run.losses)
-            total = self.task.plan.steps
-            steps = Steps(self.epoch + 1, before + 1, done, total, run.standing.steps, run.losses, run.order)
-            reasons += self._tell("on_steps_end", steps)
-        if run.epochs:
-            for loss in self._epoch_losses(run.epochs):
-                logs = {"loss": loss}
-                if self.evaluate is not None:
-                    logs |= {f"val_{k}": v for k, v in self.evaluate().items()}
-                self.history.add(logs)
-            self.epoch += run.epochs
-            reasons += self._tell("on_epoch_end", self.epoch, logs)
-        self.ended = next((reason for _, reason in reasons), "")
-        self.interrupted = all(getattr(callback, "interrupts", False) for callback, _ in reasons) and bool(reasons)
-        if ctrl_c.yet and not self.ended:
-            self.interrupted, self.ended = True, f"Ctrl-C in epoch {self.epoch + (not run.epochs)}"
-        self.state_replaced = network.state is not run.standing.state
-        if self.state_replaced and self.standing.search is not None and not self.ended:
-            raise ValueError("a callback changed the parameters, which L-BFGS does not allow: use another optimizer")
-        if network.optimizer.slots != self.task.model.optimizer.slots:
-            raise ValueError(
-                f"a callback replaced the optimizer {self.task.model.optimizer} by {network.optimizer}, which remembers other "
-                "vectors: do so between calls of fit"
-            )
-        self.standing = self.standing._replace(state=network.state)
-        self._tell("on_snapshot_ready", self)
-        self.task.model, self.task.state = network.model, network.state
-
-    def _tell(self, hook: str, *facts: Any) -> list[tuple[Callback, str]]:
-        """Call a method of each callback, if it has it; returns those that want to end, and why."""
-        reasons = []
-        for callback in self.callbacks:
-            try:
-                answer = getattr(callback, hook, _nothing)(self.network, *facts)
-            except BaseException:
-                self.failed_in_callback = True
-                raise
-            if answer:
-                why = answer if isinstance(answer, str) else f"{type(callback).__name__} ended it"
-                reasons.append((callback, why))
-        return reasons
-
-    def _epoch_losses(self, epochs: int) -> list[float]:
-        """Read the losses of all steps since the last time, once, and reduce them to one an epoch."""
-        read = [(self.task.backend.to_numpy(some).astype(np.float64), rows) for some, rows in self.losses]
-        self.losses = []
-        return reduced(read, epochs, self.task.model.loss.reduction == "mean")
 
     def _warn(self) -> None:
         if "Ctrl-C" in self.ended and self.begun:
             warnings.warn(f"training was ended by {self.ended}", RuntimeWarning, stacklevel=4)
         losses = self.history.get("loss", ())
         bad = next((i for i, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
-        if bad is not None and not (self.ended and bad == len(losses)):  # else it was ended for that, and was told of
+        if bad is not None and not (self.ended and bad == len(losses)):  # else a callback has ended it for that
             warnings.warn(
                 f"the loss is {losses[bad - 1]} from epoch {bad} on: lower the learning rate, scale the data, or bound the "
                 "gradient with clip_norm",
@@ -209,253 +302,61 @@ class Fitting:
                 stacklevel=4,
             )
 
-    # To be taken up again
 
-    def snapshot(self) -> Snapshot:
-        """All that the rest of the run depends on.
+class _CompiledSteps:
+    """Runs chunks by compiled steps, looked up once for each shape: the program cache takes longer than a small step."""
 
-        Raises
-        ------
-        TypeError
-            If a callback's state holds what is neither an array nor JSON.
-        """
-        network, standing = self.network, self.standing
-        arrays: dict[str, Any] = {"theta": standing.state.theta, "statistics": standing.state.statistics}
-        arrays |= {f"slot.{i}": slot for i, slot in enumerate(standing.state.slots)}
-        read = [(self.task.backend.to_numpy(some).astype(np.float64), rows) for some, rows in self.losses]
-        arrays["losses"] = np.concatenate([np.zeros(0), *(some for some, _ in read)])
-        arrays["losses.rows"] = np.concatenate([np.zeros(0), *(np.full(len(some), float(n)) for some, n in read)])
-        search: dict[str, Any] | None = None
-        if standing.search is not None:
-            search = {"loss": standing.search.loss, "iterations": standing.search.iterations}
-            search["curvatures"] = [curvature for *_, curvature in standing.search.steps]
-            arrays["search.gradient"] = standing.search.gradient
-            for i, (change, turn, _) in enumerate(standing.search.steps):
-                arrays |= {f"search.change.{i}": change, f"search.turn.{i}": turn}
-        told = []
-        for i, callback in enumerate(self.callbacks):
-            kept = getattr(callback, "state_dict", None)
-            state: dict[str, Any] = kept() if callable(kept) else {}
-            state = {k: v.item() if isinstance(v, np.generic) else v for k, v in state.items()}
-            told.append([type(callback).__name__, {k: v for k, v in state.items() if not is_array(v)}])
-            arrays |= {f"callback.{i}.{k}": v for k, v in state.items() if is_array(v)}
-        facts = {
-            "about": self.about,
-            "versions": versions(self.task.backend),
-            "optimizer": checkpoint.describe(network.optimizer),
-            "epoch": self.epoch,
-            "epochs": standing.epochs,
-            "steps": standing.steps,
-            "done": standing.done,
-            "evaluations": self.task.evaluations,
-            "search": search,
-            "history": dict(self.history),
-            "ended": self.ended,
-            "interrupted": self.interrupted,
-            "multilabel": network.multilabel,
-            "labels": list(network.labels),
-            "callbacks": told,
-        }
-        return Snapshot(facts, arrays)
+    def __init__(self, loop: TrainingLoop) -> None:
+        self.loop = loop
+        self._known: dict[Any, tuple[Callable[..., Any], Model]] = {}
+        self._ways: dict[str, None] = {}
 
-    @cached_property
-    def about(self) -> dict[str, Any]:
-        """What another run must have in common with this one to go on with it."""
-        model, plan = self.task.model, self.task.plan
-        kind = plan.order if isinstance(plan.order, str) else "a function"
-        return {
-            "network": {
-                "layers": [[name, checkpoint.describe(layer)] for name, layer in model.layers],
-                "parameters": {name: list(shape) for name, shape in model.parameters.pieces},
-                "statistics": {name: list(shape) for name, shape in model.statistics.pieces},
-                "loss": checkpoint.describe(model.loss),
-                "optimizer": self.began_with,
-                "dtype": str(model.dtype),
-                "seed": int(self.task.seed),
-            },
-            "rows": plan.count,
-            "batch_size": plan.batch,
-            "order": kind,
-            "rows_an_epoch": plan.epoch,
-            "steps_per_epoch": plan.batches,
-            "data": self.fingerprint(),
-        }
+    @property
+    def how(self) -> str:
+        """How the backend executed the steps so far."""
+        return ", ".join(self._ways)
 
-    def _restore(self, snapshot: Snapshot) -> None:
-        """Stand where a snapshot does; nothing is changed before all is checked.
-
-        Raises
-        ------
-        ValueError
-            If it is of another network, other data or another way to go through them.
-        FileFormatError
-            If something is missing in it.
-        """
-        facts, arrays = snapshot
-        network = self.network
-        try:
-            other = checkpoint.differences(facts["about"], self._like(facts))
-            self._refuse(other)
-            standing = self._standing(facts, arrays)
-            epoch, evaluations = _count(facts, "epoch"), _count(facts, "evaluations")
-            rows = arrays["losses.rows"]
-            losses = [(arrays["losses"][i : i + 1], int(n)) for i, n in enumerate(rows)]
-            history = {name: [float(v) for v in values] for name, values in facts["history"].items()}
-            labels = (int(facts["labels"][0]), int(facts["labels"][1]))
-        except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
-            raise FileFormatError(f"the checkpoint is not as one is written: {error!r}") from None
-        if epoch > self.epochs or (epoch == self.epochs and standing.done):
-            raise ValueError(
-                f"the checkpoint is {epoch} epochs and {standing.done} steps on, and epochs={self.epochs} in all: ask for more"
-            )
-        self.standing, self.epoch, self.losses, self.task.evaluations = standing, epoch, losses, evaluations
-        self.history.update(history)
-        self.history.evaluations, self.history.resumed = evaluations, standing.steps
-        network.state, network.epochs, network.steps = standing[:3]
-        network.labels, network.multilabel = labels, bool(facts.get("multilabel", False))
-        if facts["ended"] and not facts.get("interrupted"):
-            self.ended = facts["ended"]
-        if isinstance(self.task.data.x, Stream):
-            self.task.data.x.pass_over(epoch)
-
-    @staticmethod
-    def _refuse(other: list[str]) -> None:
-        if other:
-            raise ValueError(
-                "the checkpoint is of another training and cannot be resumed by this one ("
-                + "; ".join(other[:5])
-                + "): hand over the same network, data and settings, or another folder"
-            )
-
-    def _like(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """What this training is, for comparison: with the optimizer that the other began with, if this has what it had then.
-
-        A callback may have replaced it, and the network may be that very one.
-        """
-        about = self.about
-        if facts["optimizer"] == self.began_with:
-            began = facts["about"]["network"]["optimizer"]
-            self.began_with = began
-            about["network"]["optimizer"] = began
-        return about
-
-    def _standing(self, facts: dict[str, Any], arrays: dict[str, Any]) -> Standing:
-        model, backend = self.task.model, self.task.backend
-
-        def vector(name: str, size: int = model.parameters.size) -> Any:
-            if arrays[name].shape != (size,):
-                raise IndexError(f"{name} has shape {arrays[name].shape}, expected ({size},)")
-            return backend.own(arrays[name], model.dtype)
-
-        slots = tuple(vector(f"slot.{i}") for i in range(len(model.optimizer.slots)))
-        state = State(vector("theta"), slots, vector("statistics", model.statistics.size))
-        search, known = None, facts["search"]
-        if known is not None:
-            steps = [
-                (vector(f"search.change.{i}"), vector(f"search.turn.{i}"), float(curvature))
-                for i, curvature in enumerate(known["curvatures"])
-            ]
-            gradient = vector("search.gradient")
-            search = Search(state.theta, float(known["loss"]), gradient, tuple(steps), _count(known, "iterations"))
-        epochs, steps_, done = (_count(facts, name) for name in ("epochs", "steps", "done"))
-        if self.task.plan.steps is not None and done >= max(1, self.task.plan.steps):
-            raise IndexError(f"{done} steps of an epoch of {self.task.plan.steps} are done")
-        return Standing(state, epochs, steps_, done, search=search)
-
-    def _restore_callbacks(self, snapshot: Snapshot) -> None:
-        """Give each callback the state that one of its kind had, in their order; one may want to end at once.
-
-        Raises
-        ------
-        ValueError
-            If the state of one would be lost, or an optimizer that one had put there.
-        """
-        facts, arrays = snapshot
-        left = [[kind, state, i] for i, (kind, state) in enumerate(facts["callbacks"])]
-        for callback in self.callbacks:
-            match = next((one for one in left if one[0] == type(callback).__name__), None)
-            if match is None:
-                continue
-            left.remove(match)
-            _, state, i = match
-            prefix = f"callback.{i}."
-            state = {**state, **{name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)}}
-            if state:
-                self.ended = callback.load_state_dict(state) or self.ended
-        lost = [kind for kind, state, i in left if state or any(name.startswith(f"callback.{i}.") for name in arrays)]
-        if lost:
-            raise ValueError(
-                f"the checkpoint has the state of {', '.join(lost)} and this fit has no such callback: hand it over as before"
-            )
-        now = checkpoint.describe(self.network.optimizer)
-        if facts["optimizer"] != now:
-            raise ValueError(
-                f"the checkpoint was written with the optimizer {facts['optimizer']}, now it is {now}: a callback that "
-                "replaces it returns that from state_dict(), and does so again in load_state_dict()"
-            )
-        self.task.model = self.network.model
+    def run(self, chunk: Chunk, state: State, step: int) -> tuple[State, Array]:
+        """Return the state after a chunk, and the loss of each step, shape (steps,)."""
+        loop, model = self.loop, self.loop.model
+        batches = loop.batches(chunk.samples, chunk.order, step)
+        shapes = (id(model), *shapes_of(chunk.samples), None if chunk.order is None else chunk.order.shape)
+        if shapes not in self._known:
+            run = compiled_steps(model, loop.backend, state, batches, loop.penalty_mask)
+            self._known[shapes] = run, model  # keeps the model alive, so that its id stays its own
+        run, _ = self._known[shapes]
+        state, losses = run(chunk.steps, state, batches, loop.penalty_mask)
+        self._ways[getattr(run.loop, "how", "")] = None  # type: ignore[attr-defined]
+        return state, losses
 
 
-def _count(facts: dict[str, Any], name: str) -> int:
-    """A fact that is a number of epochs or steps."""
-    value = facts[name]
-    if type(value) is not int or not 0 <= value < 2**31:
-        raise IndexError(f"{name} is {value!r}")
-    return value
+def epoch_losses(losses: Sequence[tuple[np.ndarray, int]], epochs: int, mean: bool) -> list[float]:
+    """Reduce the losses of steps to one loss per epoch.
 
-
-def fingerprint(parts: Sequence[Any]) -> list[Any]:
-    """Shape, dtype and the checksum of some rows, spread evenly, of each array, source or None; of blocks of the first.
+    Parameters
+    ----------
+    losses
+        For each call the losses of its steps, shape (steps,), and the number of rows of a step.
+    epochs
+        Number of epochs, of equal length.
+    mean
+        Whether the loss of an epoch is the mean over rows; else the sum over steps.
 
     Examples
     --------
-    >>> fingerprint([np.zeros((3, 1)), None])
-    [[[3, 1], 'float64', 2747386400], None]
+    >>> epoch_losses([(np.asarray([1.0, 2.0]), 4), (np.asarray([5.0]), 2)], 1, True)
+    [2.2]
     """
-    found: list[Any] = []
-    for part in parts:
-        if part is None:
-            found.append(None)
-            continue
-        part = part if hasattr(part, "shape") or isinstance(part, (Stream, Blocks)) else np.asarray(part)
-        if isinstance(part, Stream):
-            found.append(["batches", fingerprint(part.first)])
-            continue
-        if isinstance(part, Blocks):
-            first = next(i for i, size in enumerate(part.sizes) if size)
-            sizes = np.asarray(part.sizes, dtype=np.int64)
-            told = [len(sizes), int(sizes.sum()), zlib.crc32(sizes.tobytes()), int(part.columns)]
-            found.append([told, fingerprint(part.read(first))])
-            continue
-        rows = np.unique(np.linspace(0, part.shape[0] - 1, SEEN).astype(np.int64))
-        if is_array(part) and (len(part.shape) == 1 or isinstance(part, np.ndarray)):
-            some = to_numpy(part) if len(part.shape) == 1 else part[rows]  # of targets and weights all
-        else:
-            some = np.stack([to_numpy(part[int(i), ...]) for i in rows]) if is_array(part) else part.take(rows)
-        kind = str(some.dtype)
-        found.append([[int(n) for n in part.shape], kind, zlib.crc32(np.ascontiguousarray(some).tobytes())])
-    return found
+    values = np.concatenate([some for some, _ in losses])
+    if mean:
+        rows = np.concatenate([np.full(len(some), n) for some, n in losses])
+        values = values * rows / (rows.sum() / epochs)
+    return [float(v) for v in values.reshape(epochs, -1).sum(axis=1)]
 
 
-def versions(backend: Any) -> dict[str, str]:
-    """What a run depends on beside its data.
-
-    Examples
-    --------
-    >>> import portablenn as pnn
-    >>> sorted(versions(pnn.get_backend("numpy")))
-    ['backend', 'machine', 'numpy', 'portablenn', 'python']
-    """
-    import platform
-
-    return {
-        "portablenn": __version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "backend": str(backend),
-        "machine": platform.machine(),
-    }
+def _overrides(callback: Any, hook: str) -> bool:
+    return getattr(type(callback), hook, None) is not getattr(Callback, hook)
 
 
-def _nothing(*_: Any) -> None:
-    """For a hook that a callback does not have."""
+def _do_nothing(*_: Any) -> None:
+    """Stand in for a hook that a callback does not have."""

@@ -1,7 +1,4 @@
-"""Which learning rate to begin with: the loss while the rate grows from batch to batch (Smith 2017, "Cyclical learning rates").
-
-Requires a network; its own state is left as it is.
-"""
+"""Learning rate range test: the loss while the rate grows from batch to batch (Smith 2017, "Cyclical learning rates")."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ from ..nn.schedules import ExponentialDecay
 
 @dataclass(frozen=True)
 class LearningRates:
-    """What was found.
+    """The result of a learning rate range test.
 
     Attributes
     ----------
     rates, losses, smoothed
-        (steps,): the learning rate of each step, the loss of its batch before it, and that without its noise.
+        Shape (steps,): the learning rate of each step, the loss of its batch before the step, and the smoothed loss.
     suggestion
-        Where the smoothed loss falls fastest: a rate to begin with.
+        The rate where the smoothed loss falls fastest.
 
     Examples
     --------
@@ -42,7 +39,7 @@ class LearningRates:
     suggestion: float
 
     def plot(self, ax: Any = None) -> Any:
-        """The loss over the rate; returns the axes. Requires matplotlib."""
+        """Draw the loss over the rate and return the axes. Requires matplotlib."""
         from ..plots import learning_rates
 
         return learning_rates(self, ax)
@@ -66,25 +63,25 @@ def find_learning_rate(
     batch_size: int = 32,
     **fit: Any,
 ) -> LearningRates:
-    """Train a copy of the network for some steps, each at a higher rate than the one before.
+    """Train a copy of the network with a rate that grows from step to step.
 
     Parameters
     ----------
     network
-        Stays as it is.
+        It is not changed.
     X, y
-        What it is to learn.
+        Arrays to train on.
     lowest, highest
-        The first rate and the last.
+        The first and the last rate.
     steps
-        How many.
+        Number of steps.
     batch_size, **fit
-        As ``fit`` has them.
+        Arguments of ``fit``.
 
     Raises
     ------
     ValueError
-        If the rates are none, or the optimizer is L-BFGS, which has no rate of this kind.
+        If the rates are invalid, or the optimizer is L-BFGS, which searches for its step length.
 
     Examples
     --------
@@ -96,21 +93,21 @@ def find_learning_rate(
     True
     """
     if not 0 < lowest < highest:
-        raise ValueError(f"lowest is above 0 and below highest, found {lowest!r} and {highest!r}")
+        raise ValueError(f"expected 0 < lowest < highest, got {lowest!r} and {highest!r}")
     if isinstance(network.optimizer, LBFGS):
-        raise ValueError("L-BFGS searches for the length of each step by itself: there is no rate to find")
+        raise ValueError("find_learning_rate does not work with L-BFGS, which searches for the length of each step")
     if steps < 10:
-        raise ValueError(f"steps is at least 10, found {steps!r}")
+        raise ValueError(f"steps must be at least 10, got {steps!r}")
     unknown = {"callbacks", "epochs", "order", "steps_per_epoch"} & set(fit)
     if unknown or isinstance(X, Blocks):
         raise ValueError(
-            f"{', '.join(sorted(unknown)) or 'blocks'}: the search draws batches of arrays, and decides that itself"
+            f"find_learning_rate does not accept {', '.join(sorted(unknown)) or 'blocks'}: it draws random batches of arrays"
         )
     trial, seen = copy.deepcopy(network), _Losses()
     trial.steps = 0
     trial.optimizer = replace(network.optimizer, learning_rate=ExponentialDecay(lowest, highest / lowest, steps - 1))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # that it diverges in the end is the point
+        warnings.simplefilter("ignore", RuntimeWarning)  # the loss is meant to diverge in the end
         facts = {"order": "random", "steps_per_epoch": steps} | fit
         trial.fit(X, y, epochs=1, batch_size=batch_size, callbacks=[seen], **facts)
     losses = np.concatenate(seen.losses)[:steps]
@@ -120,7 +117,7 @@ def find_learning_rate(
 
 
 def _smoothed(losses: np.ndarray, share: float = 0.9) -> np.ndarray:
-    """Exponential means, without the bias of their begin."""
+    """Return exponential moving averages with bias correction."""
     mean, found = 0.0, []
     with np.errstate(all="ignore"):
         for i, loss in enumerate(losses, 1):
@@ -130,10 +127,10 @@ def _smoothed(losses: np.ndarray, share: float = 0.9) -> np.ndarray:
 
 
 def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float:
-    """Where the loss falls fastest over the logarithm of the rate, before its minimum, over a twentieth of the rates."""
+    """Return the rate before the minimum where the loss falls fastest over a twentieth of the rates, on a logarithmic scale."""
     end = int(np.argmin(np.where(np.isfinite(smoothed), smoothed, np.inf))) + 1
     wide = max(1, len(rates) // 40)
     if end <= 2 * wide:
         return float(rates[0])
-    fall = smoothed[2 * wide : end] - smoothed[: end - 2 * wide]  # the rates are evenly spaced in their logarithm
+    fall = smoothed[2 * wide : end] - smoothed[: end - 2 * wide]  # the rates are evenly spaced on a logarithmic scale
     return float(rates[wide + int(np.argmin(fall))])

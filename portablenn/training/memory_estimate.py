@@ -1,27 +1,28 @@
-"""What a training takes of a device's memory, and what to do where that is too much.
-
-Requires a model; nothing is run, sizes are those of the recorded step.
-"""
+"""An estimate of the memory that training takes, from the traced step, and an error message with the sizes."""
 
 from __future__ import annotations
 
 import contextlib
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.dataset import Dataset
 from ..nn.model import Batches, Model, State, accepted
 from ..nn.optimizers import LBFGS
 from ..program.ir import ArrayType, DType, Program
 from ..program.simplify import simplify
-from ..runtime.backend import Backend
+from ..runtime.arrays import array_type, is_array
+from ..runtime.backend import Backend, OutOfMemoryError
 from .step import INT32, trace_step
 
 
 @dataclass(frozen=True)
-class Demand:
-    """A training as far as its memory goes: the model, the types of rows, targets and weights, and the rows of a step."""
+class MemoryEstimate:
+    """What decides the memory of training: the model, the types of rows, targets and weights, and the rows of a step."""
 
     model: Model
     data: tuple[ArrayType, ArrayType, ArrayType | None]
@@ -29,49 +30,61 @@ class Demand:
 
     @property
     def state(self) -> State:
-        """Parameters, optimizer's vectors, statistics."""
+        """The types of parameters, optimizer slots and statistics."""
         theta, statistics = (
             ArrayType((n.size,), DType(self.model.dtype)) for n in (self.model.parameters, self.model.statistics)
         )
         return State(theta, tuple(theta for _ in self.model.optimizer.slots), statistics)
 
     def step(self, rows: int) -> int:
-        """Bytes that the values of a step of ``rows`` take at most at one time; an estimate, for views count too."""
+        """Return the peak size in bytes of the values of a step; an estimate, because views are counted as arrays."""
         model, order = self.model, ArrayType((1, rows), DType("int64"))
-        drawn = any("random" in accepted(layer) for _, layer in model.layers)
-        keys = ArrayType((len(model.layers), 2), INT32) if drawn else None
-        kernels = self.state.theta if model.optimizer.penalizes else None
+        random_layers = any("random" in accepted(layer) for _, layer in model.layers)
+        keys = ArrayType((len(model.layers), 2), INT32) if random_layers else None
+        mask = self.state.theta if model.optimizer.penalizes else None
         batches = Batches(*self.data, order, keys, ArrayType((), INT32))
-        return peak(simplify(trace_step(model, self.state, batches, kernels)))
+        return peak(simplify(trace_step(model, self.state, batches, mask)))
 
-    def told(self, backend: Backend, error: BaseException) -> str:
-        """What there is to say of ``error``, the backend's, that memory does not suffice."""
+    def describe(self, backend: Backend, error: BaseException) -> str:
+        """Return an error message for the out-of-memory ``error`` of a backend."""
         theta, slots, statistics = self.state
         data, state = size(*self.data), size(theta, *slots, statistics)
-        takes = f"the data take {_bytes(data)}, parameters and what the optimizer remembers {_bytes(state)}"
+        sizes = f"the data take {_bytes(data)}, parameters and optimizer slots {_bytes(state)}"
         advice = "a smaller batch_size"
         if isinstance(self.model.optimizer, LBFGS):
-            return f"{backend} has not the memory: {takes}. What helps: an optimizer that takes batches, such as Adam"
-        with contextlib.suppress(Exception):  # an estimate that fails must not hide what it is for
-            traceback.clear_frames(error.__traceback__)  # or the step that failed would still hold its arrays
+            return f"{backend} is out of memory: {sizes}. Use an optimizer that takes batches, such as Adam"
+        with contextlib.suppress(Exception):  # a failing estimate must not hide the error
+            traceback.clear_frames(error.__traceback__)  # or the failed step would still hold its arrays
             step, more = self.step(self.batch), self.step(2 * self.batch)
-            takes += f", a step of {self.batch:,} rows about {_bytes(step)}"
+            sizes += f", a step of {self.batch:,} rows about {_bytes(step)}"
             memory = backend.memory()
             if memory is not None:
-                a_row = (more - step) / self.batch
-                fits = max(1, int((memory[0] - (step - a_row * self.batch)) // a_row))
-                takes += f"; {_bytes(memory[0])} of {_bytes(memory[1])} are free"
+                per_row = (more - step) / self.batch
+                fits = max(1, int((memory[0] - (step - per_row * self.batch)) // per_row))
+                sizes += f"; {_bytes(memory[0])} of {_bytes(memory[1])} are free"
                 if self.step(1) > memory[0]:
                     advice = 'fewer rows, dtype="float32", or another backend'
                 elif fits < self.batch:
                     advice += f", by estimate batch_size={fits}"
-                else:  # the step would fit: it was the data that did not
+                else:  # the step would fit: the data do not
                     advice = "fewer rows, or a smaller batch_size"
-        return f"{backend} has not the memory: {takes}. What helps: {advice}"
+        return f"{backend} is out of memory: {sizes}. Use {advice}"
+
+
+@contextmanager
+def explain_out_of_memory(model: Model, backend: Backend, data: Dataset, batch: int) -> Iterator[None]:
+    """Raise `OutOfMemoryError` with the sizes of data, state and step where the memory of a device is exhausted."""
+    try:
+        yield
+    except Exception as error:
+        if not backend.is_out_of_memory(error) or not is_array(data.x):
+            raise
+        types = (array_type(data.x), array_type(data.y), None if data.weights is None else array_type(data.weights))
+        raise OutOfMemoryError(MemoryEstimate(model, types, batch).describe(backend, error)) from error
 
 
 def peak(program: Program) -> int:
-    """Bytes that what a program computes takes at most at one time, if each value is given back after its last use."""
+    """Return the peak size in bytes of a program's values, if each is freed after its last use."""
     now = most = 0
     for operation, dead in zip(program.operations, program.last_uses, strict=True):
         now += size(operation.result.type)
@@ -81,7 +94,7 @@ def peak(program: Program) -> int:
 
 
 def size(*types: ArrayType | None) -> int:
-    """Bytes of arrays."""
+    """Return the size of arrays in bytes."""
     return sum(t.size * np.dtype(str(t.dtype)).itemsize for t in types if t is not None)
 
 

@@ -1,13 +1,11 @@
-"""Network: layers, one parameter vector, and what people do with them: fit, predict, evaluate, look inside.
-
-Requires a backend. The mathematics is in `model`, the loop in `training`, the checks in `checks`; here they meet.
-"""
+"""Network: layers with one parameter vector, and the methods that train, evaluate, inspect and save them."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,29 +14,33 @@ import numpy as np
 
 from .. import random
 from ..callbacks import Callback, Progress
-from ..data import dataset as intake
 from ..data import validation
-from ..data.batching import WORK_A_CALL, Data, Plan, in_chunks, parts_of
-from ..data.sources import Blocks, some_rows
+from ..data.batching import row_slices
+from ..data.chunks import slices
+from ..data.dataset import Dataset, Spec, make_dataset, make_validation_dataset
+from ..data.sources import Blocks, slice_rows
 from ..files import model_file
 from ..files.safetensors_file import FileFormatError
-from ..nn import activations, losses, optimizers
+from ..nn import losses, optimizers
 from ..nn.flat_params import FlatParams
-from ..nn.layers import Dense, layer_names
+from ..nn.layers import layer_names
 from ..nn.model import Model, State, accepted, initial_values
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace, device_of, is_array, to_numpy
 from ..runtime.backend import NUMPY, Backend, BackendError
 from ..runtime.registry import get_backend
+from .fit_options import FitOptions
 from .history import History
-from .loop import Fitting, fingerprint
-from .step import Task, compiled
+from .loop import TrainingLoop
+from .memory_estimate import explain_out_of_memory
+from .resume import fingerprint
+from .step import compiled
 
 if TYPE_CHECKING:
     from pathlib import Path  # costs an import more than the file is worth
 
-CHUNK = 8192
-"""Rows that are predicted or evaluated at once."""
+CHUNK_ROWS = 8192
+"""Number of rows that are predicted or evaluated at once."""
 
 
 class Network:
@@ -55,21 +57,21 @@ class Network:
     optimizer
         A name or an object; see `optimizers`.
     backend
-        What the network runs on: "auto" for where the data are (for NumPy's, lists and tables: what `get_backend` calls
-        "auto"), or what `get_backend` takes; a named one wins over the data, which are then moved when ``fit`` begins.
+        "auto": the library and device of the data (for NumPy arrays, lists and data frames: what `get_backend` returns for
+        "auto"). Or anything that `get_backend` takes: then the data are moved there when ``fit`` begins.
     dtype
         "float32" or "float64".
     seed
-        Decides the first weights, the batches and the dropout masks: the same to the bit on every backend.
+        Decides initial weights, batches and dropout masks, which are bit-identical on every backend.
 
     Attributes
     ----------
     backend : Backend
-        Where the network is now.
+        The current backend.
     history : History
         Of the last ``fit``.
-    training : Fitting or None
-        The ``fit`` that is under way, for callbacks.
+    training : TrainingLoop or None
+        The current call of ``fit``, for callbacks.
 
     Examples
     --------
@@ -95,12 +97,12 @@ class Network:
         dtype: Any = "float32",
         seed: int = 0,
     ) -> None:
-        self.inputs = validation.whole(inputs, "inputs", 1)
-        self.dtype = validation.float_dtype(dtype)
+        self.inputs = validation.check_int(inputs, "inputs", 1)
+        self.dtype = validation.check_float_dtype(dtype)
         self.seed = seed
         self.layers = tuple(_checked_layers(layers))
         self.backend = get_backend(backend)
-        self.settled = not _is_auto(backend)
+        self.pinned = not _is_auto(backend)
         named = tuple(zip(layer_names(self.layers), self.layers, strict=True))
         params, statistics, self._widths = initial_values(named, self.inputs, seed, self.dtype)
         self.model = Model(
@@ -113,12 +115,12 @@ class Network:
         )
         if self.model.loss.exclusive and self.outputs == 1:
             raise ValueError(
-                f"the loss {validation.loss_name(self.model.loss)} compares two outputs or more and the last layer has one: give "  # noqa: E501
-                'it an output for each class, or use loss="sigmoid_cross_entropy"'
+                f"the loss {validation.loss_name(self.model.loss)} requires one output per class, got a last layer with one "
+                'unit: give it one unit per class, or use loss="sigmoid_cross_entropy"'
             )
-        validation.output_activation(self.layers[-1], self.model.loss)
+        validation.check_output_activation(self.layers[-1], self.model.loss)
         zeros = np.zeros(self.model.parameters.size)
-        self.state = self._placed(
+        self.state = self._state_on(
             State(_vector(params), tuple(zeros for _ in self.model.optimizer.slots), _vector(statistics))
         )
         self.steps = 0
@@ -126,26 +128,31 @@ class Network:
         self.labels: tuple[int, int] = (0, 1)
         self.multilabel = False
         self.history = History()
-        self.training: Fitting | None = None
+        self.training: TrainingLoop | None = None
 
-    # What it is
+    # Properties
 
     @property
     def outputs(self) -> int:
-        """Columns of the raw output."""
+        """Number of outputs."""
         return self._widths[-1]
 
     @property
+    def spec(self) -> Spec:
+        """What the network accepts as data."""
+        return Spec(self.inputs, self.outputs, self.loss, self.dtype)
+
+    @property
     def loss(self) -> losses.Loss:
-        """The loss."""
+        """The loss function."""
         return self.model.loss
 
     @property
     def optimizer(self) -> optimizers.Optimizer:
-        """The optimizer. Another one takes its place at once, in a callback from the next epoch on.
+        """The optimizer. It can be replaced at any time; in a callback the new one is used from the next epoch on.
 
-        What it remembers of past steps stays if the new one remembers the same, such as Adam at another rate; else it
-        starts anew.
+        Its slots, such as moments, are kept if the new optimizer has the same ones, such as Adam with another rate; else
+        they start at zero.
         """
         return self.model.optimizer
 
@@ -176,17 +183,17 @@ class Network:
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """Every parameter by name, such as "dense_1.kernel", (inputs, units): views of one vector where there are views."""
+        """All parameters by name, such as "dense_1.kernel" of shape (inputs, units): views of one vector where possible."""
         return self.model.parameters.split(self.state.theta, xp=self.backend.xp)
 
     @property
     def statistics(self) -> dict[str, Array]:
-        """What layers learnt of the data without a gradient, such as "batch_norm_1.mean", by name."""
+        """Values that layers learn without a gradient, such as "batch_norm_1.mean", by name."""
         return self.model.statistics.split(self.state.statistics, xp=self.backend.xp)
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers training changes."""
+        """Number of trainable parameters."""
         return self.model.parameters.size
 
     def count_params(self) -> int:
@@ -194,27 +201,27 @@ class Network:
         return self.parameter_count
 
     def set_parameters(self, values: Mapping[str, Any]) -> None:
-        """Set parameters, or statistics, by name; those not named stay.
+        """Set parameters or statistics by name; others are kept.
 
         Raises
         ------
         ValueError
-            For unknown names, other shapes, NaN or infinity; then nothing is changed.
+            If a name is unknown, a shape is wrong, or a value is NaN or infinite; then nothing is changed.
         """
         shapes = self.model.parameters.shapes | self.model.statistics.shapes
         new: dict[str, Array] = {}
         for name, value in values.items():
             if name not in shapes:
-                raise ValueError(f"no parameter is called {name!r}: there are {', '.join(shapes)}")
-            array = validation.as_array(value, name)
+                raise ValueError(f"unknown parameter {name!r}: expected one of {', '.join(shapes)}")
+            array = validation.check_array(value, name)
             if tuple(array.shape) != shapes[name]:
-                raise ValueError(f"{name} has shape {shapes[name]}, found {tuple(array.shape)}")
-            validation.finite(array, name, self.dtype)
+                raise ValueError(f"expected {name} of shape {shapes[name]}, got {tuple(array.shape)}")
+            validation.check_finite(array, name, self.dtype)
             new[name] = array
-        self._take_over(new, self.state.slots)
+        self._set_arrays(new, self.state.slots)
 
-    def _take_over(self, arrays: Mapping[str, Array], slots: Sequence[Array]) -> None:
-        """Put checked arrays in the place of those of their names."""
+    def _set_arrays(self, arrays: Mapping[str, Array], slots: Sequence[Array]) -> None:
+        """Replace parameters and statistics by validated arrays, and the optimizer slots."""
         xp, make = self.backend.xp, self.backend.asarray
         new = {name: make(array, self.dtype) for name, array in arrays.items()}
         self.state = State(
@@ -224,32 +231,32 @@ class Network:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """With its arrays on the host, so that it can be copied and pickled wherever it is."""
-        facts = {"state": self._placed(self.state, NUMPY), "backend": self.backend.full_name, "training": None}
+        """Return the attributes with all arrays on the host, for copying and pickling."""
+        facts = {"state": self._state_on(self.state, NUMPY), "backend": self.backend.full_name, "training": None}
         return self.__dict__ | facts
 
     def __setstate__(self, facts: dict[str, Any]) -> None:
-        """Back to where it was; if there is no such backend, to what is "auto" here, with a warning."""
+        """Move to the backend of before; warn and use "auto" if it is not available."""
         try:
             backend = get_backend(facts["backend"])
         except BackendError as error:
             backend = get_backend("auto")
             warnings.warn(
-                f"the backend of before, {facts['backend']!r}, is not here, so the network is on {backend}: {error}",
+                f"backend {facts['backend']!r} is not available, using {backend}: {error}",
                 RuntimeWarning,
                 stacklevel=2,
             )
         self.__dict__.update(facts | {"backend": backend})
-        self.state = self._placed(self.state)
+        self.state = self._state_on(self.state)
 
     def to(self, backend: Any) -> Network:
-        """Move the network: parameters, optimizer and statistics; training goes on there, from where it stands.
+        """Move parameters, optimizer slots and statistics to another backend; training continues there.
 
         Parameters
         ----------
         backend
-            What `get_backend` takes, such as "torch:cuda"; then the network stays there, whatever the data are. "auto": it
-            moves to what that is now, and to where the data are when ``fit`` is called.
+            What `get_backend` takes, such as "torch:cuda": the network then stays there, whatever the data are. "auto": it
+            moves to the current default, and to the backend of the data when ``fit`` is called.
 
         Returns
         -------
@@ -259,7 +266,7 @@ class Network:
         Raises
         ------
         BackendError
-            If there is no such backend; the network is then as it was.
+            If there is no such backend; the network is then unchanged.
 
         Examples
         --------
@@ -268,16 +275,16 @@ class Network:
         <backend numpy>
         """
         self._move(get_backend(backend))
-        self.settled = not _is_auto(backend)
+        self.pinned = not _is_auto(backend)
         return self
 
     def snapshot(self, state: Any = None) -> State:
-        """A copy of the parameters, of what the optimizer remembers, and of the statistics, where the network is.
+        """Return a copy of parameters, optimizer slots and statistics, on the network's backend.
 
         Parameters
         ----------
         state
-            To be copied in place of the network's own: (theta, slots, statistics) of any library.
+            Copied instead of the network's own: (theta, slots, statistics) of any library.
 
         Examples
         --------
@@ -287,18 +294,18 @@ class Network:
         >>> _ = net.fit([[1.0]], [2.0])
         >>> net.restore(before)
         """
-        return self._placed(self.state if state is None else State(*state))
+        return self._state_on(self.state if state is None else State(*state))
 
     def restore(self, state: State) -> None:
-        """Go back to a snapshot; its arrays become the network's."""
+        """Replace the state by a snapshot, without a copy."""
         self.state = state
 
     def save(self, path: str | Path) -> None:
-        """Write the network to a safetensors file; `portablenn.load` reads it, on any backend. Requires safetensors."""
+        """Write a safetensors file, which `portablenn.load` reads on any backend. Requires safetensors."""
         model_file.write(path, *self.contents())
 
     def contents(self) -> tuple[dict[str, Any], dict[str, Array], dict[str, Array]]:
-        """What a model file holds: facts, arrays by name, and what the optimizer remembers; see `model_file.write`."""
+        """Return what a model file holds: facts, arrays by name, and optimizer slots; see `model_file.write`."""
         facts = {
             "inputs": self.inputs,
             "layers": self.layers,
@@ -316,7 +323,7 @@ class Network:
         return facts, self.parameters | self.statistics, slots
 
     def summary(self) -> str:
-        """A table: each layer, the shape of its output, and its parameters.
+        """Return a table of the layers, their output shapes and numbers of parameters.
 
         Examples
         --------
@@ -365,159 +372,142 @@ class Network:
         steps_per_epoch: int | None = None,
         resume: str | Path | None = None,
     ) -> History:
-        """Train; called again, go on from here.
+        """Train the network; a second call continues from the current state.
 
         Parameters
         ----------
         X
-            (rows, inputs), finite real numbers of any dtype and any library; or a sparse matrix of SciPy's, which is made
-            dense some rows at a time. Without y: what has targets with its rows, `data.Rows` and other blocks (see
-            `sources.Blocks`), of which some are in memory at a time; an iterable of batches (X, y) or (X, y, weights), such as
-            a PyTorch DataLoader; or a function of the epoch's number that returns one.
+            Shape (rows, inputs), finite real numbers of any dtype and library; or a sparse matrix of SciPy, which is made
+            dense a few rows at a time. Without y: `data.Rows` and other blocks of rows with targets (see
+            `data.sources.Blocks`), only some of which are in memory; an iterable of batches (X, y) or (X, y, weights), such
+            as a PyTorch DataLoader; or a function of the epoch number that returns such an iterable.
         y
-            (rows,) or (rows, outputs), of the same library as X: class numbers from 0 or rows of 0 and 1 for losses of
-            classes, values for the others.
+            Shape (rows,) or (rows, outputs), of the same library as X: class numbers from 0, or rows of 0 and 1, for
+            classification losses; values for others.
         epochs
-            How often to go through the rows.
+            Number of passes over the rows.
         batch_size
-            Rows a step; None for all of them. An iterable of batches decides by itself.
+            Rows per step; None for all rows. Ignored for an iterable of batches.
         order
-            "shuffle" (a new permutation each epoch), "sequential", or "random" (each batch drawn with replacement). Or a
-            function of the epoch's number, from 0, that returns the row numbers in their order, as many as there are rows.
-            Of blocks the order is shuffled, and then the rows of some at a time.
+            "shuffle" (a new permutation each epoch), "sequential", or "random" (batches drawn with replacement). Or a
+            function of the epoch number, from 0, that returns as many row numbers as there are rows. With blocks "shuffle"
+            permutes the blocks, then the rows of several blocks together.
         validation_data
-            (X, y) or (X, y, weights), blocks, or an iterable of batches, to be evaluated after each epoch.
+            (X, y), (X, y, weights), blocks, or an iterable of batches, evaluated after each epoch.
         validation_split
-            Else this share of the rows, chosen by the seed, is set apart for that.
+            Share of the rows, chosen by the seed, to validate on instead of training on them.
         sample_weight
-            (rows,), at least 0.
+            Shape (rows,), at least 0.
         class_weight
-            {label: weight} or "balanced"; times the sample weights.
+            {label: weight} or "balanced"; multiplied by the sample weights.
         callbacks
-            See `callbacks`.
+            See `portablenn.callbacks`.
         verbose
-            Write a line an epoch.
+            Whether to print a line per epoch.
         steps_per_epoch
-            With order "random", how many batches make an epoch; None for as many as it takes for all rows. Of an iterable of
-            batches, how many are taken at most.
+            With order "random" the number of batches in an epoch; None for as many as hold all rows. With an iterable of
+            batches the maximum number to take.
         resume
-            A folder that `callbacks.Checkpoint` wrote to: go on from the newest checkpoint there, bit for bit as if the
-            training had never ended, up to ``epochs`` in all. Give everything else as it was given then. An empty or missing
-            folder starts anew.
+            A folder of `callbacks.Checkpoint`: continue from its newest checkpoint up to ``epochs`` epochs in total, and end
+            in the same bits as an uninterrupted run. Pass all other arguments as before. An empty or missing folder starts a
+            new run.
 
         Returns
         -------
         History
-            "loss" of each epoch (the mean over its batches, taken before each step, with the optimizer's l1 and l2), and of
-            the validation rows "val_loss" and, for losses of classes, "val_accuracy".
+            "loss" of each epoch: the mean over its batches, each before its step, with the optimizer's l1 and l2. With
+            validation rows "val_loss" and, for classification losses, "val_accuracy".
 
         Raises
         ------
         TypeError, ValueError
-            For wrong input; the network is then as it was.
+            If an argument is invalid; the network is then unchanged.
         OutOfMemoryError
-            If the device has not the memory; the network is then where the last whole epoch left it.
+            If the device is out of memory; the network is then in its state after the last complete epoch.
         """
-        epochs = validation.whole(epochs, "epochs", 0)
-        if not callable(order) and order not in ("shuffle", "sequential", "random"):
-            raise ValueError(f'order is "shuffle", "sequential", "random" or a function, found {order!r}')
-        if batch_size is not None:
-            batch_size = validation.whole(batch_size, "batch_size", 1)
-        if not (isinstance(validation_split, (int, float)) and 0 <= validation_split < 1):
-            raise ValueError(f"validation_split is at least 0 and below 1, found {validation_split!r}")
-        if validation_split and validation_data is not None:
-            raise ValueError("validation_data and validation_split are two ways to say the same: give one")
-        if steps_per_epoch is not None:
-            steps_per_epoch = validation.whole(steps_per_epoch, "steps_per_epoch", 1)
-        speakers = [*validation.callbacks(callbacks), *([Progress()] if verbose else [])]
-        full_batch = isinstance(self.optimizer, optimizers.LBFGS)
-        given = intake.take(self, X, y, sample_weight, class_weight)
-        held_out = None if validation_data is None else intake.take_validation(self, validation_data)
-        intake.together(given, held_out, self.optimizer, epochs, batch_size, order, validation_split, steps_per_epoch)
-        backend = given.home(self)
-        batch = given.rows if batch_size is None or full_batch else min(batch_size, given.rows)
-        with intake.memory_told(self, backend, given, batch):
-            given = given.on(backend, self.dtype)
-            rows: np.ndarray | None = None
-            if validation_split and given.check is not None:
-                given, held_out = given.split_blocks(self.seed, validation_split)
-            elif validation_split:
-                rows, apart = intake.set_apart(self.seed, given.rows, validation_split)
-                held_out = given.some(backend, apart)
-                if full_batch or batch_size is None:
-                    given, rows = given.some(backend, rows), None
-            held_out_data = None if held_out is None else held_out.on(backend, self.dtype).data
-            count = given.rows if rows is None else len(rows)
-            batch = count if batch_size is None or full_batch else min(batch_size, count)
-            every = {getattr(c, "every_steps", None) for c in speakers} - {None}
-            pauses = tuple(validation.whole(n, "every_steps of a callback", 1) for n in every)
-            longest = max(1, int(WORK_A_CALL / (6 * max(1, batch) * max(1, self.parameter_count))))
-            of_epoch = batch * steps_per_epoch if steps_per_epoch else count
-            plan = Plan(rows, count, batch, order, of_epoch, pauses, longest, steps_per_epoch)
-            before = dict(self.__dict__)
-            try:
+        options = FitOptions(epochs, batch_size, order, validation_split, steps_per_epoch, callbacks)
+        if verbose:
+            options.callbacks = [*options.callbacks, Progress()]
+        data = make_dataset(self.spec, X, y, sample_weight, class_weight)
+        held_out = None if validation_data is None else make_validation_dataset(self.spec, validation_data)
+        options.check_data(data, held_out, self.optimizer)
+        backend = get_backend(data.sample) if data.foreign and not self.pinned else self.backend
+        with explain_out_of_memory(self.model, backend, data, options.rows_per_step(data.rows, self.optimizer)):
+            data = data.to(backend, self.dtype)
+            data, held_out, subset = options.split(data, held_out, backend, self.seed, self.optimizer)
+            known = [array for part in (data, held_out) if part is not None for array in part.samples]
+            evaluate = None if held_out is None else partial(self._evaluate, held_out.to(backend, self.dtype))
+            batching = options.batching(data, subset, self.optimizer, self.parameter_count)
+            with self._unchanged_on_error():
                 self._move(backend)
-                self.labels, self.multilabel = given.labels or self.labels, given.several
+                self.labels, self.multilabel = data.labels or self.labels, data.multilabel
                 self.history = History()
-                task = Task(self.model, backend, given.data, plan, self.seed, self._keys(), self._kernels())
-                evaluate = None if held_out_data is None else partial(self._evaluated, held_out_data)
-                known = [part for one in (given, held_out) if one is not None for part in (one.x, one.y, one.weights)]
-                self.training = Fitting(self, task, epochs, evaluate, partial(fingerprint, known), speakers)
+                self.training = TrainingLoop(
+                    self, data, batching, options.epochs, evaluate, partial(fingerprint, known), options.callbacks,
+                    self._layer_keys(), self._penalty_mask(),
+                )  # fmt: skip
                 return self.training.run(resume)
-            except BaseException:
-                training = self.training
-                begun, in_callback = training and training.begun, training and training.failed_in_callback
-                if not begun or (self.epochs == before["epochs"] and not in_callback):
-                    self.__dict__.update(before)  # nothing was learnt: as if it had not been called
-                raise
-            finally:
-                self.training = None
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Put everything back if an error comes before the first epoch has ended, unless it comes from a callback."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            loop = self.training
+            begun, in_callback = loop and loop.begun, loop and loop.failed_in_callback
+            if not begun or (self.epochs == before["epochs"] and not in_callback):
+                self.__dict__.update(before)
+            raise
+        finally:
+            self.training = None
 
     # Prediction
 
     def forward(self, X: Any) -> Array:
-        """Raw outputs (logits for losses of classes), (rows, outputs), in the library and on the device of X."""
-        return self._back(self._raw(X), X)
+        """Return raw outputs (logits for classification losses), shape (rows, outputs), where X is."""
+        return self._convert_like(self._outputs(X), X)
 
     def predict(self, X: Any) -> Array:
-        """Labels, (rows,), for losses of classes; else values, (rows, outputs), or (rows,) for one output.
+        """Return labels, shape (rows,), for classification losses; else values, (rows, outputs), or (rows,) for one output.
 
-        A network that was trained on rows of several labels returns rows of 0 and 1, (rows, outputs).
+        A network that was trained on several labels per row returns rows of 0 and 1, shape (rows, outputs).
         """
-        raw = self._raw(X)
+        raw = self._outputs(X)
         xp = array_namespace(raw)
         if self.multilabel:
-            return self._back(xp.astype(raw > 0.0, xp.int32), X)
+            return self._convert_like(xp.astype(raw > 0.0, xp.int32), X)
         if self.loss.targets == "classes":
             classes = self.model.classes(raw)
             if self.outputs == 1 and self.labels == (-1, 1):
                 classes = classes * 2 - 1
-            return self._back(classes, X)
+            return self._convert_like(classes, X)
         values = raw if self.loss.link is None else self.loss.link(raw)
-        return self._back(xp.reshape(values, (-1,)) if self.outputs == 1 else values, X)
+        return self._convert_like(xp.reshape(values, (-1,)) if self.outputs == 1 else values, X)
 
     def predict_proba(self, X: Any) -> Array:
-        """The probability of each class, (rows, classes); two columns for a network with one output.
+        """Return class probabilities, shape (rows, classes); two columns for a network with one output.
 
         Raises
         ------
         TypeError
-            If the loss has no probabilities.
+            If the loss does not define probabilities.
         """
         loss = self.loss
         if loss.targets != "classes" or loss.link is None:
             raise TypeError(
-                f"predict_proba is for losses with probabilities and this network has {validation.loss_name(loss)}: use "
-                '"sigmoid_cross_entropy" or "softmax_cross_entropy", or net.predict'
+                f"predict_proba requires a loss with probabilities, got {validation.loss_name(loss)}: use "
+                '"sigmoid_cross_entropy" or "softmax_cross_entropy", or call predict'
             )
-        probability = loss.link(self._raw(X))
+        probability = loss.link(self._outputs(X))
         if self.outputs == 1:
             xp = array_namespace(probability)
             probability = xp.concat([1.0 - probability, probability], axis=1)
-        return self._back(probability, X)
+        return self._convert_like(probability, X)
 
     def layer_outputs(self, X: Any) -> dict[str, Array]:
-        """What each layer makes of some rows, by its name: {"dense_1": (rows, units), …}, as when predicting.
+        """Return the output of each layer by its name, {"dense_1": (rows, units), …}, as in prediction.
 
         Examples
         --------
@@ -525,39 +515,41 @@ class Network:
         >>> {name: found.shape for name, found in pnn.mlp([2, 3, 1]).layer_outputs([[0.0, 1.0]]).items()}
         {'dense_1': (1, 3), 'dense_2': (1, 1)}
         """
-        x = self.backend.asarray(validation.as_array(validation.inputs(X, self.inputs, self.dtype), "X"))
+        x = self.backend.asarray(validation.check_array(validation.check_inputs(X, self.inputs, self.dtype), "X"))
         found = {}
         for last in range(1, len(self.model.layers) + 1):
             part = replace(self.model, layers=self.model.layers[:last])
             run = compiled(part, self.backend, part.forward, self.state.theta, self.state.statistics, x)
-            found[self.model.layers[last - 1][0]] = self._back(run(self.state.theta, self.state.statistics, x)[0], X)
+            found[self.model.layers[last - 1][0]] = self._convert_like(
+                run(self.state.theta, self.state.statistics, x)[0], X
+            )
         return found
 
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
-        """The loss, and for losses of classes the accuracy: {"loss": …, "accuracy": …}; X and y as ``fit`` takes them."""
-        return self._evaluated(intake.take(self, X, y, sample_weight).on(self.backend, self.dtype).data)
+        """Return {"loss": …}, and "accuracy" for classification losses; X and y are those of ``fit``."""
+        return self._evaluate(make_dataset(self.spec, X, y, sample_weight).to(self.backend, self.dtype))
 
-    def _raw(self, X: Any) -> Array:
+    def _outputs(self, X: Any) -> Array:
         parts = []
-        for part in self._rows(X):
+        for part in self._parts(X):
             run = compiled(self.model, self.backend, self.model.forward, self.state.theta, self.state.statistics, part)
             parts.append(run(self.state.theta, self.state.statistics, part)[0])
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
 
-    def _rows(self, X: Any) -> Iterator[Array]:
-        """Rows on the backend, some at a time."""
+    def _parts(self, X: Any) -> Iterator[Array]:
+        """Return rows on the backend, a bounded number at a time."""
         if isinstance(X, Blocks):
             for block in range(len(X.sizes)):
-                yield from self._rows(X.read(block)[0]) if X.sizes[block] else ()
+                yield from self._parts(X.read(block)[0]) if X.sizes[block] else ()
             return
-        x = validation.inputs(X, self.inputs, self.dtype)
-        x = self.backend.asarray(x) if is_array(x) else x  # what comes from a source comes later
-        for rows in in_chunks(x.shape[0], CHUNK):
-            yield self.backend.asarray(some_rows(x, rows))
+        x = validation.check_inputs(X, self.inputs, self.dtype)
+        x = self.backend.asarray(x) if is_array(x) else x  # a source is read later
+        for rows in slices(x.shape[0], CHUNK_ROWS):
+            yield self.backend.asarray(slice_rows(x, rows))
 
-    def _evaluated(self, data: Data) -> dict[str, float]:
+    def _evaluate(self, data: Dataset) -> dict[str, float]:
         sums = []
-        for part in parts_of(self.backend, data, CHUNK):
+        for part in row_slices(self.backend, data, CHUNK_ROWS):
             arrays = part.x, part.y, part.weights
             run = compiled(self.model, self.backend, self.model.evaluated, *self.state[::2], *arrays)
             sums.append((part.x.shape[0], part.weights, *run(*self.state[::2], *arrays)))
@@ -569,28 +561,28 @@ class Network:
             results["accuracy"] = float(sum(float(right) for *_, right in sums) / sizes.sum())
         return results
 
-    # Between the caller's arrays and the network's
+    # Backends
 
-    def _placed(self, state: State, backend: Backend | None = None) -> State:
-        """A copy of the state on a backend, in the network's dtype."""
+    def _state_on(self, state: State, backend: Backend | None = None) -> State:
+        """Return a copy of a state on a backend, in the network's dtype."""
         home = backend or self.backend
         theta, *slots, statistics = (home.own(v, self.dtype) for v in (state.theta, *state.slots, state.statistics))
         return State(theta, tuple(slots), statistics)
 
     def _move(self, backend: Backend) -> None:
         if backend != self.backend:
-            self.state = self._placed(self.state, backend)
+            self.state = self._state_on(self.state, backend)
             self.backend = backend
 
-    def _keys(self) -> Array | None:
-        """What layers that draw random numbers draw from, (layers, 2); None if none does."""
+    def _layer_keys(self) -> Array | None:
+        """Return the keys of layers that draw random numbers, shape (layers, 2); None if no layer does."""
         if not any("random" in accepted(layer) for layer in self.layers):
             return None
         keys = [random.new_key(self.seed, random.MASKS, i) for i in range(len(self.layers))]
         return self.backend.asarray(np.stack(keys), "int32")
 
-    def _kernels(self) -> Array | None:
-        """Ones where the parameter vector holds kernels, which penalties are for; None if there are no penalties."""
+    def _penalty_mask(self) -> Array | None:
+        """Return 1 where the parameter vector holds kernels, which penalties apply to, else 0; None without penalties."""
         if not self.optimizer.penalizes:
             return None
         pieces = [
@@ -599,8 +591,8 @@ class Network:
         ]
         return self.backend.asarray(np.concatenate(pieces), self.dtype)
 
-    def _back(self, array: Array, like: Any) -> Array:
-        """A result in the library and on the device of ``like``; NumPy for what is no array."""
+    def _convert_like(self, array: Array, like: Any) -> Array:
+        """Convert a result to the library and device of ``like``; to NumPy if that is not an array."""
         if not is_array(like) or isinstance(like, np.ndarray):
             return to_numpy(array)
         if array_namespace(like) is array_namespace(array) and device_of(like) == device_of(array):
@@ -609,21 +601,21 @@ class Network:
 
 
 def load(path: str | Path, backend: Any = "auto") -> Network:
-    """The network that `Network.save` wrote, ready to predict and to train on. Requires safetensors.
+    """Read a network that `Network.save` wrote. Requires safetensors.
 
     Parameters
     ----------
     path
-        A file.
+        The file.
     backend
-        What it is to run on; see `get_backend`.
+        See `get_backend`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FileFormatError
-        If it is not such a file, whole and of a known version.
+        If it is not a complete model file of a known version.
 
     Examples
     --------
@@ -636,66 +628,26 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
     """
     facts, arrays, slots = model_file.read(path)
     if facts["table"] is not None:
-        raise FileFormatError(
-            f"{path} holds a model of a table, which prepares its rows: load it with portablenn.TableModel.load"
-        )
-    return of_contents(path, facts, arrays, slots, backend)
+        raise FileFormatError(f"{path} holds a TableModel: load it with portablenn.TableModel.load")
+    return from_contents(path, facts, arrays, slots, backend)
 
 
-def of_contents(
+def from_contents(
     path: str | Path, facts: dict[str, Any], arrays: dict[str, np.ndarray], slots: dict[str, np.ndarray], backend: Any
 ) -> Network:
-    """The network that `Network.contents` told of, as `model_file.read` returned it."""
+    """Return the network of `Network.contents`, as `model_file.read` returns it."""
     made = {name: facts[name] for name in ("layers", "inputs", "loss", "optimizer", "dtype", "seed")}
     home = get_backend(backend)
     try:
         network = Network(**made, backend="numpy")
-        network._take_over(arrays, [slots[name] for name in network.optimizer.slots])
+        network._set_arrays(arrays, [slots[name] for name in network.optimizer.slots])
     except (ValueError, TypeError, OverflowError) as error:
         raise FileFormatError(f"{path} is not a valid model file: {error}") from None
     network.multilabel = facts["multilabel"]
     network.steps, network.epochs, network.labels = facts["steps"], facts["epochs"], tuple(facts["labels"])
     network._move(home)
-    network.settled = not _is_auto(backend)
+    network.pinned = not _is_auto(backend)
     return network
-
-
-def mlp(
-    sizes: Sequence[int],
-    activation: str | activations.Activation = "relu",
-    output_activation: str | activations.Activation | None = None,
-    use_bias: bool = True,
-    kernel_init: Any = None,
-    **network: Any,
-) -> Network:
-    """A network of dense layers.
-
-    Parameters
-    ----------
-    sizes
-        Inputs, hidden layers, outputs.
-    activation, output_activation
-        Of the hidden layers, and of the last one.
-    use_bias
-        Whether layers have a bias.
-    kernel_init
-        An initializer for all kernels; None for He's with relu and its kin, Glorot's else, uniform.
-    **network
-        What `Network` takes.
-
-    Examples
-    --------
-    >>> import portablenn as pnn
-    >>> pnn.mlp([784, 16, 16, 10], loss="softmax_cross_entropy", optimizer=pnn.SGD(0.1)).parameter_count
-    13002
-    """
-    if not isinstance(sizes, (list, tuple)) or len(sizes) < 2:
-        raise ValueError(f"sizes are inputs, hidden layers if any, and outputs, found {sizes!r}")
-    rectified = activation in ("relu", "leaky_relu", "elu", "gelu", "silu")
-    init = kernel_init if kernel_init is not None else "he_uniform" if rectified else "glorot_uniform"
-    hidden = [Dense(units, activation, use_bias, init) for units in sizes[1:-1]]
-    last = Dense(sizes[-1], output_activation, use_bias, kernel_init if kernel_init is not None else "glorot_uniform")
-    return Network([*hidden, last], inputs=sizes[0], **network)
 
 
 def _is_auto(backend: Any) -> bool:
@@ -704,10 +656,10 @@ def _is_auto(backend: Any) -> bool:
 
 def _checked_layers(layers: Sequence[Any]) -> Iterator[Any]:
     if not isinstance(layers, (list, tuple)) or not layers:
-        raise ValueError(f"layers is a list of at least one layer, found {layers!r}")
+        raise ValueError(f"layers must be a list of at least one layer, got {layers!r}")
     for layer in layers:
         if not (hasattr(layer, "init") and hasattr(layer, "apply")) or isinstance(layer, type):
-            raise TypeError(f"a layer has init(key, inputs) and apply(xp, params, x), found {layer!r}")
+            raise TypeError(f"a layer must have init(key, inputs) and apply(xp, params, x), got {layer!r}")
         yield layer
 
 

@@ -43,53 +43,53 @@ class _NoInit(pnn.Dense):
 
 
 FIT: dict[str, tuple[Callable[[], pnn.Network], dict[str, Any], str]] = {
-    "one dimension": (_classifier, {"X": X[0]}, r"X has shape \(3,\): expected two dimensions, \(rows, 3\).*reshape\(1, -1\)"),
-    "three dimensions": (_classifier, {"X": X[None]}, r"X has shape \(1, 4, 3\): expected two dimensions"),
-    "other width": (_classifier, {"X": X[:, :2]}, r"X has 2 columns: this network has inputs=3"),
-    "no rows": (_classifier, {"X": X[:0], "y": Y[:0]}, r"X has shape \(0, 3\): expected at least one row"),
+    "one dimension": (_classifier, {"X": X[0]}, r"expected X of shape \(rows, 3\), got \(3,\).*reshape\(1, -1\)"),
+    "three dimensions": (_classifier, {"X": X[None]}, r"expected X of shape \(rows, 3\), got \(1, 4, 3\)"),
+    "other width": (_classifier, {"X": X[:, :2]}, r"expected 3 columns in X \(the network's inputs\), got 2"),
+    "no rows": (_classifier, {"X": X[:0], "y": Y[:0]}, r"expected at least one row in X, got shape \(0, 3\)"),
     "NaN": (_classifier, {"X": HOLE}, r"X holds NaN or infinity, first at row 2, column 1.*SimpleImputer"),
     "infinity": (_classifier, {"X": ENDLESS}, r"X holds NaN or infinity, first at row 0, column 2"),
-    "beyond float32": (_classifier, {"X": X * 1e300}, r"X holds .*e\+\d+ at row 0, column 1, which float32 does not: scale the data, or use dtype=.float64"),
-    "target beyond float32": (_regressor, {"y": [0.0, 1e300, 0.0, 0.0]}, r"y holds 1e\+300 at 1, which float32 does not"),
-    "callbacks that are no list": (_classifier, {"callbacks": pnn.callbacks.Callback()}, r"callbacks is a list"),
-    "a callback's class": (_classifier, {"callbacks": [pnn.callbacks.Callback]}, r".*is no callback: call it"),
-    "a function as callback": (_classifier, {"callbacks": [print]}, r".*is no callback: derive its class from portablenn.callbacks.Callback"),
-    "text": (_classifier, {"X": np.asarray([["a", "b", "c"]] * 4)}, r"X has dtype <U1: expected real numbers; encode text"),
-    "complex": (_classifier, {"X": X * 1j}, r"X has dtype complex128: expected real numbers; take its real part"),
-    "objects": (_classifier, {"X": np.asarray([[None, 1, 2]] * 4)}, r"X has dtype object"),
-    "ragged": (_classifier, {"X": [[1, 2, 3], [1, 2]]}, r"X cannot be made an array.*rows of equal length"),
+    "beyond float32": (_classifier, {"X": X * 1e300}, r"X holds .*e\+\d+ at row 0, column 1, which overflows in float32: scale the data, or use dtype=.float64"),
+    "target beyond float32": (_regressor, {"y": [0.0, 1e300, 0.0, 0.0]}, r"y holds 1e\+300 at 1, which overflows in float32"),
+    "callbacks that are no list": (_classifier, {"callbacks": pnn.callbacks.Callback()}, r"callbacks must be a list, got"),
+    "a callback's class": (_classifier, {"callbacks": [pnn.callbacks.Callback]}, r".*is not a callback: pass an instance"),
+    "a function as callback": (_classifier, {"callbacks": [print]}, r".*is not a callback: subclass portablenn.callbacks.Callback"),
+    "text": (_classifier, {"X": np.asarray([["a", "b", "c"]] * 4)}, r"expected real numbers in X, got dtype <U1: encode text"),
+    "complex": (_classifier, {"X": X * 1j}, r"expected real numbers in X, got dtype complex128: take the real part"),
+    "objects": (_classifier, {"X": np.asarray([[None, 1, 2]] * 4)}, r"expected real numbers in X, got dtype object"),
+    "ragged": (_classifier, {"X": [[1, 2, 3], [1, 2]]}, r"X cannot be converted to an array.*rows of equal length"),
     "None": (_classifier, {"X": None}, r"X is None"),
-    "fewer targets": (_classifier, {"y": Y[:3]}, r"y has 3 rows and X has 4"),
-    "targets of three dimensions": (_classifier, {"y": np.zeros((4, 1, 1))}, r"y has shape \(4, 1, 1\): expected \(4,\) or \(4, 2\)"),
-    "class too high": (_classifier, {"y": Y + 1}, r"y holds labels from 1 to 2: a network with 2 outputs takes class numbers from 0 to 1.*np?.*unique"),
-    "class below zero": (_classifier, {"y": Y - 1}, r"y holds labels from -1 to 0"),
-    "classes not whole": (_classifier, {"y": Y + 0.5}, r"y holds values that are not whole: the loss SoftmaxCrossEntropy takes class numbers"),
-    "classes of text": (_classifier, {"y": np.asarray(["a", "b", "b", "a"])}, r"y has dtype <U1: expected real numbers; numpy.unique"),
-    "columns out of range": (_classifier, {"y": np.eye(2)[Y] * 3}, r"y holds values from 0 to 3 in 2 columns.*columns of 0 and 1"),
-    "too many columns": (_classifier, {"y": np.eye(3)[Y]}, r"y has 3 columns and the network has 2 outputs"),
+    "fewer targets": (_classifier, {"y": Y[:3]}, r"X and y must have the same number of rows, got 4 and 3"),
+    "targets of three dimensions": (_classifier, {"y": np.zeros((4, 1, 1))}, r"expected y of shape \(4,\) or \(4, 2\), got \(4, 1, 1\)"),
+    "class too high": (_classifier, {"y": Y + 1}, r"a network with 2 outputs takes class numbers from 0 to 1, got labels from 1 to 2 in y: numpy.unique"),
+    "class below zero": (_classifier, {"y": Y - 1}, r"a network with 2 outputs takes class numbers from 0 to 1, got labels from -1 to 0 in y"),
+    "classes not whole": (_classifier, {"y": Y + 0.5}, r"the loss SoftmaxCrossEntropy takes class numbers, got values in y that are not integers"),
+    "classes of text": (_classifier, {"y": np.asarray(["a", "b", "b", "a"])}, r"expected real numbers in y, got dtype <U1: numpy.unique"),
+    "columns out of range": (_classifier, {"y": np.eye(2)[Y] * 3}, r"the loss SoftmaxCrossEntropy takes columns of 0 and 1.*got values from 0 to 3 in 2 columns of y"),
+    "too many columns": (_classifier, {"y": np.eye(3)[Y]}, r"expected 2 columns in y \(the network's outputs\), got 3"),
     "NaN target": (_regressor, {"y": [0.0, np.nan, 1.0, 2.0]}, r"y holds NaN or infinity, first at 1"),
-    "three labels for one output": (_binary, {"y": [0, 1, 2, 1]}, r"y holds labels from 0 to 2: with one output.*0 and 1, or -1 and 1"),
-    "values below zero for counts": (lambda: _regressor(loss="poisson"), {"y": [1, 2, -1, 0]}, r"y holds -1: the loss Poisson is for values of at least 0"),
-    "one target column for two outputs": (lambda: _regressor(2), {"y": [1.0, 2.0, 3.0, 4.0]}, r"y has 1 columns and the network has 2 outputs"),
-    "no epochs": (_classifier, {"epochs": -1}, r"epochs is a whole number of at least 0, found -1"),
-    "half an epoch": (_classifier, {"epochs": 1.5}, r"epochs is a whole number"),
-    "batch of nothing": (_classifier, {"batch_size": 0}, r"batch_size is a whole number of at least 1, found 0"),
-    "unknown order": (_classifier, {"order": "sorted"}, r'order is "shuffle", "sequential", "random" or a function, found \'sorted\''),
-    "steps of shuffled rows": (_classifier, {"steps_per_epoch": 3}, r'steps_per_epoch goes with order="random"'),
-    "split of all": (_classifier, {"validation_split": 1.0}, r"validation_split is at least 0 and below 1, found 1.0"),
+    "three labels for one output": (_binary, {"y": [0, 1, 2, 1]}, r"with one output .* takes labels 0 and 1, or -1 and 1, got labels from 0 to 2 in y"),
+    "values below zero for counts": (lambda: _regressor(loss="poisson"), {"y": [1, 2, -1, 0]}, r"the loss Poisson takes values of at least 0, got -1 in y"),
+    "one target column for two outputs": (lambda: _regressor(2), {"y": [1.0, 2.0, 3.0, 4.0]}, r"expected 2 columns in y \(the network's outputs\), got 1"),
+    "no epochs": (_classifier, {"epochs": -1}, r"epochs must be an integer of at least 0, got -1"),
+    "half an epoch": (_classifier, {"epochs": 1.5}, r"epochs must be an integer"),
+    "batch of nothing": (_classifier, {"batch_size": 0}, r"batch_size must be an integer of at least 1, got 0"),
+    "unknown order": (_classifier, {"order": "sorted"}, r'order must be "shuffle", "sequential", "random" or a function, got \'sorted\''),
+    "steps of shuffled rows": (_classifier, {"steps_per_epoch": 3}, r'steps_per_epoch requires order="random"'),
+    "split of all": (_classifier, {"validation_split": 1.0}, r"validation_split must be at least 0 and below 1, got 1.0"),
     "split that leaves nothing": (_classifier, {"validation_split": 0.99}, r"validation_split=0.99 of 4 rows leaves none"),
-    "validation twice": (_classifier, {"validation_split": 0.5, "validation_data": (X, Y)}, r"validation_data and validation_split are two ways to say the same"),
-    "validation of one": (_classifier, {"validation_data": X}, r"validation_data is \(X, y\) or \(X, y, weights\)"),
-    "validation of other width": (_classifier, {"validation_data": (X[:, :2], Y)}, r"validation_data X has 2 columns"),
-    "unseen validation label": (_classifier, {"validation_data": (X, Y + 5)}, r"validation_data y holds labels from 5 to 6"),
-    "weights of other length": (_classifier, {"sample_weight": [1.0, 2.0]}, r"sample_weight has shape \(2,\): expected \(4,\)"),
-    "weights below zero": (_classifier, {"sample_weight": [1, -1, 1, 1]}, r"sample_weight goes from -1 to 1: expected weights of at least 0"),
-    "weights of zero": (_classifier, {"sample_weight": np.zeros(4)}, r"sample_weight goes from 0 to 0.*not all of them 0"),
+    "validation twice": (_classifier, {"validation_split": 0.5, "validation_data": (X, Y)}, r"validation_data and validation_split are mutually exclusive"),
+    "validation of one": (_classifier, {"validation_data": X}, r"validation_data must be \(X, y\), \(X, y, weights\), blocks"),
+    "validation of other width": (_classifier, {"validation_data": (X[:, :2], Y)}, r"expected 3 columns in validation_data X \(the network's inputs\), got 2"),
+    "unseen validation label": (_classifier, {"validation_data": (X, Y + 5)}, r"a network with 2 outputs takes class numbers from 0 to 1, got labels from 5 to 6 in validation_data y"),
+    "weights of other length": (_classifier, {"sample_weight": [1.0, 2.0]}, r"expected sample_weight of shape \(4,\), got \(2,\)"),
+    "weights below zero": (_classifier, {"sample_weight": [1, -1, 1, 1]}, r"expected weights of at least 0, not all 0, in sample_weight, got weights from -1 to 1"),
+    "weights of zero": (_classifier, {"sample_weight": np.zeros(4)}, r"expected weights of at least 0, not all 0, in sample_weight, got weights from 0 to 0"),
     "NaN weight": (_classifier, {"sample_weight": [1, np.nan, 1, 1]}, r"sample_weight holds NaN"),
-    "weight of an unknown class": (_classifier, {"class_weight": {7: 1.0}}, r"class_weight has weights for \[7\]: the labels are \[0, 1\]"),
-    "class weight below zero": (_classifier, {"class_weight": {1: -1.0}}, r"class_weight\[1\] is -1.0"),
-    "class weight of another kind": (_classifier, {"class_weight": "equal"}, r'class_weight is \{label: weight\} or "balanced", found \'equal\''),
-    "class weight of values": (_regressor, {"y": X[:, 0], "class_weight": {0: 1.0}}, r"class_weight is for losses of classes"),
+    "weight of an unknown class": (_classifier, {"class_weight": {7: 1.0}}, r"class_weight has unknown labels \[7\]: the labels are \[0, 1\]"),
+    "class weight below zero": (_classifier, {"class_weight": {1: -1.0}}, r"class_weight\[1\] must be finite and at least 0, got -1.0"),
+    "class weight of another kind": (_classifier, {"class_weight": "equal"}, r'class_weight must be \{label: weight\} or "balanced", got \'equal\''),
+    "class weight of values": (_regressor, {"y": X[:, 0], "class_weight": {0: 1.0}}, r"class_weight is for classification losses"),
 }  # fmt: skip
 
 
@@ -123,29 +123,32 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: pnn.Network([], inputs=2), "layers is a list of at least one layer"),
-        (lambda: pnn.Network(pnn.Dense(2), inputs=2), "layers is a list"),
-        (lambda: pnn.Network([pnn.Dense], inputs=2), r"a layer has init\(key, inputs\) and apply"),
-        (lambda: pnn.Network([lambda x: x], inputs=2), "a layer has init"),
-        (lambda: pnn.Network([pnn.Dense(2)], inputs=0), "inputs is a whole number of at least 1, found 0"),
+        (lambda: pnn.Network([], inputs=2), "layers must be a list of at least one layer, got"),
+        (lambda: pnn.Network(pnn.Dense(2), inputs=2), "layers must be a list"),
+        (lambda: pnn.Network([pnn.Dense], inputs=2), r"a layer must have init\(key, inputs\) and apply"),
+        (lambda: pnn.Network([lambda x: x], inputs=2), "a layer must have init"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=0), "inputs must be an integer of at least 1, got 0"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, loss="mean"), "unknown loss 'mean'"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, optimizer="adamm"), "unknown optimizer 'adamm'"),
-        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="float16"), "dtype is 'float32' or 'float64'"),
-        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="int32"), "dtype is 'float32' or 'float64'"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="float16"), "dtype must be 'float32' or 'float64', got"),
+        (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="int32"), "dtype must be 'float32' or 'float64', got"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, seed=-1), "seed: expected an integer"),
         (lambda: pnn.Network([pnn.Dense(2, kernel_init=np.zeros((3, 2)))], inputs=2), r"the kernel has shape \(2, 2\)"),
         (lambda: pnn.Network([pnn.Dense(2, "swish")], inputs=2), "unknown activation 'swish'"),
-        (lambda: pnn.Network([pnn.Dense(1)], inputs=2, loss="softmax_cross_entropy"), "compares two outputs or more"),
+        (
+            lambda: pnn.Network([pnn.Dense(1)], inputs=2, loss="softmax_cross_entropy"),
+            "requires one output per class, got a last layer with one unit",
+        ),
         (lambda: pnn.Network([pnn.Dense(2, lambda x: pnn.xp.sum(x))], inputs=2), "dense_1 makes .* of 3 rows"),
         (
             lambda: pnn.Network([pnn.Dense(2, lambda x: x > 0)], inputs=2),
             "dense_1 returns bool in a network of float32",
         ),
-        (lambda: pnn.mlp([3]), "sizes are inputs"),
-        (lambda: pnn.mlp(3, 4), "sizes are inputs"),
+        (lambda: pnn.mlp([3]), "sizes must be .inputs"),
+        (lambda: pnn.mlp(3, 4), "sizes must be .inputs"),
         (
             lambda: pnn.mlp([3, 2], output_activation="softmax", loss="softmax_cross_entropy"),
-            "activation 'softmax' and the loss .* takes logits",
+            "the loss .* takes logits, got a last layer with activation 'softmax'",
         ),
         (
             lambda: pnn.mlp([3, 1], output_activation="sigmoid", loss="sigmoid_cross_entropy"),
@@ -174,10 +177,13 @@ def test_a_network_that_cannot_be_is_refused(make: Callable[[], Any], says: str)
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"dense_9.kernel": X}, "no parameter is called 'dense_9.kernel': there are dense_1.kernel"),
-        ({"dense_1.bias": [1.0]}, r"dense_1.bias has shape \(4,\), found \(1,\)"),
+        ({"dense_9.kernel": X}, "unknown parameter 'dense_9.kernel': expected one of dense_1.kernel"),
+        ({"dense_1.bias": [1.0]}, r"expected dense_1.bias of shape \(4,\), got \(1,\)"),
         ({"dense_1.bias": [1.0, np.nan, 0.0, 0.0]}, "dense_1.bias holds NaN"),
-        ({"dense_1.bias": [1.0, 2.0, 3.0, 4.0], "dense_2.bias": "zeros"}, "dense_2.bias has dtype"),
+        (
+            {"dense_1.bias": [1.0, 2.0, 3.0, 4.0], "dense_2.bias": "zeros"},
+            "expected real numbers in dense_2.bias, got dtype",
+        ),
     ],
 )
 def test_set_parameters_sets_all_or_nothing(values: dict[str, Any], says: str) -> None:
@@ -191,20 +197,22 @@ def test_set_parameters_sets_all_or_nothing(values: dict[str, Any], says: str) -
 def test_mixed_libraries_are_refused(other_library: Any) -> None:
     net = _classifier()
     before = net.backend
-    with pytest.raises(TypeError, match="y is an array of .* and X one of numpy: convert one of them"):
+    with pytest.raises(TypeError, match="X and y must be arrays of one library, got numpy and .*: convert one of them"):
         net.fit(X, other_library.array(Y))
     assert net.backend == before
 
 
 def test_mixed_devices_are_refused() -> None:
     on_one, on_other = (pnn.get_backend(f"array_api_strict:{device}") for device in ("device1", "device2"))
-    with pytest.raises(TypeError, match=r"y is on .*device2.* and X on .*device1"):
+    with pytest.raises(TypeError, match=r"X and y must be on one device, got .*device1.* and .*device2"):
         _classifier().fit(on_one.asarray(X), on_other.asarray(Y))
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "hinge", "perceptron"])
 def test_predict_proba_wants_a_loss_with_probabilities(loss: str) -> None:
-    with pytest.raises(TypeError, match="predict_proba is for losses with probabilities.*sigmoid_cross_entropy"):
+    with pytest.raises(
+        TypeError, match="predict_proba requires a loss with probabilities, got .*sigmoid_cross_entropy"
+    ):
         pnn.mlp([3, 1], loss=loss).predict_proba(X)
 
 

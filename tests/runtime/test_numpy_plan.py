@@ -107,7 +107,7 @@ def _training_step(optimizer: Any, rows: int = 64) -> tuple[Program, list[np.nda
     order = rng.permutation(512).reshape(-1, rows)
     slots = tuple(np.zeros(net.parameter_count, "f4") for _ in net.optimizer.slots)
     state = State(np.asarray(net.state.theta), slots, np.asarray(net.state.statistics))
-    batches = Batches(x, y, np.ones(512, "f4"), order, net._keys(), np.asarray(0, np.int32))
+    batches = Batches(x, y, np.ones(512, "f4"), order, net._layer_keys(), np.asarray(0, np.int32))
     flat = [state.theta, *slots, state.statistics, x, y, batches.weights, order, batches.keys, batches.first_step]
     model: Model = net.model
 

@@ -12,8 +12,9 @@ import pytest
 
 import portablenn as pnn
 from portablenn.callbacks import Callback
-from portablenn.data import dataset as intake
+from portablenn.data.dataset import make_dataset
 from portablenn.runtime.arrays import to_numpy
+from portablenn.training.memory_estimate import explain_out_of_memory
 
 NAMES = ("numpy", "torch", "jax", "array_api_strict:device1")
 PAIRS = list(itertools.permutations(NAMES, 2))
@@ -234,7 +235,7 @@ def test_memory_that_does_not_suffice_is_told_with_sizes(room: int | None, optim
     net = _net(small, optimizer=optimizer)
     facts = dict(net.__dict__)
     with pytest.raises(
-        pnn.OutOfMemoryError, match=rf"^small on .*device1.* has not the memory: the data take 16 kB, .*{helps}"
+        pnn.OutOfMemoryError, match=rf"^small on .*device1.* is out of memory: the data take 16 kB, .*{helps}"
     ) as told:
         net.fit(np.tile(X, (8, 1)), np.tile(Y, 8), batch_size=None)
     assert isinstance(told.value.__cause__, FakeOutOfMemoryError)
@@ -243,12 +244,12 @@ def test_memory_that_does_not_suffice_is_told_with_sizes(room: int | None, optim
 
 def test_the_batch_that_is_proposed_would_fit() -> None:
     from portablenn.program.ir import ArrayType, DType
-    from portablenn.training.memory_estimate import Demand
+    from portablenn.training.memory_estimate import MemoryEstimate
 
     data = ArrayType((400, 4), DType("float64")), ArrayType((400,), DType("int64")), None
-    demand = Demand(_net("numpy").model, data, 400)
-    small = _small(demand.step(100))
-    assert "by estimate batch_size=100" in demand.told(small, MemoryError())
+    estimate = MemoryEstimate(_net("numpy").model, data, 400)
+    small = _small(estimate.step(100))
+    assert "by estimate batch_size=100" in estimate.describe(small, MemoryError())
 
 
 def test_data_that_do_not_fit_are_told_before_anything_changed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +260,7 @@ def test_data_that_do_not_fit_are_told_before_anything_changed(monkeypatch: pyte
         raise MemoryError
 
     monkeypatch.setattr(type(net.backend), "asarray", full)
-    with pytest.raises(pnn.OutOfMemoryError, match="numpy has not the memory: the data take 2 kB"):
+    with pytest.raises(pnn.OutOfMemoryError, match="numpy is out of memory: the data take 2 kB"):
         net.fit(X, Y)
     assert net.__dict__ == facts
 
@@ -278,15 +279,18 @@ def test_full_batches_are_not_told_of_smaller_ones() -> None:
     net = _net("numpy", optimizer=pnn.LBFGS())
     error = MemoryError()
     with (
-        pytest.raises(pnn.OutOfMemoryError, match="What helps: an optimizer that takes batches"),
-        intake.memory_told(net, net.backend, intake.take(net, X, Y), 50),
+        pytest.raises(pnn.OutOfMemoryError, match="Use an optimizer that takes batches"),
+        explain_out_of_memory(net.model, net.backend, make_dataset(net.spec, X, Y), 50),
     ):
         raise error
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     net = _net("numpy")
-    with pytest.raises(RuntimeError, match="^other$"), intake.memory_told(net, net.backend, intake.take(net, X, Y), 50):
+    with (
+        pytest.raises(RuntimeError, match="^other$"),
+        explain_out_of_memory(net.model, net.backend, make_dataset(net.spec, X, Y), 50),
+    ):
         raise RuntimeError("other")
 
 

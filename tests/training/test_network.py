@@ -11,7 +11,7 @@ import pytest
 import portablenn as pnn
 from portablenn import losses, random
 from portablenn.callbacks import Callback
-from portablenn.data import dataset as intake
+from portablenn.data.dataset import split_rows
 from portablenn.runtime.arrays import to_numpy
 
 
@@ -123,7 +123,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_rows() -> None:
 def test_validation_rows_are_not_trained_on() -> None:
     X, y = _blobs(40)
     net = pnn.mlp([2, 3], loss="softmax_cross_entropy")
-    rows, apart = intake.set_apart(net.seed, 40, 0.25)
+    rows, apart = split_rows(net.seed, 40, 0.25)
     assert (len(rows), len(apart)) == (30, 10)
     np.testing.assert_array_equal(np.sort(np.concatenate([rows, apart])), np.arange(40))
     spoilt = X.copy()
@@ -304,7 +304,7 @@ def test_predictions_of_many_rows_equal_those_of_few(monkeypatch: pytest.MonkeyP
     X, y = _blobs()
     net = pnn.mlp([2, 8, 3], loss="softmax_cross_entropy")
     whole, figures = net.forward(X), net.evaluate(X, y, sample_weight=np.arange(200.0))
-    monkeypatch.setattr("portablenn.training.network.CHUNK", 64)
+    monkeypatch.setattr("portablenn.training.network.CHUNK_ROWS", 64)
     np.testing.assert_allclose(net.forward(X), whole, rtol=1e-6, atol=1e-6)  # sums may be in another order
     assert net.evaluate(X, y, sample_weight=np.arange(200.0)) == pytest.approx(figures, rel=1e-6)
 
@@ -533,7 +533,8 @@ def test_sparse_rows_are_trained_and_predicted_as_dense_ones(form: str, library:
 
 def test_rows_of_a_source_come_in_parts_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     sparse = pytest.importorskip("scipy.sparse")
-    monkeypatch.setattr("portablenn.training.step.SOURCED", 5 * 40)  # 40 rows of five
+    for module in ("data.batching", "training.lbfgs_fit"):
+        monkeypatch.setattr(f"portablenn.{module}.SOURCE_SIZE", 5 * 40)  # 40 rows of five
     x = np.random.default_rng(0).random((130, 5))
     y = np.arange(130) % 2
     for optimizer in (pnn.Adam(), pnn.LBFGS(), pnn.LBFGS(l2=0.1, shared=True)):
@@ -547,11 +548,11 @@ def test_rows_of_a_source_come_in_parts_of_a_bounded_size(monkeypatch: pytest.Mo
 def test_sparse_rows_that_are_wrong_are_refused() -> None:
     sparse = pytest.importorskip("scipy.sparse")
     net = pnn.mlp([3, 1])
-    with pytest.raises(ValueError, match="X has 2 columns"):
+    with pytest.raises(ValueError, match=r"expected 3 columns in X \(the network's inputs\), got 2"):
         net.fit(sparse.csr_array(np.eye(2)), [0.0, 1.0])
     with pytest.raises(ValueError, match="X holds NaN or infinity"):
         net.fit(sparse.csr_array(np.diag([1.0, np.nan, 1.0])), [0.0, 1.0, 2.0])
-    with pytest.raises(TypeError, match="y is sparse"):
+    with pytest.raises(TypeError, match="y must be dense, got the sparse"):
         net.fit(np.eye(3), sparse.csr_array(np.eye(3)))
 
 
@@ -576,7 +577,7 @@ def test_an_order_of_ones_own_is_taken_epoch_by_epoch(library: Any) -> None:
 def test_an_order_that_is_none_is_refused_and_changes_nothing(wrong: Any) -> None:
     net = pnn.mlp([4, 1])
     before = np.asarray(net.state.theta).copy()
-    with pytest.raises(ValueError, match="expected 4 whole numbers of rows"):
+    with pytest.raises(ValueError, match="order must return 4 integer row numbers"):
         net.fit(np.eye(4), np.arange(4.0), batch_size=2, order=lambda epoch: wrong)
     np.testing.assert_array_equal(net.state.theta, before)
 
@@ -609,7 +610,7 @@ def test_another_kind_of_optimizer_starts_anew_and_not_within_a_training() -> No
         def on_epoch_end(self, network: Any, epoch: int, logs: Any) -> None:
             network.optimizer = "sgd"
 
-    with pytest.raises(ValueError, match="do so between calls of fit"):
+    with pytest.raises(ValueError, match="replace it between calls of fit"):
         net.fit(np.eye(2), [0.0, 1.0], epochs=2, callbacks=[Replace()])
 
 

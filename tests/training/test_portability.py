@@ -80,7 +80,7 @@ def test_the_strictest_library_trains_without_a_conversion(monkeypatch: pytest.M
             )
     with _strictest():
         order = backend.asarray(np.arange(96, dtype=np.int64).reshape(6, 16))
-        batches = Batches(x, y, None, order, net._keys(), backend.asarray(np.asarray(0, np.int32)))
+        batches = Batches(x, y, None, order, net._layer_keys(), backend.asarray(np.asarray(0, np.int32)))
         from portablenn.training.step import compiled_steps
 
         run = compiled_steps(net.model, backend, net.state, batches, None)
@@ -100,7 +100,7 @@ def test_the_step_traces_under_jax_jit_so_nothing_reads_a_value() -> None:
     net = ZOO["deep"](backend="numpy")
     state = State(net.state.theta, net.state.slots, net.state.statistics)
     order = np.arange(96).reshape(6, 16)
-    batches = Batches(X.astype("f4"), CLASSES, np.ones(96, "f4"), order, net._keys(), np.asarray(0, np.int32))
+    batches = Batches(X.astype("f4"), CLASSES, np.ones(96, "f4"), order, net._layer_keys(), np.asarray(0, np.int32))
     flat = [np.asarray(2, np.int32), state.theta, *state.slots, state.statistics, *batches]
 
     def step(iteration: Any, theta: Any, one: Any, two: Any, statistics: Any, *data: Any) -> Any:

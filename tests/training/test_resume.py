@@ -194,7 +194,7 @@ def test_a_checkpoint_of_another_training_is_refused(name: str, tmp_path: Path) 
     net, facts = _network(**network), dict(facts)
     rows, shift = facts.pop("rows", 50), facts.pop("shift", 0.0)
     before = net.state.theta.copy()
-    with pytest.raises(ValueError, match=f"is of another training.*{says}"):
+    with pytest.raises(ValueError, match=f"belongs to another run.*{says}"):
         net.fit(X[:rows] + shift, Y[:rows], **{"epochs": 4, "batch_size": 8} | facts, resume=tmp_path)
     np.testing.assert_array_equal(net.state.theta, before)
     assert (net.steps, net.training) == (0, None)
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_another_training_is_refused(name: str, tmp_path: Path) 
 
 def test_the_state_of_a_callback_is_not_lost_silently(tmp_path: Path) -> None:
     _killed(_network(), 10, tmp_path, callbacks=[EarlyStopping()])
-    with pytest.raises(ValueError, match="has the state of EarlyStopping and this fit has no such callback"):
+    with pytest.raises(ValueError, match="has the state of EarlyStopping, and this fit has no such callback"):
         _fitted(_network(), resume=tmp_path)
 
 
@@ -296,7 +296,9 @@ def test_a_budget_of_lbfgs_is_spent_once(tmp_path: Path) -> None:
 
 def test_fewer_epochs_than_there_were_are_refused(tmp_path: Path) -> None:
     _killed(_network(), 17, tmp_path)  # two epochs and three steps
-    with pytest.raises(ValueError, match="the checkpoint is 2 epochs and 3 steps on, and epochs=2 in all"):
+    with pytest.raises(
+        ValueError, match="the checkpoint was written after 2 epochs and 3 steps, and epochs=2 is the total"
+    ):
         _fitted(_network(), epochs=2, resume=tmp_path)
 
 

@@ -1,0 +1,156 @@
+"""Chunks: training steps that run in one compiled call, and the rule by which they take rows.
+
+Orders of rows are made on the host, from the seed and the epoch number alone, so that training can start at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import random
+
+CHUNK_OPERATIONS = 3e11
+"""Multiplications and additions of one compiled call, approximately: some seconds on a CPU. Ctrl-C, time limits and callbacks
+are looked at between calls."""
+
+
+class Samples(NamedTuple):
+    """Rows of shape (n, columns), targets of shape (n,) or (n, outputs), and weights of shape (n,) or None."""
+
+    x: Any
+    y: Any = None
+    weights: Any = None
+
+
+class Chunk(NamedTuple):
+    """Steps that run in one compiled call.
+
+    Attributes
+    ----------
+    samples
+        What the steps read.
+    steps
+        Number of steps.
+    order
+        Positions in ``samples`` that each step takes, shape (steps, batch), int64; None if each step takes all rows in order.
+    row_numbers
+        The same rows as numbers in the whole data set, shape (steps, batch); None if unknown or all rows.
+    multilabel
+        Whether a target row of 0 and 1 has been seen whose sum is not 1.
+    """
+
+    samples: Samples
+    steps: int
+    order: np.ndarray | None = None
+    row_numbers: np.ndarray | None = None
+    multilabel: bool = False
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows of each step."""
+        return int(self.samples.x.shape[0] if self.order is None else self.order.shape[1])
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How an epoch is divided into steps and chunks.
+
+    Attributes
+    ----------
+    count
+        Number of rows to train on.
+    batch_size
+        Rows of a step.
+    order
+        "shuffle", "sequential", "random", or a function that returns the row numbers of an epoch.
+    epoch_rows
+        Rows of an epoch: ``count``, unless rows are drawn with replacement.
+    subset
+        Numbers of the rows to train on, shape (count,), int64; None for all rows.
+    pauses
+        A chunk ends at each step of an epoch that is a multiple of one of these numbers.
+    max_steps
+        Maximum number of steps in a chunk.
+    max_batches
+        Maximum number of batches that a stream contributes to an epoch; None for all.
+    """
+
+    count: int
+    batch_size: int
+    order: str | Callable[[int], Any]
+    epoch_rows: int
+    subset: np.ndarray | None = None
+    pauses: tuple[int, ...] = ()
+    max_steps: int = 1 << 31
+    max_batches: int | None = None
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether each step takes all rows in order."""
+        return self.batch_size >= self.count and self.subset is None and self.order in ("shuffle", "sequential")
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Number of steps in an epoch; None for a stream of unknown length."""
+        return -(-self.epoch_rows // self.batch_size) if self.epoch_rows else self.max_batches
+
+    @property
+    def steps_per_chunk(self) -> int:
+        """Maximum number of steps in a chunk, pauses included."""
+        return min((self.max_steps, *self.pauses))
+
+    def orders(self, key: np.ndarray, first_epoch: int, epochs: int) -> np.ndarray:
+        """Return the row numbers of some epochs in the order they are visited, shape (epochs, epoch_rows), int64."""
+        if callable(self.order):
+            order = np.stack([self._validated(self.order(epoch)) for epoch in range(first_epoch, first_epoch + epochs)])
+        elif self.order == "shuffle":
+            order = random.permutations(key, first_epoch, epochs, self.count)
+        elif self.order == "random":
+            order = random.draws(key, first_epoch, epochs, self.epoch_rows, self.count)
+        else:
+            order = np.broadcast_to(np.arange(self.count), (epochs, self.count))
+        return order if self.subset is None else self.subset[order]
+
+    def _validated(self, rows: Any) -> np.ndarray:
+        """Validate the result of a user's ``order`` function."""
+        rows = np.asarray(rows)
+        if (
+            rows.shape != (self.epoch_rows,)
+            or rows.dtype.kind not in "iu"
+            or not (0 <= rows.min() <= rows.max() < self.count)
+        ):
+            raise ValueError(
+                f"order must return {self.epoch_rows} integer row numbers from 0 to {self.count - 1}, got {rows.dtype} of "
+                f"shape {rows.shape}"
+            )
+        return rows.astype(np.int64, copy=False)
+
+    def slices(self, stop: int, start: int) -> Iterator[slice]:
+        """Divide the steps from ``start`` to ``stop`` of an epoch into chunks; each ends where those of a whole epoch do."""
+        ends = {stop, *range(self.max_steps, stop, self.max_steps)}
+        for every in self.pauses:
+            ends.update(range(every, stop, every))
+        for end in sorted(ends):
+            if end > start:
+                yield slice(start, end)
+                start = end
+
+
+def slices(count: int, size: int) -> Iterator[slice]:
+    """Return slices of at most ``size`` rows that cover ``count`` rows.
+
+    Examples
+    --------
+    >>> list(slices(5, 3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def shapes_of(samples: Samples) -> list[Any]:
+    """Return shape and dtype of each array; None where there is none."""
+    return [None if a is None else (a.shape, a.dtype) for a in samples]
