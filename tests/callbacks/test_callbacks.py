@@ -218,7 +218,7 @@ def test_ctrl_c_ends_after_the_steps_under_way(capfd: pytest.CaptureFixture[str]
     with pytest.warns(RuntimeWarning, match="training was ended by Ctrl-C in epoch 3"):
         history = net.fit(X, Y, epochs=9, callbacks=[Press()])
     assert (len(history["loss"]), history.ended) == (3, "Ctrl-C in epoch 3")
-    assert "training ends after the steps under way" in capfd.readouterr().err
+    assert "training ends after the current steps" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
