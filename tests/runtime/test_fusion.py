@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import portablenn as pnn
 from portablenn.program.interpret import execute, interpret
 from portablenn.program.ir import Operation, Program, Variable
 from portablenn.program.simplify import simplify
-from portablenn.runtime.kernels.fusion import LONGEST_ROW, MOST, REDUCTIONS, Extent, Group, fuse
+from portablenn.runtime.kernels.fusion import MAX_OPERATIONS, MAX_ROW, REDUCTIONS, Extent, Group, fuse
 
 xp = pnn.get_backend("numpy").xp
 FLOAT = pnn.ArrayType
@@ -157,12 +158,12 @@ def test_a_single_rows_value_does_not_go_into_single_numbers() -> None:
 
 def test_groups_do_not_grow_without_end() -> None:
     def long(x: Any) -> Any:
-        for i in range(3 * MOST):
+        for i in range(3 * MAX_OPERATIONS):
             x = x * 1.01 + float(i % 7)
         return x
 
     units = agree(long, np.ones(3))
-    assert max(len(names) for names in groups(units)) == MOST
+    assert max(len(names) for names in groups(units)) == MAX_OPERATIONS
     assert len(units) <= 8
 
 
@@ -175,7 +176,7 @@ def test_numbers_beyond_a_dtype_are_left_to_the_library() -> None:
 
 
 def test_a_long_row_is_not_reduced_in_a_group() -> None:
-    x = np.ones((1, LONGEST_ROW + 1))
+    x = np.ones((1, MAX_ROW + 1))
     program = simplify(pnn.trace(lambda x: of(x).sum(x * 2.0, axis=1) * 3.0, FLOAT(x.shape, "float64")))
     assert not any("sum" in names for names in groups(fuse(program)))
 
@@ -240,3 +241,24 @@ def test_what_a_gradient_is_multiplied_with_waits_for_it() -> None:
 
     step = traced(lambda x, w: of(x).astype(x + 1.0 > 0.0, of(x).float64) @ w, *(np.ones((3, 3)),) * 2)
     assert [u.name for u in fuse(step) if isinstance(u, Operation)] == ["matmul"]
+
+
+def test_a_group_of_many_operations_takes_linear_time() -> None:
+    """Twice the operations, about twice the time: a chain in which each value waits for the product at its end."""
+
+    def seconds(count: int) -> float:
+        def chain(x: Any) -> Any:
+            y = x
+            for i in range(count):
+                y = of(x).tanh(y * 1.01 + float(i % 7))
+            return y @ x
+
+        program = traced(chain, np.ones((3, 3)))
+        best = float("inf")
+        for _ in range(3):
+            start = time.process_time()
+            fuse(program)
+            best = min(best, time.process_time() - start)
+        return best
+
+    assert seconds(1200) < 4 * seconds(400) + 0.05

@@ -31,10 +31,10 @@ ELEMENTWISE = frozenset(
 REDUCTIONS = frozenset({"max", "min", "sum"})
 """Operations that make one number of a row."""
 
-MOST = 256
+MAX_OPERATIONS = 256
 """Operations of a group: compilers take long for more."""
 
-LONGEST_ROW = 8192
+MAX_ROW = 8192
 """Rows longer than this are not reduced within a group: they want a pass of their own, by several workers."""
 
 
@@ -128,15 +128,15 @@ def fuse(
     group[3, 3](multiply, add)
     matmul
     """
-    fuser = _Fuser(fusible, program)
+    fuser = _Fuser(program, fusible)
     for operation in program.operations:
-        fuser.place(operation)
+        fuser.add(operation)
     uses = Counter(v for operation in program.operations for v in operation.reads) + Counter(program.outputs)
-    return tuple(_finished(fuser.in_order(), uses, smallest))
+    return tuple(_units(fuser.in_order(), uses, smallest))
 
 
 @dataclass(eq=False)
-class _Piece:
+class _Cluster:
     """A group that is still growing; or, with no shape, an operation by itself."""
 
     number: int
@@ -146,125 +146,147 @@ class _Piece:
 
 
 class _Fuser:
-    def __init__(self, fusible: Callable[[Operation], bool], program: Program) -> None:
+    """Clusters of the operations so far; what each cluster depends on, directly or not, is a set as the bits of a number."""
+
+    def __init__(self, program: Program, fusible: Callable[[Operation], bool]) -> None:
         self.fusible = fusible
-        self.readers: dict[Variable, list[Operation | None]] = {v: [None] for v in program.outputs}
-        for operation in program.operations:
-            for v in operation.reads:
-                self.readers.setdefault(v, []).append(operation)
-        self.pieces: dict[int, _Piece] = {}
-        self.maker: dict[Variable, _Piece] = {}
-        self.behind: dict[int, int] = {}  # for each piece the set of those that it depends on, as the bits of a number
+        self.joins = _joins(program, fusible)
+        self.clusters: dict[int, _Cluster] = {}
+        self.made_by: dict[Variable, _Cluster] = {}
+        self.depends_on: list[int] = []
 
-    def place(self, operation: Operation) -> None:
-        """Into a group that makes what it reads, or a new one, or by itself; then the groups that met become one."""
-        makers = list({self.maker[v].number: self.maker[v] for v in operation.reads if v in self.maker}.values())
-        possible = _numbers_fit(operation) and self.fusible(operation)
-        met = self._met_with(operation)
-        for piece in sorted(makers, key=lambda p: (len(p.shape or ()), p.number), reverse=True) if possible else ():
-            if (
-                piece.shape is None
-                or len(piece.operations) >= MOST
-                or any(self._leads(piece, other) for other in (*makers, *met) if other is not piece)
-            ):
-                continue
-            extents = _admitted(operation, piece.shape, piece.extents)
-            if extents is not None and _compatible(piece.extents, extents):
-                break
-        else:
-            piece, extents = self._new(operation, possible)
-        piece.operations.append(operation)
-        piece.extents.update(extents)
-        self.maker[operation.result] = piece
-        for other in makers:
-            self._depend(piece, other)
-        for other in makers:
-            if (
-                other is not piece
-                and piece.shape is not None
-                and other.shape is not None
-                and not any(self._leads(other, far) for far in met)
-            ):
-                self._merge(piece, other)
+    def add(self, operation: Operation) -> None:
+        """Add the next operation to a cluster that makes what it reads, or a new one; then merge the clusters it reads."""
+        makers = self._makers(operation)
+        joined = self._makers(self.joins[operation.result]) if operation.result in self.joins else []
+        fits = _numbers_fit(operation) and self.fusible(operation)
+        chosen = self._choose(operation, makers, joined) if fits else None
+        cluster, extents = chosen or self._start(operation, fits)
+        cluster.operations.append(operation)
+        cluster.extents.update(extents)
+        self.made_by[operation.result] = cluster
+        others = [maker for maker in makers if maker is not cluster]
+        for other in others:
+            self._depend(cluster, other)
+        for other in others:
+            waits = any(self._depends(maker, other) for maker in joined)
+            if not waits and _mergeable(cluster, other) and not self._is_between(other, cluster):
+                self._merge(cluster, other)
 
-    def _met_with(self, operation: Operation) -> list[_Piece]:
-        """What makes the values that the result is for, if that is its only use: where it can wait until it meets them.
+    def _makers(self, operation: Operation) -> list[_Cluster]:
+        """The clusters of the arguments."""
+        return list(dict.fromkeys(self.made_by[v] for v in operation.reads if v in self.made_by))
 
-        The mask of ReLU is best computed where the gradient is, of what ReLU left: then it is never written to memory.
+    def _choose(
+        self, operation: Operation, makers: list[_Cluster], joined: list[_Cluster]
+    ) -> tuple[_Cluster, dict[Variable, Extent]] | None:
+        """The cluster that ``operation`` belongs to, of most axes and then the latest, and how far values vary there.
+
+        It cannot be one that another maker, or what the result is joined with later, depends on.
         """
-        value, alone = operation.result, _alone(operation)
-        while alone and len(self.readers.get(value, ())) == 1:
-            (reader,) = self.readers[value]
-            if reader is None or not self.fusible(reader):
-                break
-            if not _alone(reader):
-                return [self.maker[v] for v in reader.reads if v in self.maker]
-            value = reader.result
-        return []
+        for cluster in sorted(makers, key=lambda c: (len(c.shape or ()), c.number), reverse=True):
+            if cluster.shape is None or len(cluster.operations) >= MAX_OPERATIONS:
+                continue
+            if any(self._depends(other, cluster) for other in (*makers, *joined)):
+                continue
+            extents = _admitted(operation, cluster.shape, cluster.extents)
+            if extents is not None and _compatible(cluster.extents, extents):
+                return cluster, extents
+        return None
 
-    def _new(self, operation: Operation, possible: bool) -> tuple[_Piece, dict[Variable, Extent]]:
-        shape, extents = _started(operation) if possible else (None, {})
-        piece = _Piece(len(self.behind), shape, [], {})
-        self.pieces[piece.number] = piece
-        self.behind[piece.number] = 0
-        return piece, extents
+    def _start(self, operation: Operation, fits: bool) -> tuple[_Cluster, dict[Variable, Extent]]:
+        shape, extents = _started(operation) if fits else (None, {})
+        cluster = _Cluster(len(self.depends_on), shape, [], {})
+        self.clusters[cluster.number] = cluster
+        self.depends_on.append(0)
+        return cluster, extents
 
-    def _leads(self, source: _Piece, target: _Piece) -> bool:
-        """Whether ``target`` depends on ``source``."""
-        return bool(self.behind[target.number] >> source.number & 1)
+    def _depends(self, cluster: _Cluster, other: _Cluster) -> bool:
+        return bool(self.depends_on[cluster.number] >> other.number & 1)
 
-    def _depend(self, piece: _Piece, on: _Piece) -> None:
-        if piece is on:
+    def _depend(self, cluster: _Cluster, other: _Cluster) -> None:
+        """Let ``cluster``, and what depends on it, depend on ``other``."""
+        added = self.depends_on[other.number] | 1 << other.number
+        if not added & ~self.depends_on[cluster.number]:
             return
-        news = self.behind[on.number] | 1 << on.number
-        for number in self.pieces:
-            if number == piece.number or self.behind[number] >> piece.number & 1:
-                self.behind[number] |= news
+        self.depends_on[cluster.number] |= added
+        if len(cluster.operations) > 1:  # a new one has no dependents
+            for number in self.clusters:
+                if self.depends_on[number] >> cluster.number & 1:
+                    self.depends_on[number] |= added
 
-    def _merge(self, piece: _Piece, other: _Piece) -> None:
-        """Make ``other`` a part of ``piece``, if one pass can do both."""
-        assert piece.shape is not None
-        if other.shape not in (piece.shape, ()) or not _compatible(piece.extents, other.extents):
-            return
-        if len(piece.operations) + len(other.operations) > MOST:
-            return
-        if other.shape == () and piece.shape != ():
-            others = dict.fromkeys(other.extents, Extent.ONE)
-            if not _compatible(piece.extents, others):
-                return
-        for between in self.pieces.values():
-            if between is not piece and between is not other:
-                way = self._leads(other, between) and self._leads(between, piece)
-                back = self._leads(piece, between) and self._leads(between, other)
-                if way or back:
-                    return
-        piece.operations[:0] = other.operations
-        piece.extents.update(other.extents)
-        for operation in other.operations:
-            self.maker[operation.result] = piece
-        del self.pieces[other.number]
-        gone, here = 1 << other.number, 1 << piece.number
-        for number, behind in self.behind.items():
-            if behind & (gone | here):
-                self.behind[number] = (behind & ~gone) | here | self.behind[other.number]
-        self.behind[piece.number] = (self.behind[piece.number] | self.behind[other.number]) & ~gone & ~here
-        for number in self.pieces:
-            if self.behind[number] & here:
-                self.behind[number] |= self.behind[piece.number]
+    def _is_between(self, other: _Cluster, cluster: _Cluster) -> bool:
+        """Whether a third cluster depends on ``other`` while ``cluster`` depends on it."""
+        between = self.depends_on[cluster.number] & ~self.depends_on[other.number] & ~(1 << other.number)
+        while between:
+            number = between.bit_length() - 1
+            if self.depends_on[number] >> other.number & 1:
+                return True
+            between ^= 1 << number
+        return False
 
-    def in_order(self) -> Iterator[_Piece]:
-        """Each piece after those it depends on; else in the order of the program."""
+    def _merge(self, cluster: _Cluster, other: _Cluster) -> None:
+        """Make ``other`` a part of ``cluster``, which depends on it."""
+        cluster.operations[:0] = other.operations
+        cluster.extents.update(other.extents)
+        self.made_by.update((operation.result, cluster) for operation in other.operations)
+        del self.clusters[other.number]
+        old, new = 1 << other.number, 1 << cluster.number
+        merged = (self.depends_on[cluster.number] | self.depends_on[other.number]) & ~old
+        self.depends_on[cluster.number] = merged
+        for number in self.clusters:
+            if self.depends_on[number] & (old | new):
+                self.depends_on[number] = (self.depends_on[number] & ~old) | new | merged
+
+    def in_order(self) -> Iterator[_Cluster]:
+        """Yield each cluster after those it depends on; else in the order of the program."""
         done = 0
-        waiting = sorted(self.pieces.values(), key=lambda piece: piece.number)
+        waiting = sorted(self.clusters.values(), key=lambda cluster: cluster.number)
         while waiting:
-            ready = next(piece for piece in waiting if not self.behind[piece.number] & ~done)
+            ready = next(cluster for cluster in waiting if not self.depends_on[cluster.number] & ~done)
             waiting.remove(ready)
             done |= 1 << ready.number
             yield ready
 
 
-def _alone(operation: Operation) -> bool:
-    """Whether it makes of each element of one array an element."""
+def _joins(program: Program, fusible: Callable[[Operation], bool]) -> dict[Variable, Operation]:
+    """For a value whose only use, through unary operations, is an operation that joins it with others: that operation.
+
+    What makes the value can wait for the others. The mask of ReLU is best computed where the gradient is, from the result
+    of ReLU: then it is never written to memory.
+    """
+    readers: dict[Variable, list[Operation]] = {}
+    for operation in program.operations:
+        for v in operation.reads:
+            readers.setdefault(v, []).append(operation)
+    joins: dict[Variable, Operation] = {}
+    outputs = set(program.outputs)
+    for operation in reversed(program.operations):
+        value = operation.result
+        if not _is_unary(operation) or value in outputs or len(readers.get(value, ())) != 1:
+            continue
+        (reader,) = readers[value]
+        if not fusible(reader):
+            continue
+        if not _is_unary(reader):
+            joins[value] = reader
+        elif reader.result in joins:
+            joins[value] = joins[reader.result]
+    return joins
+
+
+def _mergeable(cluster: _Cluster, other: _Cluster) -> bool:
+    """Whether one pass can compute both; single numbers go with any shape."""
+    if cluster.shape is None or other.shape not in (cluster.shape, ()):
+        return False
+    if len(cluster.operations) + len(other.operations) > MAX_OPERATIONS:
+        return False
+    extents = other.extents if other.shape == cluster.shape else dict.fromkeys(other.extents, Extent.ONE)
+    return _compatible(cluster.extents, other.extents) and _compatible(cluster.extents, extents)
+
+
+def _is_unary(operation: Operation) -> bool:
+    """Whether it is elementwise, of one array besides single numbers."""
     return operation.name in ELEMENTWISE and len({v for v in operation.reads if v.type.size > 1}) == 1
 
 
@@ -284,8 +306,10 @@ def _numbers_fit(operation: Operation) -> bool:
     return all(least <= n <= most for n in numbers)
 
 
-def _compatible(known: dict[Variable, Extent], news: dict[Variable, Extent]) -> bool:
-    return all(known.get(variable, extent) == extent for variable, extent in news.items())
+def _compatible(known: dict[Variable, Extent], added: dict[Variable, Extent]) -> bool:
+    """Whether values in both vary as far in one as in the other."""
+    fewer, more = sorted((known, added), key=len)
+    return all(more.get(variable, extent) == extent for variable, extent in fewer.items())
 
 
 def _started(operation: Operation) -> tuple[tuple[int, ...] | None, dict[Variable, Extent]]:
@@ -318,7 +342,7 @@ def _admitted(
 def _reduced(operation: Operation, shape: tuple[int, ...]) -> dict[Variable, Extent] | None:
     (x,) = operation.reads
     last = operation.parameters["axis"] == (len(shape) - 1,)
-    if not (last and x.type.shape == shape and 0 < shape[-1] <= LONGEST_ROW and x.type.dtype.kind == "real floating"):
+    if not (last and x.type.shape == shape and 0 < shape[-1] <= MAX_ROW and x.type.dtype.kind == "real floating"):
         return None
     return {x: Extent.FULL, operation.result: Extent.ROW}
 
@@ -379,14 +403,14 @@ def _varies(argument: tuple[int, ...], shape: tuple[int, ...], result: Extent) -
     return Extent.ROW if aligned == (*shape[:-1], 1) else None
 
 
-def _finished(pieces: Iterator[_Piece], uses: Counter[Variable], smallest: int) -> Iterator[Unit]:
-    for piece in pieces:
-        renames = sum(operation.name == "reshape" for operation in piece.operations)
-        if piece.shape is None or len(piece.operations) - renames < smallest:
-            yield from piece.operations
+def _units(clusters: Iterator[_Cluster], uses: Counter[Variable], smallest: int) -> Iterator[Unit]:
+    for cluster in clusters:
+        reshapes = sum(operation.name == "reshape" for operation in cluster.operations)
+        if cluster.shape is None or len(cluster.operations) - reshapes < smallest:
+            yield from cluster.operations
             continue
-        inside = Counter(v for operation in piece.operations for v in operation.reads)
-        made = [operation.result for operation in piece.operations]
+        inside = Counter(v for operation in cluster.operations for v in operation.reads)
+        made = [operation.result for operation in cluster.operations]
         reads = tuple(v for v in inside if v not in set(made))
         results = tuple(v for v in made if uses[v] > inside[v])
-        yield Group(piece.shape, tuple(piece.operations), piece.extents, reads, results)
+        yield Group(cluster.shape, tuple(cluster.operations), cluster.extents, reads, results)

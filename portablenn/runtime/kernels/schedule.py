@@ -371,21 +371,19 @@ class _Scheduler:
     # The end of a step
 
     def _finish(self) -> None:
-        outputs = [self.buffers[v] for v in self.program.outputs]
         if not self.looping:
-            self.schedule.results = [p if p.contiguous else self._contiguous_copy(p) for p in outputs]
+            outputs = [self.buffers[v] for v in self.program.outputs]
+            self.schedule.results = [b if b.contiguous else self._contiguous_copy(b) for b in outputs]
             self.allocator.use(*self.schedule.results)
             return
         counter = self.buffers[self.program.inputs[0]]
-        for i, (v, buffer) in enumerate(zip(self.program.outputs, outputs, strict=True)):
-            if i >= len(self.carried):
-                index = len(self.schedule.collected)
-                self.schedule.collected.append(v.type)
-                if v.type.size:
-                    target = dense(Storage(0, "collected", index), v.type)
-                    self._append(Collect(buffer, target, counter))
-        for source, target in self.allocator.moves(self.carried):
-            self._copy(self.buffers[source], self.buffers[target])
+        for index, v in enumerate(self.program.outputs[len(self.carried) :]):
+            self.schedule.collected.append(v.type)
+            if v.type.size:
+                row = dense(Storage(0, "collected", index), v.type)
+                self._append(Collect(self.buffers[v], row, counter))
+        for result, target in self.allocator.moves(self.carried):
+            self._copy(self.buffers[result], self.buffers[target])
         self._append(Count(counter))
         self.schedule.results = [self.buffers[home] for _, home in self.carried]
 

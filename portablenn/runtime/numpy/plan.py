@@ -157,7 +157,7 @@ class Pool:
     def __call__(self, *arguments: Any) -> tuple[Array, ...]:
         function = self._take()
         try:
-            return function(*arguments)  # type: ignore[no-any-return]
+            return function(*arguments)
         finally:
             self._put_back(function)
 
@@ -253,7 +253,7 @@ class _Planner:
         arrays = (*self.code.bound.values(), *(operand.array for operand in self.operands.values()))
         own = {id(a): a.nbytes for a in arrays if isinstance(a, np.ndarray) and a.base is None}
         function.nbytes = self.nbytes + sum(own.values())
-        return function  # type: ignore[no-any-return]
+        return function
 
     # Where values lie
 
