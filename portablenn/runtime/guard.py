@@ -106,6 +106,11 @@ class Guarded:
             if not backend.is_out_of_memory(error):  # else the first call tries again
                 self._give_up(error)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the memory that the fast path keeps, as far as it says."""
+        return int(getattr(self._fast, "nbytes", 0))
+
     def __call__(self, *arguments: Any) -> tuple[Array, ...]:
         if len(arguments) != len(self.program.inputs):  # the number of steps takes the place of the iteration's
             raise TypeError(f"{self.program.name}: expected {len(self.program.inputs)} arguments, got {len(arguments)}")

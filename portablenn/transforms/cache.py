@@ -1,66 +1,174 @@
-"""The cache of compiled programs."""
+"""The cache of compiled programs, bounded in entries and in bytes."""
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 __all__ = ["CacheInfo", "ProgramCache", "program_cache"]
 
+MAXSIZE, MAXBYTES, SPARE = 512, 1 << 29, 1 << 24
+"""Bounds of a cache: its entries, its bytes, and the bytes of programs that are not in use by any object."""
+
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """How a cache fared: calls that found their program, calls that did not, programs held, and the bound on those."""
+    """Statistics of a cache: lookups that found an entry, those that did not, and its entries and bytes with their bounds."""
 
     hits: int
     misses: int
     size: int
     maxsize: int
+    nbytes: int = 0
+    maxbytes: int = MAXBYTES
 
 
 class ProgramCache:
-    """The programs compiled last; the one that was not used for longest goes first.
+    """Compiled programs, the least recently used evicted first.
 
-    Attributes
+    An entry is dropped as soon as one of its owners dies, such as the function that was compiled. Entries that belong to a
+    value, such as that of a network's model, serve every object of that value; after the last of these died, they are kept for
+    the next one as long as all such entries fit into ``spare`` bytes.
+
+    Parameters
     ----------
-    maxsize : int
-        How many are kept.
+    maxsize, maxbytes
+        Maximum number of entries, and of bytes that these occupy; the newest entry is kept however large it is.
+    spare
+        Maximum number of bytes in entries whose last owner died.
     """
 
-    def __init__(self, maxsize: int = 512) -> None:
-        self.maxsize = maxsize
-        self._entries: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock = threading.RLock()
+    def __init__(self, maxsize: int = MAXSIZE, maxbytes: int = MAXBYTES, spare: int = SPARE) -> None:
+        self.maxsize, self.maxbytes, self.spare = maxsize, maxbytes, spare
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._groups: dict[Hashable, _Group] = {}
+        self._dead: deque[Callable[[], None]] = deque()
+        # Not reentrant: the death of an owner, which may happen at any line, must not change a dict that is being read.
+        self._lock = threading.Lock()
         self._hits = self._misses = 0
 
-    def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """The entry of ``key``, built if it is not there; an error while building leaves the cache as it was."""
+    def find(self, key: Hashable) -> Any:
+        """Return the entry of ``key``, or None."""
         with self._lock:
-            if key in self._entries:
+            entry = self._entries.get(key)
+            if entry is not None and any(type(o) is weakref.ref and o() is None for o in entry.owners):
+                entry = None  # it will be dropped, and this key has an id that was given to another object
+            if entry is not None:
                 self._hits += 1
                 self._entries.move_to_end(key)
-                return self._entries[key]
-        entry = build()
+        if self._dead:
+            self._bury()
+        return None if entry is None else entry.value
+
+    def add(self, key: Hashable, value: Any, owners: Sequence[Any] = (), group: _Group | None = None) -> None:
+        """Keep ``value``, whose size is its attribute ``nbytes``, until one of its owners dies or it is evicted.
+
+        Owners that cannot be referenced weakly are kept alive, so that their ids, of which keys are made, stay their own.
+        """
+        refs = tuple(_reference(owner, partial(self._died, partial(self._drop, key))) for owner in owners)
         with self._lock:
             self._misses += 1
-            self._entries[key] = entry
-            while len(self._entries) > max(self.maxsize, 0):
-                self._entries.popitem(last=False)
-        return entry
+            self._entries[key] = _Entry(value, refs, group)
+            self._trim()
+        if self._dead:
+            self._bury()
+
+    def group(self, value: Hashable) -> _Group:
+        """Return what stands in keys for ``value`` and all objects that are equal to it.
+
+        ``value`` must be hashable and can be referenced weakly.
+        """
+        with self._lock:
+            group = self._groups.get(value)
+            if group is None:  # a copy is the key, which keeps alive neither this object nor those equal to it
+                group = self._groups[copy.copy(value)] = _Group()
+            number = id(value)
+            known = group.living.get(number)
+            if known is None or known() is not value:
+                group.living[number] = weakref.ref(value, partial(self._died, partial(self._leave, group, number)))
+        return group
 
     def info(self) -> CacheInfo:
-        """Hits, misses, size and bound."""
+        """Return the statistics."""
+        self._bury()
         with self._lock:
-            return CacheInfo(self._hits, self._misses, len(self._entries), self.maxsize)
+            size, nbytes = len(self._entries), sum(entry.nbytes for entry in self._entries.values())
+            return CacheInfo(self._hits, self._misses, size, self.maxsize, nbytes, self.maxbytes)
 
     def clear(self) -> None:
-        """Forget every program, and the counts."""
+        """Drop every entry, and reset the statistics."""
         with self._lock:
-            self._entries.clear()
+            self._entries, self._groups = OrderedDict(), {}
             self._hits = self._misses = 0
+
+    def _died(self, then: Callable[[], None], reference: Any) -> None:
+        self._dead.append(then)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Do what the death of owners asks for, or leave it to the thread that holds the lock: it does so after release."""
+        while self._dead and self._lock.acquire(blocking=False):
+            try:
+                self._dead.popleft()()
+            except IndexError:  # another thread was faster
+                pass
+            finally:
+                self._lock.release()
+
+    def _drop(self, key: Hashable) -> None:
+        self._entries.pop(key, None)
+
+    def _leave(self, group: _Group, number: int) -> None:
+        reference = group.living.get(number)
+        if reference is not None and reference() is None:
+            del group.living[number]
+        self._trim()
+
+    def _trim(self) -> None:
+        """Evict until all bounds are kept."""
+        entries = self._entries
+        idle = [(key, entry.nbytes) for key, entry in entries.items() if entry.group and not entry.group.living]
+        over = sum(nbytes for _, nbytes in idle) - self.spare
+        for key, nbytes in idle:
+            if over > 0:
+                over -= nbytes
+                del entries[key]
+        over = sum(entry.nbytes for entry in entries.values()) - self.maxbytes
+        while len(entries) > max(self.maxsize, 0) or (over > 0 and len(entries) > 1):
+            over -= entries.popitem(last=False)[1].nbytes
+        used = {id(entry.group) for entry in entries.values()}
+        self._groups = {v: g for v, g in self._groups.items() if g.living or id(g) in used}
+
+
+@dataclass(eq=False)
+class _Group:
+    """The living objects of one value, by id."""
+
+    living: dict[int, weakref.ref[Any]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Entry:
+    value: Any
+    owners: tuple[Any, ...]
+    group: _Group | None
+
+    @property
+    def nbytes(self) -> int:
+        return int(getattr(self.value, "nbytes", 0))  # it may grow: a program's memory is allocated at its first run
+
+
+def _reference(owner: Any, callback: Callable[[Any], None]) -> Any:
+    try:
+        return weakref.ref(owner, callback)
+    except TypeError:
+        return owner
 
 
 program_cache = ProgramCache()

@@ -1,6 +1,6 @@
-"""`compile`: record a function as a Program, prepare it, and run it as fast as its arrays' backend can.
+"""`compile`, and the one place where functions become compiled programs: trace, prepare, compile, keep in `program_cache`.
 
-This is the one place where functions become compiled programs. These are kept in `program_cache`.
+`compile` and `grad` wrap functions of any arrays; `compile_for` and `compile_loop_for` serve callers with a backend.
 """
 
 from __future__ import annotations
@@ -8,23 +8,27 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
-from ..program.autodiff import NotDifferentiableError
 from ..program.interpret import interpret
-from ..program.ir import Array, Program
+from ..program.ir import Array, ArrayType, DType, Program
 from ..program.namespace import TRACING
 from ..program.simplify import simplify
 from ..program.trace import trace
 from ..program.tracer import Tracer
 from ..runtime import guard
 from ..runtime.arrays import array_namespace, array_type, device_of, is_array
-from ..runtime.backend import Backend
+from ..runtime.backend import Backend, Compiled
 from ..runtime.registry import get_backend
 from .cache import program_cache
-from .tree import Structure, tree_flatten, tree_unflatten
+from .tree import Structure, static_key, tree_flatten, tree_unflatten
 
-__all__ = ["compile", "jit"]
+__all__ = ["compile", "compile_for", "compile_loop_for", "jit", "prepared", "trace_loop"]
+
+OVERHEAD = 1 << 16
+"""Bytes that a compiled program is taken to need besides its constants and what its ``nbytes`` says."""
 
 
 def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,9 +64,149 @@ jit = compile
 """`compile` under the name that it has in JAX."""
 
 
+def compile_for(backend: Backend, function: Callable[..., Any], key: Any, *arguments: Any) -> Callable[..., Any]:
+    """Compile ``function`` for arguments like these.
+
+    Parameters
+    ----------
+    backend
+        Where it runs.
+    function
+        As for `compile`; its name is part of the key.
+    key
+        What decides the program besides: functions of this name whose keys are equal share it, as long as such a key lives.
+    *arguments
+        Trees of arrays and None.
+
+    Returns
+    -------
+    callable
+        Takes such arguments, and returns what the function does.
+    """
+    leaves, structure = tree_flatten(arguments)
+    types = tuple(map(array_type, leaves))
+    name = function_name(function)
+
+    def build() -> CompiledProgram:
+        flat = lambda *arrays: function(*tree_unflatten(structure, arrays))  # noqa: E731
+        program, result = record(flat, types, backend.device, name)
+        program = prepared(program, backend)
+        return CompiledProgram(program, guard.compile(backend, program), result)
+
+    entry = _find_or_build(key, (name, structure, types, backend), build)
+    return lambda *given: entry.result.unflatten(entry.run(*tree_flatten(given)[0]))
+
+
+def compile_loop_for(
+    backend: Backend, step: Callable[..., Any], key: Any, carry: Any, *data: Any
+) -> Callable[..., Any]:
+    """Compile a loop over ``step(iteration, carry, *data)``, which returns the next carry and what to collect.
+
+    Returns
+    -------
+    callable
+        ``run(count, carry, *data)`` returns the carry after ``count`` steps, and what they collected, (count, …) each. Its
+        attribute ``loop`` is what the backend compiled.
+    """
+    leaves, structure = tree_flatten((carry, *data))
+    carried, carry_structure = len(tree_flatten(carry)[0]), tree_flatten(carry)[1]
+    key_types = tuple(map(array_type, leaves))
+
+    def build() -> CompiledProgram:
+        program, result = _record_loop(step, carry, *data, device=backend.device)
+        program = prepared(program, backend)
+        return CompiledProgram(program, guard.compile_loop(backend, program, carried), result)
+
+    entry = _find_or_build(key, ("loop", function_name(step), structure, key_types, backend), build)
+
+    def run(count: int, *given: Any) -> tuple[Any, Any]:
+        results = entry.run(count, *tree_flatten(given)[0])
+        return tree_unflatten(carry_structure, results[:carried]), entry.result.unflatten(results)[1]
+
+    run.loop = entry.run  # type: ignore[attr-defined]
+    return run
+
+
+def trace_loop(step: Callable[..., Any], carry: Any, *data: Any, device: Any = None) -> Program:
+    """Return the program of one step of `compile_loop_for`: iteration (int32), carry and data in; carry and collected out."""
+    return _record_loop(step, carry, *data, device=device)[0]
+
+
+def _record_loop(step: Callable[..., Any], *trees: Any, device: Any) -> tuple[Program, Result]:
+    leaves, structure = tree_flatten(trees)
+    types = (ArrayType((), DType("int32")), *map(array_type, leaves))
+    flat = lambda iteration, *arrays: step(iteration, *tree_unflatten(structure, arrays))  # noqa: E731
+    return record(flat, types, device, f"training_{function_name(step)}")
+
+
+def _find_or_build(key: Any, facts: tuple[Hashable, ...], build: Callable[[], CompiledProgram]) -> CompiledProgram:
+    owners: tuple[Any, ...] = ()
+    group = None
+    try:
+        own: Any = (group := program_cache.group(key))
+    except TypeError:  # it cannot be hashed, or not be referenced weakly
+        own, owners = id(key), (key,)
+    full = (own, facts)
+    entry = program_cache.find(full)
+    if entry is None:
+        entry = build()
+        program_cache.add(full, entry, owners, group)
+    return entry
+
+
+@dataclass(frozen=True)
+class Result:
+    """The tree that a function returns: its structure, and those of its leaves that are not arrays, by position."""
+
+    structure: Structure
+    fixed: dict[int, Any]
+
+    def unflatten(self, arrays: Sequence[Array]) -> Any:
+        """Return the tree with these arrays."""
+        leaves = list(arrays)
+        for position, value in self.fixed.items():
+            leaves.insert(position, value)
+        return tree_unflatten(self.structure, leaves)
+
+
+@dataclass(frozen=True)
+class CompiledProgram:
+    """An entry of the cache: what the backend compiled, and the tree of its results."""
+
+    program: dataclasses.InitVar[Program]
+    run: Compiled
+    result: Result
+    constants: int = 0
+
+    def __post_init__(self, program: Program) -> None:
+        nbytes = sum(getattr(c, "nbytes", 8 * v.type.size) for v, c in program.constants.items())
+        object.__setattr__(self, "constants", nbytes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its constants and of the memory that it computes in, as far as the backend says."""
+        return OVERHEAD + max(self.constants, int(getattr(self.run, "nbytes", 0)))
+
+
+def record(function: Callable[..., Any], types: Sequence[ArrayType], device: Any, name: str) -> tuple[Program, Result]:
+    """Trace a function of arrays that returns a tree; strings and other objects among its leaves are no part of the program."""
+    results: list[Result] = []
+
+    def flat(*arrays: Array) -> list[Any]:
+        leaves, structure = tree_flatten(function(*arrays))
+        fixed = {i: leaf for i, leaf in enumerate(leaves) if not (is_array(leaf) or isinstance(leaf, NUMBERS))}
+        results.append(Result(structure, fixed))
+        return [leaf for i, leaf in enumerate(leaves) if i not in fixed]
+
+    return trace(flat, *types, device=device, name=name), results[0]
+
+
+NUMBERS = (bool, int, float, complex)
+
+
 def transformed(fun: Callable[..., Any], kind: Callable[..., Transform]) -> Callable[..., Any]:
     if not callable(fun):
-        raise TypeError(f"expected a function, found {type(fun).__name__}")
+        raise TypeError(f"expected a function, got {type(fun).__name__}")
     transform = kind(fun)
 
     @functools.wraps(fun, updated=())
@@ -74,72 +218,26 @@ def transformed(fun: Callable[..., Any], kind: Callable[..., Transform]) -> Call
 
 
 class Arguments:
-    """A call's arguments: arrays apart from everything else."""
+    """The arguments of a call: arrays, and the static rest."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.leaves, self.structure = tree_flatten((args, kwargs))
-        self.places = [i for i, leaf in enumerate(self.leaves) if is_array(leaf)]
-        self.arrays = [self.leaves[i] for i in self.places]
-        self.counts = [len(tree_flatten(arg)[0]) for arg in args]
+        self.positions = [i for i, leaf in enumerate(self.leaves) if is_array(leaf)]
+        self.arrays = [self.leaves[i] for i in self.positions]
 
     @property
-    def statics(self) -> tuple[Any, ...]:
-        held = set(self.places)
-        return tuple((i, type(leaf), _distinct(leaf)) for i, leaf in enumerate(self.leaves) if i not in held)
+    def statics(self) -> tuple[Hashable, ...]:
+        if len(self.arrays) == len(self.leaves):
+            return ()
+        arrays = set(self.positions)
+        return tuple((i, static_key(leaf)) for i, leaf in enumerate(self.leaves) if i not in arrays)
 
     def with_arrays(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         leaves = list(self.leaves)
-        for i, array in zip(self.places, arrays, strict=True):
+        for i, array in zip(self.positions, arrays, strict=True):
             leaves[i] = array
         tree: tuple[tuple[Any, ...], dict[str, Any]] = tree_unflatten(self.structure, leaves)
         return tree
-
-    def structure_of(self, argnum: int) -> Structure:
-        """The structure of one positional argument."""
-        (_, _, ((_, _, positional), _)) = self.structure
-        return positional[argnum]
-
-    def array_numbers(self, argnum: int) -> list[int]:
-        """Which of the arrays belong to the positional argument ``argnum``; its other leaves are an error."""
-        if not -len(self.counts) <= argnum < len(self.counts):
-            raise TypeError(f"argnums={argnum}, but only {len(self.counts)} positional arguments were given")
-        start = sum(self.counts[: argnum % len(self.counts)])
-        numbers = []
-        for i in range(start, start + self.counts[argnum]):
-            if i not in self.places:
-                raise NotDifferentiableError(
-                    f"argument {argnum} holds {self.leaves[i]!r}, a {type(self.leaves[i]).__name__}: gradients are by "
-                    "arrays. Make it one, for example with numpy.asarray"
-                )
-            numbers.append(self.places.index(i))
-        return numbers
-
-
-class _Identity:
-    """Stands for an object that cannot be hashed; keeps it alive, so that its id stays its own."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self.value is other.value
-
-
-def _distinct(static: Any) -> Hashable:
-    """A static argument as part of a key: 0.0 and -0.0 are equal and mean different programs."""
-    return repr(static) if isinstance(static, (float, complex)) else hashable(static)
-
-
-def hashable(value: Any) -> Hashable:
-    """``value``, or where it cannot be hashed, something that stands for this very object."""
-    try:
-        hash(value)
-    except TypeError:
-        return _Identity(value)
-    return value
 
 
 class Transform:
@@ -147,68 +245,69 @@ class Transform:
 
     def __init__(self, fun: Callable[..., Any]) -> None:
         self.fun = fun
+        self.owners = (fun.__self__, fun.__func__) if isinstance(fun, MethodType) else (fun,)
 
-    @property
-    def facts(self) -> Hashable:
-        """What else decides the program."""
-        return ()
+    facts: Hashable = ()
+    """What decides the program besides the function and its arguments."""
 
-    def change(self, program: Program, arguments: Arguments) -> Program:
+    def change(self, program: Program, result: Result, arguments: Arguments) -> Program:
+        """Return the program to be run, made of the function's own."""
+        if result.fixed:
+            (leaf, *_) = result.fixed.values()
+            raise TypeError(
+                f"expected an array or a Python scalar from {function_name(self.fun)}, got {type(leaf).__name__}: {leaf!r}"
+            )
         return program
 
-    def result(self, arrays: Sequence[Array], structure: Structure, arguments: Arguments) -> Any:
-        return tree_unflatten(structure, list(arrays))
+    def outcome(self, arrays: Sequence[Array], result: Result, arguments: Arguments) -> Any:
+        """Return what the caller gets."""
+        return result.unflatten(arrays)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         arguments = Arguments(args, kwargs)
-        if not arguments.arrays:
+        arrays = arguments.arrays
+        if not arrays:
             raise TypeError(
                 f"{function_name(self.fun)} was called without an array: make its numbers arrays, for example with "
                 "numpy.asarray(3.0)"
             )
-        xp = array_namespace(*arguments.arrays)
-        if any(isinstance(a, Tracer) for a in arguments.arrays):
-            program, structure = self._record(arguments)
-            return self.result(interpret(xp, program, *arguments.arrays, functions=TRACING), structure, arguments)
-        backend = _backend_of(arguments.arrays)
-        types = tuple(map(array_type, arguments.arrays))
-        key = (type(self), hashable(self.fun), self.facts, arguments.structure, arguments.statics, types, backend)
-        try:
-            run, structure = program_cache.get(key, lambda: self._build(arguments, backend))
-        except _OuterArraysError as outer:
-            lifted = [outer.namespace.asarray(a) for a in arguments.arrays]
-            return self.result(
-                interpret(outer.namespace, outer.program, *lifted, functions=TRACING), outer.structure, arguments
-            )
-        return self.result(run(*arguments.arrays), structure, arguments)
+        if any(isinstance(a, Tracer) for a in arrays):
+            program, result = self._record(arguments)
+            xp = array_namespace(*arrays)
+            return self.outcome(interpret(xp, program, *arrays, functions=TRACING), result, arguments)
+        backend = _backend_of(arrays)
+        types = tuple([(tuple(a.shape), a.dtype) for a in arrays])
+        own = tuple(map(id, self.owners))
+        key = (type(self), own, self.facts, arguments.structure, arguments.statics, types, backend)
+        entry = program_cache.find(key)
+        if entry is None:
+            program, result = self._record(arguments)
+            outer = [c for c in program.constants.values() if isinstance(c, Tracer)]
+            if outer:  # arrays of an outer function that is being recorded: it records this one, too
+                xp = array_namespace(*outer)
+                results = interpret(xp, program, *map(xp.asarray, arrays), functions=TRACING)
+                return self.outcome(results, result, arguments)
+            program = prepared(program, backend)
+            entry = CompiledProgram(program, guard.compile(backend, program), result)
+            program_cache.add(key, entry, self.owners)
+        return self.outcome(entry.run(*arrays), entry.result, arguments)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
-        """What a call with these arguments runs."""
+        """Return the program that a call with these arguments runs."""
         return simplify(self._record(Arguments(args, kwargs))[0])
 
-    def _record(self, arguments: Arguments) -> tuple[Program, Structure]:
-        structures = []
-
-        def flat(*arrays: Any) -> list[Any]:
+    def _record(self, arguments: Arguments) -> tuple[Program, Result]:
+        def flat(*arrays: Array) -> Any:
             args, kwargs = arguments.with_arrays(arrays)
-            leaves, structure = tree_flatten(self.fun(*args, **kwargs))
-            structures.append(structure)
-            return leaves
+            return self.fun(*args, **kwargs)
 
         types = [array_type(a) for a in arguments.arrays]
-        program = trace(flat, *types, device=device_of(arguments.arrays[0]), name=function_name(self.fun))
-        return self.change(program, arguments), structures[0]
-
-    def _build(self, arguments: Arguments, backend: Backend) -> tuple[Callable[..., tuple[Array, ...]], Structure]:
-        program, structure = self._record(arguments)
-        outer = [c for c in program.constants.values() if isinstance(c, Tracer)]
-        if outer:
-            raise _OuterArraysError(array_namespace(*outer), program, structure)
-        return guard.compile(backend, prepared(program, backend)), structure
+        program, result = record(flat, types, device_of(arguments.arrays[0]), function_name(self.fun))
+        return self.change(program, result, arguments), result
 
 
 def prepared(program: Program, backend: Backend) -> Program:
-    """A program ready to be compiled: simplified, and with copies of its constants, so that they stay what they were.
+    """Return a program ready to be compiled: simplified, and with copies of its constants, so that they never change.
 
     Raises
     ------
@@ -226,20 +325,12 @@ def prepared(program: Program, backend: Backend) -> Program:
     return dataclasses.replace(program, constants=copies)
 
 
-class _OuterArraysError(Exception):
-    """The function uses arrays of an outer function that is being recorded: it must be recorded there, not compiled."""
-
-    def __init__(self, namespace: Any, program: Program, structure: Structure) -> None:
-        self.namespace = namespace
-        self.program = program
-        self.structure = structure
-
-
 def _backend_of(arrays: Sequence[Array]) -> Backend:
     backends = {get_backend(a) for a in arrays}
     if len(backends) > 1:
-        found = " and ".join(sorted(map(str, backends)))
-        raise TypeError(f"arrays on different devices in one call: {found}. Move them to one")
+        array_namespace(*arrays)  # raises if they belong to different libraries
+        names = " and ".join(sorted(map(str, backends)))
+        raise TypeError(f"arrays on different devices in one call: {names}. Move them to one")
     return backends.pop()
 
 

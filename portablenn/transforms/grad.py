@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..program.autodiff import NotDifferentiableError, value_and_gradients
 from ..program.ir import Array, Program
-from .compile import Arguments, Transform, function_name, transformed
+from .compile import Arguments, Result, Transform, function_name, transformed
 from .tree import LEAF, Structure, tree_unflatten
 
 __all__ = ["grad", "value_and_grad"]
@@ -44,14 +44,7 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
     >>> float(pnn.grad(pnn.grad(cube))(np.asarray(2.0)))
     12.0
     """
-    both = value_and_grad(fun, argnums)
-
-    @functools.wraps(fun, updated=())
-    def gradient(*args: Any, **kwargs: Any) -> Any:
-        return both(*args, **kwargs)[1]
-
-    gradient.program = both.program  # type: ignore[attr-defined]
-    return gradient
+    return _differentiated(fun, argnums, has_aux=False, with_value=False)
 
 
 def value_and_grad(
@@ -79,42 +72,76 @@ def value_and_grad(
     >>> float(value), float(gradient["a"]), float(gradient["b"])
     (6.0, 3.0, 2.0)
     """
-    several = isinstance(argnums, (tuple, list)) and all(isinstance(n, int) for n in argnums)
-    if not (isinstance(argnums, int) or several):
-        raise TypeError(
-            f"argnums is the number of an argument, or several, found {argnums!r}; grad(fun) is then called"
-        )
+    return _differentiated(fun, argnums, has_aux=has_aux, with_value=True)
+
+
+def _differentiated(
+    fun: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, with_value: bool
+) -> Callable[..., Any]:
     single = isinstance(argnums, int)
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    return transformed(fun, functools.partial(_Differentiated, argnums=numbers, single=single, has_aux=has_aux))
+    numbers = (argnums,) if single else argnums
+    if not (isinstance(numbers, (tuple, list)) and all(isinstance(n, int) for n in numbers)):
+        raise TypeError(f"argnums is the number of an argument, or several, got {argnums!r}; grad(fun) is then called")
+    kind = functools.partial(
+        _Differentiated, argnums=tuple(numbers), single=single, has_aux=has_aux, with_value=with_value
+    )
+    return transformed(fun, kind)
 
 
 class _Differentiated(Transform):
-    def __init__(self, fun: Callable[..., Any], argnums: tuple[int, ...], single: bool, has_aux: bool) -> None:
+    def __init__(
+        self, fun: Callable[..., Any], argnums: tuple[int, ...], single: bool, has_aux: bool, with_value: bool
+    ) -> None:
         super().__init__(fun)
-        self.argnums = argnums
-        self.single = single
-        self.has_aux = has_aux
+        self.argnums, self.single, self.has_aux, self.with_value = argnums, single, has_aux, with_value
+        self.facts = (argnums, has_aux)
 
-    @property
-    def facts(self) -> Hashable:
-        return (self.argnums, self.has_aux)
-
-    def change(self, program: Program, arguments: Arguments) -> Program:
-        numbers = [n for argnum in self.argnums for n in arguments.array_numbers(argnum)]
-        return value_and_gradients(program, numbers)
-
-    def result(self, arrays: Sequence[Array], structure: Structure, arguments: Arguments) -> Any:
-        if structure != LEAF and not self.has_aux:
+    def change(self, program: Program, result: Result, arguments: Arguments) -> Program:
+        structure = result.structure
+        if self.has_aux:
+            if not (isinstance(structure, tuple) and structure[0] is tuple and len(structure[-1]) == 2):
+                raise NotDifferentiableError(f"{function_name(self.fun)} must return (scalar, rest) with has_aux=True")
+            structure = structure[-1][0]
+        elif result.fixed:
+            super().change(program, result, arguments)
+        if structure != LEAF or 0 in result.fixed:
             raise NotDifferentiableError(
                 f"{function_name(self.fun)} must return one scalar array; for (scalar, rest) use "
                 "value_and_grad(..., has_aux=True)"
             )
-        count = len(arrays) - sum(arguments.counts[n] for n in self.argnums)
-        value, rest = tree_unflatten(structure, list(arrays[:count])), list(arrays[count:])
-        gradients = []
-        for argnum in self.argnums:
-            size = arguments.counts[argnum]
-            gradients.append(tree_unflatten(arguments.structure_of(argnum), rest[:size]))
-            rest = rest[size:]
-        return value, gradients[0] if self.single else tuple(gradients)
+        return value_and_gradients(program, [n for argnum in self.argnums for n in self._arrays(argnum, arguments)])
+
+    def _arrays(self, argnum: int, arguments: Arguments) -> list[int]:
+        """Return which of the arrays belong to a positional argument; its other leaves are an error."""
+        counts = [_count(child) for child in _positional(arguments)]
+        if not -len(counts) <= argnum < len(counts):
+            raise TypeError(f"argnums={argnum}, but only {len(counts)} positional arguments were given")
+        start = sum(counts[: argnum % len(counts)])
+        leaves = range(start, start + counts[argnum])
+        for i in leaves:
+            if i not in arguments.positions:
+                raise NotDifferentiableError(
+                    f"argument {argnum} holds {arguments.leaves[i]!r}, a {type(arguments.leaves[i]).__name__}: gradients are "
+                    "by arrays. Make it one, for example with numpy.asarray"
+                )
+        return [arguments.positions.index(i) for i in leaves]
+
+    def outcome(self, arrays: Sequence[Array], result: Result, arguments: Arguments) -> Any:
+        structures = [_positional(arguments)[n] for n in self.argnums]
+        counts = [_count(structure) for structure in structures]
+        first = len(arrays) - sum(counts)
+        rest = iter(arrays[first:])
+        trees = [tree_unflatten(structure, rest) for structure in structures]
+        gradients = trees[0] if self.single else tuple(trees)
+        return (result.unflatten(arrays[:first]), gradients) if self.with_value else gradients
+
+
+def _positional(arguments: Arguments) -> tuple[Structure, ...]:
+    """Return the structure of each positional argument."""
+    structures: tuple[Structure, ...] = arguments.structure[-1][0][-1]
+    return structures
+
+
+def _count(structure: Structure) -> int:
+    """Return the number of leaves."""
+    return 1 if structure == LEAF else 0 if structure is None else sum(map(_count, structure[-1]))

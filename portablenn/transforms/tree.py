@@ -1,68 +1,111 @@
-"""Nested dicts, lists and tuples: taken apart into leaves and put together again.
-
-Requires nothing.
-"""
+"""Trees: nested dicts, lists and tuples, flattened to their leaves and put together again, as in JAX."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 Structure = Any
-"""What is left of a tree without its leaves; hashable. `LEAF` stands where each leaf was."""
+"""A tree without its leaves; hashable. `LEAF` stands for each leaf."""
 
 LEAF = "*"
 
 
 def tree_flatten(tree: Any) -> tuple[list[Any], Structure]:
-    """The leaves in order (dicts by sorted key), and the structure that they were in.
+    """Return the leaves of a tree in order, and its structure.
+
+    Dicts are gone through by sorted key, an OrderedDict in its own order. None is an empty tree: it has no leaves.
 
     Examples
     --------
-    >>> tree_flatten({"b": 1, "a": [2, 3]})
-    ([2, 3, 1], (<class 'dict'>, ('a', 'b'), ((<class 'list'>, None, ('*', '*')), '*')))
+    >>> tree_flatten({"b": 1, "a": [2, None, 3]})[0]
+    [2, 3, 1]
     """
-    if isinstance(tree, dict):
-        try:
-            names: Any = tuple(sorted(tree))
-        except TypeError:  # keys of several kinds
-            names = tuple(tree)
-        children = [tree[name] for name in names]
-    elif isinstance(tree, (list, tuple)):
-        names, children = None, list(tree)
-    else:
-        return [tree], LEAF
     leaves: list[Any] = []
-    structures = []
-    for child in children:
-        more, structure = tree_flatten(child)
-        leaves += more
-        structures.append(structure)
-    if names is not None and not all(type(name) is str for name in names):
-        names = tuple((type(name), name) for name in names)  # 1 and True are equal, and different keys of a program
-    return leaves, (type(tree), names, tuple(structures))
+    return leaves, _flatten(tree, leaves)
 
 
-def tree_unflatten(structure: Structure, leaves: list[Any]) -> Any:
-    """The tree of this structure with these leaves.
+def _flatten(tree: Any, leaves: list[Any]) -> Structure:
+    if isinstance(tree, dict):
+        names = list(tree)
+        if not isinstance(tree, OrderedDict):
+            try:
+                names.sort()
+            except TypeError:  # keys of several types
+                names = list(tree)
+        children = tuple([_flatten(tree[name], leaves) for name in names])
+        factory = tree.default_factory if isinstance(tree, defaultdict) else None
+        return (
+            type(tree),
+            factory,
+            tuple([name if type(name) is str else (static_key(name), name) for name in names]),
+            children,
+        )
+    if isinstance(tree, (list, tuple)):
+        return type(tree), None, None, tuple([_flatten(child, leaves) for child in tree])
+    if tree is None:
+        return None
+    leaves.append(tree)
+    return LEAF
+
+
+def tree_unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
+    """Return the tree of this structure with these leaves.
 
     Examples
     --------
-    >>> leaves, structure = tree_flatten({"b": 1, "a": [2, 3]})
+    >>> leaves, structure = tree_flatten({"b": 1, "a": [2, None, 3]})
     >>> tree_unflatten(structure, [x * 10 for x in leaves])
-    {'a': [20, 30], 'b': 10}
+    {'a': [20, None, 30], 'b': 10}
     """
-    return _built(structure, iter(leaves))
+    return _unflatten(structure, iter(leaves))
 
 
-def _built(structure: Structure, leaves: Iterator[Any]) -> Any:
-    if structure is LEAF or structure == LEAF:
+def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
+    if structure == LEAF:
         return next(leaves)
-    kind, names, structures = structure
-    children = [_built(s, leaves) for s in structures]
-    if names is not None:
-        names = [
-            name[1] if type(name) is tuple and len(name) == 2 and type(name[0]) is type else name for name in names
-        ]
-        return kind(zip(names, children, strict=True)) if kind is dict else dict(zip(names, children, strict=True))
-    return kind(*children) if hasattr(kind, "_fields") else kind(children)
+    if structure is None:
+        return None
+    kind, factory, names, structures = structure
+    children = [_unflatten(child, leaves) for child in structures]
+    if names is None:
+        return kind._make(children) if hasattr(kind, "_make") else kind(children)
+    tree = kind(factory) if issubclass(kind, defaultdict) else kind()
+    for name, child in zip(names, children, strict=True):
+        tree[name if type(name) is str else name[1]] = child
+    return tree
+
+
+def static_key(value: Any) -> Hashable:
+    """Return a key that is equal for the same values only: 1, 1.0 and True differ, and so do 0.0 and -0.0.
+
+    An object that cannot be hashed is the same as itself alone.
+
+    Examples
+    --------
+    >>> static_key(1) == static_key(True), static_key((0.0,)) == static_key((-0.0,))
+    (False, False)
+    """
+    if isinstance(value, tuple):
+        return (type(value), *map(static_key, value))
+    if isinstance(value, (float, complex)):
+        return type(value), repr(value)
+    try:
+        hash(value)
+    except TypeError:
+        return type(value), _Identity(value)
+    return type(value), value
+
+
+class _Identity:
+    """Stands for an object that cannot be hashed; keeps it alive, so that its id is not given to another."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value is other.value

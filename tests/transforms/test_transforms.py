@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 import portablenn as pnn
+from portablenn.transforms.compile import compile_for, compile_loop_for
 
 Point = namedtuple("Point", ["x", "y"])
+
+
+@dataclass(frozen=True)
+class Key:
+    number: int
 
 
 def _loss(parameters: dict[str, Any], x: Any) -> Any:
@@ -68,6 +75,90 @@ def test_the_rest_of_a_result_is_passed_on() -> None:
     assert (float(value), rest["twice"].tolist(), gradient.tolist()) == (2.0, [2.0, 2.0], [2.0, 2.0])
 
 
+def test_the_rest_of_a_result_may_be_anything() -> None:
+    tag = object()
+
+    def function(x: Any) -> Any:
+        return pnn.xp.sum(x * x), ["text", None, x * 2.0, (tag, 3), {}]
+
+    both = pnn.value_and_grad(function, has_aux=True)
+    for _ in range(2):
+        (value, rest), gradient = both(np.ones(2))
+        assert (float(value), gradient.tolist()) == (2.0, [2.0, 2.0])
+        assert (rest[0], rest[1], rest[2].tolist(), rest[3][0], rest[3][1], rest[4]) == (
+            "text", None, [2.0, 2.0], tag, 3, {}
+        )  # fmt: skip
+    assert pnn.value_and_grad(lambda x: (pnn.xp.sum(x), None), has_aux=True)(np.ones(2))[0][1] is None
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda x: pnn.xp.sum(x), r"must return \(scalar, rest\)"),
+        (lambda x: [pnn.xp.sum(x), x], r"must return \(scalar, rest\)"),
+        (lambda x: (pnn.xp.sum(x), x, x), r"must return \(scalar, rest\)"),
+        (lambda x: (None, x), "one scalar"),
+        (lambda x: ("text", x), "one scalar"),
+        (lambda x: ((pnn.xp.sum(x), x), x), "one scalar"),
+    ],
+)
+def test_with_has_aux_a_function_returns_a_pair(function: Any, says: str) -> None:
+    with pytest.raises(pnn.NotDifferentiableError, match=says):
+        pnn.value_and_grad(function, has_aux=True)(np.ones(2))
+
+
+def test_none_among_arrays_is_an_empty_tree() -> None:
+    both = pnn.value_and_grad(lambda tree: pnn.xp.sum(tree["w"]))({"w": np.ones(2), "bias": None})
+    assert both[1]["bias"] is None
+    assert pnn.compile(lambda x: [x, None])(np.ones(1))[1] is None
+
+
+def test_an_ordered_dict_stays_one_in_its_order() -> None:
+    tree = OrderedDict([("b", np.ones(1)), ("a", np.ones(2))])
+    gradient = pnn.grad(lambda t: pnn.xp.sum(t["b"]) + pnn.xp.sum(t["a"] * 2.0))(tree)
+    assert type(gradient) is OrderedDict
+    assert [(name, g.tolist()) for name, g in gradient.items()] == [("b", [1.0]), ("a", [2.0, 2.0])]
+
+
+def test_jit_is_compile() -> None:
+    assert pnn.jit is pnn.compile
+
+
+def test_compile_for_takes_trees_with_none_and_shares_by_key() -> None:
+    traced: list[str] = []
+
+    def shifted(tree: Any, weights: Any) -> Any:
+        traced.append("shifted")
+        return {"x": tree["x"] + 1.0, "weights": weights}
+
+    key = Key(1)
+    for weights in (None, np.ones(1), None):
+        run = compile_for(pnn.get_backend("numpy"), shifted, key, {"x": np.zeros(2), "y": None}, weights)
+        result = run({"x": np.ones(2), "y": None}, weights)
+        assert result["x"].tolist() == [2.0, 2.0]
+        assert (result["weights"] is None) == (weights is None)
+    compile_for(pnn.get_backend("numpy"), shifted, Key(1), {"x": np.zeros(2), "y": None}, None)
+    assert len(traced) == 2
+    compile_for(pnn.get_backend("numpy"), shifted, Key(2), {"x": np.zeros(2), "y": None}, None)
+    compile_for(pnn.get_backend("numpy"), shifted, [key], {"x": np.zeros(2), "y": None}, None)
+    assert len(traced) == 4
+
+
+def test_compile_loop_for_carries_a_tree_and_collects_another(library: Any) -> None:
+    def step(iteration: Any, carry: Any, data: Any, nothing: None) -> Any:
+        xp = pnn.array_namespace(data)
+        assert nothing is None
+        return {"sum": carry["sum"] + data, "none": None}, (carry["sum"], [xp.astype(iteration, xp.float64)])
+
+    carry, data = {"sum": library.array([1.0, 2.0]), "none": None}, library.array(2.0)
+    run = compile_loop_for(library.backend, step, Key(3), carry, data, None)
+    after, (sums, [iterations]) = run(3, carry, data, None)
+    assert library.numpy(after["sum"]).tolist() == [7.0, 8.0]
+    assert after["none"] is None
+    assert library.numpy(sums).tolist() == [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    assert library.numpy(iterations).tolist() == [0.0, 1.0, 2.0]
+
+
 def test_what_is_no_array_is_static() -> None:
     calls: list[Any] = []
 
@@ -85,8 +176,8 @@ def test_what_is_no_array_is_static() -> None:
 
 
 def test_one_and_true_and_one_point_zero_are_different_statics() -> None:
-    compiled = pnn.compile(lambda x, n: x * n if isinstance(n, float) else x + 0.0)
-    assert [float(compiled(np.asarray(3.0), n)) for n in (1, 2.0, True, 1.0)] == [3.0, 6.0, 3.0, 3.0]
+    compiled = pnn.compile(lambda x, n: x + {int: 10.0, bool: 20.0, float: 30.0}[type(n)])
+    assert [float(compiled(np.asarray(0.0), n)) for n in (1, True, 1.0, 1)] == [10.0, 20.0, 30.0, 10.0]
 
 
 def test_a_function_is_recorded_once_for_each_shape_and_dtype() -> None:
@@ -177,7 +268,7 @@ def test_mixed_libraries_are_an_error(other_library: Any) -> None:
         (lambda: pnn.grad(lambda x: x, argnums=1)(np.asarray(1.0)), "argnums=1, but only 1"),
         (lambda: pnn.grad(lambda x: (x, x))(np.asarray(1.0)), "must return one scalar"),
         (lambda: pnn.grad(lambda x: "text")(np.asarray(1.0)), "expected an array or a Python scalar.*text"),
-        (lambda: pnn.grad("not a function"), "expected a function, found str"),
+        (lambda: pnn.grad("not a function"), "expected a function, got str"),
         (lambda: pnn.array_namespace([1, 2]), "expected at least one array, found list"),
     ],
 )

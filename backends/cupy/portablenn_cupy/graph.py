@@ -64,6 +64,7 @@ class Loop:
 
     def __init__(self, device: Any, schedule: Schedule, carry: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.carry, self.make, self.as_input = device, schedule, carry, make, as_input
+        self.nbytes = schedule.arena + sum(map(nbytes_of, carry))
         self.calls = self._calls()
         self.functions = device.functions(self.calls)
         with device.working():
