@@ -278,8 +278,14 @@ class TracingNamespace:
         taken = self.take(x, self.reshape(indices, (-1,)), axis=axis)
         return self.reshape(taken, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
+    def _indices(self, indices: Any) -> Tracer:
+        """Return indices of a dtype that every library indexes by, and that holds the length of any axis."""
+        indices = self._lift(indices)
+        small = indices.dtype.is_integer and indices.dtype not in ("int32", "int64")
+        return self.astype(indices, INDEX) if small else indices
+
     def take(self, x: Any, indices: Any, /, *, axis: int | None = None) -> Tracer:
-        x, indices = self._lift(x), self._lift(indices)
+        x, indices = self._lift(x), self._indices(indices)
         if axis is None and x.ndim != 1:
             raise ValueError(f"take() needs axis= for {x.ndim} dimensions, at {users_line()}")
         axis = normalized_axis(axis or 0, x.ndim)
@@ -289,7 +295,7 @@ class TracingNamespace:
         return self._record("take", (x, indices), ArrayType(shape, x.dtype), axis=axis)
 
     def take_along_axis(self, x: Any, indices: Any, /, *, axis: int = -1) -> Tracer:
-        x, indices = self._lift(x), self._lift(indices)
+        x, indices = self._lift(x), self._indices(indices)
         axis = normalized_axis(axis, x.ndim)
         if not indices.dtype.is_integer or indices.ndim != x.ndim:
             raise TypeError(f"take_along_axis() expects a {x.ndim}-D integer array, got {type_of(indices)}")
@@ -302,7 +308,7 @@ class TracingNamespace:
 
     def index_add(self, x: Any, indices: Any, updates: Any, /, *, axis: int) -> Tracer:
         """Return ``x`` with ``updates`` added at ``indices`` along ``axis``; negative indices count from the end."""
-        x, indices, updates = self._lift(x), self._lift(indices), self._lift(updates)
+        x, indices, updates = self._lift(x), self._indices(indices), self._lift(updates)
         axis = normalized_axis(axis, x.ndim)
         if not indices.dtype.is_integer or indices.ndim != 1:
             raise TypeError(f"index_add() expects a 1-D integer array, got {type_of(indices)}, at {users_line()}")
@@ -312,8 +318,6 @@ class TracingNamespace:
         dtype = promoted("index_add", (x, updates))
         if dtype == "bool":
             raise TypeError(f"index_add is for numeric dtypes, got bool, at {users_line()}")
-        if indices.dtype not in ("int32", "int64"):  # the others may not hold the length
-            indices = self.astype(indices, INDEX)
         x, updates = self.astype(x, dtype), self.astype(updates, dtype)
         return self._record("index_add", (x, indices, updates), ArrayType(x.shape, dtype), axis=axis)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -421,12 +422,12 @@ def test_an_infinite_slope_of_a_taken_row_stays_in_its_row(library: Any) -> None
 
 def test_the_gradient_of_taken_rows_is_the_same_bits_each_time(library: Any) -> None:
     rng = np.random.default_rng(0)
-    slopes = rng.standard_normal((5000, 3)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (5000, 1))
+    slopes = rng.standard_normal((5000, 16)).astype(np.float32) * 10.0 ** rng.integers(-6, 6, (5000, 1))
     rows = library.array(rng.integers(-5, 5, 5000, dtype=np.int32))
-    table, slopes = library.array(np.ones((5, 3)), "float32"), library.array(slopes, "float32")
+    table, slopes = library.array(np.ones((5, 16)), "float32"), library.array(slopes, "float32")
     gradient = pnn.grad(lambda a, i, s: pnn.array_namespace(a).sum(pnn.array_namespace(a).take(a, i, axis=0) * s))
     first = library.numpy(gradient(table, rows, slopes))
-    expected = np.zeros((5, 3))
+    expected = np.zeros((5, 16))
     np.add.at(expected, library.numpy(rows), library.numpy(slopes).astype(np.float64))
     np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1.0)
     for _ in range(3):
@@ -466,6 +467,33 @@ def test_the_gradient_of_an_embedding_takes_at_most_three_times_its_tables_memor
 def test_a_wrong_index_add_says_what_is_wrong(call: Callable[..., Any], says: str) -> None:
     with pytest.raises((TypeError, ValueError), match=says):
         pnn.compile(lambda x, i: call(pnn.array_namespace(x), x, i))(np.ones((2, 3)), np.asarray([0, 1], np.int32))
+
+
+def test_indices_of_a_small_dtype_reach_the_rows_of_a_long_table(library: Any) -> None:
+    def function(a: Any, i: Any) -> Any:
+        xp = pnn.array_namespace(a, i)
+        return xp.sum(xp.take(a, i, axis=0) ** 2)
+
+    gradient = pnn.grad(function)(library.array(np.ones(300)), library.array([250, 3, 250], "uint8"))
+    assert np.flatnonzero(library.numpy(gradient)).tolist() == [3, 250]
+    assert float(library.numpy(gradient)[250]) == 4.0
+
+
+def test_an_index_add_of_two_dtypes_has_their_common_one() -> None:
+    def function(x: Any, u: Any) -> Any:
+        return pnn.array_namespace(x).index_add(x, pnn.xp.asarray([1]), u, axis=0)
+
+    result = pnn.compile(function)(np.ones(2, dtype=np.float32), np.asarray([1e-9]))
+    assert (result.dtype, result.tolist()) == (np.float64, [1.0, 1.0 + 1e-9])
+
+
+def test_adding_to_an_empty_table_or_nothing_leaves_it() -> None:
+    nothing, none = np.zeros(0, dtype=np.int64), np.zeros((0, 3))
+    namespace = pnn.get_backend("array_api_strict").xp if importlib.util.find_spec("array_api_strict") else np
+    for xp in (namespace, pnn.get_backend("numpy").xp):
+        for x in (none, np.ones((2, 3))):
+            result = index_add(xp, xp.asarray(x), xp.asarray(nothing), xp.asarray(none), axis=0)
+            assert np.asarray(result).tolist() == x.tolist()
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
