@@ -17,7 +17,10 @@ pa = pytest.importorskip("pyarrow")
 pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 
+from portablenn.tables import Preprocessor, Target  # noqa: E402
+from portablenn.tables.columns import NumericColumn  # noqa: E402
 from portablenn.tables.description import describe  # noqa: E402
+from portablenn.tables.model import _default_batch_size  # noqa: E402
 from portablenn.tables.readers import TableError  # noqa: E402
 
 
@@ -175,3 +178,79 @@ def test_a_model_file_whose_table_is_wrong_is_refused(name: str, tmp_path: Path)
     model_file.write(path, {**facts, "table": table}, arrays, slots)
     with pytest.raises(pnn.FileFormatError, match=says):
         pnn.TableModel.load(path)
+
+
+def _untrained(target: Target) -> pnn.TableModel:
+    columns = (NumericColumn("x", 0.0, 1.0, missing=False),)
+    network = pnn.mlp(
+        [1, len(target.classes or "1")], loss="softmax_cross_entropy" if target.classes else "squared_error"
+    )
+    return pnn.TableModel(Preprocessor(columns, target), network, {"rows": {"train": 3}})
+
+
+def test_a_table_without_rows_has_no_predictions() -> None:
+    labels, values = _untrained(Target("y", ("no", "yes"))), _untrained(Target("y", None, mean=7.0))
+    assert labels.predict({"x": []}).shape == (0,)
+    assert labels.predict_proba({"x": []}).shape == (0, 2)
+    assert values.predict({"x": []}).dtype == np.float64
+    (batch,) = labels.predict_batches({"x": []}, probabilities=True)
+    assert batch.schema.names == ["x", "prediction", "probability of no", "probability of yes"]
+    assert batch.num_rows == 0
+
+
+def test_predictions_are_appended_to_all_columns() -> None:
+    model = _untrained(Target("y", ("no", "yes")))
+    rows = {"note": ["a", "b"], "x": [-1.0, 1.0]}
+    (batch,) = model.predict_batches(rows, probabilities=True)
+    assert batch.column("note").to_pylist() == ["a", "b"]
+    assert batch.column("prediction").to_pylist() == model.predict(rows).tolist()
+    np.testing.assert_array_equal(np.stack([batch.column(3), batch.column(4)], axis=1), model.predict_proba(rows))
+    (batch,) = model.predict_batches(rows)
+    assert batch.schema.names == ["note", "x", "prediction"]
+
+
+def test_appended_columns_must_have_new_names() -> None:
+    model = _untrained(Target("y", ("no", "yes")))
+    with pytest.raises(TableError, match="the table already has a column 'prediction': rename it"):
+        next(model.predict_batches({"x": [1.0], "prediction": [1]}))
+    with pytest.raises(TableError, match="already has a column 'probability of yes'"):
+        next(model.predict_batches({"x": [1.0], "probability of yes": [1]}, probabilities=True))
+    assert next(model.predict_batches({"x": [1.0], "probability of yes": [1]})).num_columns == 3
+    with pytest.raises(TableError, match="a regression predicts no probabilities"):
+        next(_untrained(Target("y", None)).predict_batches({"x": [1.0]}, probabilities=True))
+
+
+@pytest.mark.parametrize("target", [Target("y", ("0", "1"), integers=True), Target("y", None)])
+def test_evaluate_skips_rows_without_a_known_target(target: Target) -> None:
+    model, x = _untrained(target), [-1.0, 0.5, 2.0, 3.0]
+    known = model.evaluate({"x": x[:2], "y": [0, 1]})
+    assert model.evaluate({"x": x, "y": [0, 1, None, None]}) == known
+    with pytest.raises(TableError, match="no row whose target 'y' is known"):
+        model.evaluate({"x": x, "y": [None] * 4})
+    with pytest.raises(TableError, match="lacks the column 'y'"):
+        model.evaluate({"x": x})
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"), [(1, 16), (1600, 16), (3199, 16), (3200, 32), (102_399, 512), (102_400, 1024), (10**9, 1024)]
+)
+def test_the_batch_size_follows_the_number_of_rows(rows: int, size: int) -> None:
+    assert _default_batch_size(rows) == size
+
+
+def test_layers_are_those_that_were_asked_for() -> None:
+    table = {"x": [0.0, 1.0] * 50, "y": ["a", "b", "c", "c"] * 25}
+    model = pnn.TableModel.train(table, "y", hidden=(5, 3), activation="tanh", dropout=0.25, epochs=1, batch_size=8)
+    layers = [layer for _, layer in model.network.model.layers]
+    assert layers[:4:2] == [pnn.Dense(n, "tanh", kernel_init="he_uniform") for n in (5, 3)]
+    assert layers[1:4:2] == [pnn.Dropout(0.25)] * 2
+    assert layers[4:] == [pnn.Dense(3)]
+    assert (model.task, model.network.optimizer, model.results["batch_size"]) == ("classification", pnn.AdamW(1e-3), 8)
+    assert (model.results["measured_on"], model.results["best_epoch"]) == ("test", 1)
+
+
+@pytest.mark.filterwarnings("ignore:the loss is nan")
+def test_a_training_that_diverges_raises() -> None:
+    table = {"x": [float(i) for i in range(60)], "y": [i / 7 for i in range(60)]}
+    with pytest.raises(TableError, match="training diverged: the weights are not finite. Lower the learning rate"):
+        pnn.TableModel.train(table, "y", optimizer=pnn.SGD(1e30), epochs=3)

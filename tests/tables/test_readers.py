@@ -95,3 +95,63 @@ def test_booleans_and_dates_are_the_same_in_every_format(tmp_path: Path) -> None
     lines = "\n".join(f"{day},{garden},{y}" for day, garden, y in zip(*table.values(), strict=True))
     (tmp_path / "t.csv").write_text(f"day,garden,y\n{lines}\n")
     np.testing.assert_array_equal(model.predict(tmp_path / "t.csv"), model.predict(tmp_path / "t.parquet"))
+
+
+def _cells(path: Path) -> list[tuple[Any, ...]]:
+    table = open_table(path)
+    return [row for batch in table.select(table.columns) for row in zip(*batch.to_pydict().values())]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("t.csv", 'a,b\n"x\ny",1\n', [("x\ny", "1")]),
+        ("t.csv", "a|b\nx,y|NA\n", [("x,y", "NA")]),
+        ("t.csv", "\ufeffa;b\n1,5;null\n", [("1,5", "null")]),
+        ("t.tsv", "a,b\tc\n1\t2\n", [("1", "2")]),
+        ("t.TXT", "a\tb\n007\t\n", [("007", "")]),
+    ],
+)
+def test_a_csv_is_read_as_text_by_its_delimiter(name: str, text: str, expected: list[Any], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert _cells(tmp_path / name) == expected
+    assert open_table(tmp_path / name).untyped
+
+
+def test_a_line_longer_than_a_block_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portablenn.tables.readers.CSV_BLOCK", 64)
+    (tmp_path / "t.csv").write_text("a" * 64)
+    with pytest.raises(TableError, match="has a line of more than 64 bytes: is it a table"):
+        open_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 50)
+    assert _cells(tmp_path / "t.csv") == [("1", "2")] * 50
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "memory"])
+def test_a_batch_has_at_most_so_many_rows(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portablenn.tables.readers.BATCH_ROWS", 30)
+    source = {"memory": people(), "parquet": tmp_path / "t.parquet", "arrow": tmp_path / "t.arrow"}[kind]
+    if kind == "parquet":
+        write_parquet(source, people())
+    elif kind == "arrow":
+        write_arrow(source, people(), stream=False)
+    table = open_table(source)
+    batches = list(table.select(("age",)))
+    assert max(batch.num_rows for batch in batches) == 30
+    assert [a for batch in batches for a in batch.column("age").to_pylist()] == people()["age"]
+    assert not table.untyped
+
+
+def test_a_lack_of_columns_is_named() -> None:
+    table = open_table({"a": [1], "b": [2]})
+    with pytest.raises(TableError, match="^the table lacks the column 'c': it has 'a', 'b'$"):
+        table.require(("a", "c"))
+    with pytest.raises(TableError, match="^the table lacks the columns 'c', 'd': it has 'a', 'b'$"):
+        list(table.select(("c", "d")))
+
+
+def test_what_is_not_a_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="is a folder: expected a file"):
+        open_table(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        open_table(str(tmp_path / "t.csv"))

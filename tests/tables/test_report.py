@@ -15,6 +15,10 @@ import pytest
 import portablenn as pnn
 
 matplotlib = pytest.importorskip("matplotlib")
+pytest.importorskip("pyarrow")
+
+from portablenn.tables import Preprocessor, Target  # noqa: E402
+from portablenn.tables.columns import CategoricalColumn, NumericColumn  # noqa: E402
 
 X = np.random.default_rng(0).uniform(-1, 1, size=(80, 2)).astype("f4")
 
@@ -105,6 +109,104 @@ def test_names_in_a_table_never_become_code_of_the_page() -> None:
     assert "img" not in {tag for tag, _ in page.seen}
     assert not [a for _, a in page.seen for k in a if k.startswith("on")]
     assert "<script>alert(1)</script> & co" in page.words
+
+
+CATEGORIES = CategoricalColumn("city", ("Oslo", "Rome", "Bern", "Lima", "Kyiv", "Bonn", "Pune"), False, infrequent=1234)
+COLUMNS = (
+    NumericColumn("age", 1234.5678, 0.12345, missing=True),
+    NumericColumn("day", 19782.6, 30.0, False, True),
+    CATEGORIES,
+)
+
+
+def _untrained(target: Target, **results: Any) -> Any:
+    inputs = sum(len(column.input_names) for column in COLUMNS)
+    network = pnn.mlp([inputs, 3, len(target.classes or "1")], loss="squared_error", backend="numpy")
+    return pnn.TableModel(Preprocessor(COLUMNS, target), network, results)
+
+
+def _words(model: Any) -> str:
+    page = _Page()
+    page.feed(pnn.report.page(model))
+    return page.words
+
+
+def test_columns_are_described_by_their_encoding() -> None:
+    words = _words(_untrained(Target("y", None), left_out={"id": "all cells are missing"}))
+    for text in (
+        "scaled number, mean 1,235, standard deviation 0.1235; missing values marked",
+        "scaled date, mean 2024-02-29, standard deviation 30 days",
+        "one-hot, 7 values: “Oslo”, “Rome”, “Bern”, “Lima”, “Kyiv”, “Bonn”, …; 1,234 less frequent values are not distinguished",
+        "left out: all cells are missing",
+    ):
+        assert text in words
+    assert "standard deviation 30 days;" not in words
+
+
+def test_a_model_without_results_has_a_page() -> None:
+    words = _words(_untrained(Target("y", None)))
+    assert "Regression of y" in words
+    assert "TableModel.train(…)" in words
+    for section in ("Metrics", "Training", "Importance of the columns"):
+        assert section not in words
+
+
+def test_metrics_stand_next_to_those_of_a_constant_prediction() -> None:
+    rows = {"train": 1600, "validation": 200, "test": 2000}
+    results = {
+        "metrics": {"r2": 0.5, "mean_absolute_error": 1234.5},
+        "baseline": {"r2": -0.25},
+        "measured_on": "test",
+        "rows": rows,
+    }
+    words = _words(_untrained(Target("y", None), **results, table="t.csv", predicted=[[1.0, 2.0], [3.0, 4.0]]))
+    assert "Rows of t.csv: 1,600 train, 200 validation, 2,000 test; 37 parameters." in words
+    assert "on the test rowsmodelconstant predictionR²0.5-0.25mean absolute error1,234" in words
+    assert "True and predicted values of 2 of the 2,000 test rows" in words
+    whole = {**results, "rows": {"test": 2}}
+    assert "True and predicted values of the 2 test rows" in _words(
+        _untrained(Target("y", None), **whole, predicted=[[1.0, 2.0], [3.0, 4.0]])
+    )
+
+
+def test_the_history_says_how_the_training_ended() -> None:
+    history = {"loss": [3.0, 2.0, 1.0]}
+    words = _words(_untrained(Target("y", None), history=history, ended="no better loss for 2 epochs", best_epoch=1))
+    assert "3 epochs; no better loss for 2 epochs; the weights are those of epoch 1." in words
+    assert "3 epochs." in _words(_untrained(Target("y", None), history=history))
+
+
+def test_at_most_20_importances_are_shown() -> None:
+    many = {f"c{i}": 1.0 / (i + 1) for i in range(21)}
+    words = _words(_untrained(Target("y", None), importances=many))
+    assert "the decrease in R² when the cells of a column are shuffled" in words
+    assert "The 20 most important of 21 columns." in words
+    assert "c19" in words
+    assert "c20" not in words
+    del many["c20"]
+    words = _words(_untrained(Target("y", ("a", "b")), importances=many))
+    assert "the decrease in accuracy" in words
+    assert "most important of" not in words
+
+
+def test_the_confusion_matrix_shows_the_40_most_frequent_classes() -> None:
+    classes = tuple(f"class {i}" for i in range(41))
+    counts = np.diag([9] * 7 + [0] + [2] * 33) + np.eye(41, k=1, dtype=int)
+    results = {
+        "metrics": {"accuracy": 0.5},
+        "baseline": {"accuracy": 0.1},
+        "measured_on": "test",
+        "rows": {"test": 200},
+    }
+    model = _untrained(Target("y", classes), **results, confusion=counts.tolist())
+    words = _words(model)
+    assert "; 41 classes;" in words
+    assert "true classes down, predicted classes across. The 40 most frequent of 41 classes." in words
+    assert "<th>class 7</th>" not in pnn.report.page(model)
+    assert "class 40" in words
+    assert "color-mix(in srgb, var(--good) 72%, transparent)" in pnn.report.page(model)  # 80 % of 9 / 10
+    words = _words(_untrained(Target("y", ("a", "b")), **results, confusion=[[3, 0], [0, 0]]))
+    assert "most frequent of" not in words
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
