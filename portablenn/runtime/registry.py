@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import glob
 import importlib
 import os
 import platform
@@ -137,6 +136,8 @@ def _auto() -> tuple[Backend, str]:
 @functools.cache
 def _accelerator_present() -> bool:
     """Whether there is a sign of a GPU: a driver's device file (NVIDIA, AMD, WSL), or Apple's hardware."""
+    import glob  # here, as it costs the package's import more than this function does
+
     files = any(glob.glob(pattern) for pattern in ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg"))
     return files or (sys.platform == "darwin" and platform.machine() == "arm64")
 
