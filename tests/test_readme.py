@@ -44,3 +44,13 @@ def test_every_link_to_a_file_of_the_repository_leads_somewhere(page: Path) -> N
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "backends.md", "promises.md"])
+def test_every_module_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert named
+    for name in named:
+        folders = [ROOT, ROOT / "portablenn", *(path for path in (ROOT / "portablenn").iterdir() if path.is_dir())]
+        assert any((folder / name).is_file() for folder in folders), name

@@ -1,7 +1,7 @@
 """A backend: one array library on one device, and how it executes Programs.
 
 NumPy is built in. Any other namespace of the standard is a backend through the interpreter; a plug-in (see
-backends/README.md) is a subclass that executes Programs in a faster way, never with another meaning.
+docs/backends.md) is a subclass that executes Programs in a faster way, never with another meaning.
 """
 
 from __future__ import annotations
