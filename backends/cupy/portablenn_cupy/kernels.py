@@ -1,6 +1,6 @@
 """The text of CUDA kernels: one for each group of operations, for reductions, gathers and copies.
 
-Requires nothing; NVRTC compiles the text on a GPU. Sizes and strides are written out as numbers. A kernel names its
+NVRTC compiles the text on a GPU. Sizes and strides are written out as numbers. A kernel names its
 workers only through a few functions (`PRELUDE`), so that the same text, with other such functions (`ON_THE_HOST`), is also a
 C++ program of one worker, which a test can run without a GPU.
 
@@ -57,7 +57,7 @@ REAL = frozenset(
 )
 """Of real numbers only: of integers they mean something else, or nothing."""
 
-EQUIPMENT = """
+FUNCTIONS = """
 template <class T> WORKER T larger(T a, T b) { return (a > b || a != a) ? a : b; }
 template <class T> WORKER T smaller(T a, T b) { return (a < b || a != a) ? a : b; }
 template <class T> WORKER T sign_of(T a) { return a != a ? a : T(T(0) < a) - T(a < T(0)); }
@@ -95,7 +95,7 @@ WORKER int bands() { return blockDim.y; }
 WORKER int part() { return blockIdx.y; }
 WORKER bool is_first() { return blockIdx.x == 0 && threadIdx.x == 0 && threadIdx.y == 0; }
 """
-    + EQUIPMENT
+    + FUNCTIONS
     + """
 // Over the lanes of a row: a warp, or a block of one row.
 template <class F, class T> WORKER T over_lanes(F f, T x) {
@@ -148,7 +148,7 @@ WORKER bool is_first() { return true; }
 template <class F, class T> WORKER T over_lanes(F, T x) { return x; }
 template <class F, class T> WORKER T over_bands(F, T x) { return x; }
 """
-    + EQUIPMENT
+    + FUNCTIONS
 )
 
 NAME = "kernel"
@@ -156,7 +156,7 @@ NAME = "kernel"
 
 COMBINE = {"sum": "Sum()", "max": "Max()", "min": "Min()"}
 
-WARP, BLOCK, MOST_BLOCKS = 32, 256, 4096
+WARP, BLOCK, MAX_BLOCKS = 32, 256, 4096
 PART = 1024
 """Rows, or elements, that one block reduces; more are shared among several, and a second kernel joins their results."""
 
@@ -173,45 +173,49 @@ class Kernel:
     numbers: tuple[int, ...] = ()
 
 
-def kernels(calls: Sequence[Instruction]) -> list[Kernel | Product]:
-    """A kernel for each call that is no product, in order; those with the same text have the same name.
+def kernels(instructions: Sequence[Instruction]) -> list[Kernel | Product]:
+    """Return a kernel for each instruction that is not a product, in order; those with the same text have the same name.
 
     Raises
     ------
     UnsupportedError
-        If there is none for a call.
+        If there is none for an instruction.
     """
     names: dict[str, str] = {}
     made: list[Kernel | Product] = []
-    for call in calls:
-        if isinstance(call, Product):
-            if max(*call.a.shape, *call.b.shape) >= 2**31:
-                raise UnsupportedError(f"products of {call.a.shape} and {call.b.shape}: cuBLAS takes ints")
-            made.append(call)
+    for instruction in instructions:
+        if isinstance(instruction, Product):
+            if max(*instruction.a.shape, *instruction.b.shape) >= 2**31:
+                raise UnsupportedError(
+                    f"products of {instruction.a.shape} and {instruction.b.shape}: cuBLAS takes ints"
+                )
+            made.append(instruction)
             continue
-        kernel = _kernel(call)
+        kernel = _kernel(instruction)
         name = names.setdefault(kernel.text, f"kernel_{len(names)}")
         made.append(replace(kernel, name=name, text=kernel.text.replace("void kernel(", f"void {name}(", 1)))
     return made
 
 
-def _kernel(call: Instruction) -> Kernel:
-    if isinstance(call, Fused):
-        return _GroupWriter(call.group, call.values).kernel()
-    if isinstance(call, Reduction):
-        if ITEMSIZE[call.out.dtype] < 4:
-            raise UnsupportedError(f"{call.how} of {call.x.dtype}")  # there is no shuffle of such
-        return reduction_kernel(call.how, call.x, call.out, call.axes, call.parts)
-    if isinstance(call, Extreme):
-        return argument_kernel(call.how, call.x, call.out, call.axis)
-    if isinstance(call, Gather):
-        return take_kernel(call.x, call.indices, call.out, call.axis)
-    if isinstance(call, Copy):
-        return copy_kernel(call.source, call.target)
-    if isinstance(call, Collect):
-        return collect_kernel(call.source, call.target, call.counter)
-    assert isinstance(call, Count)
-    return count_kernel(call.counter)
+def _kernel(instruction: Instruction) -> Kernel:
+    if isinstance(instruction, Fused):
+        return _GroupWriter(instruction.group, instruction.operands).kernel()
+    if isinstance(instruction, Reduction):
+        if ITEMSIZE[instruction.out.dtype] < 4:
+            raise UnsupportedError(f"{instruction.function} of {instruction.x.dtype}")  # there is no shuffle of such
+        return reduction_kernel(
+            instruction.function, instruction.x, instruction.out, instruction.axes, instruction.parts
+        )
+    if isinstance(instruction, Extreme):
+        return argument_kernel(instruction.function, instruction.x, instruction.out, instruction.axis)
+    if isinstance(instruction, Gather):
+        return take_kernel(instruction.x, instruction.indices, instruction.out, instruction.axis)
+    if isinstance(instruction, Copy):
+        return copy_kernel(instruction.source, instruction.target)
+    if isinstance(instruction, Collect):
+        return collect_kernel(instruction.source, instruction.target, instruction.counter)
+    assert isinstance(instruction, Count)
+    return count_kernel(instruction.counter)
 
 
 def expressible(operation: Operation) -> bool:
@@ -268,7 +272,7 @@ class _GroupWriter:
         self._store([v for v in group.results if group.extents[v] == Extent.ROW], "if (j == 0) ")
         self._store([v for v in group.results if group.extents[v] == Extent.FULL], "")
         self.lines.append("}")
-        return (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1)
+        return (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1)
 
     def _rows(self, sweeps: int) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
@@ -285,7 +289,7 @@ class _GroupWriter:
             self._sweep(level)
         self._store([v for v in group.results if group.extents[v] == Extent.ROW], "if (lane() == 0) ")
         self.lines.append("}")
-        return (min(-(-group.rows // rows), MOST_BLOCKS), 1), (lanes, rows)
+        return (min(-(-group.rows // rows), MAX_BLOCKS), 1), (lanes, rows)
 
     def _sweep(self, level: int) -> None:
         """One loop over a row's columns; what an earlier sweep computed is computed again, which is cheaper than memory."""
@@ -294,7 +298,7 @@ class _GroupWriter:
         results = [v for v in group.results if group.extents[v] == Extent.FULL and group.levels[v] == level]
         if not reductions and not results:
             return
-        needed = self._behind([*results, *(o.reads[0] for o in reductions)])
+        needed = self._ancestors([*results, *(o.reads[0] for o in reductions)])
         for o in reductions:
             dtype = o.result.type.dtype
             self.lines.append(f"{TYPES[dtype]} {self.names[o.result]} = {_start(o.name, dtype)};")
@@ -310,8 +314,8 @@ class _GroupWriter:
             total = self.names[o.result]
             self.lines.append(f"{total} = over_lanes({COMBINE[o.name]}, {total});")
 
-    def _behind(self, variables: Sequence[Variable]) -> set[Variable]:
-        """The full values, and what is read of columns, that these are computed from."""
+    def _ancestors(self, variables: Sequence[Variable]) -> set[Variable]:
+        """The full and column values that these are computed from, themselves included."""
         needed: set[Variable] = set()
         waiting = list(variables)
         while waiting:
@@ -443,7 +447,7 @@ def copy_kernel(source: Buffer, target: Buffer) -> Kernel:
         f"for (index_t i = first_element(); i < {count}; i += element_step())\n"
         f"p1[{located(target, 'i')}] = p0[{located(source, 'i')}];\n}}\n"
     )
-    return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (source, target))
+    return Kernel(NAME, text, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), (source, target))
 
 
 def collect_kernel(source: Buffer, target: Buffer, counter: Buffer) -> Kernel:
@@ -455,7 +459,7 @@ def collect_kernel(source: Buffer, target: Buffer, counter: Buffer) -> Kernel:
         f"for (index_t i = first_element(); i < {count}; i += element_step())\n"
         f"p1[(index_t)*p2 * {count} + i] = p0[{located(source, 'i')}];\n}}\n"
     )
-    return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (source, target, counter))
+    return Kernel(NAME, text, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), (source, target, counter))
 
 
 def count_kernel(counter: Buffer) -> Kernel:
@@ -479,35 +483,35 @@ def take_kernel(x: Buffer, indices: Buffer, out: Buffer, axis: int) -> Kernel:
         f"const index_t at = {linear};\n"
         f"p2[{located(out, 'i')}] = p0[{located(x, 'at')}];\n}}\n}}\n"
     )
-    return Kernel(NAME, text, (min(-(-count // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (x, indices, out))
+    return Kernel(NAME, text, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), (x, indices, out))
 
 
 def reduction_parts(x: Buffer, axes: tuple[int, ...]) -> int:
     """Among how many blocks each result is shared."""
     reduced = math.prod(x.shape[a] for a in axes)
-    return min(max(1, reduced // PART), 256) if _reduces_ahead(x, axes) or _reduces_behind(x, axes) else 1
+    return min(max(1, reduced // PART), 256) if _reduces_first(x, axes) or _reduces_last(x, axes) else 1
 
 
-def _reduces_behind(x: Buffer, axes: tuple[int, ...]) -> bool:
+def _reduces_last(x: Buffer, axes: tuple[int, ...]) -> bool:
     return axes == tuple(range(len(x.shape) - len(axes), len(x.shape)))
 
 
-def _reduces_ahead(x: Buffer, axes: tuple[int, ...]) -> bool:
+def _reduces_first(x: Buffer, axes: tuple[int, ...]) -> bool:
     return axes == tuple(range(len(axes)))
 
 
-def reduction_kernel(how: str, x: Buffer, out: Buffer, axes: tuple[int, ...], parts: int) -> Kernel:
+def reduction_kernel(function: str, x: Buffer, out: Buffer, axes: tuple[int, ...], parts: int) -> Kernel:
     """A sum, maximum or minimum along axes. ``out`` is in order; of several parts it has one row each."""
-    kind, dtype, combine = TYPES[x.dtype], TYPES[out.dtype], COMBINE[how]
+    kind, dtype, combine = TYPES[x.dtype], TYPES[out.dtype], COMBINE[function]
     kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
     reduced = math.prod(x.shape[a] for a in axes)
     share = -(-reduced // parts)
     head = f'extern "C" __global__ void kernel(const {kind}* p0, {dtype}* p1) {{\n'
-    start = f"{dtype} total = {_start(how, out.dtype)};\n"
+    start = f"{dtype} total = {_start(function, out.dtype)};\n"
     end = f"begin + {share} < {reduced} ? begin + {share} : {reduced}"
     bounds = f"const index_t begin = (index_t)part() * {share}, end = {end};\n"
     target = f"p1[(index_t)part() * {kept} + "
-    if _reduces_behind(x, axes):  # the lanes of a block share what is reduced
+    if _reduces_last(x, axes):  # the lanes of a block share what is reduced
         body = (
             f"for (index_t r = first_row(); r < {kept}; r += row_step()) {{\n{start}"
             "for (index_t k = begin + lane(); k < end; k += lanes())\n"
@@ -516,7 +520,7 @@ def reduction_kernel(how: str, x: Buffer, out: Buffer, axes: tuple[int, ...], pa
         )
         long = share > 4 * WARP
         grid, block = (kept if long else -(-kept // 8), parts), (BLOCK if long else WARP, 1 if long else 8)
-    elif _reduces_ahead(x, axes):  # a lane a column, and the bands of a block share the rows
+    elif _reduces_first(x, axes):  # a lane a column, and the bands of a block share the rows
         body = (
             f"for (index_t b = first_column(); b < {-(-kept // WARP) * WARP}; b += column_step()) {{\n{start}"
             f"const index_t j = b < {kept} ? b : {kept - 1};\n"
@@ -531,17 +535,17 @@ def reduction_kernel(how: str, x: Buffer, out: Buffer, axes: tuple[int, ...], pa
             f"for (index_t i = first_element(); i < {kept}; i += element_step()) {{\n{start}"
             f"for (index_t k = begin; k < end; ++k)\ntotal = {combine}(total, ({dtype})p0[{at}]);\n{target}i] = total;\n}}\n"
         )
-        grid, block = (min(-(-kept // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1)
+        grid, block = (min(-(-kept // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1)
     grid = (min(grid[0], 2**31 - 1), grid[1])
     return Kernel(NAME, head + bounds + body + "}\n", grid, block, (x, out))
 
 
-def argument_kernel(how: str, x: Buffer, out: Buffer, axis: int | None) -> Kernel:
+def argument_kernel(function: str, x: Buffer, out: Buffer, axis: int | None) -> Kernel:
     """Where the largest or smallest element along an axis stands first; a worker a result."""
     axes = tuple(range(len(x.shape))) if axis is None else (axis,)
     kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
     reduced = math.prod(x.shape[a] for a in axes)
-    kind, than = TYPES[x.dtype], ">" if how == "argmax" else "<"
+    kind, than = TYPES[x.dtype], ">" if function == "argmax" else "<"
     at = _mixed(x, axes)
     text = (
         f'extern "C" __global__ void kernel(const {kind}* p0, {TYPES[out.dtype]}* p1) {{\n'
@@ -551,7 +555,7 @@ def argument_kernel(how: str, x: Buffer, out: Buffer, axis: int | None) -> Kerne
         f"if (x {than} most || (x != x && most == most)) {{ most = x; best = k; }} }}\n"
         f"p1[{located(out, 'i')}] = best;\n}}\n}}\n"
     )
-    return Kernel(NAME, text, (min(-(-kept // BLOCK), MOST_BLOCKS), 1), (BLOCK, 1), (x, out))
+    return Kernel(NAME, text, (min(-(-kept // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), (x, out))
 
 
 def _mixed(x: Buffer, axes: tuple[int, ...]) -> str:

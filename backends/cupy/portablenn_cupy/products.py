@@ -1,7 +1,4 @@
-"""How cuBLAS is asked for the product of two buffers.
-
-Requires nothing. cuBLAS counts down columns first, arrays here along rows; so the transposed product is asked for.
-"""
+"""Operands of cuBLAS, which stores columns contiguously; arrays here store rows, so it computes the transposed product."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from portablenn.runtime.kernels.buffers import Buffer
 
 
 def leading_dimension(buffer: Buffer) -> tuple[bool, int]:
-    """Whether the columns, not the rows, lie in order; and how far apart two lines are."""
+    """Return whether columns, not rows, are contiguous, and the leading dimension."""
     (rows, columns), (down, across) = buffer.shape, buffer.strides
     if (across == 1 or columns == 1) and (down >= columns or rows == 1):
         return False, max(down if rows > 1 else columns, 1)

@@ -1,6 +1,6 @@
-"""Small steps as one kernel: a single block does all calls of a step, one after the other, and step after step.
+"""Small steps as one kernel: a single block executes all instructions of a step, one after the other, and step after step.
 
-Requires nothing. A graph's node costs about a microsecond, however small; here a call costs a barrier of the block.
+A graph's node costs about a microsecond, however small; here a call costs a barrier of the block.
 """
 
 from __future__ import annotations

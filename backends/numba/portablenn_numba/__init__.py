@@ -1,6 +1,6 @@
 """portablenn on NumPy arrays with Numba: the plan, with each group of elementwise operations one compiled loop.
 
-Requires Numba. Loops run on one thread, beside the threads of BLAS: both pools spin while they wait, and on two cores two
+Loops run on one thread, beside the threads of BLAS: both pools spin while they wait, and on two cores two
 of them made a step a hundred times slower.
 """
 
@@ -27,7 +27,7 @@ class NumbaBackend(NumpyBackend):
     def __init__(self, name: str, xp: Any, device: Any) -> None:
         super().__init__()
         if device not in (None, self.device):
-            raise ValueError(f"it runs on 'cpu' alone, found {device!r}")
+            raise ValueError(f"it runs on 'cpu' only, got {device!r}")
         self.name = name
 
     def compile(self, program: Program) -> Compiled:

@@ -1,7 +1,4 @@
-"""Texts as compiled functions, kept on disk for the next process.
-
-Requires Numba.
-"""
+"""Texts as compiled functions, kept on disk for the next process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rows taken from a large array: those to come are asked of the memory while those before them are copied.
+"""Rows taken from a large array, with prefetching: later rows are on their way while earlier ones are copied.
 
-Requires Numba. Rows in a shuffled order are where no processor guesses them, so that each would be waited for.
+Rows in a shuffled order are where no processor guesses them, so that each would be waited for.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from portablenn.runtime.numpy.lowering import Code, Operand, gather
 from .compiled import compiled
 
 AHEAD = 8192
-"""Bytes between the row that is copied and the one that is asked for: as many as are under way at once."""
-MOST_AHEAD = 64
+"""Bytes between the row that is copied and the one that is prefetched."""
+MAX_AHEAD = 64
 LINE = 64
 """Bytes that memory hands over at a time."""
 
@@ -100,7 +100,7 @@ def _taker(function: Callable[..., None], size: int, type: ArrayType, x: np.ndar
     alike = x.dtype == np.dtype(type.dtype) and x.shape[1:] == type.shape[1:] and len(x) > 0
     if not (alike and x.flags.c_contiguous):
         return lambda indices, _, out: gather(x, indices, 0, out, "wrap")
-    source, ahead = _bytes(np.asarray(x)), min(max(1, AHEAD // size), MOST_AHEAD)
+    source, ahead = _bytes(np.asarray(x)), min(max(1, AHEAD // size), MAX_AHEAD)
     return lambda indices, target, _: function(source, size, ahead, indices, target)
 
 

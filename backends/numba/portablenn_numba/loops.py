@@ -1,6 +1,6 @@
 """Groups of operations as the text of loops.
 
-Requires Numba. The text does not say how many rows and columns there are, so that programs of any size share it. Each
+The text does not say how many rows and columns there are, so that programs of any size share it. Each
 operation's result is cast to its dtype at once, for Numba widens: int32 + int32 is int64 there, float32 * 0.5 is float64.
 """
 
@@ -41,25 +41,27 @@ CHEAP = {
 }  # fmt: skip
 """Expressions that compile to a few instructions on vectors of elements."""
 
-DEAR = {
+EXPENSIVE = {
     "acos": "np.arccos({0})", "acosh": "np.arccosh({0})", "asin": "np.arcsin({0})", "asinh": "np.arcsinh({0})",
     "atan": "np.arctan({0})", "atan2": "np.arctan2({0}, {1})", "atanh": "np.arctanh({0})", "cos": "np.cos({0})",
     "cosh": "np.cosh({0})", "exp": "np.exp({0})", "expm1": "np.expm1({0})", "hypot": "np.hypot({0}, {1})",
     "log": "np.log({0})", "log10": "np.log10({0})", "log1p": "np.log1p({0})", "log2": "np.log2({0})",
     "pow": "{0} ** {1}", "sin": "np.sin({0})", "sinh": "np.sinh({0})", "tan": "np.tan({0})", "tanh": "tanh({0})",
 }  # fmt: skip
-"""Expressions that call the C library for each element, which NumPy does several at a time."""
+"""Expressions that call the C library for each element; NumPy computes several at a time."""
 
-FEW = 8192
-"""Elements up to which a loop is faster with a dear expression than without it."""
+MAX_EXPENSIVE = 8192
+"""Elements up to which a loop is faster with an expensive expression than without it."""
 
-LONG = 64
+MIN_PAIRWISE = 64
 """Columns from which a row's sum is worth a function that adds in any order, several at a time."""
 
 PLAIN = (0, 1, -1, 2, 0.5)
 """Numbers that are part of a formula, more likely than somebody's choice."""
 
-REAL_ONLY = frozenset({"ceil", "divide", "floor", "negative", "pow", "reciprocal", "round", "sign", "trunc", *DEAR})
+REAL_ONLY = frozenset(
+    {"ceil", "divide", "floor", "negative", "pow", "reciprocal", "round", "sign", "trunc", *EXPENSIVE}
+)
 
 ACCUMULATE = {
     "sum": "{0} = {2}({0} + {1})",
@@ -77,12 +79,12 @@ class Loops:
         return fuse(program, fusible)
 
     def call(self, code: Code, group: Group, reads: list[Operand], results: list[Operand]) -> None:
-        """Call the group's loop on flat looks at its arrays."""
+        """Call the group's loop on contiguous views of its arrays."""
         writer = Writer(group, [_index_of(reads, result) for result in results])
-        arguments = [_look(code, group, v, o, writer.flat) for v, o in zip(group.reads, reads, strict=True)]
-        for variable, operand, place in zip(group.results, results, writer.places, strict=True):
-            if place is None:
-                arguments.append(_look(code, group, variable, operand, writer.flat))
+        arguments = [_contiguous(code, group, v, o, writer.flat) for v, o in zip(group.reads, reads, strict=True)]
+        for variable, operand, index in zip(group.results, results, writer.overwritten, strict=True):
+            if index is None:
+                arguments.append(_contiguous(code, group, variable, operand, writer.flat))
         arguments += [code.bind(number) for number in writer.numbers]
         code.call(compiled(writer.text, writer.signature()), *arguments)
 
@@ -94,7 +96,7 @@ class Loops:
 
 def fusible(operation: Operation) -> bool:
     """Whether there is an expression for it that is worth its price."""
-    return expressible(operation) and (operation.name not in DEAR or operation.result.type.size <= FEW)
+    return expressible(operation) and (operation.name not in EXPENSIVE or operation.result.type.size <= MAX_EXPENSIVE)
 
 
 def expressible(operation: Operation) -> bool:
@@ -106,7 +108,7 @@ def expressible(operation: Operation) -> bool:
         return True
     if operation.name in REAL_ONLY and any(d.kind != "real floating" for d in dtypes):
         return False
-    return operation.name in CHEAP or operation.name in DEAR or operation.name == "bitwise_invert"
+    return operation.name in CHEAP or operation.name in EXPENSIVE or operation.name == "bitwise_invert"
 
 
 def _index_of(reads: list[Operand], result: Operand) -> int | None:
@@ -117,9 +119,9 @@ def _index_of(reads: list[Operand], result: Operand) -> int | None:
     return None
 
 
-def _look(code: Code, group: Group, variable: Variable, operand: Operand, flat: bool) -> str:
+def _contiguous(code: Code, group: Group, variable: Variable, operand: Operand, flat: bool) -> str:
     """The array as the loop takes it: contiguous, and of its shape."""
-    shape = look_shape(group, variable, flat)
+    shape = loop_shape(group, variable, flat)
     if operand.array is None:
         ordered = f"{code.bind(np.ascontiguousarray)}({operand.name}, {variable.type.dtype!r}).reshape({shape})"
         return code.once(ordered) if operand.name.startswith("x") else ordered  # x…: an input, the same in each step
@@ -130,7 +132,7 @@ def _look(code: Code, group: Group, variable: Variable, operand: Operand, flat: 
     return code.bind(copy.reshape(shape))
 
 
-def look_shape(group: Group, variable: Variable, flat: bool) -> tuple[int, ...]:
+def loop_shape(group: Group, variable: Variable, flat: bool) -> tuple[int, ...]:
     """Of an array as the loop takes it: (rows, columns), (rows,), (columns,), () or flat."""
     return {
         Extent.ONE: (),
@@ -143,21 +145,21 @@ def look_shape(group: Group, variable: Variable, flat: bool) -> tuple[int, ...]:
 class Writer:
     """Writes the loops of one group.
 
-    ``places`` says for each result which of the arrays that are read it overwrites, or None. Such a result has the same
+    ``overwritten`` holds for each result the index of the array read that it overwrites, or None. Such a result has the same
     name in the text: two names for the same memory would keep the compiler from working on several elements at a time.
     """
 
-    def __init__(self, group: Group, places: list[int | None]) -> None:
+    def __init__(self, group: Group, overwritten: list[int | None]) -> None:
         self.group = group
-        self.places = places
+        self.overwritten = overwritten
         self.sweeps = max(group.levels.values()) + (not self._reduces_last())
         self.flat = self.sweeps == 1 and {*group.extents.values()} <= {Extent.ONE, Extent.FULL}
         self.lines: list[str] = []
         self.names = {o.result: f"v{i}" for i, o in enumerate(group.operations)}
         self.sources = {v: f"x{i}" for i, v in enumerate(group.reads)}
         self.sinks = {
-            v: f"y{i}" if place is None else f"x{place}"
-            for i, (v, place) in enumerate(zip(group.results, places, strict=True))
+            v: f"y{i}" if index is None else f"x{index}"
+            for i, (v, index) in enumerate(zip(group.results, overwritten, strict=True))
         }
         self.scratch: dict[Variable, str] = {}
         self.numbers: list[np.generic] = []  # arguments after the arrays, so that another rate needs no other text
@@ -172,7 +174,7 @@ class Writer:
     def signature(self) -> Any:
         """Numba's types of the arguments."""
         given = [*self.group.reads]
-        given += [v for v, place in zip(self.group.results, self.places, strict=True) if place is None]
+        given += [v for v, index in zip(self.group.results, self.overwritten, strict=True) if index is None]
         dimensions = {Extent.ONE: 0, Extent.ROW: 1, Extent.COLUMN: 1, Extent.FULL: 1 if self.flat else 2}
         arrays = (
             types.Array(numba.from_dtype(np.dtype(v.type.dtype)), dimensions[self.group.extents[v]], "C") for v in given
@@ -182,7 +184,7 @@ class Writer:
     def _text(self) -> str:
         """The function ``loops``."""
         group = self.group
-        fresh = [name for name, place in zip(self.sinks.values(), self.places, strict=True) if place is None]
+        fresh = [name for name, index in zip(self.sinks.values(), self.overwritten, strict=True) if index is None]
         full = {e: [v for v in group.extents if group.extents[v] == e] for e in Extent}
         varies = any(full[e] for e in (Extent.ROW, Extent.COLUMN, Extent.FULL))
         self._find_scratch()
@@ -242,7 +244,7 @@ class Writer:
                         self.scratch.setdefault(v, f"row{len(self.scratch)}")
 
     def _adds_apart(self, operation: Operation) -> bool:
-        return operation.name == "sum" and self.group.columns >= LONG
+        return operation.name == "sum" and self.group.columns >= MIN_PAIRWISE
 
     def _sweep(self, indent: int, level: int) -> None:
         """One loop over the columns, or over all elements."""
@@ -324,7 +326,7 @@ class Writer:
         common = DTYPES[np.result_type(*numeric).name] if numeric else "b1"
         inputs = operation.arguments[:1] if operation.name == "broadcast_to" else operation.arguments
         arguments = [self._name(a) if isinstance(a, Variable) else self._number(a, common) for a in inputs]
-        expression = (CHEAP.get(operation.name) or DEAR[operation.name]).format(*arguments)
+        expression = (CHEAP.get(operation.name) or EXPENSIVE[operation.name]).format(*arguments)
         return expression if dtype == "b1" else f"{dtype}({expression})"
 
 

@@ -1,7 +1,7 @@
 """Small steps: a loop over them as one compiled function, for which a call of NumPy a time would cost more than the work.
 
-Requires Numba. Where every value lies is known beforehand (`runtime.kernels.schedule`); each call of the schedule is the
-text of a function with its sizes written out, so that the compiler can unroll it, and the loop calls one after the other.
+Every value has its buffer beforehand (`runtime.kernels.schedule`); each instruction of the schedule is
+the text of a function with its sizes written out, so that the compiler can unroll it, and the loop calls one after the other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from portablenn.runtime.kernels.schedule import (
 )
 
 from .compiled import compiled
-from .loops import ACCUMULATE, DTYPES, START, Writer, expressible, look_shape
+from .loops import ACCUMULATE, DTYPES, START, Writer, expressible, loop_shape
 
 MULTIPLICATIONS = 4096
 """Of all products of a step, up to which a loop of our own is faster than BLAS; see `runtime.kernels.schedule.is_small`."""
@@ -50,7 +50,7 @@ class SmallSteps:
     ----------
     text
         With a function ``loops(count, *arguments)``.
-    looks
+    arguments
         An argument each: a buffer, and the shape as which it is taken.
     numbers
         The arguments after them.
@@ -66,12 +66,14 @@ class SmallSteps:
         self.carry = [v.type for v in program.inputs[1 : 1 + carried]]
         self.data = [v.type for v in program.inputs[1 + carried :]]
         self.constants = [_bytes(c, str(dtype_name(c.dtype))) for c in self.schedule.constants]
-        self.looks: list[tuple[Buffer, tuple[int, ...]]] = []
+        self.arguments: list[tuple[Buffer, tuple[int, ...]]] = []
         self._names: dict[Any, str] = {}
         self._functions: dict[str, str] = {}
         self.numbers: list[np.generic] = []
-        body = "".join(f"        {line}\n" for call in self.schedule.instructions for line in self._lines(call))
-        names = [*(f"k{i}" for i in range(len(self.looks))), *(f"n{i}" for i in range(len(self.numbers)))]
+        body = "".join(
+            f"        {line}\n" for instruction in self.schedule.instructions for line in self._lines(instruction)
+        )
+        names = [*(f"k{i}" for i in range(len(self.arguments))), *(f"n{i}" for i in range(len(self.numbers)))]
         arguments = ", ".join(["count", *names])
         self.text = f"{''.join(self._functions)}def loops({arguments}):\n    for s in range(count):\n{body}"
 
@@ -80,8 +82,8 @@ class SmallSteps:
         shape = buffer.shape if shape is None else shape
         key = (buffer, shape)
         if key not in self._names:
-            self._names[key] = f"k{len(self.looks)}"
-            self.looks.append(key)
+            self._names[key] = f"k{len(self.arguments)}"
+            self.arguments.append(key)
         return self._names[key]
 
     def _function(self, text: str) -> str:
@@ -93,27 +95,29 @@ class SmallSteps:
         self._functions[_named(text, name)] = name
         return name
 
-    def _lines(self, call: Instruction) -> list[str]:
-        """What the loop does for a call."""
-        if isinstance(call, Fused):
-            return [self._fused(call)]
-        if isinstance(call, Count):
-            return [f"{self._argument(call.counter)}[()] += 1"]
-        if isinstance(call, Collect):
-            target = self._argument(call.target)
-            return [f"{self._function(_collecting(call.source.shape))}({target}, s, {self._argument(call.source)})"]
-        if isinstance(call, Extreme):  # counts its results
-            out = self._argument(call.out, (math.prod(call.out.shape),))
-            return [f"{self._function(_text_of(call))}({self._argument(call.x)}, {out})"]
-        return [f"{self._function(_text_of(call))}({', '.join(map(self._argument, call.buffers))})"]
+    def _lines(self, instruction: Instruction) -> list[str]:
+        """What the loop does for an instruction."""
+        if isinstance(instruction, Fused):
+            return [self._fused(instruction)]
+        if isinstance(instruction, Count):
+            return [f"{self._argument(instruction.counter)}[()] += 1"]
+        if isinstance(instruction, Collect):
+            target = self._argument(instruction.target)
+            return [
+                f"{self._function(_collecting(instruction.source.shape))}({target}, s, {self._argument(instruction.source)})"
+            ]
+        if isinstance(instruction, Extreme):  # counts its results
+            out = self._argument(instruction.out, (math.prod(instruction.out.shape),))
+            return [f"{self._function(_text_of(instruction))}({self._argument(instruction.x)}, {out})"]
+        return [f"{self._function(_text_of(instruction))}({', '.join(map(self._argument, instruction.buffers))})"]
 
-    def _fused(self, call: Fused) -> str:
-        group, values = call.group, call.values
+    def _fused(self, instruction: Fused) -> str:
+        group, values = instruction.group, instruction.operands
         reads = [values[v] for v in group.reads]
         overwritten = [next((i for i, read in enumerate(reads) if read == values[v]), None) for v in group.results]
         writer = Writer(group, overwritten)
         given = [*group.reads, *(v for v, i in zip(group.results, overwritten, strict=True) if i is None)]
-        arguments = [self._argument(values[v], look_shape(group, v, writer.flat)) for v in given]
+        arguments = [self._argument(values[v], loop_shape(group, v, writer.flat)) for v in given]
         for number in writer.numbers:
             arguments.append(f"n{len(self.numbers)}")
             self.numbers.append(number)
@@ -129,30 +133,32 @@ class Steps:
         kinds = {"arena": [schedule.arena], "counter": [4], "carry": [t.size * ITEMSIZE[t.dtype] for t in carry]}
         self.memory = {kind: [_memory(size) for size in sizes] for kind, sizes in kinds.items()}
         self.homes = [self.memory["carry"][i][: t.size * ITEMSIZE[t.dtype]].view(t.dtype) for i, t in enumerate(carry)]
-        self.fixed = [None if p.storage.kind in ("input", "collected") else self._look(p, s) for p, s in steps.looks]
+        self.fixed = [
+            None if p.storage.kind in ("input", "collected") else self._view(p, s) for p, s in steps.arguments
+        ]
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
         """The carried arrays after ``count`` steps, and what is collected of each."""
         steps = self.steps
         takes = len(steps.carry) + len(steps.data)
         if len(arrays) != takes:
-            raise TypeError(f"expected {1 + takes} arguments, found {1 + len(arrays)}")
+            raise TypeError(f"expected {1 + takes} arguments, got {1 + len(arrays)}")
         self.memory["counter"][0][:4] = 0
         for home, array in zip(self.homes, arrays, strict=False):
             home[...] = np.reshape(array, -1)
         inputs = [_bytes(a, t.dtype) for a, t in zip(arrays[len(steps.carry) :], steps.data, strict=True)]
-        kept = [np.empty((count, *t.shape), dtype=t.dtype) for t in steps.schedule.collected]
+        collected = [np.empty((count, *t.shape), dtype=t.dtype) for t in steps.schedule.collected]
         arguments = []
-        for (buffer, shape), fixed in zip(steps.looks, self.fixed, strict=True):
+        for (buffer, shape), fixed in zip(steps.arguments, self.fixed, strict=True):
             if fixed is not None:
                 arguments.append(fixed)
             elif buffer.storage.kind == "input":
-                arguments.append(_looked(inputs[buffer.storage.index], buffer, shape))
+                arguments.append(_viewed(inputs[buffer.storage.index], buffer, shape))
             else:
-                arguments.append(kept[buffer.storage.index])
+                arguments.append(collected[buffer.storage.index])
         arguments += steps.numbers
         compiled(steps.text, tuple(map(numba.typeof, (count, *arguments))))(count, *arguments)
-        return (*(h.reshape(t.shape).copy() for h, t in zip(self.homes, steps.carry, strict=True)), *kept)
+        return (*(h.reshape(t.shape).copy() for h, t in zip(self.homes, steps.carry, strict=True)), *collected)
 
     @property
     def nbytes(self) -> int:
@@ -164,21 +170,21 @@ class Steps:
         """The text of the loop."""
         return self.steps.text
 
-    def _look(self, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
+    def _view(self, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
         storage = buffer.storage
         if storage.kind == "arena":
-            return _looked(self.memory["arena"][0][storage.index :], buffer, shape)
+            return _viewed(self.memory["arena"][0][storage.index :], buffer, shape)
         memory = self.steps.constants if storage.kind == "constant" else self.memory[storage.kind]
-        return _looked(memory[storage.index], buffer, shape)
+        return _viewed(memory[storage.index], buffer, shape)
 
 
 def small_steps(program: Program, carried: int) -> SmallSteps:
     """The loop over a step, tried on memory of its own, so that what cannot be done is found now."""
     steps = SmallSteps(program, carried)
     Steps(steps)
-    for buffer, shape in steps.looks:
+    for buffer, shape in steps.arguments:
         if buffer.storage.kind == "input":
-            _looked(_memory(buffer.storage.nbytes), buffer, shape)
+            _viewed(_memory(buffer.storage.nbytes), buffer, shape)
     return steps
 
 
@@ -197,7 +203,7 @@ def _bytes(array: Any, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=dtype).reshape(-1).view(np.uint8)
 
 
-def _looked(memory: np.ndarray, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
+def _viewed(memory: np.ndarray, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
     """A buffer as an array of some shape."""
     try:
         return np.reshape(buffer.array(memory), shape, copy=False)
@@ -223,24 +229,24 @@ def _collecting(shape: tuple[int, ...]) -> str:
     )
 
 
-def _text_of(call: Product | Reduction | Extreme | Gather | Copy) -> str:
+def _text_of(instruction: Product | Reduction | Extreme | Gather | Copy) -> str:
     """The function ``f`` of a call; its parameters are the call's buffers."""
-    if isinstance(call, Product):
-        lines = _product(call)
-    elif isinstance(call, Gather):
-        lines = _gather(call)
-    elif isinstance(call, Copy):
-        axes = [f"i{a}" for a in range(len(call.source.shape))]
-        loops, indent = _loops(axes, call.source.shape)
+    if isinstance(instruction, Product):
+        lines = _product(instruction)
+    elif isinstance(instruction, Gather):
+        lines = _gather(instruction)
+    elif isinstance(instruction, Copy):
+        axes = [f"i{a}" for a in range(len(instruction.source.shape))]
+        loops, indent = _loops(axes, instruction.source.shape)
         lines = ["def f(x, y):", *loops, f"{'    ' * indent}y[{_index(axes)}] = x[{_index(axes)}]"]
     else:
-        lines = _reduction(call)
+        lines = _reduction(instruction)
     return "\n".join([*lines, "", ""])
 
 
-def _product(call: Product) -> list[str]:
-    (rows, inner), columns = call.a.shape, call.b.shape[1]
-    zero = f"{DTYPES[call.out.dtype]}(0)"
+def _product(instruction: Product) -> list[str]:
+    (rows, inner), columns = instruction.a.shape, instruction.b.shape[1]
+    zero = f"{DTYPES[instruction.out.dtype]}(0)"
     return [
         "def f(a, b, out):", f"    for i in range({rows}):", f"        for j in range({columns}):",
         f"            total = {zero}", f"            for k in range({inner}):",
@@ -248,35 +254,34 @@ def _product(call: Product) -> list[str]:
     ]  # fmt: skip
 
 
-def _gather(call: Gather) -> list[str]:
+def _gather(instruction: Gather) -> list[str]:
     """A negative index counts from the end; one beyond either end is brought to it."""
-    length, axes = call.x.shape[call.axis], [f"i{a}" for a in range(len(call.out.shape))]
-    loops, indent = _loops(axes, call.out.shape)
-    source = [*axes[: call.axis], "at", *axes[call.axis + 1 :]]
+    length, axes = instruction.x.shape[instruction.axis], [f"i{a}" for a in range(len(instruction.out.shape))]
+    loops, indent = _loops(axes, instruction.out.shape)
+    source = [*axes[: instruction.axis], "at", *axes[instruction.axis + 1 :]]
     inside = [
-        f"at = indices[{axes[call.axis]}]", f"at = at + {length} if at < 0 else at",
+        f"at = indices[{axes[instruction.axis]}]", f"at = at + {length} if at < 0 else at",
         f"at = min(max(at, 0), {length - 1})", f"out[{_index(axes)}] = x[{_index(source)}]",
     ]  # fmt: skip
     return ["def f(x, indices, out):", *loops, *(f"{'    ' * indent}{line}" for line in inside)]
 
 
-def _reduction(call: Reduction | Extreme) -> list[str]:
-    axes = tuple(range(len(call.x.shape)))
-    chosen = call.axes if isinstance(call, Reduction) else call.axis
+def _reduction(instruction: Reduction | Extreme) -> list[str]:
+    x, out, function = instruction.x, instruction.out, instruction.function
+    axes = tuple(range(len(x.shape)))
+    chosen = instruction.axes if isinstance(instruction, Reduction) else instruction.axis
     reduced = axes if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
     names = [f"i{a}" for a in axes]
     kept = [a for a in axes if a not in reduced]
-    outer, indent = _loops([names[a] for a in kept], [call.x.shape[a] for a in kept])
-    inner, deep = _loops([names[a] for a in reduced], [call.x.shape[a] for a in reduced], indent)
+    outer, indent = _loops([names[a] for a in kept], [x.shape[a] for a in kept])
+    inner, deep = _loops([names[a] for a in reduced], [x.shape[a] for a in reduced], indent)
     pad, element = "    " * indent, f"x[{_index(names)}]"
-    strides = list(itertools.accumulate([call.x.shape[a] for a in kept][::-1], lambda a, b: a * b, initial=1))[:-1][
-        ::-1
-    ]
+    strides = list(itertools.accumulate([x.shape[a] for a in kept][::-1], lambda a, b: a * b, initial=1))[:-1][::-1]
     at = " + ".join(f"{names[a]} * {s}" for a, s in zip(kept, strides, strict=True)) or "0"
-    if isinstance(call, Reduction):
-        dtype = DTYPES[call.out.dtype]
-        start = START[call.how] if call.out.dtype.kind == "real floating" else _extreme(call.how, call.out.dtype)
-        step = ACCUMULATE[call.how].format("total", "now", dtype)
+    if isinstance(instruction, Reduction):
+        dtype = DTYPES[out.dtype]
+        start = START[function] if out.dtype.kind == "real floating" else _extreme(function, out.dtype)
+        step = ACCUMULATE[function].format("total", "now", dtype)
         body = [
             f"{pad}total = {dtype}({start})",
             *inner,
@@ -284,7 +289,7 @@ def _reduction(call: Reduction | Extreme) -> list[str]:
             f"{'    ' * deep}{step}",
         ]
         return ["def f(x, out):", *outer, *body, f"{pad}out[{at}] = total"]
-    than = ">" if call.how == "argmax" else "<"
+    than = ">" if function == "argmax" else "<"
     first = f"x[{_index(['0' if a in reduced else n for a, n in enumerate(names)])}]"
     takes = f"now {than} most or (now != now and most == most)"
     deeper = "    " * deep
@@ -295,9 +300,9 @@ def _reduction(call: Reduction | Extreme) -> list[str]:
     return ["def f(x, out):", *outer, *body]
 
 
-def _extreme(how: str, dtype: str) -> str:
-    if how == "sum":
+def _extreme(function: str, dtype: str) -> str:
+    if function == "sum":
         return "0"
     if dtype == "bool":
-        return str(how == "min")
-    return str(np.iinfo(dtype).min if how == "max" else np.iinfo(dtype).max)
+        return str(function == "min")
+    return str(np.iinfo(dtype).min if function == "max" else np.iinfo(dtype).max)

@@ -1,6 +1,6 @@
 """Fusion: the groups of operations of a Program that one pass over rows and columns can do.
 
-Requires nothing. A group has one shape, of rows (all axes but the last) and columns (the last). Its values are one number,
+A group has one shape, of rows (all axes but the last) and columns (the last). Its values are one number,
 one a row, one a column, or one an element; its operations work element by element, or reduce each row to a number that
 later ones of the group may use, as softmax does. A backend makes one loop, or one kernel, of each group; what is in none
 it executes as it would without.
@@ -26,16 +26,16 @@ ELEMENTWISE = frozenset(
     "logical_not logical_or logical_xor maximum minimum multiply negative not_equal pow reciprocal remainder round sign "
     "signbit sin sinh sqrt square subtract tan tanh trunc where".split()
 )
-"""Operations whose result at one place depends on their arguments at that place alone."""
+"""Operations of which each element of the result depends on that element of the arguments alone."""
 
 REDUCTIONS = frozenset({"max", "min", "sum"})
-"""Operations that make one number of a row."""
+"""Operations that reduce a row to one number."""
 
 MAX_OPERATIONS = 256
-"""Operations of a group: compilers take long for more."""
+"""Maximum number of operations of a group: compilers take long for more."""
 
 MAX_ROW = 8192
-"""Rows longer than this are not reduced within a group: they want a pass of their own, by several workers."""
+"""Rows longer than this are not reduced within a group: they need a pass of their own, by several workers."""
 
 
 class Extent(StrEnum):
@@ -108,16 +108,16 @@ Unit = Operation | Group
 def fuse(
     program: Program, fusible: Callable[[Operation], bool] = lambda operation: True, smallest: int = 2
 ) -> tuple[Unit, ...]:
-    """The operations of ``program`` with groups in place of those that one pass can do, in an order that works.
+    """Return the operations of ``program``, with groups instead of those that one pass can do, in an order of execution.
 
     Parameters
     ----------
     program
-        Best simplified.
+        A simplified program has larger groups.
     fusible
-        What of the elementwise operations and row reductions the backend can do in a group.
+        Whether the backend can execute an elementwise operation, or a row reduction, in a group.
     smallest
-        A group of fewer operations is left as they are.
+        Minimum number of operations of a group; fewer are returned one by one.
 
     Examples
     --------
@@ -291,9 +291,9 @@ def _is_unary(operation: Operation) -> bool:
 
 
 def _numbers_fit(operation: Operation) -> bool:
-    """Whether the Python integers beside arrays are ones of the arrays' dtype, and shifts stay within its width.
+    """Whether Python integers are in the range of the arrays' dtype, and shifts in its width.
 
-    What else they mean is each library's own affair, so it is left to the library.
+    What others mean differs between libraries, so they are left to the library.
     """
     dtypes = [v.type.dtype for v in operation.reads if v.type.dtype != "bool"]
     if operation.name not in ELEMENTWISE or not dtypes or not dtypes[0].is_integer:
@@ -331,11 +331,11 @@ def _started(operation: Operation) -> tuple[tuple[int, ...] | None, dict[Variabl
 def _admitted(
     operation: Operation, shape: tuple[int, ...], known: dict[Variable, Extent]
 ) -> dict[Variable, Extent] | None:
-    """How far the values of ``operation`` vary in a group of ``shape``; None if it does not belong there."""
+    """How far the values of ``operation`` vary in a group of ``shape``; None if it does not fit."""
     if operation.name in REDUCTIONS:
         return _reduced(operation, shape)
     if operation.name == "reshape":
-        return _renamed(operation, shape, known)
+        return _reshaped(operation, shape, known)
     return _elementwise(operation, shape, known) if operation.name in ELEMENTWISE else None
 
 
@@ -347,10 +347,10 @@ def _reduced(operation: Operation, shape: tuple[int, ...]) -> dict[Variable, Ext
     return {x: Extent.FULL, operation.result: Extent.ROW}
 
 
-def _renamed(
+def _reshaped(
     operation: Operation, shape: tuple[int, ...], known: dict[Variable, Extent]
 ) -> dict[Variable, Extent] | None:
-    """A reshape that leaves a value what it is: a row's number with or without the last axis, a single number."""
+    """A reshape that only adds or drops the last axis of a number a row, or axes of a single number."""
     (x,) = operation.reads
     extent, result = known.get(x), operation.result.type.shape
     fits = (extent == Extent.ROW and result in _row_shapes(shape)) or (extent == Extent.ONE and set(result) <= {1})

@@ -1,9 +1,7 @@
-"""The schedule of a Program in flat memory: where every value lies, and which calls fill it, in order.
+"""The schedule of a Program: the buffers of its values, and the instructions that fill them, in order.
 
-Requires NumPy, for constants. It is for backends that write their own loops or kernels: it knows nothing of how a call is
-done. Values that nobody reads any more give their memory to later ones; pieces of a concatenation are computed where the
-whole will lie; a carried value is overwritten where each element of the old one is read last with the same of the new.
-Nothing depends on the number of a step, so that a schedule can be recorded once and replayed.
+It is for backends that write their own loops or kernels, and does not depend on how they execute an instruction. Nothing
+depends on the number of a step, so that a schedule can be recorded once and replayed.
 """
 
 from __future__ import annotations
@@ -21,19 +19,19 @@ from .buffers import ITEMSIZE, VIEWS, Allocator, Buffer, Storage, dense, nbytes_
 from .fusion import ELEMENTWISE, Extent, Group, Unit, fuse
 
 ALIGNMENT = 256
-"""Bytes: where a storage of the arena may begin."""
+"""Bytes: each storage of the arena begins at a multiple."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """All operations of a group; ``buffers`` holds its reads and results. A result may lie where a full value is read."""
+    """All operations of a group; ``operands`` are its reads and results. A result may overwrite a full value that is read."""
 
     group: Group
-    values: dict[Variable, Buffer]
+    operands: dict[Variable, Buffer]
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
-        return tuple(self.values.values())
+        return tuple(self.operands.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,7 @@ class Product:
 class Reduction:
     """A "sum", "max" or "min" along axes; ``out`` is (kept,), or (parts, kept) where the work is shared by several."""
 
-    how: str
+    function: str
     x: Buffer
     out: Buffer
     axes: tuple[int, ...]
@@ -66,9 +64,9 @@ class Reduction:
 
 @dataclass(frozen=True, eq=False)
 class Extreme:
-    """Where the extreme element along an axis, or of all, stands first: "argmax" or "argmin"."""
+    """The first index of the extreme element along an axis, or of all: "argmax" or "argmin"."""
 
-    how: str
+    function: str
     x: Buffer
     out: Buffer
     axis: int | None
@@ -106,7 +104,7 @@ class Copy:
 
 @dataclass(frozen=True, eq=False)
 class Collect:
-    """Into the row of ``target`` that the counter names."""
+    """Copy to the row of ``target`` whose index is the counter."""
 
     source: Buffer
     target: Buffer
@@ -119,7 +117,7 @@ class Collect:
 
 @dataclass(frozen=True, eq=False)
 class Count:
-    """The counter of steps goes one up: the last call of a step."""
+    """Increment the counter of steps: the last instruction of a step."""
 
     counter: Buffer
 
@@ -133,20 +131,20 @@ Instruction = Fused | Product | Reduction | Extreme | Gather | Copy | Collect | 
 
 @dataclass
 class Schedule:
-    """What to run, in order, and the memory that it needs.
+    """Instructions in order, and the memory that they need.
 
     Attributes
     ----------
     instructions
         Of one step.
     arena
-        Bytes for everything that a step computes.
+        Bytes of the memory for what a step computes.
     constants
-        Arrays to be there beforehand, in the order of their storages' indices.
+        Arrays in the order of their storages' indices.
     results
-        Where the outputs lie; for a loop, those that are carried, in their homes.
+        The outputs' buffers; for a loop, the carried inputs'.
     collected
-        Of a loop: type and number of elements of what is kept of each step.
+        Of a loop: the types of what is collected of each step.
     """
 
     instructions: list[Instruction] = field(default_factory=list)
@@ -163,7 +161,7 @@ def make_schedule(
     fusible: Callable[[Operation], bool] = lambda operation: True,
     parts: Callable[[Buffer, tuple[int, ...]], int] = lambda x, axes: 1,
 ) -> Schedule:
-    """The schedule of a program, or of one step of a loop (see `portablenn.runtime.numpy.plan.plan_loop`).
+    """Return the schedule of a program, or of one step of a loop (see `portablenn.runtime.numpy.plan.plan_loop`).
 
     Parameters
     ----------
@@ -172,16 +170,16 @@ def make_schedule(
     xp
         NumPy's namespace, which computes constants.
     carried
-        How many arrays are handed from step to step; None if the program is not a step.
+        Number of arrays carried from step to step; None if the program is not a step.
     fusible
-        Which elementwise operations and row reductions the backend can do; see `portablenn.runtime.kernels.fusion.fuse`.
+        Which elementwise operations and row reductions the backend supports; see `portablenn.runtime.kernels.fusion.fuse`.
     parts
-        By how many the backend wants to share the work of a reduction along some axes.
+        Among how many workers the backend divides a reduction along some axes.
 
     Raises
     ------
     UnsupportedError
-        If an operation, or a dtype, is none that a call is for.
+        If there is no instruction for an operation, or a dtype.
     """
     return _Scheduler(program, xp, carried, fusible, parts).run()
 
@@ -217,7 +215,7 @@ class _Scheduler:
         self.schedule = Schedule()
         self.allocator = Allocator(self.units, program.outputs, dict(self.carried), _computes_inside)
         self.buffers = self.allocator.buffers
-        self.values: dict[Variable, np.ndarray] = {}  # what is known now, for it is made of constants alone
+        self.values: dict[Variable, np.ndarray] = {}  # results that do not depend on inputs
 
     def run(self) -> Schedule:
         self._take_inputs()
@@ -252,7 +250,7 @@ class _Scheduler:
     # What fills memory
 
     def _known(self, operation: Operation) -> bool:
-        """Made of nothing but numbers and constants of this file's own making: computed now, on the host."""
+        """Compute the result now, on the host, if it depends on such results and numbers only; say whether it does."""
         if operation.name not in CREATION and not (operation.reads and all(v in self.values for v in operation.reads)):
             return False
         arguments = [self.values[a] if isinstance(a, Variable) else a for a in operation.arguments]
@@ -288,13 +286,13 @@ class _Scheduler:
             if out.type.size:
                 self._append(Gather(inputs[0], inputs[1], self.buffers[out], operation.parameters["axis"]))
         elif name in ("concat", "stack"):
-            self._joined(operation, inputs)
+            self._concatenate(operation, inputs)
         elif name in ELEMENTWISE and self.fusible(operation):
-            self._spread(operation, inputs)
+            self._broadcast(operation, inputs)
         else:
             raise UnsupportedError(f"{name} of {', '.join(str(v.type) for v in operation.reads)}")
 
-    def _spread(self, operation: Operation, inputs: list[Buffer]) -> None:
+    def _broadcast(self, operation: Operation, inputs: list[Buffer]) -> None:
         """An elementwise operation whose arguments are broadcast in more ways than rows and columns."""
         out = operation.result
         self.allocator.allocate(operation, out)
@@ -337,8 +335,8 @@ class _Scheduler:
         self._append(Reduction(operation.name, x, between, axes, parts))
         self._append(Reduction(operation.name, between, flat, (0,)))
 
-    def _joined(self, operation: Operation, inputs: list[Buffer]) -> None:
-        """Only the pieces that do not lie there yet are copied."""
+    def _concatenate(self, operation: Operation, inputs: list[Buffer]) -> None:
+        """Copy the pieces that were not computed inside the result."""
         axis, out = operation.parameters["axis"], operation.result
         buffer = self.allocator.allocate(operation, out)
         start = 0
@@ -355,7 +353,7 @@ class _Scheduler:
                 self._copy(piece, target)
 
     def _contiguous_copy(self, buffer: Buffer) -> Buffer:
-        """A copy whose elements lie in order."""
+        """Copy to a contiguous temporary buffer."""
         target = self.allocator.temporary(ArrayType(buffer.shape, buffer.dtype))
         self._copy(buffer, target)
         return target
