@@ -147,13 +147,13 @@ def print_verifications(verifications: Sequence[Any], tolerances: dict[tuple[str
     for one in verifications:
         deviations = [_pair(one.deviation_one.get(t), one.deviation_twenty.get(t)) for t in dtypes]
         speeds = ["-" if speed is None else f"{speed:,.0f}/s" for speed in (one.small, one.large)]
-        seeds, result = "agree" if one.seeds else "differ", "passed" if one.kept else "failed"
+        seeds, result = "agree" if one.seeds else "differ", "passed" if one.passed else "failed"
         rows.append((f"{one.backend}:{one.device}", one.executes, *deviations, seeds, *speeds, result))
     bounds = [_pair(tolerances[t, 1], tolerances[t, 20]) for t in dtypes]
     head = ("backend", "executes with", *dtypes, "seeds", "small", "large", "result")
     print_table(head, rows, footer=("", "tolerance", *bounds))
     for one in verifications:
-        if not one.kept:
+        if not one.passed:
             typer.echo(f"failed: {one.reason}")
 
 

@@ -95,7 +95,7 @@ def verify(
         print_records(results)
     else:
         print_verifications(results, TOLERANCES)
-    if not all(result.kept for result in results):
+    if not all(result.passed for result in results):
         raise typer.Exit(1)
 
 

@@ -1,7 +1,6 @@
-"""The conformance kit: whether a backend computes what NumPy computes, where it should, from the same seeds.
+"""The conformance kit: checks that a backend computes what NumPy does, on its own device, and the same bits from a seed.
 
-Requires what the core requires, and pytest only to make tests. The author of a plug-in writes one line, and has a test for
-each promise that a backend makes::
+The author of a plug-in writes one line, and has one test per check::
 
     from portablenn.testing import conformance_tests
 
@@ -10,22 +9,31 @@ each promise that a backend makes::
 Without pytest, ``conform("mylibrary")`` runs the same checks.
 """
 
-from .checks import CHECKS, Checked, check_errors, check_no_transfers, check_places, check_seeds, check_steps, conform
+from .checks import (
+    CHECKS,
+    CheckResult,
+    check_errors,
+    check_no_transfers,
+    check_results,
+    check_seeds,
+    check_steps,
+    conform,
+)
 from .collect import conformance_tests
-from .networks import TOLERANCES, ZOO
-from .operations import LeftOut, check_operations, check_random_programs
+from .networks import NETWORKS, TOLERANCES
+from .operations import CheckSkipped, check_operations, check_random_programs
 
 __all__ = [
     "CHECKS",
+    "NETWORKS",
     "TOLERANCES",
-    "ZOO",
-    "Checked",
-    "LeftOut",
+    "CheckResult",
+    "CheckSkipped",
     "check_errors",
     "check_no_transfers",
     "check_operations",
-    "check_places",
     "check_random_programs",
+    "check_results",
     "check_seeds",
     "check_steps",
     "conform",

@@ -1,6 +1,6 @@
-"""What a backend promises, a function a promise: each raises AssertionError that says what is broken, and by how much.
+"""The checks of a backend: each is a function that raises AssertionError, which says what is wrong and by how much.
 
-Requires a backend, and nothing of it but what `portablenn.Backend` has.
+They use only what `portablenn.Backend` has.
 """
 
 from __future__ import annotations
@@ -24,19 +24,29 @@ from ..runtime.backend import NUMPY, Backend, BackendError
 from ..runtime.registry import get_backend
 from ..training.network import Network
 from ..transforms.compile import prepared
-from .networks import CLASSES, TOLERANCES, ZOO, X, compiled_for, deviation
-from .operations import DTYPES, FLOATS, LeftOut, check_operations, check_random_programs, insist, needs, quiet, supports
+from .networks import CLASSES, NETWORKS, TOLERANCES, X, compiled_for, deviation
+from .operations import (
+    DTYPES,
+    FLOATS,
+    CheckSkipped,
+    check_operations,
+    check_random_programs,
+    quiet,
+    require,
+    require_dtype,
+    supports,
+)
 
 # Networks
 
 
 def check_steps(backend: Backend, dtype: str = "float32", steps: int = 1) -> None:
-    """Training each network of the zoo ends where NumPy in float64 does, within `TOLERANCES`.
+    """Check that training each of `NETWORKS` ends where NumPy in float64 does, within `TOLERANCES`.
 
     Parameters
     ----------
     backend
-        What to check.
+        The backend to check.
     dtype
         "float32" or "float64".
     steps
@@ -47,17 +57,17 @@ def check_steps(backend: Backend, dtype: str = "float32", steps: int = 1) -> Non
     >>> import portablenn as pnn
     >>> check_steps(pnn.get_backend("numpy"), "float64", 20)
     """
-    needs(backend, dtype)
+    require_dtype(backend, dtype)
     tolerance = TOLERANCES[dtype, steps]
     with quiet():
-        for name in ZOO:
+        for name in NETWORKS:
             apart = deviation(name, backend, dtype, steps)
             where = f"after step {steps} parameters of the network {name!r} in {dtype}"
-            insist(apart <= tolerance, f"{backend}: {where} deviate by {apart:.1e}, beyond {tolerance:.0e}")
+            require(apart <= tolerance, f"{backend}: {where} deviate by {apart:.1e}, beyond {tolerance:.0e}")
 
 
 def check_seeds(backend: Backend) -> None:
-    """One seed gives the same bits as on NumPy: first weights, random words, order of the batches, dropout masks.
+    """Check that a seed gives the same bits as on NumPy: initial weights, random words, order of batches, dropout masks.
 
     Examples
     --------
@@ -66,10 +76,10 @@ def check_seeds(backend: Backend) -> None:
     """
     with quiet():
         for dtype in FLOATS if supports(backend, "float64") else FLOATS[:1]:
-            for name, make in ZOO.items():
+            for name, make in NETWORKS.items():
                 here, there = (make(dtype=dtype, seed=11, backend=b).parameters for b in (NUMPY, backend))
                 for parameter, right in here.items():
-                    _same(backend, f"first weights {name}.{parameter} of {dtype}", there[parameter], right)
+                    _same(backend, f"initial weights {name}.{parameter} of {dtype}", there[parameter], right)
         key, streams = random.new_key(7, random.MASKS, 2), np.asarray([0, 5, 2**31 - 1], dtype=np.int32)
         words = _compiled(backend, lambda key, streams: random.bits(key, streams, 101), key, streams)[0]
         _same(backend, "Threefry's words", words, random.bits(key, streams, 101))
@@ -86,15 +96,15 @@ def check_seeds(backend: Backend) -> None:
 
 def _same(backend: Backend, what: str, found: Array, right: np.ndarray) -> None:
     values = backend.to_numpy(found)
-    insist(values.dtype == right.dtype, f"{backend}: {what}: dtype {values.dtype}, not {right.dtype}")
-    insist(values.shape == right.shape, f"{backend}: {what}: shape {values.shape}, not {right.shape}")
+    require(values.dtype == right.dtype, f"{backend}: {what}: dtype {values.dtype}, not {right.dtype}")
+    require(values.shape == right.shape, f"{backend}: {what}: shape {values.shape}, not {right.shape}")
     wrong = np.argwhere(values != right)
     first = wrong[:1].tolist()
-    insist(not first, f"{backend}: {what} differ from NumPy's in {len(wrong)} of {right.size}, first at {first}")
+    require(not first, f"{backend}: {what} differ from NumPy's in {len(wrong)} of {right.size}, first at {first}")
 
 
 def _compiled(backend: Backend, function: Callable[..., Any], *values: np.ndarray) -> tuple[Array, ...]:
-    """What a compiled function returns for these values, moved to the backend."""
+    """Return what a compiled function returns for these values, moved to the backend."""
     program = _program(backend, function, *values)
     return guard.compile(backend, prepared(program, backend))(*(backend.asarray(v, v.dtype.name) for v in values))
 
@@ -104,7 +114,7 @@ def _program(backend: Backend, function: Callable[..., Any], *values: np.ndarray
 
 
 def _seen(backend: Backend, order: np.ndarray) -> Array:
-    """The rows as training sees them: losses of a network whose loss is the row's own number."""
+    """Return the rows in the order of training: the losses of a network whose loss is the row's number."""
     rows = np.arange(order.size, dtype=np.float64)[:, None]
     one = Dense(1, use_bias=False, kernel_init="ones")
     network = Network([one], inputs=1, loss=_output, optimizer=SGD(0.0), backend=backend)
@@ -113,7 +123,7 @@ def _seen(backend: Backend, order: np.ndarray) -> Array:
 
 
 def _masks(backend: Backend) -> np.ndarray:
-    """What dropout kept in three steps, as the update of a weight for each input shows it."""
+    """Return what dropout kept in three steps, from the update of the weight of each input."""
     layers = [Dropout(0.5), Dense(1, use_bias=False, kernel_init="zeros")]
     network = Network(layers, inputs=50, loss=_output, optimizer=SGD(1.0), backend=backend, seed=4)
     kept = []
@@ -128,16 +138,16 @@ def _output(predictions: Array, targets: Array) -> Array:
     return predictions
 
 
-# Places
+# Results
 
 
-def check_places(backend: Backend) -> None:
-    """Results are the library's own, on this device, and the caller's; what was handed in is as it was.
+def check_results(backend: Backend) -> None:
+    """Check that results are the library's arrays on this device, which later calls leave alone, and that inputs are unchanged.
 
     Examples
     --------
     >>> import portablenn as pnn
-    >>> check_places(pnn.get_backend("numpy"))
+    >>> check_results(pnn.get_backend("numpy"))
     """
 
     def step(iteration: Array, a: Array, b: Array, c: Array) -> list[Array]:
@@ -148,9 +158,9 @@ def check_places(backend: Backend) -> None:
     values = [np.asarray(1, dtype=np.int32), *(rng.normal(size=(4, 3)).astype(np.float32) for _ in range(3))]
     with quiet():
         program = prepared(_program(backend, step, *values), backend)
-        inputs = [backend.asarray(v.copy(), v.dtype.name) for v in values]  # which some libraries share
+        inputs = [backend.asarray(v.copy(), v.dtype.name) for v in values]  # some libraries share the memory
         for number, array in enumerate(inputs):
-            _lies_here(backend, array, f"argument {number} from asarray")
+            _is_here(backend, array, f"argument {number} from asarray")
         run, loop = guard.compile(backend, program), guard.compile_loop(backend, program, 2)
         calls: dict[str, Callable[[], tuple[Array, ...]]] = {
             "compile": lambda: run(*inputs),
@@ -160,39 +170,37 @@ def check_places(backend: Backend) -> None:
         for name, call in calls.items():
             results = call()
             for number, array in enumerate(results):
-                _lies_here(backend, array, f"result {number} of {name}")
+                _is_here(backend, array, f"result {number} of {name}")
             kept = [backend.to_numpy(array).copy() for array in results]
             call()
             for number, (array, before) in enumerate(zip(results, kept, strict=True)):
                 same = np.array_equal(backend.to_numpy(array), before)
-                insist(
-                    same, f"{backend}: result {number} of {name} is changed by the next call: it is not the caller's"
-                )
+                require(same, f"{backend}: the next call changes result {number} of {name}")
             for number, (array, before) in enumerate(zip(inputs, values, strict=True)):
                 same = np.array_equal(backend.to_numpy(array), before)
-                insist(same, f"{backend}: {name} changes its argument {number}")
+                require(same, f"{backend}: {name} changes its argument {number}")
         _network_stays(backend)
 
 
 def _network_stays(backend: Backend) -> None:
-    network = ZOO["relu"](backend=backend)
+    network = NETWORKS["relu"](backend=backend)
     x, y = backend.asarray(X, "float32"), backend.asarray(CLASSES.copy())
     state = [backend.to_numpy(array).copy() for array in network.state[:1]]
     before, theta = (backend.to_numpy(x).copy(), backend.to_numpy(y).copy()), network.state.theta
     network.fit(x, y, epochs=2)
-    insist(np.array_equal(backend.to_numpy(theta), state[0]), f"{backend}: fit writes into the state that it was given")
+    require(np.array_equal(backend.to_numpy(theta), state[0]), f"{backend}: fit writes to the state that it was given")
     for name, array, was in zip(("X", "y"), (x, y), before, strict=True):
-        insist(np.array_equal(backend.to_numpy(array), was), f"{backend}: fit changes {name}")
+        require(np.array_equal(backend.to_numpy(array), was), f"{backend}: fit changes {name}")
     results = {method: getattr(network, method)(x) for method in ("predict", "predict_proba", "forward")}
     for name, array in {**results, **network.parameters}.items():
-        _lies_here(backend, array, name)
+        _is_here(backend, array, name)
 
 
-def _lies_here(backend: Backend, array: Array, what: str) -> None:
+def _is_here(backend: Backend, array: Array, what: str) -> None:
     where = f"{backend}: {what} is"
-    insist(is_array(array), f"{where} {type(array).__module__}.{type(array).__name__}, no array")
-    insist(array_namespace(array) is backend.xp, f"{where} an array of {type(array).__module__.partition('.')[0]}")
-    insist(device_of(array) == backend.device, f"{where} on {device_of(array)}, not on {backend.device}")
+    require(is_array(array), f"{where} {type(array).__module__}.{type(array).__name__}, not an array")
+    require(array_namespace(array) is backend.xp, f"{where} an array of {type(array).__module__.partition('.')[0]}")
+    require(device_of(array) == backend.device, f"{where} on {device_of(array)}, not on {backend.device}")
 
 
 # Transfers
@@ -203,36 +211,38 @@ _READS = (
 
 
 def check_no_transfers(backend: Backend) -> None:
-    """Compiled steps, and a compiled function, ask no array for its values.
+    """Check that compiled steps and a compiled function do not read values back.
 
     Raises
     ------
-    LeftOut
-        If arrays lie on the host anyway, or if the library's arrays do not let Python watch them.
+    CheckSkipped
+        If arrays are on the host anyway, or if Python cannot watch the methods of the library's arrays.
 
     Examples
     --------
     >>> import portablenn as pnn
     >>> check_no_transfers(pnn.get_backend("numpy"))
     Traceback (most recent call last):
-    portablenn.testing.operations.LeftOut: numpy keeps its arrays on the host
+    portablenn.testing.operations.CheckSkipped: the arrays of numpy are on the host
     """
     if backend.xp is NUMPY.xp:
-        raise LeftOut(f"{backend} keeps its arrays on the host")
+        raise CheckSkipped(f"the arrays of {backend} are on the host")
     values = np.ones((3, 4), dtype=np.float32)
     function = _program(backend, lambda x: array_namespace(x).sum(x @ x.mT), values)
     with quiet():
-        network = ZOO["deep"](backend=backend)
+        network = NETWORKS["deep"](backend=backend)
         _, run = compiled_for(network, X, CLASSES, np.arange(96).reshape(6, 16))
         once, x = guard.compile(backend, prepared(function, backend)), backend.asarray(values)
-        once(x), run(6)  # what happens only once, while compiling, is no step's
+        once(x), run(6)  # compiling, and the guard's comparison, may read values
         with _watched(backend, {type(a) for a in (x, network.state.theta)}) as (asked, unwatched):
             once(x)
-            insist(not asked, f"{backend}: a compiled function reads values back: {_counted(asked)}")
+            require(not asked, f"{backend}: a compiled function reads values back: {_counted(asked)}")
             run(6)
-            insist(not asked, f"{backend}: six compiled steps read values back: {_counted(asked)}")
+            require(not asked, f"{backend}: six compiled steps read values back: {_counted(asked)}")
     if unwatched:
-        raise LeftOut(f"Python cannot watch arrays of type {unwatched[0]}: only the backend's own to_numpy was")
+        raise CheckSkipped(
+            f"Python cannot watch arrays of type {unwatched[0]}: only the backend's to_numpy was watched"
+        )
 
 
 def _counted(asked: list[str]) -> str:
@@ -241,14 +251,14 @@ def _counted(asked: list[str]) -> str:
 
 @contextlib.contextmanager
 def _watched(backend: Backend, kinds: set[type]) -> Iterator[tuple[list[str], list[str]]]:
-    """Note which methods that read values are called; beside that, the types that cannot be watched."""
+    """Record which methods that read values are called; also yield the types that cannot be watched."""
     asked: list[str] = []
     unwatched: list[str] = []
 
     def noting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
-            asked.append(name)  # what is refused is no reading: JAX tries whether a power's exponent is an integer
+            asked.append(name)  # only if it succeeds: JAX tries whether a power's exponent is an integer
             return value
 
         return call
@@ -272,7 +282,7 @@ def _watched(backend: Backend, kinds: set[type]) -> Iterator[tuple[list[str], li
 
 
 def check_errors(backend: Backend) -> None:
-    """What is wrong is one clear error, and changes nothing.
+    """Check that wrong input raises one clear error and changes nothing.
 
     Examples
     --------
@@ -280,7 +290,7 @@ def check_errors(backend: Backend) -> None:
     >>> check_errors(pnn.get_backend("numpy"))
     """
     with quiet():
-        network = ZOO["relu"](backend=backend)
+        network = NETWORKS["relu"](backend=backend)
         x, y = backend.asarray(X, "float32"), backend.asarray(CLASSES)
         network.fit(x, y)
         hole = X.copy()
@@ -303,26 +313,29 @@ def check_errors(backend: Backend) -> None:
                 name = f"{backend.name}:no_such_device"
                 wrong["a device that is not there"] = (lambda: get_backend(name), "device")
         for what, (call, says) in wrong.items():
-            _refused(backend, what, call, says)
+            _raises(backend, what, call, says)
         run = guard.compile(backend, _program(backend, lambda a: a * 2.0, np.ones(3, dtype=np.float32)))
-        _refused(backend, "an argument too many", lambda: run(x[0, :3], x[0, :3]), "")
-        insist(backend.to_numpy(run(x[0, :3])[0]).shape == (3,), f"{backend}: after an error a function is of no use")
+        _raises(backend, "an argument too many", lambda: run(x[0, :3], x[0, :3]), "")
+        require(
+            backend.to_numpy(run(x[0, :3])[0]).shape == (3,),
+            f"{backend}: a compiled function is unusable after an error",
+        )
         for array, before in zip((network.state.theta, *network.state.slots), state, strict=True):
             same = np.array_equal(backend.to_numpy(array), before)
-            insist(same, f"{backend}: after errors the network is not as it was")
+            require(same, f"{backend}: errors have changed the network")
 
 
-def _refused(backend: Backend, what: str, call: Callable[[], Any], says: str) -> None:
+def _raises(backend: Backend, what: str, call: Callable[[], Any], says: str) -> None:
     try:
         call()
     except Exception as error:
         expected = isinstance(error, (TypeError, ValueError, RuntimeError)) and says in str(error)
-        insist(expected, f"{backend}: {what} raises {type(error).__name__}: {error}; expected a message with {says!r}")
+        require(expected, f"{backend}: {what} raises {type(error).__name__}: {error}; expected a message with {says!r}")
     else:
-        raise AssertionError(f"{backend}: {what} is no error")
+        raise AssertionError(f"{backend}: {what} raises no error")
 
 
-# All of them
+# All checks
 
 CHECKS: dict[str, Callable[[Backend], None]] = {
     **{f"operations {dtype}": partial(check_operations, dtype=dtype) for dtype in DTYPES},
@@ -333,25 +346,25 @@ CHECKS: dict[str, Callable[[Backend], None]] = {
         for dtype in FLOATS
     },
     "seeds": check_seeds,
-    "places": check_places,
+    "results": check_results,
     "no transfers": check_no_transfers,
     "errors": check_errors,
 }
-"""Every promise by name."""
+"""All checks by name."""
 
 
 @dataclass(frozen=True)
-class Checked:
-    """How one check ended.
+class CheckResult:
+    """The result of one check.
 
     Attributes
     ----------
     check
-        Its name, one of `CHECKS`.
+        Its name, a key of `CHECKS`.
     outcome
-        "kept", "broken" or "left out".
+        "passed", "failed" or "skipped".
     reason
-        What is broken, or why it was left out.
+        Why it failed or was skipped.
     """
 
     check: str
@@ -359,30 +372,30 @@ class Checked:
     reason: str = ""
 
 
-def conform(backend: Any) -> list[Checked]:
+def conform(backend: Any) -> list[CheckResult]:
     """Run every check on a backend.
 
     Parameters
     ----------
     backend
-        What `get_backend` takes.
+        A backend, or what `get_backend` takes.
 
     Examples
     --------
     >>> from portablenn.testing import conform
-    >>> {checked.outcome for checked in conform("numpy")} == {"kept", "left out"}
+    >>> {checked.outcome for checked in conform("numpy")} == {"passed", "skipped"}
     True
     """
     found = get_backend(backend)
     return [_checked(found, name) for name in CHECKS]
 
 
-def _checked(backend: Backend, name: str) -> Checked:
+def _checked(backend: Backend, name: str) -> CheckResult:
     try:
         CHECKS[name](backend)
-    except LeftOut as reason:
-        return Checked(name, "left out", str(reason))
+    except CheckSkipped as reason:
+        return CheckResult(name, "skipped", str(reason))
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        return Checked(name, "broken", f"{kind}{error}")
-    return Checked(name, "kept")
+        return CheckResult(name, "failed", f"{kind}{error}")
+    return CheckResult(name, "passed")

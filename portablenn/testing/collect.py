@@ -1,7 +1,4 @@
-"""The checks as tests of pytest: one case for each backend and promise.
-
-Requires pytest, when it is called.
-"""
+"""The checks as tests of pytest: one case per backend and check."""
 
 from __future__ import annotations
 
@@ -11,15 +8,15 @@ from collections.abc import Callable
 from ..runtime.backend import BackendError
 from ..runtime.registry import get_backend
 from .checks import CHECKS
-from .operations import LeftOut
+from .operations import CheckSkipped
 
 
 def conformance_tests(*backends: str) -> Callable[[str, str], None]:
-    """A test for pytest to collect, with a case for each of these backends and each promise.
+    """Return a test for pytest to collect, with a case for each of these backends and each check.
 
-    A library that is not installed, or cannot be used here, is skipped with its reason, unless the environment variable
-    ``PORTABLENN_REQUIRE`` names it ("cupy,torch"): then it fails. What says nothing about a backend (float64 where there
-    is none) is skipped, too.
+    A library that is not installed or not usable is skipped with the reason, unless the environment variable
+    ``PORTABLENN_REQUIRE`` names it ("cupy,torch"): then it fails. Checks that do not apply (float64 where there is none) are
+    skipped, too.
 
     Parameters
     ----------
@@ -43,13 +40,13 @@ def conformance_tests(*backends: str) -> Callable[[str, str], None]:
             pytest.skip(str(error))
         try:
             CHECKS[check](found)
-        except LeftOut as reason:
+        except CheckSkipped as reason:
             pytest.skip(str(reason))
 
     return test_conformance
 
 
 def required(backend: str) -> bool:
-    """Whether ``PORTABLENN_REQUIRE`` names the library of a backend."""
+    """Return whether ``PORTABLENN_REQUIRE`` names the library of a backend."""
     names = os.environ.get("PORTABLENN_REQUIRE", "").split(",")
     return backend.partition(":")[0] in (name.strip() for name in names)

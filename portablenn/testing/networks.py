@@ -25,7 +25,7 @@ X = _RNG.normal(size=(96, 6))
 CLASSES = _RNG.integers(0, 4, 96)
 VALUES = np.stack([np.sin(X[:, 0]), X[:, 1] * X[:, 2]], axis=1)
 
-ZOO: dict[str, Callable[..., Network]] = {
+NETWORKS: dict[str, Callable[..., Network]] = {
     "linear": lambda **f: mlp([6, 2], optimizer=SGD(0.05), **f),
     "relu": lambda **f: mlp([6, 16, 8, 4], loss="softmax_cross_entropy", optimizer=Adam(1e-3), **f),
     "sigmoid": lambda **f: mlp([6, 8, 4], "sigmoid", loss="sigmoid_cross_entropy", optimizer=SGD(0.1, momentum=0.9), **f),
@@ -40,27 +40,27 @@ ZOO: dict[str, Callable[..., Network]] = {
         **f,
     ),
 }  # fmt: skip
-"""Each takes ``backend``, ``dtype`` and ``seed``, and learns `X`."""
+"""Functions of ``backend``, ``dtype`` and ``seed`` that return a network for `X`."""
 
 TOLERANCES = {("float64", 1): 1e-12, ("float32", 1): 1e-5, ("float64", 20): 1e-9, ("float32", 20): 1e-4}
-"""How far the parameters may be from the float64 oracle's after so many steps: max |a - b| / max |b|."""
+"""Largest deviation of the parameters from the float64 oracle's, by dtype and number of steps: max |a - b| / max |b|."""
 
 
 def targets_of(network: Network) -> np.ndarray:
-    """Targets for the rows of `X` of the kind that the network's loss is for."""
+    """Return targets for the rows of `X` that fit the network's loss."""
     if network.loss.targets == "classes":
         return CLASSES
     return np.abs(VALUES) if network.loss.targets == "counts" else VALUES
 
 
 def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
-    """How far ``steps`` steps on a backend end from the same steps on NumPy in float64, relative to the largest parameter.
+    """Return the deviation of ``steps`` steps from the same on NumPy in float64, relative to the largest parameter.
 
     Both start from the same weights and take the same batches, rounded to ``dtype``.
     """
-    network = ZOO[name](backend=backend, dtype=dtype, seed=3)
-    oracle = ZOO[name](backend=NUMPY, dtype="float64", seed=3)
-    oracle.set_parameters(dict(ZOO[name](backend=NUMPY, dtype=dtype, seed=3).parameters))
+    network = NETWORKS[name](backend=backend, dtype=dtype, seed=3)
+    oracle = NETWORKS[name](backend=NUMPY, dtype="float64", seed=3)
+    oracle.set_parameters(dict(NETWORKS[name](backend=NUMPY, dtype=dtype, seed=3).parameters))
     for one in (network, oracle):
         one.fit(X.astype(dtype), targets_of(one), batch_size=16, order="random", steps_per_epoch=steps)
     found = np.asarray(backend.to_numpy(network.state.theta), dtype=np.float64)
@@ -71,10 +71,10 @@ def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
 def compiled_for(
     network: Network, x: np.ndarray, y: np.ndarray, order: np.ndarray
 ) -> tuple[Callable[..., Any], Callable[[int], Any]]:
-    """A network's compiled steps on these rows, in this order, (steps, batch).
+    """Compile a network's steps on these rows, in this order, (steps, batch).
 
-    Returns the compiled loop, and a function that runs so many steps from the network's state and returns the state after
-    them and their losses; it reads nothing.
+    Returns the compiled loop, and a function that runs a number of steps from the network's state and returns the state after
+    them and their losses; it reads no values back.
     """
     backend = network.backend
     rows = backend.asarray(order, dtype_name(backend.xp.arange(1).dtype))

@@ -1,7 +1,7 @@
-"""Every operation that a Program can hold, on arrays of every kind, against NumPy through the interpreter.
+"""Every operation that a Program can hold, on arrays of every kind, compared with NumPy through the interpreter.
 
-Requires NumPy for the values and for what is right. Programs are compiled some operations at a time, for a compiler takes
-as long for one as for ten; a failure names the operation.
+Programs are compiled several operations at a time, as a compiler takes as long for one as for ten; a failure names the
+operation.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ..transforms.compile import prepared
 from . import programs
 
 ULPS = 16
-"""How many units in the last place (of the largest value of a result, and at least of 1) results may differ by.
+"""Accepted difference in units in the last place of the largest value of a result, and at least of 1.
 
-Exponentials, logarithms and their kin differ between libraries by one to five, sums of a few terms in another order by
-as many terms; a mistake, or a mode of lower precision, by thousands.
+Exponentials, logarithms and the like differ between libraries by one to five units, sums of a few terms in another order by as
+many as there are terms; a mistake, or a mode of lower precision, by thousands.
 """
 
 EXACT = frozenset(
@@ -35,15 +35,15 @@ EXACT = frozenset(
     "imag max maximum min minimum multiply negative nextafter permute_dims positive real reshape round sign sort square "
     "subtract take take_along_axis tril triu trunc where".split()
 )
-"""The operations that IEEE 754 or their meaning leaves no choice; beside all of integers and truth values."""
+"""Operations whose results IEEE 754 or their meaning determines; besides all of integers and booleans."""
 
 
-class LeftOut(Exception):  # noqa: N818 # nothing went wrong
-    """A check that says nothing about this backend, and why."""
+class CheckSkipped(Exception):  # noqa: N818 # nothing went wrong
+    """A check does not apply to this backend; the message says why."""
 
 
 class Arrays(NamedTuple):
-    """What an operation is tried on; ``n`` is the second argument of those with two."""
+    """The arguments that an operation is tried on; ``n`` is the second one of binary operations."""
 
     s: Array  # ()
     e: Array  # (0,)
@@ -64,7 +64,7 @@ TOGETHER = 10
 FLOATS = ("float32", "float64")
 DTYPES = (*FLOATS, "int32", "bool", "complex64")
 
-# name: the least and the largest of the first argument, and of the second
+# name: the smallest and the largest value of the first argument, and of the second
 _UNARY = {
     "acos asin atanh": (-0.875, 0.875),
     "acosh": (1.125, 4.0),
@@ -104,18 +104,18 @@ _ELEMENTWISE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def _one(name: str) -> Case:
-    """An operation of one argument on arrays of every shape, and on other looks at the same memory."""
+    """A unary operation on arrays of every shape, and on views."""
 
     def case(xp: Any, a: Arrays) -> Results:
         f = getattr(xp, name)
-        looks = (a.s, a.e, a.v, a.c, a.m, a.m.mT, xp.flip(a.m), a.v[::2], a.m[:, 1:], xp.broadcast_to(a.r, (2, 3)))
-        return [f(x) for x in looks]
+        views = (a.s, a.e, a.v, a.c, a.m, a.m.mT, xp.flip(a.m), a.v[::2], a.m[:, 1:], xp.broadcast_to(a.r, (2, 3)))
+        return [f(x) for x in views]
 
     return case
 
 
 def _two(name: str) -> Case:
-    """An operation of two arguments, of equal shapes and of shapes that broadcast."""
+    """A binary operation on equal shapes and on shapes that broadcast."""
 
     def case(xp: Any, a: Arrays) -> Results:
         f = getattr(xp, name)
@@ -129,12 +129,12 @@ def _two(name: str) -> Case:
 
 
 def _axes(name: str, **more: Any) -> Case:
-    """A reduction along each axis, along all, and with its axes kept; also of another look, and of what is large."""
+    """A reduction along each axis, along all, and with ``keepdims``; also of views and of a larger array."""
 
     def case(xp: Any, a: Arrays) -> Results:
         f = getattr(xp, name)
-        looks = [a.m, a.m.mT, xp.flip(a.m, axis=1), xp.broadcast_to(a.c, (2, 70))]
-        plain = [f(x, axis=axis, **more) for x in looks for axis in (0, 1)]
+        views = [a.m, a.m.mT, xp.flip(a.m, axis=1), xp.broadcast_to(a.c, (2, 70))]
+        plain = [f(x, axis=axis, **more) for x in views for axis in (0, 1)]
         return [*plain, f(a.m, **more), f(a.m, axis=1, keepdims=True, **more), f(a.v, axis=0, **more)]
 
     return case
@@ -260,11 +260,11 @@ OTHERS: dict[str, tuple[tuple[str, ...], Case]] = {
     ),
     "positive": (FLOATS, lambda xp, a: [xp.positive(a.m) * a.n]),
 }
-"""What is no elementwise operation: for which dtypes, and how it is tried."""
+"""Operations that are not elementwise: the dtypes that they are tried with, and how."""
 
 
 def cases(dtype: str) -> Iterator[tuple[str, Case, Arrays]]:
-    """Name, function and arrays of every operation for a dtype."""
+    """Yield name, function and arrays of every operation for a dtype."""
     one, two = _ELEMENTWISE[dtype]
     for names, range_ in one.items():
         for name in names.split():
@@ -279,7 +279,7 @@ def cases(dtype: str) -> Iterator[tuple[str, Case, Arrays]]:
 
 
 def _arrays(dtype: str, first: tuple[Any, Any], second: tuple[Any, Any], special: bool = False) -> Arrays:
-    """Multiples of 1/8, so that ties, halves and whole quotients occur; without repetition where there is an order."""
+    """Draw multiples of 1/8, so that ties, halves and whole quotients occur."""
     rng = np.random.default_rng(7)
     unit = 0.125 if DType(dtype).is_floating else 1
 
@@ -301,7 +301,7 @@ def _arrays(dtype: str, first: tuple[Any, Any], second: tuple[Any, Any], special
 
 
 def supports(backend: Backend, dtype: str) -> bool:
-    """Whether the library has arrays of this dtype on this device."""
+    """Return whether the library has arrays of this dtype on this device."""
     try:
         with quiet():
             backend.asarray(np.zeros(1), dtype)
@@ -319,34 +319,34 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def insist(kept: bool, message: str) -> None:
-    """What ``assert`` does, also where Python runs without those."""
-    if not kept:
+def require(condition: bool, message: str) -> None:
+    """Assert, also under ``python -O``."""
+    if not condition:
         raise AssertionError(message)
 
 
-def needs(backend: Backend, dtype: str) -> None:
-    """Leave a check out where the library has no such dtype."""
+def require_dtype(backend: Backend, dtype: str) -> None:
+    """Skip a check where the library lacks the dtype."""
     if not supports(backend, dtype):
-        raise LeftOut(f"{backend} has no {dtype} here")
+        raise CheckSkipped(f"{backend} has no {dtype} here")
 
 
 def check_operations(backend: Backend, dtype: str = "float32") -> None:
-    """Every operation, compiled alone and as a loop of three steps, equals NumPy's.
+    """Check that every operation, compiled alone and in a loop of three steps, equals NumPy's.
 
     Raises
     ------
     AssertionError
-        That names the operation, and says what deviates and by how much.
-    LeftOut
-        If the library has no such dtype.
+        Names the operation, and says what deviates and by how much.
+    CheckSkipped
+        If the library lacks the dtype.
 
     Examples
     --------
     >>> import portablenn as pnn
     >>> check_operations(pnn.get_backend("numpy"), "bool")
     """
-    needs(backend, dtype)
+    require_dtype(backend, dtype)
     every = list(cases(dtype))
     with quiet():
         for start in range(0, len(every), TOGETHER):
@@ -356,7 +356,7 @@ def check_operations(backend: Backend, dtype: str = "float32") -> None:
             except AssertionError:
                 raise
             except Exception:
-                for one in batch:  # which of them is it?
+                for one in batch:  # find out which
                     try:
                         _try(backend, [one])
                     except Exception as error:
@@ -366,7 +366,7 @@ def check_operations(backend: Backend, dtype: str = "float32") -> None:
 
 
 def _try(backend: Backend, batch: Sequence[tuple[str, Case, Arrays]]) -> None:
-    """Some operations as a function, and as a step that hands on ``m`` and ``n`` turned over."""
+    """Try some operations as a function, and as a step that carries ``m`` and ``n``, flipped each time."""
     names: list[str] = []
     carried = [x for _, _, a in batch for x in (a.m, a.n)]
     others = [x for _, _, a in batch for x in (a.s, a.e, a.v, a.r, a.c, a.b, a.i)]
@@ -391,11 +391,11 @@ def _try(backend: Backend, batch: Sequence[tuple[str, Case, Arrays]]) -> None:
     ready = prepared(program, backend)
     inputs = [backend.asarray(x, x.dtype.name) for x in values]
     run, right = guard.compile(backend, ready), interpret(NUMPY.xp, program, *values)
-    kept = [i for i in range(len(names)) if i < len(carried) or i % 3 == 0]  # a third is enough to see how it loops
+    kept = [i for i in range(len(names)) if i < len(carried) or i % 3 == 0]  # a third suffices for the loop
     looping = dataclasses.replace(program, outputs=tuple(program.outputs[i] for i in kept))
     loop = guard.compile_loop(backend, prepared(looping, backend), len(carried))
     looped = Backend("numpy", NUMPY.xp).interpreter_loop(looping, len(carried))(3, *values[1:])
-    for _ in range(2):  # what a first call leaves behind must not show in the second
+    for _ in range(2):  # a first call must not affect the second
         _agree(backend, program, names, run(*inputs), right)
         _agree(backend, looping, [names[i] for i in kept], loop(3, *inputs[1:]), looped, "in a loop of three steps")
 
@@ -403,23 +403,23 @@ def _try(backend: Backend, batch: Sequence[tuple[str, Case, Arrays]]) -> None:
 def _agree(
     backend: Backend, program: Program, names: Sequence[str], found: Results, right: Results, where: str = "compiled"
 ) -> None:
-    complex_ = program.outputs[0].type.dtype.kind == "complex floating"  # whose products round twice
-    insist(len(found) == len(right), f"{backend}: {len(found)} results of {len(right)}, {where}")
+    complex_ = program.outputs[0].type.dtype.kind == "complex floating"  # complex products round twice
+    require(len(found) == len(right), f"{backend}: {len(found)} results of {len(right)}, {where}")
     for name, variable, a, b in zip(names, program.outputs, found, right, strict=True):
         label = f"{backend}: {name or 'flip'} of {variable.type}, {where}"
         dtype, wanted = dtype_name(a.dtype), variable.type.dtype
         # the standard leaves the dtype of indices, and of sums of integers, to the library
-        insist(dtype == wanted or (wanted, dtype) == ("int64", "int32"), f"{label}: has dtype {dtype}, not {wanted}")
-        insist(tuple(a.shape) == np.shape(b), f"{label}: has shape {tuple(a.shape)}, not {np.shape(b)}")
+        require(dtype == wanted or (wanted, dtype) == ("int64", "int32"), f"{label}: has dtype {dtype}, not {wanted}")
+        require(tuple(a.shape) == np.shape(b), f"{label}: has shape {tuple(a.shape)}, not {np.shape(b)}")
         exact = not wanted.is_floating or (name in {*EXACT, ""} and not complex_)
         differs = difference(backend.to_numpy(a), np.asarray(b), 0.0 if exact else ULPS)
-        insist(not differs, f"{label}: {differs}")
+        require(not differs, f"{label}: {differs}")
 
 
 def difference(found: np.ndarray, right: np.ndarray, ulps: float) -> str:
-    """Where and by how much an array is not the other one, up to some units in the last place; "" if it is.
+    """Describe the first difference of two arrays beyond some units in the last place; "" if there is none.
 
-    A unit is that of the largest value, and at least of 1. NaN equals NaN.
+    The unit is that of the largest value, and at least of 1. NaN equals NaN.
     """
     if right.dtype.kind not in "fc":
         wrong = found != right
@@ -437,26 +437,26 @@ def difference(found: np.ndarray, right: np.ndarray, ulps: float) -> str:
 
 
 def check_random_programs(backend: Backend, dtype: str = "float32", count: int = 40) -> None:
-    """Programs of up to fourteen random operations, compiled and as a loop, agree with NumPy's.
+    """Check that programs of up to fourteen random operations, compiled and in a loop, agree with NumPy's.
 
-    A program near a jump (``x > y`` of equal values that were rounded on different ways) says nothing: NumPy itself,
-    with its results' last digits changed, finds another value. Such programs are passed over.
+    A program near a discontinuity (``x > y`` of values that are equal but for rounding) proves nothing: NumPy itself computes
+    other values when the last digits of intermediate results change. Such programs are skipped.
 
     Parameters
     ----------
     backend
-        What to check.
+        The backend to check.
     dtype
         "float32" or "float64".
     count
-        How many programs; always the same ones.
+        Number of programs; always the same ones.
 
     Examples
     --------
     >>> import portablenn as pnn
     >>> check_random_programs(pnn.get_backend("numpy"), "float64", count=3)
     """
-    needs(backend, dtype)
+    require_dtype(backend, dtype)
     done = 0
     with quiet():
         for seed in range(20 * count):
@@ -497,8 +497,8 @@ def _try_program(backend: Backend, dtype: str, seed: int) -> bool:
     ):
         for variable, a, b in zip(program.outputs, found, wanted, strict=True):
             label = f"{backend}: random program, seed {seed}, dtype {dtype}, {where}"
-            insist(dtype_name(a.dtype) == variable.type.dtype, f"{label}: a result has dtype {dtype_name(a.dtype)}")
-            insist(tuple(a.shape) == b.shape, f"{label}: a result has shape {tuple(a.shape)}, not {b.shape}")
+            require(dtype_name(a.dtype) == variable.type.dtype, f"{label}: a result has dtype {dtype_name(a.dtype)}")
+            require(tuple(a.shape) == b.shape, f"{label}: a result has shape {tuple(a.shape)}, not {b.shape}")
             apart = _distance(([], [backend.to_numpy(a)]), ([], [b]))
             if not apart <= tolerance:
                 raise AssertionError(f"{label}: deviates by {apart:.1e}, beyond {tolerance:.1e}\n{program}")
@@ -506,13 +506,13 @@ def _try_program(backend: Backend, dtype: str, seed: int) -> bool:
 
 
 History = tuple[list[np.ndarray], list[np.ndarray]]
-"""The carried value after each step, and what was collected of all of them."""
+"""The carried value after each step, and the collected results of all steps."""
 
 
 def _iterated(
     program: Program, values: list[np.ndarray], steps: int, rng: np.random.Generator | None = None
 ) -> History:
-    """Steps on NumPy; with ``rng``, each result that may be rounded differently is off by some units in the last place."""
+    """Run steps on NumPy; with ``rng``, results that may round differently are off by some units in the last place."""
     carry, collected, carries = values[0], [], []
     for i in range(steps):
         known: dict[Variable, Any] = dict(
@@ -536,7 +536,7 @@ def _rounded(operation: Operation, known: dict[Variable, Any], rng: np.random.Ge
 
 
 def _distance(found: History, right: History) -> float:
-    """The largest deviation of any result, relative to its largest value and at least to 1."""
+    """Return the largest deviation of any result, relative to its largest value and at least to 1."""
     pairs = zip((*found[0], *found[1]), (*right[0], *right[1]), strict=True)
     return max((_apart(np.asarray(a), np.asarray(b)) for a, b in pairs if b.size), default=0.0)
 

@@ -1,7 +1,4 @@
-"""Random programs: a list of numbers decides which operations are done on which earlier values.
-
-Requires NumPy, whose generator draws the numbers; the same seed draws the same program.
-"""
+"""Random programs: a list of numbers decides which operations run on which earlier values; a seed decides the numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ def _pick(values: Values, number: int) -> Any:
 
 
 def _like(values: Values, x: Any, number: int) -> Any:
-    """An earlier value that broadcasts with ``x`` without growing it, or ``x``."""
+    """Return an earlier value that broadcasts to the shape of ``x``, or ``x``."""
     fitting = [
         v
         for v in values
@@ -98,7 +95,7 @@ CONTINUOUS: list[Instruction] = [
     lambda xp, x, y, n: x + xp.ones(x.shape, dtype=x.dtype) * xp.full(x.shape, 0.5, dtype=x.dtype),
     lambda xp, x, y, n: x * xp.zeros(x.shape, dtype=x.dtype) + 1.0 * x - 0.0,
 ]
-"""Whose results move little where their arguments do."""
+"""Operations whose results change little when their arguments do."""
 
 OPERATIONS: list[Instruction] = [
     *CONTINUOUS,
@@ -111,7 +108,7 @@ SHAPES: list[tuple[int, ...]] = [(), (1,), (3,), (2, 3), (3, 1), (4, 4), (2, 1, 
 
 
 def run(xp: Any, inputs: Sequence[Any], instructions: Sequence[tuple[int, int, int]]) -> Values:
-    """All values that the instructions make of the inputs, inputs first."""
+    """Return all values that the instructions compute from the inputs, inputs first."""
     values = list(inputs)
     for operation, first, second in instructions:
         x = _pick(values, -1 - first % 5)
@@ -121,7 +118,7 @@ def run(xp: Any, inputs: Sequence[Any], instructions: Sequence[tuple[int, int, i
 
 
 def drawn(seed: int) -> tuple[list[tuple[int, ...]], list[tuple[int, int, int]]]:
-    """The shapes of one to three inputs, and up to fourteen instructions, for a seed."""
+    """Draw the shapes of one to three inputs, and up to fourteen instructions."""
     rng = np.random.default_rng(seed)
     shapes = [SHAPES[i] for i in rng.integers(len(SHAPES), size=rng.integers(1, 4))]
     count = int(rng.integers(1, 15))

@@ -1,6 +1,6 @@
-"""The proof on a user's own machine: how far each backend is from NumPy in float64, whether seeds agree, how fast it is.
+"""Verification on a user's machine: the deviation of each backend from NumPy in float64, equal seeds, and speed.
 
-Requires the conformance kit, of which it runs what tells most in least time.
+It runs those checks of the conformance kit that show most in least time.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from ..nn.optimizers import Adam
 from ..runtime.backend import Backend, BackendError
 from ..runtime.registry import backends, get_backend
 from ..training.mlp import mlp
-from .checks import check_no_transfers, check_places, check_seeds
+from .checks import check_no_transfers, check_results, check_seeds
 from .networks import TOLERANCES, compiled_for, deviation
-from .operations import FLOATS, LeftOut, quiet, supports
+from .operations import FLOATS, CheckSkipped, quiet, supports
 
-NETWORKS = ("relu", "gelu", "deep")
-"""Of the zoo: Adam and softmax cross-entropy; clipping; batch norm, dropout and a schedule."""
+VERIFIED_NETWORKS = ("relu", "gelu", "deep")
+"""Some of `NETWORKS`: Adam and softmax cross-entropy; clipping; batch norm, dropout and a schedule."""
 
 SIZES = {"small": ([20, 64, 64, 2], 200, 64), "large": ([784, 512, 512, 10], 128, 8)}
-"""Layers and batch of the networks whose steps are timed, and how many steps a call does."""
+"""Layer sizes and batch size of the networks that are timed, and the number of steps per call."""
 
 SECONDS = 0.7
-"""How long each is timed."""
+"""Duration of each timing."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found of one backend on one device.
+    """The result of verifying one backend on one device.
 
     Attributes
     ----------
@@ -43,16 +43,16 @@ class Verified:
     executes
         How it runs a step, as its compiled loop says: "plan", "CUDA graph", "interpreter: reason".
     deviation_one, deviation_twenty
-        By dtype: the largest deviation from NumPy in float64 after one step and after twenty, relative to the largest
-        parameter. A dtype that the library does not have is missing; None is what could not be measured.
+        The largest deviation from NumPy in float64 after one step and after twenty, relative to the largest parameter, by
+        dtype. Dtypes that the library lacks are missing; None if it could not be measured.
     seeds
-        Whether weights, batches and masks agree with NumPy's to the bit.
+        Whether weights, batches and masks are bit-identical to NumPy's.
     small, large
         Steps a second of 20-64-64-2 with 200 rows and of 784-512-512-10 with 128, in float32, with Adam.
-    kept
-        Whether every promise is.
+    passed
+        Whether all checks passed.
     reason
-        Which are not.
+        Why not.
     """
 
     backend: str
@@ -63,32 +63,32 @@ class Verified:
     seeds: bool
     small: float | None
     large: float | None
-    kept: bool
+    passed: bool
     reason: str
 
 
 def verify(names: Sequence[Any] | None = None) -> list[Verified]:
-    """Hold backends against NumPy in float64.
+    """Compare backends with NumPy in float64.
 
     Parameters
     ----------
     names
-        As `get_backend` takes them; None for all that are usable here, each on all of its devices.
+        Backends, or what `get_backend` takes; None for all usable ones, each on all of its devices.
 
     Returns
     -------
     list of Verified
-        One a backend and device.
+        One per backend and device.
 
     Raises
     ------
     BackendError
-        If a name stands for nothing that can be used here.
+        If a backend is not usable.
 
     Examples
     --------
     >>> (found,) = verify(["numpy"])
-    >>> found.kept, found.seeds, found.deviation_one["float64"] <= 1e-12
+    >>> found.passed, found.seeds, found.deviation_one["float64"] <= 1e-12
     (True, True, True)
     """
     if names:
@@ -100,53 +100,53 @@ def verify(names: Sequence[Any] | None = None) -> list[Verified]:
 def _device_verified(name: str, device: str) -> Verified:
     try:
         return _verified(get_backend(f"{name}:{device}"))
-    except BackendError as error:  # it said itself that it has this device
+    except BackendError as error:  # although it lists this device
         return Verified(name, device, "", {}, {}, False, None, None, False, str(error))
 
 
 def _verified(backend: Backend) -> Verified:
-    broken: list[str] = []
+    failures: list[str] = []
 
-    def kept(check: Callable[[], Any]) -> bool:
+    def passes(check: Callable[[], Any]) -> bool:
         try:
             check()
-        except LeftOut:
+        except CheckSkipped:
             return True
         except AssertionError as error:
-            broken.append(str(error))
+            failures.append(str(error))
         except Exception as error:  # whatever a plug-in does
-            broken.append(f"{backend}: {type(error).__name__}: {error}")
+            failures.append(f"{backend}: {type(error).__name__}: {error}")
         else:
             return True
         return False
 
-    def apart(dtype: str, steps: int) -> float | None:
+    def deviations(dtype: str, steps: int) -> float | None:
         found: list[float] = []
-        kept(lambda: found.extend(deviation(name, backend, dtype, steps) for name in NETWORKS))
-        largest = float(np.max(found)) if len(found) == len(NETWORKS) else math.nan
+        passes(lambda: found.extend(deviation(name, backend, dtype, steps) for name in VERIFIED_NETWORKS))
+        largest = float(np.max(found)) if len(found) == len(VERIFIED_NETWORKS) else math.nan
         if found and not largest <= TOLERANCES[dtype, steps]:
-            broken.append(f"{backend}: after step {steps} in {dtype} parameters deviate by {largest:.1e}")
+            failures.append(f"{backend}: after step {steps} in {dtype} parameters deviate by {largest:.1e}")
         return None if math.isnan(largest) else largest
 
     with quiet():
         dtypes = [dtype for dtype in FLOATS if supports(backend, dtype)]
-        one, twenty = ({dtype: apart(dtype, steps) for dtype in dtypes} for steps in (1, 20))
-        seeds = kept(lambda: check_seeds(backend))
-        for check in (check_places, check_no_transfers):
-            kept(partial(check, backend))
+        one, twenty = ({dtype: deviations(dtype, steps) for dtype in dtypes} for steps in (1, 20))
+        seeds = passes(lambda: check_seeds(backend))
+        for check in (check_results, check_no_transfers):
+            passes(partial(check, backend))
         speeds: dict[str, tuple[str, float]] = {}
         for name, size in SIZES.items():
-            kept(partial(lambda name, size: speeds.update({name: steps_per_second(backend, *size)}), name, size))
+            passes(partial(lambda name, size: speeds.update({name: steps_per_second(backend, *size)}), name, size))
     how = next((how for how, _ in speeds.values()), "")
     small, large = (speeds[name][1] if name in speeds else None for name in SIZES)
-    reason = "; ".join(dict.fromkeys(broken))
-    return Verified(backend.name, backend.device_name, how, one, twenty, seeds, small, large, not broken, reason)
+    reason = "; ".join(dict.fromkeys(failures))
+    return Verified(backend.name, backend.device_name, how, one, twenty, seeds, small, large, not failures, reason)
 
 
 def steps_per_second(backend: Backend, sizes: Sequence[int], batch: int, steps: int) -> tuple[str, float]:
-    """What a network's compiled loop says of itself, and how many of its steps it does a second, ``steps`` a call.
+    """Return the ``how`` of a network's compiled loop, and its steps per second, ``steps`` per call.
 
-    Waited for by reading the losses, which no library can hand out before they are there.
+    It waits for the device by reading the losses.
     """
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(4 * batch, sizes[0])), rng.integers(0, sizes[-1], 4 * batch)

@@ -304,7 +304,7 @@ def test_the_stand_in_keeps_what_a_backend_promises(way: str, check: str, monkey
     monkeypatch.setenv("PORTABLENN_CUPY", way)
     try:
         testing.CHECKS[check](host_cuda.HostCupy())
-    except testing.LeftOut as reason:
+    except testing.CheckSkipped as reason:
         pytest.skip(str(reason))
 
 
@@ -365,7 +365,7 @@ def test_on_a_gpu_steps_are_our_kernels(way: str, monkeypatch: pytest.MonkeyPatc
         if required("cupy"):
             pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error))
-    for name, make in testing.ZOO.items():
+    for name, make in testing.NETWORKS.items():
         net = make(backend=backend)
         net.fit(X, CLASSES if net.loss.targets == "classes" else np.abs(X[:, :2]), batch_size=32)
         assert "interpreter" not in net.history.how, f"{name}: {net.history.how}"

@@ -1,4 +1,4 @@
-"""``portablenn verify``: a table of what is proven here, and exit status 1 where a promise is broken."""
+"""``portablenn verify``: a table of results, and exit status 1 where a check fails."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["numpy", "array_api_strict:device1"])
-def test_an_honest_backend_keeps_every_promise(name: str) -> None:
+def test_a_correct_backend_passes_every_check(name: str) -> None:
     (found,) = verify([name])
-    assert (found.kept, found.reason, found.seeds) == (True, "", True)
+    assert (found.passed, found.reason, found.seeds) == (True, "", True)
     for steps, deviations in ((1, found.deviation_one), (20, found.deviation_twenty)):
         assert list(deviations) == ["float32", "float64"]
         for dtype, deviation in deviations.items():
@@ -71,8 +71,8 @@ def test_without_names_every_usable_backend_is_verified_on_each_device(monkeypat
     ]
     monkeypatch.setattr(verifying, "backends", lambda: infos)
     first, second = verify()
-    assert (first.backend, first.device, first.kept) == ("array_api_strict", "device1", True)
-    assert (second.backend, second.device, second.kept) == ("array_api_strict", "device9", False)
+    assert (first.backend, first.device, first.passed) == ("array_api_strict", "device1", True)
+    assert (second.backend, second.device, second.passed) == ("array_api_strict", "device9", False)
     assert "cannot be used" in second.reason
 
 
@@ -85,7 +85,7 @@ def test_a_library_without_float64_is_verified_without_it(monkeypatch: pytest.Mo
 
     strict = pnn.get_backend("array_api_strict")
     (found,) = verify([Narrow(strict.name, strict.xp)])
-    assert (found.kept, found.reason) == (True, "")
+    assert (found.passed, found.reason) == (True, "")
     assert list(found.deviation_one) == ["float32"]
 
 
@@ -95,7 +95,7 @@ def test_a_third_partys_plug_in_is_verified(tmp_path: Path) -> None:
     run = _verify("array_api_strict", "array_api_strict:device1", "--json", **environment)
     assert run.returncode == 0, run.stdout + run.stderr
     found = json.loads(run.stdout)
-    assert [(one["device"], one["executes"], one["kept"], one["seeds"]) for one in found] == [
+    assert [(one["device"], one["executes"], one["passed"], one["seeds"]) for one in found] == [
         ("CPU_DEVICE", "interpreter", True, True),
         ("device1", "interpreter", True, True),
     ]
@@ -117,7 +117,7 @@ def test_a_third_party_tests_its_plug_in_with_one_line(tmp_path: Path) -> None:
     assert "PORTABLENN_REQUIRE names it" in run.stdout
 
 
-def test_a_broken_promise_is_named_and_the_exit_status_is_1(tmp_path: Path) -> None:
+def test_a_failed_check_is_named_and_the_exit_status_is_1(tmp_path: Path) -> None:
     pytest.importorskip("typer")
     environment = installed(tmp_path, WRONG, "third_party:HastyBackend")
     run = _verify("array_api_strict", **(environment | {"COLUMNS": "200"}))
@@ -139,5 +139,5 @@ def test_the_table_is_shown() -> None:
     run = _verify("numpy", COLUMNS="100")
     assert run.returncode == 0, run.stderr
     assert "numpy:cpu" in run.stdout
-    assert "kept" in run.stdout
+    assert "passed" in run.stdout
     assert "at most" in run.stdout

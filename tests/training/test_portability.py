@@ -13,16 +13,16 @@ import portablenn as pnn
 from portablenn.nn.model import Batches, State
 from portablenn.program.interpret import interpret
 from portablenn.program.simplify import simplify
-from portablenn.testing.networks import CLASSES, ZOO, X
+from portablenn.testing.networks import CLASSES, NETWORKS, X
 
 
 def test_different_seeds_give_different_weights() -> None:
-    first = {float(ZOO["relu"](seed=seed).parameters["dense_1.kernel"][0, 0]) for seed in range(20)}
+    first = {float(NETWORKS["relu"](seed=seed).parameters["dense_1.kernel"][0, 0]) for seed in range(20)}
     assert len(first) == 20
 
 
 def test_a_network_runs_where_its_data_lie(other_library: Any) -> None:
-    net = ZOO["relu"](seed=0)
+    net = NETWORKS["relu"](seed=0)
     x, y = other_library.array(X.astype("f4")), other_library.array(CLASSES)
     net.fit(x, y, epochs=2)
     assert net.backend == other_library.backend
@@ -33,7 +33,7 @@ def test_a_network_runs_where_its_data_lie(other_library: Any) -> None:
 
 
 def test_a_named_backend_wins_over_the_data(other_library: Any) -> None:
-    net = ZOO["relu"](backend=other_library.name)
+    net = NETWORKS["relu"](backend=other_library.name)
     net.fit(X, CLASSES)
     assert net.backend == other_library.backend
     assert isinstance(net.predict(X), np.ndarray)
@@ -60,7 +60,7 @@ def test_the_strictest_library_trains_without_a_conversion(monkeypatch: pytest.M
     import array_api_strict as strict
 
     backend = pnn.get_backend("array_api_strict:device1")
-    net = ZOO["deep"](backend=backend)
+    net = NETWORKS["deep"](backend=backend)
     x, y = backend.asarray(X.astype("f4")), backend.asarray(CLASSES)
     asked: list[str] = []
     array_type = type(x)
@@ -97,7 +97,7 @@ def test_the_step_traces_under_jax_jit_so_nothing_reads_a_value() -> None:
     jax = pytest.importorskip("jax")
     import jax.numpy as jnp
 
-    net = ZOO["deep"](backend="numpy")
+    net = NETWORKS["deep"](backend="numpy")
     state = State(net.state.theta, net.state.slots, net.state.statistics)
     order = np.arange(96).reshape(6, 16)
     batches = Batches(X.astype("f4"), CLASSES, np.ones(96, "f4"), order, net._layer_keys(), np.asarray(0, np.int32))
@@ -117,7 +117,7 @@ def test_the_step_traces_under_jax_jit_so_nothing_reads_a_value() -> None:
 
 def test_the_step_runs_on_torchs_meta_device_where_nothing_has_a_value() -> None:
     torch = pytest.importorskip("torch")
-    net = ZOO["relu"](backend="numpy")
+    net = NETWORKS["relu"](backend="numpy")
     flat = [np.asarray(2, np.int32), net.state.theta, *net.state.slots, net.state.statistics, X.astype("f4"), CLASSES]
     flat += [np.arange(96).reshape(6, 16), np.asarray(0, np.int32)]
 
