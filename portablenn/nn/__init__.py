@@ -1,1 +1,1 @@
-"""The mathematics of networks, in functions of arrays: layers, activations, losses, optimizers, and the training step."""
+"""The mathematics of networks as functions of arrays: layers, activations, losses, optimizers, and the training step."""

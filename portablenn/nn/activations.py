@@ -1,6 +1,6 @@
 """Activations: functions of an array in Array API code, by name.
 
-Requires nothing of any library. A user's own function of an array serves in place of a name.
+A user's function of an array can be given wherever a name can.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Activation = Callable[[Array], Array]
 
 
 def identity(x: Array) -> Array:
-    """The array itself.
+    """Return the array unchanged.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def identity(x: Array) -> Array:
 
 
 def step(x: Array) -> Array:
-    """1 where x ≥ 0, else 0: the threshold neuron (McCulloch & Pitts 1943); its gradient is 0.
+    """Return 1 where x ≥ 0, else 0: the threshold neuron (McCulloch & Pitts 1943); its gradient is 0.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def step(x: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), as (1 + tanh(x / 2)) / 2, which never overflows.
+    """Return 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which never overflows.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def tanh(x: Array) -> Array:
-    """The hyperbolic tangent.
+    """Return the hyperbolic tangent.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def tanh(x: Array) -> Array:
 
 
 def relu(x: Array) -> Array:
-    """max(x, 0), with derivative 0 at 0.
+    """Return max(x, 0), with derivative 0 at 0.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def relu(x: Array) -> Array:
 
 
 def leaky_relu(x: Array) -> Array:
-    """X where x > 0, else x / 100 (Maas, Hannun & Ng 2013).
+    """Return x where x > 0, else x / 100 (Maas, Hannun & Ng 2013).
 
     Examples
     --------
@@ -89,7 +89,7 @@ def leaky_relu(x: Array) -> Array:
 
 
 def elu(x: Array) -> Array:
-    """X where x > 0, else exp(x) - 1 (Clevert, Unterthiner & Hochreiter 2016).
+    """Return x where x > 0, else exp(x) - 1 (Clevert, Unterthiner & Hochreiter 2016).
 
     Examples
     --------
@@ -102,7 +102,7 @@ def elu(x: Array) -> Array:
 
 
 def gelu(x: Array) -> Array:
-    """X Φ(x) by its tanh formula (Hendrycks & Gimpel 2016): the standard has no error function.
+    """Return x Φ(x) in the tanh approximation (Hendrycks & Gimpel 2016): the standard has no error function.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def gelu(x: Array) -> Array:
 
 
 def silu(x: Array) -> Array:
-    """X sigmoid(x) (Elfwing, Uchibe & Doya 2018).
+    """Return x sigmoid(x) (Elfwing, Uchibe & Doya 2018).
 
     Examples
     --------
@@ -127,7 +127,7 @@ def silu(x: Array) -> Array:
 
 
 def softplus(x: Array) -> Array:
-    """log(1 + exp(x)), without overflow.
+    """Return log(1 + exp(x)), without overflow.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def softplus(x: Array) -> Array:
 
 
 def softmax(x: Array) -> Array:
-    """exp(x) over its sum along the last axis, without overflow.
+    """Return exp(x) divided by its sum along the last axis, without overflow.
 
     Examples
     --------

@@ -1,7 +1,6 @@
-"""Initializers: the first values of a parameter, made on the host.
+"""Initializers: the initial values of a parameter, computed on the host.
 
-Requires NumPy. An initializer is a function of a key and a shape; its numbers are float64 and the same to the bit on
-every machine (see `random`).
+An initializer is a function of a key and a shape; its values are float64 and bit-identical on every machine (see `random`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Initializer = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 @dataclass(frozen=True)
 class Uniform:
-    """Evenly distributed between ``low`` and ``high``.
+    """Uniform distribution between ``low`` and ``high``.
 
     Examples
     --------
@@ -34,13 +33,13 @@ class Uniform:
     high: float = 0.05
 
     def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw."""
+        """Return values of a shape."""
         return self.low + (self.high - self.low) * random.uniform(key, shape)
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Normally distributed.
+    """Normal distribution.
 
     Examples
     --------
@@ -52,7 +51,7 @@ class Normal:
     std: float = 0.05
 
     def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw."""
+        """Return values of a shape."""
         return self.mean + self.std * random.normal(key, shape)
 
 
@@ -68,7 +67,7 @@ class Scaled:
     distribution: str
 
     def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw."""
+        """Return values of a shape."""
         inputs, outputs = (shape[0], shape[-1]) if len(shape) > 1 else (1, shape[0])
         variance = self.scale / ((inputs + outputs) / 2 if self.both else inputs)
         if self.distribution == "normal":
@@ -77,12 +76,12 @@ class Scaled:
 
 
 def zeros(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """All 0."""
+    """Return zeros."""
     return np.zeros(shape)
 
 
 def ones(key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """All 1."""
+    """Return ones."""
     return np.ones(shape)
 
 
@@ -101,7 +100,7 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def initial(initializer: Any, key: np.ndarray, shape: tuple[int, ...], what: str = "a parameter") -> np.ndarray:
-    """The first values of ``what``: by an initializer's name, by an initializer, or an array that is taken as it is.
+    """Return the initial values of ``what``, from the name of an initializer, an initializer, or an array.
 
     Raises
     ------
@@ -118,5 +117,5 @@ def initial(initializer: Any, key: np.ndarray, shape: tuple[int, ...], what: str
     values = initializer(key, shape) if callable(initializer) else initializer
     array = np.asarray(to_numpy(values), dtype=np.float64)
     if array.shape != shape:
-        raise ValueError(f"{what} has shape {shape}, its initial values have {array.shape}")
+        raise ValueError(f"expected initial values of shape {shape} for {what}, got {array.shape}")
     return array

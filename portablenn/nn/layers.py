@@ -1,11 +1,10 @@
-"""Layers: frozen dataclasses of plain facts, and the mathematics of the forward pass.
+"""Layers: frozen dataclasses of plain values, and the mathematics of the forward pass.
 
-Requires nothing of any library. A layer has ``init(key, inputs)``, which makes its parameters on the host, and
-``apply(xp, params, x)``, which is written in functions of the standard. Where ``apply`` has parameters of these names it
-is also given ``training`` (bool) and ``random`` (None unless training; else it has ``uniform(shape, dtype)`` and
-``keep_mask(shape, rate)``, other numbers in each layer and at each step). A layer with statistics that training updates
-but no gradient reaches has ``init_statistics(inputs)`` and ``update_statistics(xp, params, x)`` too;
-``apply`` finds them among ``params``.
+A layer has ``init(key, inputs)``, which returns its parameters on the host, and ``apply(xp, params, x)``, in Array API code.
+If ``apply`` has parameters of these names it also gets ``training`` (bool) and ``random`` (None unless training; else it has
+``uniform(shape, dtype)`` and ``keep_mask(shape, rate)``, with different numbers in each layer and at each step). A layer with
+statistics, which training updates without a gradient, also has ``init_statistics(inputs)`` and
+``update_statistics(xp, params, x)``; ``apply`` gets them among ``params``.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ class Dense:
     Parameters
     ----------
     units
-        Outputs.
+        Number of outputs.
     activation
         A name, a function of an array, or None.
     use_bias
-        Whether there is a b.
+        Whether there is a bias b.
     kernel_init, bias_init
         An initializer's name, an initializer, or an array.
 
@@ -51,17 +50,17 @@ class Dense:
     units: int
     activation: str | activations.Activation | None = None
     use_bias: bool = True
-    kernel_init: Any = field(default="glorot_uniform", compare=False)  # layers are equal that compute the same
+    kernel_init: Any = field(default="glorot_uniform", compare=False)  # layers that compute the same are equal
     bias_init: Any = field(default="zeros", compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         if isinstance(self.units, bool) or not isinstance(self.units, (int, np.integer)) or self.units < 1:
-            raise ValueError(f"units is a positive whole number, found {self.units!r}")
+            raise ValueError(f"units must be a positive integer, got {self.units!r}")
         activations.get(self.activation)
 
     def init(self, key: np.ndarray, inputs: int) -> Parameters:
-        """The kernel and the bias, float64."""
+        """Return the initial kernel and bias, float64."""
         kernel = initializers.initial(self.kernel_init, fold_in(key, 0), (inputs, self.units), "the kernel")
         if not self.use_bias:
             return {"kernel": kernel}
@@ -71,14 +70,14 @@ class Dense:
         }
 
     def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
-        """See the class."""
+        """Return the output; see the class."""
         y = x @ params["kernel"]
         return activations.get(self.activation)(y + params["bias"] if self.use_bias else y)
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation by itself, for where a layer stands between the affine map and it.
+    """An activation as a layer, for when another layer comes between it and the affine map.
 
     Examples
     --------
@@ -90,46 +89,46 @@ class Activation:
     activation: str | activations.Activation | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         activations.get(self.activation)
 
     def init(self, key: np.ndarray, inputs: int) -> Parameters:
-        """Nothing."""
+        """Return no parameters."""
         return {}
 
     def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
-        """See the class."""
+        """Return the output; see the class."""
         return activations.get(self.activation)(x)
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """While training, each element is 0 with probability ``rate`` and the others grow by 1 / (1 - rate).
+    """In training, set each element to 0 with probability ``rate`` and scale the others by 1 / (1 - rate).
 
-    Srivastava et al. (2014), in the "inverted" form: prediction leaves everything as it is.
+    Srivastava et al. (2014), in the "inverted" form: in prediction the layer is the identity.
 
     Examples
     --------
     >>> import numpy as np
-    >>> Dropout(0.5).apply(np, {}, np.ones((1, 3))).tolist()  # while predicting
+    >>> Dropout(0.5).apply(np, {}, np.ones((1, 3))).tolist()  # in prediction
     [[1.0, 1.0, 1.0]]
     """
 
     rate: float
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         if not 0 <= self.rate < 1:
-            raise ValueError(f"rate is at least 0 and below 1, found {self.rate!r}")
+            raise ValueError(f"rate must be in [0, 1), got {self.rate!r}")
 
     def init(self, key: np.ndarray, inputs: int) -> Parameters:
-        """Nothing."""
+        """Return no parameters."""
         return {}
 
     def apply(
         self, xp: Any, params: Parameters, x: Array, training: bool = False, random: Stream | None = None
     ) -> Array:
-        """See the class."""
+        """Return the output; see the class."""
         if not training or random is None or self.rate == 0:
             return x
         kept = xp.astype(random.keep_mask(tuple(x.shape), self.rate), x.dtype)
@@ -138,10 +137,10 @@ class Dropout:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Each column to mean 0 and variance 1, then scaled and shifted (Ioffe & Szegedy 2015).
+    """Normalize each column to mean 0 and variance 1, then scale and shift it (Ioffe & Szegedy 2015).
 
-    While training, mean and (biased) variance are those of the batch; running means of both, with weight ``momentum``
-    for the past, serve prediction.
+    In training, mean and (biased) variance are those of the batch; prediction uses running means of both, in which the past has
+    weight ``momentum``.
 
     Examples
     --------
@@ -155,21 +154,21 @@ class BatchNorm:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is at least 0 and below 1, found {self.momentum!r}")
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum!r}")
 
     def init(self, key: np.ndarray, inputs: int) -> Parameters:
-        """Scale 1, shift 0."""
+        """Return scale 1 and shift 0."""
         return {"scale": np.ones(inputs), "shift": np.zeros(inputs)}
 
     def init_statistics(self, inputs: int) -> Parameters:
-        """Mean 0, variance 1."""
+        """Return mean 0 and variance 1."""
         return {"mean": np.zeros(inputs), "variance": np.ones(inputs)}
 
     def update_statistics(self, xp: Any, params: Parameters, x: Array) -> Parameters:
-        """The running statistics after a batch."""
-        mean, variance = self._of_batch(xp, x)
+        """Return the running statistics after a batch."""
+        mean, variance = self._moments(xp, x)
         past, present = self.momentum, 1.0 - self.momentum
         return {
             "mean": past * params["mean"] + present * mean,
@@ -177,16 +176,16 @@ class BatchNorm:
         }
 
     def apply(self, xp: Any, params: Parameters, x: Array, training: bool = False) -> Array:
-        """See the class."""
-        mean, variance = self._of_batch(xp, x) if training else (params["mean"], params["variance"])
+        """Return the output; see the class."""
+        mean, variance = self._moments(xp, x) if training else (params["mean"], params["variance"])
         return (x - mean) / xp.sqrt(variance + self.epsilon) * params["scale"] + params["shift"]
 
-    def _of_batch(self, xp: Any, x: Array) -> tuple[Array, Array]:
+    def _moments(self, xp: Any, x: Array) -> tuple[Array, Array]:
         return xp.mean(x, axis=0), xp.var(x, axis=0)
 
 
 def layer_names(layers: Sequence[Any]) -> list[str]:
-    """The default names: dense_1, dense_2, batch_norm_1, …, counted for each kind."""
+    """Return the default names, counted for each kind: dense_1, dense_2, batch_norm_1, …"""
     counts: Counter[str] = Counter()
     names = []
     for layer in layers:

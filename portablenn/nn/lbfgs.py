@@ -1,9 +1,9 @@
 """L-BFGS for full batches: vectors on the device, decisions on the host.
 
-Requires an objective that returns a loss and its gradient. The direction is Nocedal & Wright's two-loop recursion (Numerical
+The direction is Nocedal & Wright's two-loop recursion (Numerical
 Optimization, 2006, algorithm 7.4); the line search is that of Moré & Thuente (1994, "Line search algorithms with guaranteed
-sufficient decrease"). With its constants those of L-BFGS-B (Zhu, Byrd, Lu & Nocedal 1997), which SciPy and scikit-learn
-run, the way from the same start is the same.
+sufficient decrease"). The constants are those of L-BFGS-B (Zhu, Byrd, Lu & Nocedal 1997), which SciPy and scikit-learn
+run, so that the iterates from the same start are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..program.ir import Array
 
 DECREASE, CURVATURE, NARROW, LONGEST = 1e-3, 0.9, 0.1, 1e10
-"""Of the strong Wolfe conditions; the share of an interval at which a search ends; the longest step."""
+"""The constants of the strong Wolfe conditions; the relative width of an interval that ends a search; the longest step."""
 TINY = 2.220446049250313e-16
 
 Objective = Callable[[Array], tuple[float, Array]]
@@ -25,7 +25,7 @@ Objective = Callable[[Array], tuple[float, Array]]
 
 @dataclass
 class Point:
-    """A place on a line: how far along, the loss, its slope along the line, and where that is."""
+    """A point of a line search: the step length, the loss, its slope along the line, the parameters and the gradient."""
 
     length: float
     loss: float
@@ -35,16 +35,16 @@ class Point:
 
 
 class Search(NamedTuple):
-    """Where a search is: all that its next iteration depends on.
+    """The state of the minimisation: all that its next iteration depends on.
 
     Attributes
     ----------
     theta, loss, gradient
-        The parameters and what the objective is there.
+        The parameters, and the value and the gradient of the objective there.
     steps
         The last changes of the parameters, those of the gradient, and the product of both.
     iterations
-        How many there were.
+        Number of iterations so far.
     """
 
     theta: Array
@@ -66,7 +66,7 @@ def minimize(
     evaluations: int,
     first_step: float = 1.0,
 ) -> Iterator[Search]:
-    """Hand out where the search is after each iteration; ends early at the tolerance, or where no step goes down.
+    """Yield the state after each iteration; end early at the tolerance, or where no step decreases the loss.
 
     Parameters
     ----------
@@ -77,15 +77,15 @@ def minimize(
     theta
         The start.
     search
-        A search to be gone on with, in place of a start.
+        A state to continue from, in place of ``theta``.
     memory
-        How many steps are remembered.
+        Number of steps kept.
     tolerance
         The largest element of the gradient at which to end.
     iterations, evaluations
-        At most; evaluations are for each line search.
+        Maximum numbers; evaluations are per line search.
     first_step
-        The length of the first trial step, along a unit vector; of the others in the length of the direction.
+        The length of the first trial step, along a unit vector; later ones are in units of the direction.
     """
     begun, steps = 0, deque[tuple[Array, Array, float]](maxlen=memory)
     if search is None:
@@ -106,7 +106,7 @@ def minimize(
                 found = _search(xp, objective, start, direction, trial, evaluations)
             if found is None and not steps:
                 return
-            if found is None:  # rounding has spoilt the memory
+            if found is None:  # the memory has suffered from rounding
                 steps.clear()
         change, turn = found.theta - theta, found.gradient - gradient
         curvature = float(xp.sum(change * turn))
@@ -117,7 +117,7 @@ def minimize(
 
 
 def _direction(xp: Any, gradient: Array, steps: deque[tuple[Array, Array, float]]) -> Array:
-    """Minus the gradient times the approximate inverse Hessian, without ever forming that."""
+    """Return minus the approximate inverse Hessian times the gradient, without forming the matrix."""
     q = -gradient
     shares = []
     for change, turn, curvature in reversed(steps):
@@ -135,9 +135,9 @@ def _direction(xp: Any, gradient: Array, steps: deque[tuple[Array, Array, float]
 def _search(
     xp: Any, objective: Objective, start: Point, direction: Array, trial: float, evaluations: int
 ) -> Point | None:
-    """A point that satisfies the strong Wolfe conditions, or where the interval has become narrow.
+    """Return a point that satisfies the strong Wolfe conditions, or where the interval has become narrow.
 
-    After ``evaluations`` the lowest point seen; None if none is lower.
+    After ``evaluations`` that is the lowest point so far; None if no point is lower than the start.
     """
 
     def at(length: float) -> Point:
@@ -163,7 +163,7 @@ def _search(
         narrow = bracketed and (length <= least or length >= most or most - least <= NARROW * most)
         if enough or narrow or (length >= LONGEST and point.loss <= bound and point.slope <= wanted):
             return point
-        # at first what is looked for is a minimum of the loss above the line of the wanted decrease
+        # the first stage looks for a minimum of the loss above the line of sufficient decrease
         tilt = wanted if first_stage and point.loss <= low.loss and point.loss > bound else 0.0
         length, bracketed, low, high = _next(low, high, point, bracketed, least, most, tilt)
         if bracketed:
@@ -182,9 +182,9 @@ def _search(
 def _next(
     low: Point, high: Point, point: Point, bracketed: bool, least: float, most: float, tilt: float
 ) -> tuple[float, bool, Point, Point]:
-    """The next length to try, whether a minimum lies between the two ends, and the ends (the paper's section 4).
+    """Return the next length to try, whether a minimum is bracketed, and the two ends (section 4 of the paper).
 
-    Losses and slopes are taken above a line of slope ``tilt``.
+    Losses and slopes are relative to a line of slope ``tilt``.
     """
     x, p, y = (_Tilted(end.length, end.loss - tilt * end.length, end.slope - tilt) for end in (low, point, high))
     opposite = p.slope * math.copysign(1.0, x.slope) < 0.0
@@ -224,14 +224,14 @@ class _Tilted(NamedTuple):
 
 
 def _cubic(a: _Tilted, b: _Tilted) -> float:
-    """Where the cubic through both losses and slopes has its minimum, seen from ``a``."""
+    """Return the minimum of the cubic through both losses and slopes."""
     theta, gamma = _bends(a, b)
     gamma = -gamma if b.length < a.length else gamma
     return a.length + (gamma - a.slope + theta) / (gamma - a.slope + gamma + b.slope) * (b.length - a.length)
 
 
 def _cubic_beyond(p: _Tilted, x: _Tilted, otherwise: float) -> float:
-    """Likewise, if it lies beyond ``p``."""
+    """Return the minimum of the cubic if it lies beyond ``p``, else ``otherwise``."""
     theta, gamma = _bends(p, x)
     gamma = -gamma if p.length > x.length else gamma
     share = (gamma - p.slope + theta) / (gamma + (x.slope - p.slope) + gamma)

@@ -1,7 +1,7 @@
-"""The mathematics of a network: first values, forward pass, objective, and one training step, as pure functions.
+"""The mathematics of a network as pure functions: initial values, forward pass, objective, and one training step.
 
-Requires nothing of any library, and knows nothing of backends: what it does is recorded and compiled elsewhere. Models
-are compared by value, so that networks of the same make share their compiled programs.
+Nothing here knows of backends: the functions are traced and compiled elsewhere. Models are compared by value, so that equal
+networks share their compiled programs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .optimizers import Optimizer
 
 
 class State(NamedTuple):
-    """What a step changes: the parameter vector, the optimizer's vectors, and the layers' statistics, all (length,)."""
+    """What a step changes: the parameter vector, the optimizer's slots, and the layers' statistics, all vectors."""
 
     theta: Array
     slots: tuple[Array, ...]
@@ -32,7 +32,7 @@ class State(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """What a step reads.
+    """What a step reads besides the state.
 
     Attributes
     ----------
@@ -43,9 +43,9 @@ class Batches(NamedTuple):
     weights : array or None
         (rows,).
     order : array or None
-        (steps, batch) row numbers: step i takes row i of it. None: every step takes all rows as they lie.
+        (steps, batch) row numbers, a row for each step; None if every step takes all rows in their order.
     keys : array or None
-        (layers, 2), int32: what layers draw from.
+        (layers, 2), int32: the keys for the random numbers of layers.
     first_step : array
         int32, (): the number of the first step.
     """
@@ -108,7 +108,7 @@ class Model:
         keys: Array | None = None,
         step: Array | None = None,
     ) -> tuple[Array, Array]:
-        """Raw outputs, (rows, outputs), and the statistics after this batch."""
+        """Return the raw outputs, (rows, outputs), and the statistics after this batch."""
         return self._forward(
             self.parameters.split(theta, xp=array_namespace(theta)), statistics, x, training, keys, step
         )
@@ -156,7 +156,7 @@ class Model:
     def penalized_objective(
         self, theta: Array, statistics: Array, batch: Batches, kernels: Array | None, step: Array
     ) -> tuple[Array, Array, Array]:
-        """Loss with penalties, its gradient, and the new statistics: what is minimised."""
+        """Return the loss with penalties, its gradient, and the new statistics."""
         xp = array_namespace(theta)
         (loss, updated), gradient = self.objective(theta, statistics, batch, step)
         optimizer = self.optimizer
@@ -170,7 +170,7 @@ class Model:
         return loss, gradient, updated
 
     def step(self, iteration: Array, state: State, batches: Batches, kernels: Array | None) -> tuple[State, Array]:
-        """One training step: state and batch to state, and the loss of the batch before it, with penalties.
+        """Take one training step; return the new state, and the loss of the batch before it, with penalties.
 
         ``iteration`` is an int32 array of shape (), from 0: the number of the step in this run.
         """
@@ -183,7 +183,7 @@ class Model:
         return State(theta, slots, statistics), loss
 
     def batch(self, xp: Any, iteration: Array, batches: Batches) -> Batches:
-        """The rows of one step."""
+        """Return the rows of one step."""
         if batches.order is None:
             return batches
         rows = xp.take(batches.order, xp.reshape(iteration, (1,)), axis=0)
@@ -193,7 +193,7 @@ class Model:
         return batches._replace(x=x, y=y, weights=weights, order=None)
 
     def as_targets(self, y: Array) -> Array:
-        """Targets of several columns in the model's dtype; class numbers as they are."""
+        """Return targets of two dimensions in the model's dtype, and class numbers unchanged."""
         xp = array_namespace(y)
         return y if y.ndim == 1 else xp.astype(y, getattr(xp, self.dtype))
 
@@ -210,7 +210,7 @@ class Model:
         return loss, xp.sum(right if weights is None else right * weights)
 
     def right(self, xp: Any, outputs: Array, y: Array) -> Array:
-        """1 for each row whose class is predicted right (a share for rows of several labels), else 0; (rows,)."""
+        """Return 1 for each row whose class is predicted right, else 0, (rows,); for rows of several labels the share."""
         if outputs.shape[1] == 1:
             hit = xp.reshape(outputs > 0.0, (-1,)) == (xp.reshape(y, (-1,)) > 0)
         elif y.ndim == 1:
@@ -222,7 +222,7 @@ class Model:
         return xp.astype(hit, outputs.dtype)
 
     def classes(self, outputs: Array) -> Array:
-        """The number of the likeliest class of each row, (rows,)."""
+        """Return the number of the most likely class of each row, (rows,)."""
         xp = array_namespace(outputs)
         if outputs.shape[1] == 1:
             return xp.astype(xp.reshape(outputs > 0.0, (-1,)), xp.int32)
@@ -230,14 +230,14 @@ class Model:
 
 
 def accepted(layer: Any) -> tuple[str, ...]:
-    """The names of what ``layer.apply`` takes besides (xp, params, x)."""
+    """Return the names of the parameters of ``layer.apply`` besides (xp, params, x)."""
     return tuple(inspect.signature(layer.apply).parameters)[3:]
 
 
 def initial_values(
     layers: Sequence[tuple[str, Any]], inputs: int, seed: int, dtype: DType
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[int]]:
-    """First parameters and statistics by full name, on the host, and each layer's outputs, found by recording it."""
+    """Return initial parameters and statistics by full name, on the host, and the outputs of each layer, found by tracing."""
     params: dict[str, np.ndarray] = {}
     statistics: dict[str, np.ndarray] = {}
     widths: list[int] = []
@@ -245,7 +245,7 @@ def initial_values(
         width = widths[-1] if widths else inputs
         own = layer.init(new_key(seed, WEIGHTS, number), width)
         if not isinstance(own, Mapping):
-            raise TypeError(f"init of {name} returns {type(own).__name__}: expected a dict of arrays by name")
+            raise TypeError(f"expected init of {name} to return a dict of arrays by name, got {type(own).__name__}")
         kept = layer.init_statistics(width) if hasattr(layer, "init_statistics") else {}
         params |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in own.items()}
         statistics |= {f"{name}.{key}": np.asarray(value, dtype=np.float64) for key, value in kept.items()}
@@ -257,13 +257,15 @@ def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype:
     def applied(x: Array, *values: Array) -> Array:
         result = layer.apply(array_namespace(x), dict(zip(params, values, strict=True)), x)
         if not hasattr(result, "dtype"):
-            raise TypeError(f"apply of {name} returns {type(result).__name__}: expected an array")
+            raise TypeError(f"expected apply of {name} to return an array, got {type(result).__name__}")
         return result
 
     types = [ArrayType(tuple(np.shape(value)), dtype) for value in params.values()]
     output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type
     if len(output.shape) != 2 or output.shape[0] != 3:
-        raise ValueError(f"{name} makes {output} of 3 rows: a layer returns one row for each row, in two dimensions")
+        raise ValueError(
+            f"expected apply of {name} to return one row for each row, (3, outputs) for 3 rows, got {output}"
+        )
     if dtype_name(output.dtype) != dtype:
-        raise TypeError(f"{name} returns {output.dtype} in a network of {dtype}: a layer keeps the dtype")
+        raise TypeError(f"expected apply of {name} to keep the dtype, {dtype}, got {output.dtype}")
     return output.shape[1]

@@ -1,13 +1,12 @@
 """Optimizers, in order of increasing complexity: the parameter vector in, the parameter vector out.
 
-Requires nothing of any library: each is its formula, of vectors. ``step`` is an array of shape () in the vectors' dtype,
-from 0, and stays on the device, as do the learning rate and the bias corrections, so that one compiled step serves every
-``step``.
+Each is its formula, in vectors. ``step`` is an array of shape () in the vectors' dtype, from 0, and stays on the device, as do
+the learning rate and the bias corrections, so that one compiled step serves every ``step``.
 
-All of them take ``l1`` and ``l2`` (what is minimised is the loss and l1 ‖W‖₁ + ½ l2 ‖W‖²; with ``shared`` divided by the
-rows of the batch, or by the sum of their weights, as scikit-learn does), ``weight_decay`` (decoupled: the weights shrink by
-rate · weight_decay · W; Loshchilov & Hutter 2019), all three on kernels alone, not on biases; and
-``clip_norm`` (Pascanu, Mikolov & Bengio 2013) and ``clip_value``, which bound the gradient first.
+All of them take ``l1`` and ``l2``, which add l1 ‖W‖₁ + ½ l2 ‖W‖² to the loss (with ``shared`` divided by the rows of the batch,
+or by the sum of their weights, as scikit-learn does); ``weight_decay`` (decoupled: the weights shrink by
+rate · weight_decay · W; Loshchilov & Hutter 2019), all three for kernels only, not for biases; and ``clip_norm`` (Pascanu,
+Mikolov & Bengio 2013) and ``clip_value``, which clip the gradient first.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Slots = tuple[Array, ...]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all have in common; `direction` is each one's own.
+    """The base of all optimizers, which differ in `direction`.
 
     Attributes
     ----------
@@ -55,10 +54,10 @@ class Optimizer:
     shared: bool = field(default=False, kw_only=True)
 
     slots: ClassVar[tuple[str, ...]] = ()
-    """The names of the vectors that it remembers from step to step; all start as zeros."""
+    """The names of the vectors kept from step to step; all start as zeros."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant; NumPy's numbers, of a grid that is searched, become Python's."""
+        """Validate the fields; NumPy's numbers, from a parameter search, become Python's."""
         for own in fields(self):
             if isinstance(value := getattr(self, own.name), np.generic):
                 object.__setattr__(self, own.name, value.item())
@@ -71,7 +70,7 @@ class Optimizer:
             if bound is not None:
                 _at_least_zero(name, bound)
                 if bound == 0:
-                    raise ValueError(f"{name} is a positive number or None, found {bound!r}")
+                    raise ValueError(f"{name} must be a positive number or None, got {bound!r}")
 
     @property
     def penalizes(self) -> bool:
@@ -81,16 +80,16 @@ class Optimizer:
     def update(
         self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
     ) -> tuple[Array, Slots]:
-        """One step.
+        """Take one step.
 
         Parameters
         ----------
         xp
             The namespace.
         theta, gradient
-            Vectors of one length: the parameters, and the loss's gradient by them.
+            Vectors of the same length: the parameters, and the gradient of the loss.
         slots
-            The vectors remembered, one a name in `slots`.
+            The vectors kept, one for each name in `slots`.
         step
             The number of the step, from 0; shape ().
         kernels
@@ -106,8 +105,8 @@ class Optimizer:
     def moved(
         self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
     ) -> tuple[Array, Slots]:
-        """`update` by a gradient that has the penalties' in it."""
-        gradient = self.bounded(xp, gradient)
+        """Take a step with a gradient that includes the penalties."""
+        gradient = self.clipped(xp, gradient)
         learning_rate = rate(self.learning_rate, step)
         direction, slots = self.direction(xp, gradient, slots, step, learning_rate)
         if self.weight_decay:
@@ -117,11 +116,11 @@ class Optimizer:
     def direction(
         self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
     ) -> tuple[Array, Slots]:
-        """What to add to the parameters, and the new slots."""
+        """Return what to add to the parameters, and the new slots."""
         raise NotImplementedError
 
     def penalized(self, xp: Any, gradient: Array, theta: Array, kernels: Array | None) -> Array:
-        """The gradient of the loss and the l1 and l2 penalties."""
+        """Return the gradient of the loss with the l1 and l2 penalties."""
         if self.l2:
             gradient = gradient + self.l2 * _on(kernels, theta)
         if self.l1:
@@ -129,7 +128,7 @@ class Optimizer:
         return gradient
 
     def penalty(self, xp: Any, theta: Array, kernels: Array | None) -> Array:
-        """The l1 and l2 penalties themselves; shape ()."""
+        """Return the l1 and l2 penalties, of shape ()."""
         terms = []
         if self.l2:
             terms.append(0.5 * self.l2 * xp.sum(_on(kernels, theta) * theta))
@@ -137,8 +136,8 @@ class Optimizer:
             terms.append(self.l1 * xp.sum(_on(kernels, xp.abs(theta))))
         return sum(terms[1:], start=terms[0])
 
-    def bounded(self, xp: Any, gradient: Array) -> Array:
-        """The gradient, clipped."""
+    def clipped(self, xp: Any, gradient: Array) -> Array:
+        """Return the clipped gradient."""
         if self.clip_value is not None:
             gradient = xp.clip(gradient, -self.clip_value, self.clip_value)
         if self.clip_norm is not None:
@@ -169,7 +168,7 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         super().__post_init__()
         _fraction("momentum", self.momentum)
 
@@ -181,7 +180,7 @@ class SGD(Optimizer):
     def direction(
         self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
     ) -> tuple[Array, Slots]:
-        """See `Optimizer.direction`."""
+        """Return the direction and the new slots; see `Optimizer.direction`."""
         downhill = -learning_rate * gradient
         if not self.momentum:
             return downhill, ()
@@ -206,7 +205,7 @@ class Adagrad(Optimizer):
     def direction(
         self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
     ) -> tuple[Array, Slots]:
-        """See `Optimizer.direction`."""
+        """Return the direction and the new slots; see `Optimizer.direction`."""
         squares = slots[0] + gradient * gradient
         return -learning_rate * gradient / (xp.sqrt(squares) + self.epsilon), (squares,)
 
@@ -230,14 +229,14 @@ class RMSprop(Optimizer):
     slots: ClassVar[tuple[str, ...]] = ("squares",)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         super().__post_init__()
         _fraction("decay", self.decay)
 
     def direction(
         self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
     ) -> tuple[Array, Slots]:
-        """See `Optimizer.direction`."""
+        """Return the direction and the new slots; see `Optimizer.direction`."""
         squares = self.decay * slots[0] + (1.0 - self.decay) * (gradient * gradient)
         return -learning_rate * gradient / (xp.sqrt(squares) + self.epsilon), (squares,)
 
@@ -246,7 +245,7 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, algorithm 1): m and s are running means of g and g², both corrected for their start at 0.
 
-    θ ← θ - η m̂ / (√ŝ + ε) with m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ), t from 1. With ``epsilon_hat`` ε stands beside √s,
+    θ ← θ - η m̂ / (√ŝ + ε) with m̂ = m / (1 - β₁ᵗ), ŝ = s / (1 - β₂ᵗ), t from 1. With ``epsilon_hat`` ε is added to √s,
     not √ŝ, as at the end of the paper's section 2 and in scikit-learn.
 
     Examples
@@ -265,7 +264,7 @@ class Adam(Optimizer):
     slots: ClassVar[tuple[str, ...]] = ("mean", "squares")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         super().__post_init__()
         _fraction("beta_1", self.beta_1)
         _fraction("beta_2", self.beta_2)
@@ -273,7 +272,7 @@ class Adam(Optimizer):
     def direction(
         self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
     ) -> tuple[Array, Slots]:
-        """The corrections are of shape (), so they are drawn together there: one pass over the vectors fewer."""
+        """Return the direction; corrections, of shape (), are combined before they meet the vectors, which saves a pass."""
         mean = self.beta_1 * slots[0] + (1.0 - self.beta_1) * gradient
         squares = self.beta_2 * slots[1] + (1.0 - self.beta_2) * (gradient * gradient)
         t = step + 1.0
@@ -300,8 +299,8 @@ class AdamW(Adam):
 class LBFGS(Optimizer):
     """Limited-memory BFGS for full batches (Liu & Nocedal 1989), with a line search for the strong Wolfe conditions.
 
-    ``fit`` runs it until ``epochs`` iterations are done, or no element of the gradient is above ``tolerance``; each takes
-    all rows, whatever ``batch_size`` and ``order`` are. The search for a step's length decides on the host; see `lbfgs`.
+    ``fit`` runs it for at most ``epochs`` iterations, until no element of the gradient exceeds ``tolerance``; each uses all
+    rows, whatever ``batch_size`` and ``order`` are. The line search decides on the host; see `lbfgs`.
 
     Examples
     --------
@@ -319,14 +318,14 @@ class LBFGS(Optimizer):
     budget: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the fields."""
         super().__post_init__()
         if self.weight_decay or self.clip_norm or self.clip_value or callable(self.learning_rate):
             raise ValueError(
-                "LBFGS minimises the loss itself: weight_decay, clipping and schedules do not go with it; l1 and l2 do"
+                "LBFGS minimises the loss itself: it supports l1 and l2, but not weight_decay, clipping or schedules"
             )
         if self.memory < 1:
-            raise ValueError(f"memory is a positive number of steps, found {self.memory!r}")
+            raise ValueError(f"memory must be a positive number of steps, got {self.memory!r}")
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -350,17 +349,17 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
     if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
-        raise ValueError(f"{optimizer.__name__} is a class: call it, {optimizer.__name__}(…)")
+        raise ValueError(f"{optimizer.__name__} is a class: expected an instance, {optimizer.__name__}(…)")
     name = optimizer.lower() if isinstance(optimizer, str) else optimizer
     return lookup("optimizer", OPTIMIZERS, name, "an object such as Adam(1e-3)")()
 
 
 def _at_least_zero(name: str, value: Any, otherwise: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{name} is a number of at least 0{otherwise}, found {value!r}")
+        raise ValueError(f"{name} must be a number of at least 0{otherwise}, got {value!r}")
 
 
 def _fraction(name: str, value: Any) -> None:
     _at_least_zero(name, value)
     if not value < 1:
-        raise ValueError(f"{name} is at least 0 and below 1, found {value!r}")
+        raise ValueError(f"{name} must be in [0, 1), got {value!r}")

@@ -1,7 +1,6 @@
 """Schedules: a learning rate as a function of the step.
 
-Requires nothing of any library. The step is an array of shape (), from 0, so a schedule is written in functions of the
-standard; any such function serves.
+The step is an array of shape (), from 0; any function of it in Array API code is a schedule.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from ..runtime.arrays import array_namespace
 Schedule = Callable[[Array], Array]
 
 
-def _checked(steps: int, **numbers: float) -> None:
+def _validate(steps: int, **numbers: float) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps is a positive whole number, found {steps!r}")
+        raise ValueError(f"steps must be a positive integer, got {steps!r}")
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise ValueError(f"{name} is a number of at least 0, found {value!r}")
+            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
 
 
 def rate(schedule: float | Schedule, step: Array) -> float | Array:
-    """The rate at ``step``: of a number always that number."""
+    """Return the rate at ``step``; a number is a constant rate."""
     return schedule(step) if callable(schedule) else schedule
 
 
 @dataclass(frozen=True)
 class ExponentialDecay:
-    """start · factorˢᵗᵉᵖᐟˢᵗᵉᵖˢ: multiplied by ``factor`` every ``steps`` steps, evenly.
+    """start · factorˢᵗᵉᵖᐟˢᵗᵉᵖˢ: multiplied by ``factor`` every ``steps`` steps, continuously.
 
     Examples
     --------
@@ -45,11 +44,11 @@ class ExponentialDecay:
     steps: int
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        _checked(self.steps, start=self.start, factor=self.factor)
+        """Validate the fields."""
+        _validate(self.steps, start=self.start, factor=self.factor)
 
     def __call__(self, step: Array) -> Array:
-        """The rate at ``step``."""
+        """Return the rate at ``step``."""
         return self.start * array_namespace(step).pow(self.factor, step / float(self.steps))
 
 
@@ -68,17 +67,17 @@ class InverseTimeDecay:
     decay: float
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        _checked(1, start=self.start, decay=self.decay)
+        """Validate the fields."""
+        _validate(1, start=self.start, decay=self.decay)
 
     def __call__(self, step: Array) -> Array:
-        """The rate at ``step``."""
+        """Return the rate at ``step``."""
         return self.start / (1.0 + self.decay * step)
 
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """From ``start`` to ``end`` along half a cosine in ``steps`` steps, then ``end`` (Loshchilov & Hutter 2017).
+    """Fall from ``start`` to ``end`` along half a cosine in ``steps`` steps, then stay there (Loshchilov & Hutter 2017).
 
     Examples
     --------
@@ -92,11 +91,11 @@ class CosineDecay:
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        _checked(self.steps, start=self.start, end=self.end)
+        """Validate the fields."""
+        _validate(self.steps, start=self.start, end=self.end)
 
     def __call__(self, step: Array) -> Array:
-        """The rate at ``step``."""
+        """Return the rate at ``step``."""
         xp = array_namespace(step)
         part = xp.minimum(step / float(self.steps), 1.0)
         return self.end + (0.5 * (self.start - self.end)) * (1.0 + xp.cos(part * math.pi))
@@ -104,7 +103,7 @@ class CosineDecay:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """start · factor ᶠˡᵒᵒʳ⁽ˢᵗᵉᵖᐟˢᵗᵉᵖˢ⁾: multiplied by ``factor`` at once every ``steps`` steps.
+    """start · factor ᶠˡᵒᵒʳ⁽ˢᵗᵉᵖᐟˢᵗᵉᵖˢ⁾: multiplied by ``factor`` after every ``steps`` steps.
 
     Examples
     --------
@@ -118,18 +117,18 @@ class StepDecay:
     steps: int
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        _checked(self.steps, start=self.start, factor=self.factor)
+        """Validate the fields."""
+        _validate(self.steps, start=self.start, factor=self.factor)
 
     def __call__(self, step: Array) -> Array:
-        """The rate at ``step``."""
+        """Return the rate at ``step``."""
         xp = array_namespace(step)
         return self.start * xp.pow(self.factor, xp.floor((step + 0.5) / float(self.steps)))
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """From 0 evenly up to the rate of ``then`` in ``steps`` steps, then ``then`` (a number or a schedule).
+    """Rise linearly from 0 to the rate of ``then``, a number or a schedule, in ``steps`` steps; then follow it.
 
     Examples
     --------
@@ -142,11 +141,11 @@ class WarmUp:
     then: float | Schedule
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        _checked(self.steps)
+        """Validate the fields."""
+        _validate(self.steps)
 
     def __call__(self, step: Array) -> Array:
-        """The rate at ``step``."""
+        """Return the rate at ``step``."""
         xp = array_namespace(step)
         return xp.minimum((step + 1.0) / float(self.steps), 1.0) * rate(self.then, step)
 
@@ -169,7 +168,7 @@ class InverseScaling:
     seen: int = 0
 
     def __call__(self, step: Array) -> Array:
-        """The rate at ``step``, where ``seen`` rows were before the first."""
+        """Return the rate at ``step``, with ``seen`` rows before the first."""
         xp = array_namespace(step)
         epochs = xp.floor(step / float(self.steps))
         seen = xp.where(epochs > 0.0, epochs * float(self.rows) + float(self.seen), 0.0)

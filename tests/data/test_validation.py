@@ -133,16 +133,22 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="float16"), "dtype must be 'float32' or 'float64', got"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, dtype="int32"), "dtype must be 'float32' or 'float64', got"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, seed=-1), "seed: expected an integer"),
-        (lambda: pnn.Network([pnn.Dense(2, kernel_init=np.zeros((3, 2)))], inputs=2), r"the kernel has shape \(2, 2\)"),
+        (
+            lambda: pnn.Network([pnn.Dense(2, kernel_init=np.zeros((3, 2)))], inputs=2),
+            r"expected initial values of shape \(2, 2\) for the kernel, got \(3, 2\)",
+        ),
         (lambda: pnn.Network([pnn.Dense(2, "swish")], inputs=2), "unknown activation 'swish'"),
         (
             lambda: pnn.Network([pnn.Dense(1)], inputs=2, loss="softmax_cross_entropy"),
             "requires one output per class, got a last layer with one unit",
         ),
-        (lambda: pnn.Network([pnn.Dense(2, lambda x: pnn.xp.sum(x))], inputs=2), "dense_1 makes .* of 3 rows"),
+        (
+            lambda: pnn.Network([pnn.Dense(2, lambda x: pnn.xp.sum(x))], inputs=2),
+            "apply of dense_1 to return one row for each row",
+        ),
         (
             lambda: pnn.Network([pnn.Dense(2, lambda x: x > 0)], inputs=2),
-            "dense_1 returns bool in a network of float32",
+            "apply of dense_1 to keep the dtype, float32, got bool",
         ),
         (lambda: pnn.mlp([3]), "sizes must be .inputs"),
         (lambda: pnn.mlp(3, 4), "sizes must be .inputs"),
@@ -158,12 +164,18 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
             lambda: pnn.mlp([3, 2], loss=lambda p, t: 0.0).fit(X, X[:, :2]),
             "expected a loss function that returns an array, got float",
         ),
-        (lambda: pnn.Network([_NoResult(2)], inputs=2), "apply of _no_result_1 returns NoneType"),
-        (lambda: pnn.Network([_NoInit(2)], inputs=2), "init of _no_init_1 returns NoneType"),
-        (lambda: pnn.mlp([3, 2], optimizer=pnn.Adam), "Adam is a class: call it"),
-        (lambda: pnn.Adam("0.1"), "learning_rate is a number of at least 0 or a schedule, found '0.1'"),
-        (lambda: pnn.schedules.CosineDecay(0.1, 0), "steps is a positive whole number, found 0"),
-        (lambda: pnn.schedules.CosineDecay("a", 3), "start is a number"),
+        (
+            lambda: pnn.Network([_NoResult(2)], inputs=2),
+            "expected apply of _no_result_1 to return an array, got NoneType",
+        ),
+        (
+            lambda: pnn.Network([_NoInit(2)], inputs=2),
+            "expected init of _no_init_1 to return a dict of arrays by name, got NoneType",
+        ),
+        (lambda: pnn.mlp([3, 2], optimizer=pnn.Adam), "Adam is a class: expected an instance"),
+        (lambda: pnn.Adam("0.1"), "learning_rate must be a number of at least 0 or a schedule, got '0.1'"),
+        (lambda: pnn.schedules.CosineDecay(0.1, 0), "steps must be a positive integer, got 0"),
+        (lambda: pnn.schedules.CosineDecay("a", 3), "start must be a number"),
         (lambda: pnn.callbacks.Progress(every=0), "every is a positive number"),
         (lambda: pnn.get_backend(""), "a backend is named like"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, backend="no_such_library"), "cannot be imported"),
@@ -239,5 +251,5 @@ def test_an_error_in_a_users_layer_leaves_the_network_as_it_was() -> None:
 
 
 def test_balanced_weights_of_an_absent_class_are_zero_and_the_others_share_all_rows() -> None:
-    found = validation.class_weights("balanced", np.asarray([0, 0, 0, 2]), 3, None)
+    found = validation.class_weight_table("balanced", np.asarray([0, 0, 0, 2]), 3, None)
     np.testing.assert_allclose(found, [4 / (2 * 3), 0.0, 4 / (2 * 1)], rtol=1e-12)

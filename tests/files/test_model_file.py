@@ -143,7 +143,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda d: d["optimizer"]["learning_rate"].update(kind="Adam"),
         "unknown schedule",
     ),
-    "negative rate": (lambda d: d["optimizer"].update(learning_rate=-1.0), "learning_rate is a number of at least 0"),
+    "negative rate": (
+        lambda d: d["optimizer"].update(learning_rate=-1.0),
+        "learning_rate must be a number of at least 0",
+    ),
     "unknown loss": (lambda d: d["loss"].update(kind="Custom"), "unknown loss 'Custom'"),
 }
 

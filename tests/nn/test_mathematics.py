@@ -125,6 +125,14 @@ def test_a_familiar_name_is_the_same_loss(second: str, name: str) -> None:
     assert losses.get(second) == losses.get(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "formula"), [("sigmoid_cross_entropy", _sigmoid), ("poisson", np.exp), ("squared_error", lambda p: p)]
+)
+def test_the_link_of_a_loss_is_its_formula(name: str, formula: Any, library: Any) -> None:
+    p = np.asarray([[-40.0, -1.0, 0.0, 0.5, 30.0]])
+    np.testing.assert_allclose(library.numpy(losses.get(name).link(library.array(p))), formula(p), rtol=1e-12)
+
+
 def test_a_function_is_a_loss() -> None:
     per_row = losses.get(lambda p, t: pnn.array_namespace(p).sum((p - t) ** 4, axis=1))
     assert float(per_row(P, T)) == pytest.approx(((P - T) ** 4).sum() / 2)
@@ -253,7 +261,7 @@ def test_an_array_or_a_function_initializes() -> None:
     key = random.new_key(0, random.WEIGHTS)
     assert initializers.initial([[1.0], [2.0]], key, (2, 1)).tolist() == [[1.0], [2.0]]
     assert initializers.initial(lambda key, shape: np.full(shape, 3.0), key, (2,)).tolist() == [3.0, 3.0]
-    with pytest.raises(ValueError, match=r"the kernel has shape \(2, 1\).*\(3,\)"):
+    with pytest.raises(ValueError, match=r"expected initial values of shape \(2, 1\) for the kernel, got \(3,\)"):
         initializers.initial(np.zeros(3), key, (2, 1), "the kernel")
 
 
@@ -297,20 +305,20 @@ def test_batch_norm_standardises_and_remembers(library: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Dense(0), "units is a positive whole number, found 0"),
+        (lambda: Dense(0), "units must be a positive integer, got 0"),
         (lambda: Dense(2.5), "units"),
         (lambda: Dense(3, "rely"), "unknown activation 'rely'.*relu"),
-        (lambda: Dropout(1.0), "rate is at least 0 and below 1"),
+        (lambda: Dropout(1.0), "rate must be in \\[0, 1\\), got 1.0"),
         (lambda: BatchNorm(momentum=1.0), "momentum"),
         (lambda: losses.SquaredError(reduction="max"), '"mean" or "sum", got \'max\''),
         (lambda: losses.get("mean"), "unknown loss 'mean'.*squared_error"),
         (lambda: optimizers.get("adm"), "unknown optimizer 'adm'.*adam"),
         (lambda: pnn.SGD(-1.0), "learning_rate"),
         (lambda: pnn.SGD(math.nan), "learning_rate"),
-        (lambda: pnn.SGD(0.1, momentum=1.0), "momentum is at least 0 and below 1"),
+        (lambda: pnn.SGD(0.1, momentum=1.0), "momentum must be in \\[0, 1\\), got 1.0"),
         (lambda: pnn.Adam(beta_1=1.5), "beta_1"),
-        (lambda: pnn.Adam(l2=-1.0), "l2 is a number of at least 0"),
-        (lambda: pnn.Adam(clip_norm=0.0), "clip_norm is a positive number"),
+        (lambda: pnn.Adam(l2=-1.0), "l2 must be a number of at least 0"),
+        (lambda: pnn.Adam(clip_norm=0.0), "clip_norm must be a positive number"),
         (lambda: pnn.LBFGS(clip_norm=1.0), "LBFGS minimises the loss itself"),
         (lambda: initializers.initial("xavier", random.new_key(0, 1), (2, 2)), "unknown initializer 'xavier'.*glorot"),
     ],
