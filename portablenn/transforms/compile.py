@@ -23,6 +23,7 @@ from ..runtime.arrays import array_namespace, array_type, device_of, is_array
 from ..runtime.backend import Backend, Compiled
 from ..runtime.registry import get_backend
 from .cache import program_cache
+from .closure import closed_over
 from .tree import Structure, static_key, tree_flatten, tree_unflatten
 
 __all__ = ["compile", "compile_for", "compile_loop_for", "jit", "prepared", "trace_loop"]
@@ -39,8 +40,13 @@ def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
     fun
         A function in plain Array API code of arrays, or of nested dicts, lists and tuples of arrays. Anything else among
         its arguments (Python numbers, strings, None) is static: each new value is a new program. It is recorded, so it
-        must do the same operations whatever the values; arrays that it uses without taking them as arguments are
-        constants, copied as they are then.
+        must do the same operations whatever the values.
+
+        Read at each call, so that it is never stale: numbers, strings, tuples, arrays, dicts of these, and arrays in lists,
+        in its closure, its defaults, the globals that its code names, and the attributes of objects found there or that it
+        is a method of; likewise in plain functions found there. New values or contents are a new program: what changes
+        often, and large arrays, are better arguments. Frozen when it is recorded: numbers in lists, what lies deeper in
+        objects or in more than 100 entries, and what other modules hold.
 
     Returns
     -------
@@ -279,7 +285,7 @@ class Transform:
         types = tuple([(tuple(a.shape), a.dtype) for a in arrays])
         own = tuple(map(id, self.owners))
         key = (type(self), own, self.facts, arguments.structure, arguments.statics, types, backend)
-        entry = program_cache.find(key)
+        entry = program_cache.find((key, closed_over(self.fun)[0]))
         if entry is None:
             program, result = self._record(arguments)
             outer = [c for c in program.constants.values() if isinstance(c, Tracer)]
@@ -289,7 +295,8 @@ class Transform:
                 return self.outcome(results, result, arguments)
             program = prepared(program, backend)
             entry = CompiledProgram(program, guard.compile(backend, program), result)
-            program_cache.add(key, entry, self.owners)
+            read, owners = closed_over(self.fun)  # again: a function may count how often it was traced
+            program_cache.add((key, read), entry, [*self.owners, *owners])
         return self.outcome(entry.run(*arrays), entry.result, arguments)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:

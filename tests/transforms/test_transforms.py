@@ -310,13 +310,14 @@ def test_statics_that_are_equal_and_differ_are_different_programs() -> None:
     assert [type(key) for key in (*same({1: np.ones(1)}), *same({True: np.ones(1)}))] == [int, bool]
 
 
-def test_captured_arrays_stay_as_they_were_when_the_function_was_recorded() -> None:
+def test_captured_arrays_are_read_at_each_call() -> None:
     w = np.ones(3)
-    compiled = pnn.compile(lambda x: (x + w, x + 2.0 * w))
+    compiled = pnn.compile(lambda x: (x + w, x + 2.0 * w, x + w[::-1]))
     compiled(np.zeros(3))
-    w[:] = 5.0
-    one, two = compiled(np.zeros(3))
-    assert (one.tolist(), two.tolist()) == ([1.0] * 3, [2.0] * 3)
+    w[:] = [5.0, 5.0, 6.0]
+    assert [r.tolist() for r in compiled(np.zeros(3))] == [[5.0, 5.0, 6.0], [10.0, 10.0, 12.0], [6.0, 5.0, 5.0]]
+    w = np.full(3, 7.0)
+    assert compiled(np.zeros(3))[1].tolist() == [14.0] * 3
 
 
 def test_an_array_kept_from_an_earlier_recording_is_refused() -> None:

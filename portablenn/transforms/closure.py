@@ -1,0 +1,134 @@
+"""What a function reads besides its arguments, as part of the key of its programs: no program is used after that changed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os.path
+import sysconfig
+from collections.abc import Hashable, Iterator
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..program.tracer import Tracer
+from ..runtime.arrays import is_array, is_writeable_array, to_numpy
+from .tree import static_key
+
+PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
+MOST = 100
+"""Entries of a dict or list, and attributes of an object, up to which they are read."""
+
+EXACT = 256
+"""Bytes of an array up to which they are the key; of a larger one it is a hash."""
+
+_LIBRARIES = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)
+
+
+def closed_over(fun: Any) -> tuple[tuple[Hashable, ...], list[Any]]:
+    """Return a key of what ``fun`` reads besides its arguments, and the objects that the key knows by their id alone."""
+    reader = _Reader()
+    reader.read(fun)
+    return tuple(reader.key), reader.owners
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.key: list[Hashable] = []
+        self.owners: list[Any] = []
+        self.seen: set[int] = set()
+
+    def read(self, value: Any) -> None:
+        kind = type(value)
+        if kind in PLAIN or isinstance(value, np.generic):
+            self.key.append(static_key(value) if isinstance(value, (float, complex, np.generic)) else (kind, value))
+        elif kind is FunctionType:
+            self._read_function(value)
+        elif (
+            isinstance(value, Tracer) or kind in (ModuleType, BuiltinFunctionType, np.ufunc) or isinstance(value, type)
+        ):
+            self.key.append(id(value))
+        elif is_array(value):
+            self._read_array(value)
+        elif isinstance(value, tuple):
+            self.key.append((kind, len(value)))
+            for item in value:
+                self.read(item)
+        elif kind is MethodType:
+            self.read(value.__self__)
+            self.read(value.__func__)
+        elif id(value) not in self.seen:
+            self.seen.add(id(value))
+            self._read_object(value)
+
+    def _read_function(self, fun: FunctionType) -> None:
+        if id(fun) in self.seen:
+            return
+        self.seen.add(id(fun))
+        code = fun.__code__
+        self.key.append(code)
+        for cell in fun.__closure__ or ():
+            try:
+                self.read(cell.cell_contents)
+            except ValueError:  # it is empty
+                self.key.append("empty")
+        for value in (*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()):
+            self.read(value)
+        known = fun.__globals__
+        for name in _global_names(code):
+            if name in known:
+                self.read(known[name])
+
+    def _read_array(self, array: Any) -> None:
+        """By its contents, for it may be written to; an array that cannot be is known by its id."""
+        if is_writeable_array(array):
+            contents = np.ascontiguousarray(to_numpy(array)).reshape(-1).view(np.uint8)
+            small = contents.nbytes <= EXACT
+            digest = contents.tobytes() if small else hashlib.blake2b(contents.data, digest_size=16).digest()
+            self.key.append((type(array), array.dtype, tuple(array.shape), digest))
+        else:
+            self.key.append(id(array))
+            self.owners.append(array)
+
+    def _read_object(self, value: Any) -> None:
+        self.key.append(id(value))
+        self.owners.append(value)
+        if isinstance(value, functools.partial):
+            for item in (value.func, *value.args, *value.keywords.items()):
+                self.read(item)
+        elif isinstance(value, dict) and len(value) <= MOST:
+            self._read_entries(value)
+        elif isinstance(value, list) and len(value) <= MOST:
+            for item in value:
+                if is_array(item):
+                    self.read(item)
+        elif len(attributes := getattr(value, "__dict__", ())) <= MOST:
+            self._read_entries(attributes)
+            if isinstance(call := getattr(type(value), "__call__", None), FunctionType):  # noqa: B004 - it is read, not tested
+                self.read(call)
+
+    def _read_entries(self, entries: Any) -> None:
+        for name in list(entries):
+            value = entries[name]
+            if type(value) in PLAIN or isinstance(value, (tuple, np.generic)) or is_array(value):
+                self.key.append(name)
+                self.read(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_names(code: CodeType) -> tuple[str, ...]:
+    """Return the names that may be globals in a function's code; none in code of this package and of installed ones."""
+    if code.co_filename.startswith(_LIBRARIES):
+        return ()
+    return tuple(dict.fromkeys(_names(code)))
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
