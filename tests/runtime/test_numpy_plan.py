@@ -20,7 +20,7 @@ from portablenn.program.autodiff import value_and_gradients
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Program
 from portablenn.program.simplify import simplify
-from portablenn.runtime.numpy.plan import BLOCK, LARGE, plan, plan_loop
+from portablenn.runtime.numpy.plan import BLOCK, LARGE, _contracted, plan, plan_loop
 
 
 def _inputs(shapes: list[tuple[int, ...]], seed: int = 0) -> list[np.ndarray]:
@@ -267,3 +267,24 @@ def test_large_arrays_of_a_plan_do_not_overlap() -> None:
     for k, (sums, counted) in enumerate(zip(plan(program)(*arrays), loop(3, *arrays), strict=True)):
         assert sums[-1] == (k + 1.0) * sizes[k]
         assert (counted == k + 3.0).all()
+
+
+@pytest.mark.parametrize(
+    ("function", "dots"),
+    [
+        (lambda x, y: of(x).sum(of(x).square(x)), 1),
+        (lambda x, y: of(x).sum(x * y), 1),
+        (lambda x, y: of(x).sum(x * y * 0.5), 1),
+        (lambda x, y: of(x).sum(x * 2.0), 0),
+        (lambda x, y: of(x).sum(x * y, axis=0), 0),
+        (lambda x, y: (of(x).sum(x * y), x * y), 0),
+    ],
+)
+def test_a_sum_of_all_products_is_a_dot_product(function: Any, dots: int) -> None:
+    x, y = _inputs([(3, 70), (3, 70)])
+    program = traced(function, x, y)
+    run = plan(program)
+    for result, expected in zip(run(x, y), interpret(xp, program, x, y), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-12)
+    names = [o.name for o in _contracted(program).operations]
+    assert names.count("vecdot") == dots

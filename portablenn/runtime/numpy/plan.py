@@ -33,20 +33,20 @@ LARGE, BLOCK = 1 << 18, 1 << 25
 
 
 class Fusion(Protocol):
-    """How a plug-in computes groups of operations, and some by themselves; without one the plan calls NumPy for each."""
+    """How a plug-in computes groups of operations, and single ones; without one the plan calls NumPy for each."""
 
     def units(self, program: Program) -> Sequence[Unit]:
-        """The program's operations, and the groups that take the place of some."""
+        """Return the operations of the program, with groups instead of some."""
 
     def call(self, code: Code, group: Group, reads: list[Operand], results: list[Operand]) -> None:
-        """Write the line that computes ``results``; one may lie in the memory of a full value that is read."""
+        """Write the line that computes ``results``; one may be the array of a full value that is read."""
 
     def operation(self, code: Code, operation: Operation, arguments: list[Any], out: Operand) -> bool:
-        """Write the line that computes one operation, if it has a faster one than NumPy's; say whether it did."""
+        """Write the line that computes one operation if there is a faster one than NumPy's; return whether it did."""
 
 
 def plan(program: Program, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
-    """A callable with the meaning of ``program`` on NumPy arrays; its results are the caller's own.
+    """Return a callable that executes ``program`` on NumPy arrays; its results are new arrays.
 
     Calls from several threads at once get memory of their own.
     """
@@ -55,15 +55,15 @@ def plan(program: Program, fusion: Fusion | None = None) -> Callable[..., tuple[
 
 
 def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
-    """A callable ``loop(count, *carry, *data)`` that runs a step ``count`` times without leaving the function.
+    """Return a callable ``loop(count, *carry, *data)`` that executes a step ``count`` times in one call.
 
     Parameters
     ----------
     program
-        The step: inputs are the number of the iteration (int32, from 0), then ``carried`` arrays that it hands on, then
-        data that stay the same; outputs are the carried arrays, then what is to be collected of each step.
+        The step: inputs are the number of the iteration (int32, from 0), then ``carried`` arrays, then data that stay the
+        same; outputs are the new carried arrays, then what is collected of each step.
     carried
-        How many arrays are carried.
+        Number of arrays carried from step to step.
     fusion
         Computes groups of operations.
 
@@ -75,20 +75,20 @@ def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> C
     for home, out in zip(program.inputs[1 : 1 + carried], program.outputs, strict=False):
         if home.type != out.type:
             raise TypeError(
-                f"{program.name} hands on {out.type} for {home.type}: a carried array keeps shape and dtype"
+                f"{program.name} carries {home.type} as {out.type}: a carried array keeps its shape and dtype"
             )
-    collecting, numbers = _scaled_after(_contracted(program), carried)
+    collecting, numbers = _without_factors(_contracted(program), carried)
     return Pool(lambda: _Planner(collecting, carried, fusion).loop(numbers))
 
 
 def _contracted(program: Program) -> Program:
-    """With a dot product for the sum of all squares, or of all products of two arrays, or of a number times such."""
+    """Return the program with dot products instead of sums of all squares, or of all products of two arrays."""
     made_by = {operation.result: operation for operation in program.operations}
     uses = Counter(v for operation in program.operations for v in operation.reads) + Counter(program.outputs)
     operations: list[Operation] = []
 
     def only_for(variable: Variable) -> Operation | None:
-        """What makes it, if it has one use; not of half precision, in which a sum of squares soon overflows."""
+        """The operation that makes it, if it has one use; not in half precision, in which a sum of squares soon overflows."""
         roomy = variable.type.dtype in ("float32", "float64")
         return made_by.get(variable) if roomy and uses[variable] == 1 else None
 
@@ -117,14 +117,14 @@ def _contracted(program: Program) -> Program:
 
 
 def _number(operation: Operation | None) -> float | None:
-    """What it multiplies one array with, if that is all it does."""
+    """Return the number that the operation multiplies an array by; None if it does something else."""
     if operation is None or operation.name != "multiply":
         return None
     return next((a for a in operation.arguments if not isinstance(a, Variable)), None)
 
 
-def _scaled_after(program: Program, carried: int) -> tuple[Program, list[float | None]]:
-    """Collect what a number is multiplied with last, and those numbers: once for all steps is less work than in each."""
+def _without_factors(program: Program, carried: int) -> tuple[Program, list[float | None]]:
+    """Return the program that collects values before a last factor, and those factors, to be applied once for all steps."""
     made_by = {operation.result: operation for operation in program.operations}
     outputs, numbers = list(program.outputs), list[float | None]()
     for i, variable in enumerate(program.outputs[carried:], start=carried):
