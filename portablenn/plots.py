@@ -311,21 +311,21 @@ def _draw_weights(ax: Any, level: int, weights: np.ndarray, left: np.ndarray, ri
     ax.add_collection(LineCollection(lines, colors=colours, linewidths=2.5 * size, zorder=1))
 
 
-def learning_rates(found: Any, ax: Any = None) -> Any:
+def learning_rates(search: Any, ax: Any = None) -> Any:
     """Plot the loss over the learning rate and the suggested rate.
 
     Parameters
     ----------
-    found
+    search
         What `portablenn.find_learning_rate` returns.
     ax
         Axes to draw on; None for new ones.
     """
     ax = _axes(ax)
-    ax.plot(found.rates, found.losses, color="tab:gray", alpha=0.5, linewidth=1, label="loss of a batch")
-    ax.plot(found.rates, found.smoothed, color="tab:blue", label="smoothed")
-    ax.axvline(found.suggestion, color=GREEN, linestyle="--", label=f"suggested: {found.suggestion:.2g}")
-    finite = found.smoothed[np.isfinite(found.smoothed)]
+    ax.plot(search.rates, search.losses, color="tab:gray", alpha=0.5, linewidth=1, label="loss of a batch")
+    ax.plot(search.rates, search.smoothed, color="tab:blue", label="smoothed")
+    ax.axvline(search.suggestion, color=GREEN, linestyle="--", label=f"suggested: {search.suggestion:.2g}")
+    finite = search.smoothed[np.isfinite(search.smoothed)]
     low, high = float(finite.min()), float(finite[: max(1, len(finite) // 2)].max())
     ax.set(
         xscale="log",
