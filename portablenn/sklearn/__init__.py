@@ -1,11 +1,10 @@
-"""scikit-learn estimators that train where their data lies: on NumPy, CuPy, torch, JAX and any other array library.
+"""scikit-learn estimators that train where their data is: on NumPy, CuPy, torch, JAX and any other array library.
 
-Requires scikit-learn 1.9 (the extra "sklearn"); narwhals for tables that are neither NumPy's nor pandas'.
+Requires scikit-learn 1.9 (the extra "sklearn"), and narwhals for tables that are neither NumPy's nor pandas'.
 """
 
-from .export import from_sklearn
+from .export import from_sklearn, to_sklearn
 from .mlp import MLPClassifier, MLPRegressor
 from .perceptron import Perceptron
-from .private import to_sklearn
 
 __all__ = ["MLPClassifier", "MLPRegressor", "Perceptron", "from_sklearn", "to_sklearn"]

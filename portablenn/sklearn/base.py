@@ -1,7 +1,4 @@
-"""An estimator whose fitted part is a network: where it is, what it shows, how it is copied and moved.
-
-Requires scikit-learn.
-"""
+"""An estimator whose fitted part is a network: where it is, what it shows, how it is copied, pickled and moved."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.utils._array_api import check_same_namespace
-from sklearn.utils._pprint import _EstimatorPrettyPrinter
+from sklearn import get_config
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from ..program.ir import Array
@@ -22,37 +19,59 @@ from ..training.network import Network
 from . import inputs
 
 
-class OnNetwork(BaseEstimator):
-    """What the estimators have in common. ``_coef`` is one of the network's arrays, near X."""
+class ScoreMixin:
+    """``score`` of arrays that NumPy does not read by itself; in front of scikit-learn's mixin."""
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of a classifier, R² of a regressor, as scikit-learn's own estimators do.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True labels or values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+        """
+        if get_config()["array_api_dispatch"] or not any(map(inputs.is_foreign, (X, y, sample_weight))):
+            return super().score(X, y, sample_weight=sample_weight)  # type: ignore[misc]
+        metric = accuracy_score if is_classifier(self) else r2_score
+        truth, guess, weights = map(inputs.to_host, (y, self.predict(X), sample_weight))  # type: ignore[attr-defined]
+        return float(metric(truth, guess, sample_weight=weights))
+
+
+class NetworkEstimator(BaseEstimator):
+    """What the estimators have in common."""
 
     _network: Network
     _like: Any = None
-    """Of X, none of its rows: what library and device the results belong to; None for NumPy."""
+    """No rows of the X of ``fit``, in whose library and on whose device results are; None for NumPy."""
 
-    def _keep(self, parameters: dict[str, Any]) -> None:
-        """Each parameter as an attribute of its name, and no more, as scikit-learn wants of ``__init__``: its locals()."""
+    def _set_parameters(self, parameters: dict[str, Any]) -> None:
+        """Set each parameter as an attribute, unchanged as scikit-learn demands; they are the ``locals()`` of ``__init__``."""
         self.__dict__.update((name, value) for name, value in parameters.items() if name != "self")
 
     @property
     def network_(self) -> Network:
         """The network itself."""
-        return self._fitted("network_")
+        return self._fitted_network("network_")
 
-    @property
-    def _coef(self) -> Array:
-        raise NotImplementedError
-
-    def _fitted(self, name: str) -> Network:
+    def _fitted_network(self, attribute: str) -> Network:
         if not hasattr(self, "_network"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: fit it first")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}: fit it first")
         return self._network
 
     @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """What fails leaves the estimator as it was."""
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Restore the estimator and its network where the body raises."""
         before = {name: list(v) if isinstance(v, list) else v for name, v in self.__dict__.items()}
         network = before.get("_network")
-        inside = dict(network.__dict__) if network is not None else {}
+        network_before = dict(network.__dict__) if network is not None else {}
         try:
             yield
         except BaseException:
@@ -60,67 +79,70 @@ class OnNetwork(BaseEstimator):
             self.__dict__.update(before)
             if network is not None:
                 network.__dict__.clear()
-                network.__dict__.update(inside)
+                network.__dict__.update(network_before)
             raise
 
-    def _settle_where(self, x: Any) -> None:
-        """After training: where X was, and where the network is."""
+    def _record_placement(self, x: Any) -> None:
+        """Keep where X was and where the network is, after training."""
         self._like = x[:0, :] if inputs.is_foreign(x) else None
         self.backend_ = str(self._network.backend)
 
-    def _near(self, array: Array) -> Array:
-        """In the library and on the device of the X that it was trained on."""
+    def _to_input_library(self, array: Array) -> Array:
+        """Return an array in the library and on the device of the X of ``fit``."""
         return self._network._convert_like(array, np.empty(0) if self._like is None else self._like)
 
     def _checked(self, X: Any, method: str) -> Any:
-        """X as it is for prediction."""
+        """Return X validated for prediction by ``method``."""
         check_is_fitted(self)
-        check_same_namespace(X, self, attribute="_coef", method=method)
+        if get_config()["array_api_dispatch"]:
+            fitted, given = (get_backend(a).full_name if inputs.is_foreign(a) else "numpy" for a in (self._like, X))
+            if fitted != given:
+                raise ValueError(
+                    f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace and the same device as "
+                    f"those passed to fit(): expected {fitted}, got {given}"
+                )
         return inputs.rows(self, X, reset=False)
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Whether there is a network that was trained."""
+        """Return whether there is a trained network."""
         return hasattr(self, "backend_")
 
     def __sklearn_tags__(self) -> Any:
-        """With sparse matrices, and arrays of any library."""
+        """Return scikit-learn's tags, with sparse matrices and arrays of any library accepted."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """As scikit-learn writes it, and what it was trained on."""
-        text = super().__repr__(N_CHAR_MAX)
+        """Return scikit-learn's representation, and what the network was trained on."""
+        # scikit-learn breaks the lines of estimators with its own __repr__ only, so another class represents this one
+        kind = type(type(self).__name__, (type(self),), {"__repr__": BaseEstimator.__repr__})
+        text = BaseEstimator.__repr__(kind(**self.get_params(deep=False)), N_CHAR_MAX)
         return f"{text}  # trained on {self.backend_}" if hasattr(self, "backend_") else text
 
     def __getstate__(self) -> dict[str, Any]:
-        """With where X was as a name, so that it can be read where there is no such device."""
+        """Return the state with the placement of X as a name, so that it can be read where there is no such device."""
         state = super().__getstate__().copy()
         if state.get("_like") is not None:
             state["_like"] = get_backend(state["_like"]).full_name
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """On the backend of before if it is here, else on "auto"."""
+        """Restore the estimator on the backend that it was on if that is usable, else on "auto"."""
         super().__setstate__(state)
         if isinstance(self._like, str):
             home = self._network.backend
             self._like = home.xp.empty((0, 0), device=home.device) if home.full_name == self._like else None
 
     def __sklearn_array_api_convert__(self, converter: Callable[[Any], Any]) -> Any:
-        """A copy whose arrays are where ``converter`` brings them."""
+        """Return a copy with its arrays converted, for ``move_estimator_to`` of scikit-learn."""
         new = copy.copy(self)
         new.__dict__.update({name: list(v) for name, v in self.__dict__.items() if isinstance(v, list)})
-        like = converter(self._coef)
+        like = converter(self._to_input_library(self._network.parameters["dense_1.kernel"]))
         new._network = copy.deepcopy(self._network)
         new._network._move(get_backend(like))
-        new._settle_where(like)
+        new._record_placement(like)
         if inputs.is_foreign(getattr(self, "classes_", None)):
             new.classes_ = converter(self.classes_)
         return new
-
-
-_EstimatorPrettyPrinter._dispatch[OnNetwork.__repr__] = (
-    _EstimatorPrettyPrinter._pprint_estimator
-)  # so that lines are broken

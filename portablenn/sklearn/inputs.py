@@ -1,20 +1,20 @@
-"""What scikit-learn's users hand in, as a network takes it: rows, targets, weights; and labels as numbers and back.
+"""Validation of what users hand in: rows, targets, weights and classes; and labels as class numbers and back.
 
-Requires scikit-learn. Arrays of other libraries than NumPy stay where they are, whether scikit-learn's dispatch is on or
-not; targets and weights follow X. Labels are looked at on the host, once a call.
+Arrays of other libraries than NumPy stay where they are, whether scikit-learn's dispatch is on or not; targets and weights are
+validated on the host and follow X to its device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from numbers import Number
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import get_config
-from sklearn.utils import _safe_indexing, check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
 from ..data import validation
 from ..data.sources import is_sparse
@@ -24,17 +24,17 @@ from ..runtime.registry import get_backend
 
 
 def is_foreign(x: Any) -> bool:
-    """Whether it is an array of another library than NumPy."""
+    """Return whether x is an array of another library than NumPy."""
     return is_array(x) and not isinstance(x, np.ndarray)
 
 
 def rows(estimator: Any, X: Any, reset: bool) -> Any:
-    """X, checked: a NumPy array, a sparse matrix in rows, or an array of another library.
+    """Validate X: return a NumPy array, a CSR matrix, or an array of another library.
 
     Raises
     ------
     ValueError, TypeError
-        As scikit-learn's own estimators say it.
+        With the messages of scikit-learn's own estimators.
     """
     if is_foreign(X):
         return _foreign_rows(estimator, X, reset)
@@ -68,7 +68,7 @@ def _foreign_rows(estimator: Any, X: Array, reset: bool) -> Array:
 
 
 def _from_table(X: Any) -> Any:
-    """A table that scikit-learn does not read by itself (pyarrow's), as pandas or polars would hold it; else X."""
+    """Return a table of pyarrow, which scikit-learn does not read, as one of polars or pandas; anything else unchanged."""
     if type(X).__module__.partition(".")[0] != "pyarrow":
         return X
     import narwhals as nw
@@ -81,84 +81,121 @@ def _from_table(X: Any) -> Any:
     try:
         return table.to_pandas()
     except ImportError:
-        raise ImportError(
-            "scikit-learn reads a table of pyarrow as one of pandas or polars: pip install pandas"
-        ) from None
+        raise ImportError("a table of pyarrow is read by way of polars or pandas: pip install pandas") from None
 
 
 def float_dtype(wanted: Any, X: Any) -> str:
-    """The network's dtype: what is wanted; else that of X, if it is float32, else float64."""
+    """Return the dtype of the network: ``wanted``; if that is None, float32 for X of float32, else float64."""
     if wanted is not None:
         return str(validation.check_float_dtype(wanted))
     return "float32" if dtype_name(X.dtype) == "float32" else "float64"
 
 
 def weights(sample_weight: Any, X: Any, dtype: str) -> np.ndarray | None:
-    """A weight a row, on the host, or None."""
+    """Validate weights of rows: return (rows,) on the host, or None."""
     if sample_weight is None:
         return None
-    stand_in = np.empty((X.shape[0], 1), dtype=dtype)
-    return np.asarray(
-        _check_sample_weight(on_host(sample_weight), stand_in, dtype=np.dtype(dtype), ensure_non_negative=True)
-    )
+    count = X.shape[0]
+    if isinstance(sample_weight, Number):
+        sample_weight = np.full(count, sample_weight)
+    checked = check_array(to_host(sample_weight), ensure_2d=False, dtype=dtype, order="C", input_name="sample_weight")
+    if checked.ndim != 1:
+        raise ValueError(
+            f"Sample weights must be 1D array or scalar, got {checked.ndim}D array. Expected either a scalar value or a 1D "
+            f"array of length {count}."
+        )
+    if checked.shape != (count,):
+        raise ValueError(f"sample_weight.shape == {checked.shape}, expected {(count,)}!")
+    if not checked.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    if checked.min() < 0:
+        raise ValueError("Negative values in data passed to `sample_weight`.")
+    return checked
 
 
-def on_host(y: Any) -> Any:
-    """Targets where NumPy reads them."""
+def to_host(y: Any) -> Any:
+    """Return an array of another library as NumPy's, anything else unchanged."""
     return to_numpy(y) if is_foreign(y) else y
 
 
 def values(y: Any, X: Any, estimator: Any) -> np.ndarray:
-    """Numbers to be predicted, (rows, outputs), and whether there is one a row."""
-    return _beside_rows(y, X, estimator, "numeric")
+    """Validate the targets of a regressor: return numbers on the host, (rows,) or (rows, outputs)."""
+    return _targets(y, X, estimator, "numeric")
 
 
-def _beside_rows(y: Any, X: Any, estimator: Any, dtype: str | None) -> np.ndarray:
-    """Targets on the host, as many as there are rows; a single column is (rows,)."""
+def labels(y: Any, X: Any, estimator: Any) -> np.ndarray:
+    """Validate the targets of a classifier: return labels on the host, (rows,), or rows of 0 and 1."""
+    checked = _targets(y.toarray() if is_sparse(y) else y, X, estimator, None)
+    check_classification_targets(checked)
+    return checked
+
+
+def _targets(y: Any, X: Any, estimator: Any, dtype: str | None) -> np.ndarray:
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
-    checked = check_array(on_host(y), input_name="y", ensure_2d=False, dtype=dtype, estimator=estimator)
+    checked = check_array(to_host(y), input_name="y", ensure_2d=False, dtype=dtype, estimator=estimator)
     check_consistent_length(X, checked)
     if checked.ndim == 2 and checked.shape[1] == 1:
         checked = column_or_1d(checked, warn=True)
     return checked
 
 
+class Samples(NamedTuple):
+    """Validated rows where they are, and on the host their targets and weights."""
+
+    x: Any
+    target: np.ndarray
+    weights: np.ndarray | None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return int(self.x.shape[0])
+
+    def take(self, indices: np.ndarray) -> Samples:
+        """Return some of the rows."""
+        if is_foreign(self.x):
+            x = array_namespace(self.x).take(self.x, get_backend(self.x).indices(indices), axis=0)
+        else:
+            x = self.x[indices]
+        return Samples(x, self.target[indices], None if self.weights is None else self.weights[indices])
+
+
 @dataclass(frozen=True)
 class Labels:
-    """The classes, and what kind of targets they came from: "binary", "multiclass" or "multilabel-indicator"."""
+    """The classes, and the kind of targets that they came from: "binary", "multiclass" or "multilabel-indicator"."""
 
     kind: str
     classes: np.ndarray
 
     @classmethod
-    def of(cls, y: np.ndarray, classes: Any = None) -> Labels:
-        """Of checked targets; ``classes`` are those of all calls, where they are known beforehand."""
+    def from_targets(cls, y: np.ndarray, classes: Any = None) -> Labels:
+        """Return the labels of validated targets; ``classes`` are all that there will be, if they are known beforehand."""
         kind = type_of_target(y, input_name="y")
         if kind == "multilabel-indicator":
             return cls(kind, np.arange(y.shape[1]))
-        found = unique_labels(y if classes is None else on_host(classes))
-        return cls("binary" if len(found) <= 2 else "multiclass", found)
+        unique = unique_labels(y if classes is None else to_host(classes))
+        return cls("binary" if len(unique) <= 2 else "multiclass", unique)
 
     @property
     def outputs(self) -> int:
-        """Of a network that tells them apart."""
+        """The number of outputs of a network for these classes."""
         return 1 if self.kind == "binary" else len(self.classes)
 
-    def numbers(self, y: np.ndarray) -> np.ndarray:
-        """Labels as class numbers, (rows,), or as rows of 0 and 1."""
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return labels as class numbers, (rows,), or rows of 0 and 1 as integers."""
         if self.kind == "multilabel-indicator":
             return np.asarray(y).astype(np.int64)
         return np.searchsorted(self.classes, y).astype(np.int64)
 
-    def known(self, y: np.ndarray) -> bool:
-        """Whether all labels are among the classes."""
+    def contain(self, y: np.ndarray) -> bool:
+        """Return whether all labels are among the classes."""
         return self.kind == "multilabel-indicator" or bool(np.isin(y, self.classes).all())
 
-    def labels(self, numbers: Array) -> Array:
-        """Class numbers as labels: where the numbers are, or NumPy's if no other library has such (text)."""
+    def decode(self, numbers: Array) -> Array:
+        """Return class numbers as labels, in the library of the numbers if it holds the labels exactly, else in NumPy."""
         if self.kind == "multilabel-indicator":
             return numbers
         if len(self.classes) == 1:
@@ -173,42 +210,14 @@ class Labels:
             return self.classes[to_numpy(numbers)]
         return xp.take(table, xp.astype(numbers, xp.arange(1).dtype), axis=0)
 
-
-def targets(y: Any, X: Any, estimator: Any) -> np.ndarray:
-    """Labels on the host, (rows,), or rows of 0 and 1."""
-    checked = _beside_rows(y.toarray() if is_sparse(y) else y, X, estimator, None)
-    check_classification_targets(checked)
-    if checked.dtype == object and not isinstance(checked.flat[0], str):
-        checked = np.asarray(checked.tolist())
-    return checked
+    def attribute(self, X: Any) -> Any:
+        """Return ``classes_``: in the library of X under scikit-learn's dispatch, if they are numbers, else in NumPy."""
+        numbers = self.classes.dtype.kind in "biuf"
+        return like(X, self.classes) if get_config()["array_api_dispatch"] and numbers else self.classes
 
 
-def beside(X: Any, array: np.ndarray | None) -> Any:
-    """An array of the host in the library and on the device of X."""
-    if array is None or not is_foreign(X):
-        return array
-    return get_backend(X).asarray(array)
-
-
-def under_dispatch(array: np.ndarray, X: Any) -> Any:
-    """A fitted attribute: in the library of X where scikit-learn's dispatch is on, and it has such a dtype; else NumPy's."""
-    return beside(X, array) if get_config()["array_api_dispatch"] and array.dtype.kind in "biuf" else array
-
-
-def taken(x: Any, numbers: np.ndarray) -> Any:
-    """Some rows, where they are."""
-    if not is_foreign(x):
-        return _safe_indexing(x, numbers)
-    return array_namespace(x).take(x, get_backend(x).indices(numbers), axis=0)
-
-
-def part(x: Any, target: np.ndarray, weights: np.ndarray | None, numbers: np.ndarray) -> Any:
-    """Rows, targets and weights of some rows."""
-    return taken(x, numbers), target[numbers], None if weights is None else weights[numbers]
-
-
-def all_classes(labels: Labels | None, classes: Any) -> None:
-    """What partial_fit is told of the classes: all in the first call, in later ones the same or nothing.
+def check_all_classes(labels: Labels | None, classes: Any) -> None:
+    """Validate the ``classes`` of ``partial_fit``: all in the first call, the same or None in later ones.
 
     Raises
     ------
@@ -218,16 +227,14 @@ def all_classes(labels: Labels | None, classes: Any) -> None:
     if labels is None:
         if classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
-    elif classes is not None and not np.array_equal(labels.classes, unique_labels(on_host(classes))):
+    elif classes is not None and not np.array_equal(labels.classes, unique_labels(to_host(classes))):
         raise ValueError(
             f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {labels.classes!r}"
         )
 
 
-def score(
-    usual: Callable[..., float], metric: Callable[..., float], estimator: Any, X: Any, y: Any, sample_weight: Any
-) -> float:
-    """scikit-learn's own score; of foreign arrays, where its dispatch is off, by way of the host."""
-    if get_config()["array_api_dispatch"] or not any(map(is_foreign, (X, y, sample_weight))):
-        return usual(X, y, sample_weight=sample_weight)
-    return float(metric(on_host(y), on_host(estimator.predict(X)), sample_weight=on_host(sample_weight)))
+def like(X: Any, array: np.ndarray | None) -> Any:
+    """Return an array of the host in the library and on the device of X."""
+    if array is None or not is_foreign(X):
+        return array
+    return get_backend(X).asarray(array)

@@ -1,6 +1,6 @@
-"""scikit-learn's own perceptrons, with the weights of ours.
+"""The parts of scikit-learn that have no public name, each with the reason; no other module uses any.
 
-Requires scikit-learn.
+Checked against scikit-learn 1.9.1.
 """
 
 from __future__ import annotations
@@ -8,63 +8,43 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn import neural_network as reference
-from sklearn.base import is_classifier
+import sklearn
+from sklearn.linear_model import Perceptron
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.validation import check_is_fitted
 
-from ..runtime.arrays import to_numpy
+try:
+    # Validates `_parameter_constraints` before a fit. The public `check_scalar` knows numbers only, and has other messages.
+    from sklearn.base import _fit_context
 
-FIGURES = ("loss_", "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_", "n_iter_", "t_", "n_layers_",
-           "n_outputs_", "out_activation_", "n_features_in_", "feature_names_in_", "_no_improvement_count")  # fmt: skip
+    # The constraints of parameters are written in these classes.
+    from sklearn.utils._param_validation import Interval, StrOptions
 
-
-def to_sklearn(estimator: Any) -> Any:
-    """scikit-learn's own, with the parameters that it knows, the weights and the figures of ours: it predicts the same.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from portablenn.sklearn import MLPClassifier
-    >>> X, y = load_iris(return_X_y=True)
-    >>> ours = MLPClassifier((8,), solver="lbfgs", random_state=0).fit(X, y)
-    >>> bool((to_sklearn(ours).predict(X) == ours.predict(X)).all())
-    True
-    """
-    if not hasattr(estimator, "_built"):
-        raise TypeError(f"to_sklearn takes a fitted MLPClassifier or MLPRegressor of ours, found {estimator!r}")
-    check_is_fitted(estimator)
-    built = estimator._built
-    kind = reference.MLPClassifier if is_classifier(estimator) else reference.MLPRegressor
-    if built["batch_norm"] or not isinstance(built["activation"], str):
-        raise ValueError("scikit-learn's own has neither batch_norm nor an activation for each layer")
-    known = kind().get_params(deep=False)
-    activation = {"sigmoid": "logistic"}.get(built["activation"], built["activation"])
-    if activation not in ("identity", "logistic", "tanh", "relu"):
-        raise ValueError(f"scikit-learn's own has no activation {activation!r}")
-    if built["loss"] not in ("log_loss", "squared_error", "poisson"):
-        raise ValueError(f"scikit-learn's own has no loss {built['loss']!r}")
-    given = {k: v for k, v in (estimator.get_params(deep=False) | built).items() if k in known} | {
-        "activation": activation
+    # Shared parameters accept what scikit-learn's own estimators accept, in each version of it.
+    CONSTRAINTS: dict[str, dict[str, Any]] = {
+        kind.__name__: kind._parameter_constraints for kind in (MLPClassifier, MLPRegressor, Perceptron)
     }
-    theirs = kind(**given)
-    copy_figures(estimator, theirs)
-    theirs.coefs_ = [np.array(to_numpy(w)) for w in estimator.coefs_]
-    theirs.intercepts_ = [np.array(to_numpy(b)) for b in estimator.intercepts_]
-    theirs._best_coefs = [w.copy() for w in theirs.coefs_]
-    theirs._best_intercepts = [b.copy() for b in theirs.intercepts_]
-    if is_classifier(estimator):
-        labels = estimator._labels
-        binarizer = LabelBinarizer()
-        several = labels.kind == "multilabel-indicator"
-        binarizer.fit(np.eye(len(labels.classes), dtype=int) if several else labels.classes)
-        theirs._label_binarizer, theirs.classes_ = binarizer, labels.classes
-    return theirs
+except (ImportError, AttributeError) as error:
+    raise ImportError(
+        f"portablenn.sklearn works with scikit-learn 1.9, and version {sklearn.__version__} lacks a part that it uses "
+        f'({error}): pip install "scikit-learn==1.9.*"'
+    ) from error
+
+validated = _fit_context(prefer_skip_nested_validation=True)
+"""Decorate ``fit`` or ``partial_fit``: validate the constructor's parameters first."""
+
+__all__ = ["CONSTRAINTS", "Interval", "StrOptions", "set_label_binarizer", "set_private_attributes", "validated"]
 
 
-def copy_figures(source: Any, target: Any) -> None:
-    """The fitted attributes that both have."""
-    for name in FIGURES:
-        if hasattr(source, name):
-            value = getattr(source, name)
-            setattr(target, name, list(value) if isinstance(value, list) else value)
+def set_private_attributes(estimator: Any, no_improvement_count: int) -> None:
+    """Set what training with ``partial_fit`` or ``warm_start`` reads of scikit-learn's estimators."""
+    estimator._no_improvement_count = no_improvement_count
+    estimator._best_coefs = [w.copy() for w in estimator.coefs_]
+    estimator._best_intercepts = [b.copy() for b in estimator.intercepts_]
+
+
+def set_label_binarizer(estimator: Any, kind: str) -> None:
+    """Set what ``predict`` reads of scikit-learn's ``MLPClassifier``, for its ``classes_`` and the type of its targets."""
+    classes = estimator.classes_
+    several = kind == "multilabel-indicator"
+    estimator._label_binarizer = LabelBinarizer().fit(np.eye(len(classes), dtype=int) if several else classes)

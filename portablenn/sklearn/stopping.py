@@ -1,110 +1,134 @@
-"""scikit-learn's rules where a network has others or none: the value of a loss, when to stop.
-
-Requires nothing beside the network.
-"""
+"""scikit-learn's stopping rules, as callbacks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import accuracy_score
 
 from ..callbacks import Callback
-from ..nn import losses
-from ..program.ir import Array
-from ..runtime.arrays import stop_gradient
+from ..runtime.arrays import to_numpy
+from .inputs import Samples
 
 
-@dataclass(frozen=True)
-class MeanOfOutputs(losses.HalfSquaredError):
-    """½ (p - t)²: as scikit-learn does, the value is the mean over outputs, and the gradient that of the sum."""
+class StochasticStopping(Callback):
+    """The rule of "sgd" and "adam": record the loss or score, lower the rate, stop, and keep the best state.
 
-    def rows(self, xp: Any, p: Array, t: Array) -> Array:
-        """The loss of each row, (rows,)."""
-        total = super().rows(xp, p, t)
-        return total if p.shape[1] == 1 else total + stop_gradient(total * (1.0 / p.shape[1] - 1.0))
+    Parameters
+    ----------
+    estimator
+        An `MLPClassifier` or `MLPRegressor`; its fitted attributes are updated after each epoch.
+    held_out
+        The rows of early stopping, or None.
+    count
+        The number of training rows.
+    """
 
-
-@dataclass(frozen=True)
-class HalfPoissonDeviance(losses.Poisson):
-    """exp(p) - t p + t log t - t, which is 0 where the rate is t."""
-
-    def rows(self, xp: Any, p: Array, t: Array) -> Array:
-        """The loss of each row, (rows,)."""
-        positive = xp.where(t > 0.0, t, 1.0)
-        return xp.sum(self.elements(xp, p, t) + t * xp.log(positive) - t, axis=1)
-
-
-class Watch(Callback):
-    """scikit-learn's rules, after each epoch: the figures, when to lower the rate, when to stop, which weights were best."""
-
-    def __init__(self, estimator: Any, held_out: tuple[Any, np.ndarray, np.ndarray | None] | None, rows: int) -> None:
-        self.estimator = estimator
-        self.held_out = held_out
-        self.rows = rows
+    def __init__(self, estimator: Any, held_out: Samples | None, count: int) -> None:
+        self.estimator, self.held_out, self.count = estimator, held_out, count
         self.best: Any = None
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
-        """True where training is to end."""
+        """Return whether to stop."""
         e = self.estimator
         e.n_iter_ += 1
-        e.t_ += self.rows
+        e.t_ += self.count
         e.loss_ = logs["loss"]
         e.loss_curve_.append(e.loss_)
-        if e.verbose:
-            print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-        if self._improved(network):
-            e._no_improvement_count = 0
-        else:
-            e._no_improvement_count += 1
+        self._print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
+        improved = self._improves_loss() if self.held_out is None else self._improves_score(network, self.held_out)
+        e._no_improvement_count = 0 if improved else e._no_improvement_count + 1
         if e._no_improvement_count <= e.n_iter_no_change:
             return False
-        what = "Validation score" if self.held_out is not None else "Training loss"
+        what = "Training loss" if self.held_out is None else "Validation score"
         message = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
         adaptive = e.solver == "sgd" and e.learning_rate == "adaptive"
         if adaptive and network.optimizer.learning_rate > 1e-6:
             rate = network.optimizer.learning_rate / 5.0
             network.optimizer = replace(network.optimizer, learning_rate=rate)
             e._no_improvement_count = 0
-            self._say(f"{message} Setting learning rate to {rate:f}")
+            self._print(f"{message} Setting learning rate to {rate:f}")
             return False
-        self._say(f"{message} {'Learning rate too small. ' if adaptive else ''}Stopping.")
+        self._print(f"{message} {'Learning rate too small. ' if adaptive else ''}Stopping.")
         e._converged = True
         return True
 
-    def _improved(self, network: Any) -> bool:
+    def _improves_loss(self) -> bool:
         e = self.estimator
-        if self.held_out is None:
-            improved = not e.loss_ > e.best_loss_ - e.tol
-            e.best_loss_ = min(e.best_loss_, e.loss_)
-            return improved
-        score = e._validation_score(*self.held_out)
+        improved = not e.loss_ > e.best_loss_ - e.tol
+        e.best_loss_ = min(e.best_loss_, e.loss_)
+        return improved
+
+    def _improves_score(self, network: Any, held_out: Samples) -> bool:
+        e = self.estimator
+        score = e._validation_score(held_out)
         e.validation_scores_.append(score)
-        if e.verbose:
-            print(f"Validation score: {score:f}")
+        self._print(f"Validation score: {score:f}")
         improved = not score < e.best_validation_score_ + e.tol
         if score > e.best_validation_score_:
             e.best_validation_score_ = score
             self.best = network.state
         return improved
 
-    def _say(self, message: str) -> None:
+    def _print(self, message: str) -> None:
         if self.estimator.verbose:
             print(message)
 
 
-class Steady(Callback):
-    """Ends L-BFGS where the loss falls no more, as SciPy's does: by less than 2.2e-9 of it."""
+class LBFGSStopping(Callback):
+    """The rule of SciPy's L-BFGS-B: stop where the loss decreases by less than 2.2e-9 of itself."""
 
     def __init__(self, verbose: bool) -> None:
         self.verbose = verbose
         self.before: float | None = None
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
-        """True where it does."""
+        """Return whether to stop."""
         loss, before = logs["loss"], self.before
         self.before = loss
         if self.verbose:
             print(f"Iteration {epoch}, loss = {loss:.8f}")
         return before is not None and (before - loss) <= 2.220446049250313e-09 * max(abs(before), abs(loss), 1.0)
+
+
+class LinearStopping(Callback):
+    """The rule of scikit-learn's linear models: stop where the loss, or the score of held-out rows, improves no more.
+
+    Parameters
+    ----------
+    estimator
+        A `Perceptron`.
+    held_out
+        The rows of early stopping, or None.
+    count
+        The number of training rows.
+    """
+
+    def __init__(self, estimator: Any, held_out: Samples | None, count: int) -> None:
+        self.estimator, self.held_out, self.count = estimator, held_out, count
+        self.best, self.no_improvement_count, self.epochs, self.converged = -np.inf, 0, 0, False
+
+    def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
+        """Return whether to stop."""
+        e = self.estimator
+        self.epochs += 1
+        if not np.isfinite(logs["loss"]):
+            raise ValueError(
+                "Floating-point under-/overflow occurred at epoch #"
+                f"{epoch}. Scaling input data with StandardScaler or MinMaxScaler might help."
+            )
+        tolerance = e.tol or 0.0
+        if self.held_out is None:
+            score, least = -logs["loss"], tolerance * self.count
+        else:
+            truth, guess = e._labels.classes[self.held_out.target], to_numpy(e._predict(self.held_out.x))
+            score, least = accuracy_score(truth, guess, sample_weight=self.held_out.weights), tolerance
+        if e.verbose:
+            print(f"-- Epoch {epoch}\nAvg. loss: {logs['loss'] / self.count:f}")
+        stale = e.tol is not None and score < self.best + least
+        self.no_improvement_count = self.no_improvement_count + 1 if stale else 0
+        self.best = max(self.best, score)
+        self.converged = self.no_improvement_count >= e.n_iter_no_change
+        return self.converged

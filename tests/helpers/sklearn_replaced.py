@@ -1,4 +1,4 @@
-"""A pytest plug-in: scikit-learn's own tests of its perceptrons, with our classes in the place of theirs.
+"""A pytest plug-in that runs scikit-learn's own tests of its perceptrons on portablenn's classes.
 
 ``pytest -p sklearn_replaced --pyargs sklearn.neural_network.tests.test_mlp sklearn.linear_model.tests.test_perceptron``,
 run by ``test_sklearn_own.py``. Nothing of those tests is copied.
@@ -19,12 +19,12 @@ sklearn.neural_network.MLPRegressor = MLPRegressor
 sklearn.linear_model.Perceptron = Perceptron
 
 EXPECTED = {
-    "test_fit": "sets _coef_grads and _intercept_grads, and reads what its own steps left there",
+    "test_fit": "sets _coef_grads and _intercept_grads, and reads the gradients of its own steps there",
     "test_gradient": "calls _loss_grad_lbfgs",
     "test_learning_rate_warmstart": "reads _optimizer",
     "test_adaptive_learning_rate": "reads _optimizer",
 }
-"""Tests that need scikit-learn's private parts, and which."""
+"""Tests that read private attributes of scikit-learn's estimators, and which."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""The estimators as scikit-learn's users meet them: its checks, any kind of input, any library, pipelines, files."""
+"""The estimators in use: scikit-learn's checks, inputs of any kind and library, pipelines, pickles and files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
-from sklearn.utils._array_api import _convert_to_numpy
 from sklearn.utils.estimator_checks import check_estimator
 
 import portablenn as pnn
@@ -35,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 X, Y = scale(load_iris().data), load_iris().target
 VALUES = scale(load_diabetes().data), scale(load_diabetes().target)
 ONLINE = {"check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"}
-"""A row of weight 0 is a row, and where each row is a step of its own its place in the order is another's."""
+"""A row of weight 0 takes a place in the order of steps, so the other rows are in other steps than without it."""
 
 
 def _net(**parameters: Any) -> MLPClassifier:
@@ -71,7 +70,7 @@ def test_scikit_learns_checks_hold(name: str) -> None:
     assert "check_array_api_same_namespace" in ran
 
 
-# Where X lies
+# Where X is
 
 
 @pytest.fixture
@@ -120,18 +119,18 @@ def test_perceptrons_follow_x(pair: Any) -> None:
 
 
 def test_an_estimator_is_moved_by_scikit_learns_hook(pair: Any) -> None:
-    from sklearn.utils._array_api import _estimator_with_converted_arrays
+    from sklearn.utils._array_api import move_estimator_to  # the user guide imports it from here
 
     library, x, y = pair
     with sklearn.config_context(array_api_dispatch=True):
         there = _net().fit(x, y)
-        here = _estimator_with_converted_arrays(there, lambda a: _convert_to_numpy(a, pnn.array_namespace(a)))
+        here = move_estimator_to(there, np, "cpu")
         assert isinstance(here.predict(X), np.ndarray)
         np.testing.assert_allclose(here.predict_proba(X), library.numpy(there.predict_proba(x)), rtol=1e-6)
         assert pnn.array_namespace(there.coefs_[0]) is pnn.array_namespace(x)  # the first stays
 
 
-def test_text_labels_of_foreign_rows_are_numpys(pair: Any) -> None:
+def test_text_labels_of_rows_of_other_libraries_are_numpy_arrays(pair: Any) -> None:
     _, x, _ = pair
     names = np.asarray(["setosa", "versicolor", "virginica"])[Y]
     assert set(_net().fit(x, names).predict(x)) <= set(names)
@@ -194,7 +193,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
     assert float(done.stdout) < 2.0
 
 
-def test_a_memory_map_that_may_not_be_written_trains(tmp_path: Any) -> None:
+def test_a_read_only_memory_map_trains(tmp_path: Any) -> None:
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     np.testing.assert_array_equal(_net().fit(mapped, Y).predict(mapped), _net().fit(X, Y).predict(X))
@@ -218,7 +217,7 @@ def test_labels_of_any_kind_come_back(targets: Any) -> None:
     assert np.mean(net.predict(X) == np.asarray(targets)) > 0.95
 
 
-# What scikit-learn's own do not have
+# What scikit-learn's own estimators do not have
 
 
 def test_class_weights_act_as_the_weights_of_rows() -> None:
@@ -236,7 +235,7 @@ def test_class_weights_act_as_the_weights_of_rows() -> None:
         {"activation": lambda x: x * x}, {"loss": "hinge"}, {"loss": pnn.losses.SoftmaxCrossEntropy()}, {"dtype": "float32"},
     ],
 )  # fmt: skip
-def test_each_parameter_of_ours_changes_the_training(parameters: dict[str, Any]) -> None:
+def test_each_parameter_that_scikit_learn_does_not_have_changes_the_training(parameters: dict[str, Any]) -> None:
     X_, Y_ = (X[:100], Y[:100]) if parameters.get("loss") == "hinge" else (X, Y)
     usual, other = _net().fit(X_, Y_), _net(**parameters).fit(X_, Y_)
     if not isinstance(parameters.get("loss"), pnn.losses.Loss):
@@ -245,7 +244,7 @@ def test_each_parameter_of_ours_changes_the_training(parameters: dict[str, Any])
     clone(other)
 
 
-def test_callbacks_are_told() -> None:
+def test_callbacks_are_called_and_may_stop() -> None:
     seen: list[int] = []
 
     class Seen(pnn.callbacks.Callback):
@@ -273,7 +272,7 @@ def test_pickles_and_copies_predict_the_same(backend: str) -> None:
     assert not hasattr(clone(net), "backend_")
 
 
-def test_a_pickle_of_a_device_that_is_not_here_runs_on_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_of_an_unusable_device_runs_on_a_usable_one(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     net = _net().fit(torch.asarray(X), torch.asarray(Y))
     expected = net.predict_proba(torch.asarray(X)).numpy()
@@ -310,7 +309,7 @@ def test_weights_are_routed() -> None:
     assert (results["test_score"] > 0.5).all()
 
 
-def test_representations_show_where_it_was_trained() -> None:
+def test_representations_show_the_backend() -> None:
     net = _net(backend="numpy")
     assert "trained on" not in repr(net)
     net.fit(X, Y)
@@ -363,14 +362,17 @@ def test_weights_go_to_scikit_learn_and_back(kind: str, data: Any, parameters: d
         (lambda: _net(activation="reluu").fit(X, Y), "The 'activation' parameter of MLPClassifier must be"),
         (lambda: _net(solver="rmsprop").fit(X, Y), "The 'solver' parameter of MLPClassifier must be a str among"),
         (lambda: _net(dropout=1.5).fit(X, Y), "The 'dropout' parameter of MLPClassifier must be a float in the range"),
-        (lambda: _net(activation=["relu", "tanh"]).fit(X, Y), "activation has 2 entries and there are 1 hidden layers"),
+        (
+            lambda: _net(activation=["relu", "tanh"]).fit(X, Y),
+            "expected an activation for each of 1 hidden layers, got 2",
+        ),
         (lambda: _net(solver="lbfgs").partial_fit(X, Y), "has no attribute 'partial_fit'"),
         (lambda: _net().partial_fit(X, Y), "classes must be passed on the first call to partial_fit"),
         (lambda: Perceptron().fit(X, np.zeros(150)), "The number of classes has to be greater than one"),
         (lambda: _net(backend="nowhere").fit(X, Y), "nowhere"),
     ],
 )
-def test_a_wrong_input_gets_the_message_that_users_know(broken: Any, message: str) -> None:
+def test_wrong_input_raises_with_scikit_learns_messages(broken: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError, AttributeError, pnn.BackendError)) as caught:
         broken()
     assert message in str(caught.value)
@@ -399,7 +401,7 @@ class _Boo(pnn.callbacks.Callback):
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
-def test_a_training_that_fails_half_way_leaves_the_estimator_as_it_was(solver: str) -> None:
+def test_a_training_that_fails_midway_leaves_the_estimator_as_it_was(solver: str) -> None:
     estimator = _net(solver=solver, warm_start=True).fit(X, Y)
     weights, figures = (
         [np.array(w) for w in estimator.coefs_],
@@ -418,11 +420,11 @@ def test_a_training_that_fails_half_way_leaves_the_estimator_as_it_was(solver: s
     [{"hidden_layer_sizes": (3,)}, {"activation": "tanh"}, {"activation": ["tanh"]}, {"loss": "hinge"}, {"dropout": 0.5}, {"dtype": "float32"}],
     ids=str,
 )  # fmt: skip
-def test_a_warm_start_goes_on_with_the_same_network_or_says_so(changed: dict[str, Any]) -> None:
+def test_a_warm_start_continues_the_same_network_or_raises(changed: dict[str, Any]) -> None:
     net = _net(warm_start=True).fit(X, Y)
     expected = net.predict_proba(X)
     net.set_params(**changed)
-    with pytest.raises(ValueError, match=f"{next(iter(changed))} changed since the network was made"):
+    with pytest.raises(ValueError, match=f"{next(iter(changed))} changed since the network was built"):
         net.fit(X, Y)
     if "loss" not in changed:
         np.testing.assert_array_equal(net.predict_proba(X), expected)
@@ -430,19 +432,19 @@ def test_a_warm_start_goes_on_with_the_same_network_or_says_so(changed: dict[str
     net.set_params(warm_start=False).fit(X, Y)
 
 
-def test_one_solver_goes_on_where_another_stood() -> None:
+def test_one_solver_continues_where_another_stopped() -> None:
     net = _net(solver="lbfgs", warm_start=True).fit(X, Y)
     before = net.loss_
     assert net.set_params(solver="adam").fit(X, Y).loss_ < before + 0.05
 
 
-def test_what_was_converted_shares_nothing() -> None:
+def test_a_converted_estimator_shares_nothing_with_its_source() -> None:
     theirs = neural_network.MLPClassifier(random_state=0, max_iter=3, early_stopping=True, warm_start=True).fit(X, Y)
     before = len(theirs.loss_curve_)
     ours = from_sklearn(theirs, backend="numpy", max_iter=5).fit(X, Y)
     ours.to_sklearn().fit(X, Y)
     assert (len(theirs.loss_curve_), len(ours.loss_curve_)) == (before, before + 5)
-    with pytest.raises(TypeError, match="takes a fitted MLPClassifier or MLPRegressor of ours"):
+    with pytest.raises(TypeError, match="expected a fitted MLPClassifier or MLPRegressor of portablenn"):
         to_sklearn(Perceptron().fit(X, Y))
 
 
@@ -454,17 +456,17 @@ def test_what_was_converted_shares_nothing() -> None:
         (MLPClassifier(hidden_layer_sizes=(1.5,)), Y, "cannot be interpreted as an integer"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(estimator: Any, targets: Any, message: str) -> None:
+def test_parameters_that_contradict_the_targets_raise(estimator: Any, targets: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         estimator.fit(X, targets)
 
 
-def test_margins_have_no_probabilities() -> None:
+def test_the_hinge_loss_has_no_probabilities() -> None:
     assert not hasattr(_net(loss="hinge"), "predict_proba")
     assert hasattr(_net(), "predict_proba")
 
 
-def test_labels_that_a_library_cannot_hold_are_numpys() -> None:
+def test_labels_that_a_library_cannot_hold_are_numpy_arrays() -> None:
     script = """
 import numpy as np, jax.numpy as jnp
 from sklearn.datasets import load_iris
@@ -483,7 +485,7 @@ print(net.score(jnp.asarray(X), labels))
     assert float(done.stdout) > 0.9
 
 
-def test_a_network_of_an_estimator_is_saved_and_loaded(tmp_path: Any) -> None:
+def test_the_network_of_an_estimator_is_saved_and_loaded(tmp_path: Any) -> None:
     net = _net(solver="sgd", learning_rate="invscaling").fit(X, Y)
     net.network_.save(tmp_path / "net.safetensors")
     loaded = pnn.load(tmp_path / "net.safetensors", backend="numpy")
@@ -491,12 +493,12 @@ def test_a_network_of_an_estimator_is_saved_and_loaded(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float32")])
-def test_a_dtype_has_many_names(dtype: Any) -> None:
+def test_a_dtype_may_be_a_name_a_type_or_a_numpy_dtype(dtype: Any) -> None:
     assert _net(dtype=dtype).fit(X, Y).coefs_[0].dtype == np.float32
 
 
 @pytest.mark.parametrize("data", [load_breast_cancer, load_wine, load_digits, load_diabetes])
-def test_it_is_not_worse_in_cross_validation(data: Any) -> None:
+def test_cross_validation_scores_are_not_below_scikit_learns(data: Any) -> None:
     x, y = data(return_X_y=True)
     kind, y = ("MLPRegressor", scale(y)) if data is load_diabetes else ("MLPClassifier", y)
     mine, theirs = (
@@ -508,7 +510,7 @@ def test_it_is_not_worse_in_cross_validation(data: Any) -> None:
     assert mine.mean() >= theirs.mean() - theirs.std(ddof=1) / np.sqrt(5)
 
 
-def test_a_convergence_warning_is_scikit_learns() -> None:
+def test_convergence_warnings_are_scikit_learns() -> None:
     with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
         MLPClassifier(max_iter=2).fit(X, Y)
     with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge after 2 iteration"):

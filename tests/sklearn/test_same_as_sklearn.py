@@ -1,4 +1,4 @@
-"""The estimators beside scikit-learn's own: the same random_state gives the same network, figure by figure."""
+"""The estimators against scikit-learn's own: the same random_state gives the same losses, scores and weights."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_each_epoch_is_scikit_learns(name: str, weighted: bool) -> None:
 
 @pytest.mark.parametrize("name", ["adam", "sgd", "inverse scaling", "values", "several labels"])
 @pytest.mark.parametrize("way", ["warm", "partial"])
-def test_going_on_is_scikit_learns(name: str, way: str) -> None:
+def test_continued_training_is_scikit_learns(name: str, way: str) -> None:
     kind, (X, y), parameters = CASES[name]
     X = scale(X)
     pair = _pair(
@@ -102,7 +102,7 @@ def test_going_on_is_scikit_learns(name: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd", "inverse scaling"])
-def test_parts_of_any_size_are_learnt_as_scikit_learn_does(name: str) -> None:
+def test_partial_fits_of_any_size_are_scikit_learns(name: str) -> None:
     kind, (X, y), parameters = CASES[name]
     X = scale(X)
     pair = _pair(kind, **{"random_state": 5, **parameters})
@@ -145,7 +145,7 @@ def test_perceptrons_in_order_are_scikit_learns(data: Any, parameters: dict[str,
     np.testing.assert_array_equal(mine.predict(X), theirs.predict(X))
 
 
-def test_a_perceptrons_fit_of_one_epoch_begins_anew_and_says_that_it_may_not_be_done() -> None:
+def test_a_perceptrons_fit_of_one_epoch_starts_from_zero_and_warns() -> None:
     X, y = scale(IRIS[0]), IRIS[1]
     for perceptron in _pair("Perceptron", shuffle=False, max_iter=1):
         with pytest.warns(ConvergenceWarning, match="Maximum number"):

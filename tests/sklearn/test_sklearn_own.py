@@ -1,4 +1,4 @@
-"""scikit-learn's own tests of its perceptrons, run from the installed package on our classes."""
+"""scikit-learn's own tests of its perceptrons, run from the installed package on portablenn's classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parents[1] / "helpers"
     ("module", "least"),
     [("sklearn.neural_network.tests.test_mlp", 53), ("sklearn.linear_model.tests.test_perceptron", 6)],
 )
-def test_scikit_learns_own_tests_pass_with_ours_in_their_place(module: str, least: int, tmp_path: Path) -> None:
+def test_scikit_learns_own_tests_pass_with_portablenns_classes(module: str, least: int, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "sklearn_replaced", "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
         "-c", os.devnull, "--pyargs", module,
