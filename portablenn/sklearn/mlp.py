@@ -21,7 +21,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from ..callbacks import Callback
-from ..nn import losses, optimizers
+from ..nn import losses
 from ..nn.layers import BatchNorm, Dense, Dropout
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace, to_numpy
@@ -97,8 +97,9 @@ class _MLP(NetworkEstimator):
         self._random_state = check_random_state(self.random_state)
         if reset:
             self._build(sizes, x.shape[1], dtype)
-        if not incremental:  # the optimizer forgets the fit before
-            self._network.optimizer, self._network.steps, self._optimizer_started = optimizers.SGD(), 0, False
+        if not incremental:
+            self._network.reset_optimizer()
+            self._optimizer_started = False
         if self.solver == "lbfgs":
             fit_lbfgs(self, samples)
         else:
