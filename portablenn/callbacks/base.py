@@ -1,7 +1,4 @@
-"""What a callback is: told how training goes, and able to end it.
-
-Requires nothing.
-"""
+"""The base of callbacks, and what they get to know of steps."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ class Steps:
     first, last
         Their numbers in the epoch, from 1.
     total
-        Steps of an epoch; None where nobody knows.
+        Steps of an epoch; None if unknown.
     step
         The number of the last one in the network's life.
     """
@@ -41,16 +38,16 @@ class Steps:
 
     @cached_property
     def losses(self) -> np.ndarray:
-        """The loss of each step, before it, (steps,), float64; read from the device when asked for."""
+        """The loss of each step, before it, (steps,), float64; read from the device on first access."""
         return np.concatenate([to_numpy(some).astype(np.float64) for some, _ in self._losses])
 
     def rows(self, number: int) -> np.ndarray | None:
-        """The row numbers of a step of this call, from 0; None if it took all rows, or nobody knows."""
+        """Return the row numbers of a step of this call, from 0; None if it took all rows, or they are unknown."""
         return None if self._order is None else self._order[number]
 
 
 class Callback:
-    """Does nothing; override what you need.
+    """The base of callbacks, whose methods do nothing; override what you need.
 
     A method that returns True, or a text that says why, ends the training. ``state_dict`` and ``load_state_dict`` are for
     callbacks that remember something on which the rest of a run depends; a resumed run is then exactly the same.
@@ -63,10 +60,10 @@ class Callback:
     """
 
     every_steps: int | None = None
-    """``on_steps_end`` is to be called at least after so many steps; None for when it happens to be."""
+    """Maximum number of steps between calls of ``on_steps_end``; None for no maximum."""
 
     interrupts = False
-    """Whether what it ends is interrupted, so that a resume goes on, and not done."""
+    """Whether a run that it ends counts as interrupted, so that a resume continues it, and not as finished."""
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
         """Before the first epoch."""
@@ -80,7 +77,7 @@ class Callback:
         return None
 
     def on_snapshot_ready(self, network: Any, training: Any) -> None:
-        """After all callbacks were told of some steps: here ``training.snapshot()`` is all that the rest depends on."""
+        """After all callbacks were called for some steps: here ``training.snapshot()`` holds all that the rest depends on."""
 
     def on_train_end(self, network: Any) -> None:
         """After the last epoch, also when an error or Ctrl-C ended it."""
@@ -95,5 +92,5 @@ class Callback:
 
 
 def described(logs: dict[str, float]) -> str:
-    """One line of figures: "loss 0.1234  val_accuracy 0.9150"."""
+    """Return one line of metrics: "loss 0.1234  val_accuracy 0.9150"."""
     return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Checkpoint(Callback):
-    """Write the state of the training to a folder, from which ``fit(…, resume=folder)`` goes on bit for bit.
+    """Write the state of the training to a folder, from which ``fit(…, resume=folder)`` continues bit for bit.
 
-    Also where Ctrl-C or another callback ends it. A file is whole or not there; see `portablenn.checkpoint`.
+    Also where Ctrl-C or another callback ends it. A file is complete or absent; see `portablenn.checkpoint`.
 
     Parameters
     ----------
     folder
-        Made if need be; of one training alone.
+        Created if needed; for one run only.
     every_steps
-        A checkpoint after so many steps, counted from the begin of each epoch (so that calls have few sizes).
+        A checkpoint after so many steps, counted from the beginning of each epoch (so that calls have few sizes).
     every_epochs
         After each so many epochs; None for 1, or for never if ``every_steps`` is given.
     keep
@@ -58,7 +58,7 @@ class Checkpoint(Callback):
         self._written = 0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Make the folder, and see that it can be written to, and that it holds no other training's checkpoints.
+        """Create the folder, and check that it can be written to and holds no checkpoints of another run.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class Checkpoint(Callback):
             )
 
     def on_snapshot_ready(self, network: Any, training: Any) -> None:
-        """Write, if it is time."""
+        """Write a checkpoint if it is due."""
         if training.ended and training.state_replaced:
             return  # such as by StopOnNaN: there is no step that this state stands at
         state = training.train_state

@@ -1,4 +1,4 @@
-"""Callbacks that write the figures of each epoch for other programs: CSV, TensorBoard, MLflow.
+"""Callbacks that write the metrics of each epoch for other programs: CSV, TensorBoard, MLflow.
 
 Requires tensorboardX for `TensorBoard` and mlflow for `MLflow` (the extras of these names).
 """
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class CSVLog(Callback):
-    """A line an epoch: its number, and every figure of the history; each is on the disk before the next epoch.
+    """Write one line per epoch to a CSV file: its number, and every metric; each is on disk before the next epoch.
 
-    A training that is resumed goes on in the same file, from the epoch that it goes on from.
+    A resumed run continues the file from the epoch that it resumes from.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class CSVLog(Callback):
         self.path, self._rows = os.path.abspath(path), list[list[str]]()
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """See that there is a folder."""
+        """Check that the folder exists."""
         folder, name = os.path.split(self.path)
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"there is no folder {folder} to write {name} to")
@@ -56,11 +56,11 @@ class CSVLog(Callback):
         self._write("w" if new else "a", self._rows if new else self._rows[-1:])
 
     def state_dict(self) -> dict[str, Any]:
-        """The lines so far."""
+        """Return the lines so far."""
         return {"rows": self._rows} if self._rows else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Write them again, without those of epochs that are to come once more."""
+        """Write the lines again, without those of epochs that will be repeated."""
         self._rows = [[str(cell) for cell in row] for row in state_dict["rows"]]
         self._write("w", self._rows)
 
@@ -72,9 +72,9 @@ class CSVLog(Callback):
 
 
 class TensorBoard(Callback):
-    """Write each figure as a scalar, and the network's summary as a text, to a folder that TensorBoard reads.
+    """Write each metric as a scalar, and the network's summary as a text, to a folder that TensorBoard reads.
 
-    Requires tensorboardX. A training that is resumed takes the place of the epochs that come once more.
+    Requires tensorboardX. A resumed run replaces the epochs that are repeated.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -83,7 +83,7 @@ class TensorBoard(Callback):
         self._epoch = 0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """See that it can be written."""
+        """Check that tensorboardX is installed."""
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
@@ -91,7 +91,7 @@ class TensorBoard(Callback):
         self._epoch = 0
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Write the figures."""
+        """Write the metrics."""
         if self._writer is None:
             from tensorboardX import SummaryWriter
 
@@ -110,30 +110,30 @@ class TensorBoard(Callback):
             self._writer = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The last epoch."""
+        """Return the last epoch."""
         return {"epoch": self._epoch} if self._epoch else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after it."""
+        """Continue after it."""
         self._epoch = int(state_dict["epoch"])
 
 
 class MLflow(Callback):
-    """Log to MLflow: each figure as a metric, layers, loss, optimizer and seed as parameters. Requires mlflow.
+    """Log to MLflow: the history as metrics, layers, loss, optimizer and seed as parameters. Requires mlflow.
 
     Parameters
     ----------
     experiment
-        Its name; made if there is none.
+        Its name; created if it does not exist.
     run_name
         Of the run; None for MLflow's own.
     tracking_uri
-        Where to log to; None for where MLflow is set to.
+        Where to log to; None for the default of MLflow.
 
     Attributes
     ----------
     run_id : str
-        Of the run that was written last. A training that is resumed goes on in the same run.
+        The last run. A resumed training continues the same run.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class MLflow(Callback):
         self._client: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Find MLflow."""
+        """Check that mlflow is installed, and make a client."""
         try:
             from mlflow import MlflowClient
         except ImportError as error:
@@ -170,7 +170,7 @@ class MLflow(Callback):
             client.log_param(self.run_id, name, str(value)[:500])
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Log the figures."""
+        """Log the metrics."""
         if not self.run_id:
             self._begin(network)
         for name, value in logs.items():
@@ -183,9 +183,9 @@ class MLflow(Callback):
             self._client.set_terminated(self.run_id)
 
     def state_dict(self) -> dict[str, Any]:
-        """The run."""
+        """Return the run."""
         return {"run_id": self.run_id} if self.run_id else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Continue it."""
         self.run_id = state_dict["run_id"]

@@ -1,4 +1,4 @@
-"""The callback that draws the curves while a training goes on, in a notebook.
+"""The callback that draws the curves during training, in a notebook.
 
 Requires matplotlib and IPython.
 """
@@ -11,7 +11,7 @@ from .base import Callback
 
 
 class LivePlot(Callback):
-    """The curves of `portablenn.plots.loss_curves` under a notebook's cell, drawn anew every ``every`` epochs."""
+    """The curves of `portablenn.plots.loss_curves` under a notebook's cell, redrawn every ``every`` epochs."""
 
     def __init__(self, every: int = 1) -> None:
         if every < 1:
@@ -20,7 +20,7 @@ class LivePlot(Callback):
         self._handle: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Find the notebook."""
+        """Check that IPython is installed."""
         try:
             import IPython  # noqa: F401
         except ImportError as error:

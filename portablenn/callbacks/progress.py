@@ -1,4 +1,4 @@
-"""Progress that people see: plain lines, or a bar.
+"""Progress for people: plain lines, or a bar.
 
 Requires rich for `ProgressBar` alone.
 """
@@ -47,7 +47,7 @@ class Progress(Callback):
 
 
 class ProgressBar(Callback):
-    """A live bar with the figures of the last epoch; plain lines where the output is no terminal. Requires rich."""
+    """A live bar with the metrics of the last epoch; plain lines if the output is not a terminal. Requires rich."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -75,18 +75,18 @@ class ProgressBar(Callback):
         self.bar.start()
 
     def on_steps_end(self, network: Any, steps: Steps) -> None:
-        """Move it on within an epoch."""
+        """Advance within an epoch."""
         if self.bar is not None and steps.total:
             self.bar.update(self.task, completed=steps.epoch - 1 + steps.last / steps.total)
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Move it on."""
+        """Advance to the epoch."""
         if self.lines is not None:
             self.lines.on_epoch_end(network, epoch, logs)
         else:
             self.bar.update(self.task, completed=epoch, epoch=epoch, figures=described(logs))
 
     def on_train_end(self, network: Any) -> None:
-        """Leave it standing."""
+        """Stop the bar, and leave it visible."""
         if self.bar is not None:
             self.bar.stop()

@@ -1,7 +1,4 @@
-"""Callbacks that change the learning rate while a training goes on; schedules of the step are in `portablenn.schedules`.
-
-Requires nothing.
-"""
+"""Callbacks that change the learning rate during training; schedules of the step are in `portablenn.schedules`."""
 
 from __future__ import annotations
 
@@ -14,18 +11,18 @@ from .stopping import sign_of, watched
 
 
 class ReduceOnPlateau(Callback):
-    """Multiply the learning rate where a figure has not improved for some epochs.
+    """Reduce the learning rate when a metric has stopped improving.
 
     Parameters
     ----------
     factor
         What it is multiplied by, between 0 and 1.
     patience
-        How many epochs without a better figure are waited for.
+        Number of epochs without improvement after which the rate is reduced.
     monitor, min_delta, mode
-        As `EarlyStopping` has them.
+        As for `EarlyStopping`.
     lowest
-        The rate goes no lower.
+        The minimum of the rate.
 
     Examples
     --------
@@ -54,7 +51,7 @@ class ReduceOnPlateau(Callback):
         self._network: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Forget what was before."""
+        """Start anew, and check that the rate can be reduced."""
         if callable(network.optimizer.learning_rate):
             raise ValueError(
                 f"ReduceOnPlateau changes a learning rate that is a number and this one is {network.optimizer.learning_rate}"
@@ -64,7 +61,7 @@ class ReduceOnPlateau(Callback):
         self.best, self.stale, self._network = math.nan, 0, network
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Compare the figure."""
+        """Compare the metric with the best one."""
         figure = watched(logs, self.monitor, "ReduceOnPlateau")
         if math.isnan(self.best) or self.sign * figure < self.sign * self.best - self.min_delta:
             self.best, self.stale = figure, 0
@@ -79,10 +76,10 @@ class ReduceOnPlateau(Callback):
         network.optimizer = replace(network.optimizer, learning_rate=rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best figure, how long ago it was, and the rate."""
+        """Return the best value, the epochs since then, and the rate."""
         return {"best": self.best, "stale": self.stale, "rate": self._network.optimizer.learning_rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from there."""
         self.best, self.stale = state_dict["best"], state_dict["stale"]
         self._set(self._network, state_dict["rate"])
