@@ -163,7 +163,7 @@ def test_a_loss_of_shapes_that_would_broadcast_is_refused() -> None:
         losses.get(lambda p, t: 0.0)(p, t)
 
 
-def test_a_users_loss_that_broadcasts_is_refused_before_a_step() -> None:
+def test_a_users_loss_that_broadcasts_is_refused_before_a_step(on_numpy: None) -> None:
     net = pnn.mlp([2, 1], loss=lambda p, t: (p[:, 0] - t) ** 2)
     before = net.state.theta.copy()
     with pytest.raises(ValueError, match=r"the loss returned shape \(8, 8\)"):
