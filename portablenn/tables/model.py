@@ -291,12 +291,12 @@ class TableModel:
         try:
             preprocessor, results = preprocessor_from(facts["table"])
         except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{path} is not a model file of portablenn: invalid table: {error}") from None
+            raise FileFormatError(f"{path} is not a valid model file: invalid table: {error}") from None
         network = from_contents(path, facts, arrays, slots, backend)
         expected = (len(preprocessor.input_names), len(preprocessor.target.classes or ("value",)))
         if (network.inputs, network.outputs) != expected:
             raise FileFormatError(
-                f"{path} is not a model file of portablenn: its table requires {expected} inputs and outputs, "
+                f"{path} is not a valid model file: its table requires {expected} inputs and outputs, "
                 f"its network has {(network.inputs, network.outputs)}"
             )
         return cls(preprocessor, network, results)

@@ -127,7 +127,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         "there is no folder",
     ),
     "odd layers": (["train", "t.csv", "--target", "plan", "--hidden", "a,b"], 2, "positive integers such as 64,32"),
-    "no model": (["predict", "t.csv", "t.csv"], 1, "model file of portablenn"),
+    "no model": (["predict", "t.csv", "t.csv"], 1, "portablenn: t.csv is not a valid model file"),
     "no target": (["train", "t.csv"], 2, "--target"),
     "the table in its own place": (
         ["train", "t.csv", "--target", "plan", "--out", "t.csv"],
