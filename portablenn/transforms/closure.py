@@ -14,6 +14,7 @@ import numpy as np
 
 from ..program.tracer import Tracer
 from ..runtime.arrays import is_array, is_writeable_array, to_numpy
+from ..runtime.backend import CPU
 from .tree import static_key
 
 PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
@@ -84,8 +85,11 @@ class _Reader:
                 self.read(known[name])
 
     def _read_array(self, array: Any) -> None:
-        """By its contents, for it may be written to; an array that cannot be is known by its id."""
-        if is_writeable_array(array):
+        """Read an array by its contents, because it may be written to; by its id if it is immutable, or on a device.
+
+        A device array is not copied to the host at each call: what is written into it in place is not seen.
+        """
+        if is_writeable_array(array) and _on_host(array):
             contents = np.ascontiguousarray(to_numpy(array)).reshape(-1).view(np.uint8)
             small = contents.nbytes <= EXACT
             digest = contents.tobytes() if small else hashlib.blake2b(contents.data, digest_size=16).digest()
@@ -117,6 +121,15 @@ class _Reader:
             if type(value) in PLAIN or isinstance(value, (tuple, np.generic)) or is_array(value):
                 self.key.append(name)
                 self.read(value)
+
+
+def _on_host(array: Any) -> bool:
+    if isinstance(array, np.ndarray):
+        return True
+    try:
+        return bool(array.__dlpack_device__()[0] == CPU)
+    except Exception:  # libraries raise what they like where an array cannot be exported
+        return False
 
 
 @functools.lru_cache(maxsize=4096)

@@ -33,20 +33,21 @@ OVERHEAD = 1 << 16
 
 
 def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """``fun``, recorded once and then executed as fast as the arrays' backend can.
+    """Return a function that traces ``fun`` once and then executes its program as fast as the arrays' backend can.
 
     Parameters
     ----------
     fun
         A function in plain Array API code of arrays, or of nested dicts, lists and tuples of arrays. Anything else among
-        its arguments (Python numbers, strings, None) is static: each new value is a new program. It is recorded, so it
+        its arguments (Python numbers, strings, None) is static: each new value is a new program. It is traced, so it
         must do the same operations whatever the values.
 
         Read at each call, so that it is never stale: numbers, strings, tuples, arrays, dicts of these, and arrays in lists,
         in its closure, its defaults, the globals that its code names, and the attributes of objects found there or that it
         is a method of; likewise in plain functions found there. New values or contents are a new program: what changes
-        often, and large arrays, are better arguments. Frozen when it is recorded: numbers in lists, what lies deeper in
-        objects or in more than 100 entries, and what other modules hold.
+        often, and large arrays (a checksum is computed at each call), are better arguments. Frozen when it is traced: numbers
+        in lists, what lies deeper in objects or in more than 100 entries, what other modules hold, and what is written in
+        place into arrays on a GPU.
 
     Returns
     -------
