@@ -1,7 +1,4 @@
-"""Arrays of any library: whose they are, where they lie, and how they come to the host.
-
-Requires array-api-compat, which knows how each library departs from the standard.
-"""
+"""Arrays of any library: their namespace, their device, and copies to the host."""
 
 from __future__ import annotations
 
@@ -18,12 +15,12 @@ __all__ = ["array_namespace", "array_type", "device_of", "is_array", "is_writeab
 
 
 def is_array(value: Any) -> bool:
-    """Whether ``value`` is an array of a library that follows the standard, or a recorded one."""
+    """Return whether ``value`` is an array of a library that follows the standard, or a recorded one."""
     return isinstance(value, Tracer) or bool(array_api_compat.is_array_api_obj(value))
 
 
 def array_namespace(*arrays: Array) -> Any:
-    """The Array API namespace that these arrays belong to; Python scalars and None are passed over.
+    """Return the Array API namespace of these arrays; Python scalars and None are ignored.
 
     Parameters
     ----------
@@ -70,12 +67,12 @@ def _namespace_of(array: Array) -> Any:
 
 
 def array_type(array: Array) -> ArrayType:
-    """Shape and dtype of an array."""
+    """Return shape and dtype of an array."""
     return ArrayType(tuple(int(n) for n in array.shape), dtype_name(array.dtype))
 
 
 def device_of(array: Array) -> Any:
-    """The device that ``array`` lies on, as its library names it; None where it has none yet (a tracer of JAX)."""
+    """Return the device of ``array``, as its library represents it; None if it has none (a tracer of JAX)."""
     if isinstance(array, Tracer):
         return array.device
     try:
@@ -85,7 +82,7 @@ def device_of(array: Array) -> Any:
 
 
 def to_numpy(array: Array) -> np.ndarray:
-    """``array`` on the host, as NumPy's; without a copy where the library allows it."""
+    """Return ``array`` as a NumPy array on the host; without a copy where the library allows it."""
     if isinstance(array, np.ndarray):
         return array
     if isinstance(array, (Tracer, np.generic)) or not is_array(array):

@@ -1,6 +1,6 @@
-"""Choosing a backend: by name, by the data, by the environment, or automatically; and the plug-ins that are installed.
+"""The registry of backends: by name, by the data, by the environment, or automatically; and the installed plug-ins.
 
-Requires nothing but the standard library to look: a library is imported when it is asked for.
+A library is imported only when it is requested.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _current: ContextVar[Backend | None] = ContextVar("portablenn_backend", default=
 
 
 def get_backend(backend: Any = "auto") -> Backend:
-    """The backend that ``backend`` stands for.
+    """Return the backend for a name, a module or an array.
 
     Parameters
     ----------
@@ -82,9 +82,7 @@ def _by_name(name: str) -> Backend:
     try:
         module = importlib.import_module(arrays)
     except ImportError as error:
-        raise BackendError(
-            f"backend {name!r} cannot be imported ({error}). Install that library, or choose 'numpy'"
-        ) from error
+        raise BackendError(f"backend {name!r} cannot be imported ({error}). {_available(library)}") from error
     xp = _completed(module)
     try:
         if arrays == library:
@@ -95,7 +93,7 @@ def _by_name(name: str) -> Backend:
 
 
 def _automatic() -> tuple[Backend, str]:
-    """The first accelerator that a plug-in finds, else NumPy; and why. Nothing is imported where the machine has none."""
+    """Return the first accelerator that a plug-in finds, else NumPy; and why. Import nothing on a machine without a GPU."""
     if not _accelerator_present():
         return NUMPY, "there is no sign of a GPU on this machine"
     passed: list[str] = []
@@ -106,13 +104,13 @@ def _automatic() -> tuple[Backend, str]:
                 backend = _by_name(f"{library}:{device}")
                 return backend, "; ".join(["the first accelerator found", *passed])
             passed.append(f"{library}: only the CPU")
-        except Exception as error:  # whatever a plug-in does, another one may be better
+        except Exception as error:  # a broken plug-in must not hide a working one
             passed.append(f"{library}: {str(error).partition(chr(10))[0]}")
     return NUMPY, f"no accelerator found ({'; '.join(passed) or 'no plug-in is installed'})"
 
 
 def explain_auto() -> str:
-    """What "auto" means here and now, and why.
+    """Say which backend "auto" stands for, and why.
 
     Examples
     --------
@@ -135,7 +133,7 @@ def _auto() -> tuple[Backend, str]:
 
 @functools.cache
 def _accelerator_present() -> bool:
-    """Whether there is a sign of a GPU: a driver's device file (NVIDIA, AMD, WSL), or Apple's hardware."""
+    """Return whether there is a sign of a GPU: a driver's device file (NVIDIA, AMD, WSL), or Apple's hardware."""
     import glob  # here, as it costs the package's import more than this function does
 
     files = any(glob.glob(pattern) for pattern in ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg"))
@@ -144,7 +142,7 @@ def _accelerator_present() -> bool:
 
 @functools.cache
 def plugins() -> dict[str, EntryPoint]:
-    """What is installed for the entry point group "portablenn.backends", by library, in order; nothing is imported."""
+    """Return the installed entry points of the group "portablenn.backends" by name, sorted; import none of them."""
     from importlib.metadata import entry_points
 
     found = sorted(entry_points(group="portablenn.backends"), key=lambda entry: entry.name)
@@ -152,7 +150,7 @@ def plugins() -> dict[str, EntryPoint]:
 
 
 def plugin(library: str) -> type[Backend]:
-    """The class of a library's backend: its plug-in's, or the interpreter's if it has none.
+    """Return the class of a library's backend: its plug-in's, or `Backend` if it has none.
 
     Raises
     ------
@@ -164,7 +162,7 @@ def plugin(library: str) -> type[Backend]:
         return Backend
     try:
         kind = entry.load()
-    except Exception as error:  # whatever a plug-in does, it is its own fault
+    except Exception as error:  # a plug-in may raise anything
         raise BackendError(f"the plug-in {entry.value} cannot be loaded: {type(error).__name__}: {error}") from error
     if not (isinstance(kind, type) and issubclass(kind, Backend)):
         raise BackendError(f"the plug-in {entry.value} is {kind!r}: expected a subclass of portablenn.Backend")
@@ -173,26 +171,26 @@ def plugin(library: str) -> type[Backend]:
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """One line of `backends`.
+    """One record of `backends`.
 
     Attributes
     ----------
     name
         The library.
     usable
-        Whether `get_backend` gives it.
+        Whether `get_backend` returns it.
     reason
-        Why not, if not.
+        Why not, if it is not usable.
     devices
-        The names of its devices here.
+        The names of its devices on this machine.
     version
-        Of the library; "" if it is not there.
+        The library's version; "" if it is not installed.
     executes
         How it runs a Program: the plug-in's name, or "plan" for NumPy.
     memory
-        Free and all bytes of its default device, or None.
+        Free and total bytes of its default device, or None.
     install
-        What to type, or to read, where it is not usable; "" if it is.
+        How to install it if it is not usable; "" if it is.
 
     Examples
     --------
@@ -213,7 +211,7 @@ class BackendInfo:
 
 
 def backends() -> list[BackendInfo]:
-    """NumPy, and every library with a plug-in: what it has here, or why it cannot be used. Imports them all.
+    """Return a record for NumPy and for every installed plug-in; imports them all.
 
     Examples
     --------
@@ -236,7 +234,7 @@ def _info(library: str) -> BackendInfo:
 
 
 def _install(library: str) -> str:
-    """What the plug-in's class says, or, where it cannot be loaded for its library is missing, its distribution's name."""
+    """Return how to install a plug-in's library, from its class, or from its distribution's name if that cannot be loaded."""
     with contextlib.suppress(BackendError):
         return plugin(library).install
     distribution = plugins()[library].dist if library in plugins() else None
@@ -246,12 +244,19 @@ def _install(library: str) -> str:
     return " or ".join(f'pip install "{name}[{extra}]"' for extra in extras) or f"pip install {name}"
 
 
+def _available(library: str) -> str:
+    """Say how to install a backend that is missing, and which others have a plug-in."""
+    how = f" ({_install(library)})" if library in plugins() else ""
+    others = ", ".join(repr(name) for name in dict.fromkeys(["numpy", *plugins()]) if name != library)
+    return f"Install that library{how}, or choose one of {others}"
+
+
 def _version(library: str) -> str:
     return str(getattr(sys.modules.get(library), "__version__", ""))
 
 
 def _completed(module: ModuleType) -> Any:
-    """The module's namespace of the standard: array-api-compat's wrapper, the module itself, or its ``numpy``."""
+    """Return the module's Array API namespace: array-api-compat's wrapper, the module itself, or its ``numpy``."""
     if module is np:
         return NUMPY.xp
     for name in (f"array_api_compat.{module.__name__}", f"{module.__name__}.numpy"):
@@ -265,7 +270,7 @@ def _completed(module: ModuleType) -> Any:
 
 
 def _device(module: ModuleType, name: str) -> Any:
-    """A device by the name a user gives it: an object of the library's own where it has such, else the name."""
+    """Return the library's device object for a name, where it has such objects, else the name."""
     if not name:
         return None
     kind, _, index = name.partition(":")
@@ -275,12 +280,12 @@ def _device(module: ModuleType, name: str) -> Any:
 
 
 def _library(xp: Any) -> str:
-    """The name of the library that a namespace belongs to."""
+    """Return the name of the library that a namespace belongs to."""
     return str(xp.__name__).removeprefix("array_api_compat.").partition(".")[0]
 
 
 def _of_namespace(xp: Any, device: Any) -> Backend:
-    """A namespace's backend: through its plug-in if there is one that works, else through the interpreter."""
+    """Return a namespace's backend: its plug-in's if there is one, else the interpreter's."""
     if xp is NUMPY.xp:
         return NUMPY
     library = _library(xp)
@@ -289,7 +294,7 @@ def _of_namespace(xp: Any, device: Any) -> Backend:
 
 @contextmanager
 def use_backend(backend: Any) -> Iterator[Backend]:
-    """Let "auto" mean ``backend`` inside the block; in this thread, or this asyncio task, alone.
+    """Let "auto" mean ``backend`` inside the block, in this thread or asyncio task only.
 
     Examples
     --------

@@ -71,6 +71,20 @@ def test_a_broken_plug_in_is_a_line_with_its_reason(module: str, entry: str, rea
         assert reason in line
 
 
+def test_an_error_lists_the_backends_and_how_to_install_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "plugins", lambda: {"no_library": None, "other": None})
+    monkeypatch.setattr(choosing, "_install", lambda library: f"pip install the-plug-in-of-{library}")
+    with pytest.raises(
+        pnn.BackendError,
+        match=r"Install that library \(pip install the-plug-in-of-no_library\), or choose one of 'numpy', 'other'$",
+    ):
+        choosing._by_name("no_library")
+    with pytest.raises(
+        pnn.BackendError, match="Install that library, or choose one of 'numpy', 'no_library', 'other'$"
+    ):
+        choosing._by_name("nor_this")
+
+
 def test_looking_for_plug_ins_imports_none(tmp_path: Path) -> None:
     environment = installed(tmp_path, "raise SystemExit('imported')", "third_party:Backend")
     code = "import sys, portablenn.runtime.registry as c; print(list(c.plugins())); print('third_party' in sys.modules)"
