@@ -9,7 +9,6 @@ depend on drivers that no test of ours has seen, so they are compared where they
 from __future__ import annotations
 
 import threading
-import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -200,6 +199,8 @@ class Guarded:
 
     def _release(self, error: Exception) -> None:
         """Free what a call that ran out of memory held, and what the backend keeps for later."""
+        import traceback
+
         traceback.clear_frames(error.__traceback__)
         self.backend.free()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +53,8 @@ class MemoryEstimate:
         if isinstance(self.model.optimizer, LBFGS):
             return f"{backend} is out of memory: {sizes}. Use an optimizer that takes batches, such as Adam"
         with contextlib.suppress(Exception):  # a failing estimate must not hide the error
+            import traceback
+
             traceback.clear_frames(error.__traceback__)  # or the failed step would still hold its arrays
             step, more = self.step(self.batch), self.step(2 * self.batch)
             sizes += f", a step of {self.batch:,} rows about {_bytes(step)}"

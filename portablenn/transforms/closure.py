@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os.path
-import sysconfig
 from collections.abc import Hashable, Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -24,10 +22,14 @@ MOST = 100
 EXACT = 256
 """Bytes of an array up to which they are the key; of a larger one it is a hash."""
 
-_LIBRARIES = (
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-)
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Return the folders of this package, of Python and of what is installed."""
+    import sysconfig  # here, as hashlib below, as they cost the package's import more than all of this folder
+
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return (package, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 
 
 def closed_over(fun: Any) -> tuple[tuple[Hashable, ...], list[Any]]:
@@ -92,6 +94,8 @@ class _Reader:
         if is_writeable_array(array) and _on_host(array):
             contents = np.ascontiguousarray(to_numpy(array)).reshape(-1).view(np.uint8)
             small = contents.nbytes <= EXACT
+            import hashlib
+
             digest = contents.tobytes() if small else hashlib.blake2b(contents.data, digest_size=16).digest()
             self.key.append((type(array), array.dtype, tuple(array.shape), digest))
         else:
@@ -135,7 +139,7 @@ def _on_host(array: Any) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _global_names(code: CodeType) -> tuple[str, ...]:
     """Return the names that may be globals in a function's code; none in code of this package and of installed ones."""
-    if code.co_filename.startswith(_LIBRARIES):
+    if code.co_filename.startswith(_libraries()):
         return ()
     return tuple(dict.fromkeys(_names(code)))
 
