@@ -67,7 +67,7 @@ class Checkpoint(Callback):
         """
         checkpoint.prepare(self.folder)
         self._written = network.steps
-        if checkpoint.found(self.folder) and not network.history.resumed:
+        if checkpoint.list_paths(self.folder) and not network.history.resumed:
             raise ValueError(
                 f"{self.folder} holds checkpoints of a training that this one does not go on with: say "
                 f"resume={str(self.folder)!r}, or choose another folder"

@@ -41,7 +41,7 @@ class CSVLog(Callback):
         """Check that the folder exists."""
         folder, name = os.path.split(self.path)
         if not os.path.isdir(folder):
-            raise FileNotFoundError(f"there is no folder {folder} to write {name} to")
+            raise FileNotFoundError(f"cannot write {name}: the folder {folder} does not exist")
         self._rows = []
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:

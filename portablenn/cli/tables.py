@@ -222,7 +222,7 @@ def _check_outputs(inputs: list[Path], outputs: list[Path | None]) -> None:
     known = {path.absolute() for path in inputs}
     for path in (path for path in outputs if path is not None):
         if not path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {path.absolute().parent} to write {path.name} to")
+            raise FileNotFoundError(f"cannot write {path.name}: the folder {path.absolute().parent} does not exist")
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder: give the name of a file to write")
         if path.absolute() in known:

@@ -1,4 +1,4 @@
-"""Networks of and for other programs: PyTorch's modules, weights of PyTorch and Keras, ONNX."""
+"""Conversion from and to other libraries: PyTorch modules, weights of PyTorch and Keras, ONNX."""
 
 from .onnx import from_onnx, to_onnx
 from .torch import from_torch

@@ -1,7 +1,7 @@
-"""ONNX: a network as a graph that other programs run, and feed-forward graphs of others as networks.
+"""Export of networks to ONNX, and import of feed-forward graphs.
 
-Requires onnx (the extra "onnx"). A graph is read strictly: operators, shapes and sizes are checked against what is known
-before any network is made; what lies outside the file is refused.
+Requires onnx (the extra "onnx"). A graph is read strictly: operators, shapes and sizes are validated before a network is
+built, and data outside the file is an error.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from ..files import atomic
-from ..files.safetensors_file import FileFormatError, refused
+from ..files.safetensors_file import FileFormatError, file_errors
 from ..nn.layers import Activation, BatchNorm, Dense, Dropout
 from ..runtime.arrays import to_numpy
 from ..training.network import Network
 
 OPSET, IR_VERSION = 20, 9
-MOST_NODES, MOST_BYTES, MOST_WIDTH = 10_000, 1 << 31, 1 << 24
+MAX_NODES, MAX_BYTES, MAX_WIDTH = 10_000, 1 << 31, 1 << 24
 DOMAINS = ("", "ai.onnx")
 
 OPERATORS = {
@@ -37,7 +37,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "Softmax": {"axis": -1},
 }
 DEFAULTS: dict[str, dict[str, Any]] = {**ATTRIBUTES, "Gelu": {"approximate": "none"}}
-"""What an attribute is that a graph does not give."""
+"""Values of attributes that a graph leaves out."""
 
 
 def _need_onnx() -> Any:
@@ -49,21 +49,21 @@ def _need_onnx() -> Any:
 
 
 def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None:
-    """Write a network as an ONNX graph of float32, from "X", (rows, inputs), to "output", what ``forward`` returns.
+    """Write a network as a float32 ONNX graph from "X", (rows, inputs), to "output", the result of ``forward``.
 
     Parameters
     ----------
     network
-        Of the layers and activations of this library.
+        Network of built-in layers and activations.
     path
         The file.
     probabilities
-        Whether there is an output "probabilities", too: for losses of classes.
+        Whether to add an output "probabilities"; requires a classification loss.
 
     Raises
     ------
     TypeError, ValueError
-        If a layer or an activation is a user's own, or the loss has no probabilities.
+        If a layer or an activation is user-defined, or the loss has no probabilities.
 
     Examples
     --------
@@ -91,9 +91,7 @@ def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None
 
         link = next((names[n] for n, kind in LOSSES.items() if n in names and type(network.loss) is kind), None)
         if link is None:
-            raise ValueError(
-                f"probabilities are for losses of classes and this network has {type(network.loss).__name__}"
-            )
+            raise ValueError(f"probabilities require a classification loss, got {type(network.loss).__name__}")
         graph.add("Identity", [graph.activation("output", link, "link")], "probabilities")
         outputs.append(("probabilities", network.outputs))
     model = graph.model(network.inputs, outputs)
@@ -102,7 +100,7 @@ def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None
 
 
 class _Graph:
-    """Nodes and initializers, as they are made."""
+    """Collects the nodes and initializers of a graph."""
 
     def __init__(self, onnx: Any) -> None:
         self.onnx, self.nodes, self.initializers = onnx, list[Any](), list[Any]()
@@ -118,7 +116,7 @@ class _Graph:
         return name
 
     def layer(self, x: str, name: str, layer: Any, own: dict[str, np.ndarray]) -> str:
-        """Its nodes; returns the name of what it makes."""
+        """Add the nodes of a layer; return the name of its output."""
         if type(layer) is Dropout:
             return x
         if type(layer) is Activation:
@@ -128,9 +126,7 @@ class _Graph:
             inputs = [x, *(self.constant(f"{name}.{piece}", own[piece]) for piece in order)]
             return self.add("BatchNormalization", inputs, name, epsilon=layer.epsilon, momentum=layer.momentum)
         if type(layer) is not Dense:
-            raise TypeError(
-                f"{name} is {type(layer).__name__}, which is not portablenn's own and has no counterpart in ONNX"
-            )
+            raise TypeError(f"{name} is {type(layer).__name__}, a user-defined layer, which has no counterpart in ONNX")
         inputs = [x, self.constant(f"{name}.kernel", own["kernel"])]
         inputs += [self.constant(f"{name}.bias", own["bias"])] if layer.use_bias else []
         plain = layer.activation in (None, "identity")
@@ -138,7 +134,7 @@ class _Graph:
         return y if plain else self.activation(y, layer.activation, name)
 
     def activation(self, x: str, activation: Any, name: str) -> str:
-        """Its nodes; the last one makes ``name``."""
+        """Add the nodes of an activation; the last one outputs ``name``."""
         if activation in (None, "identity"):
             return x
         if activation == "silu":
@@ -148,9 +144,7 @@ class _Graph:
             reached = self.add("GreaterOrEqual", [x, zero], f"{name}.reached")
             return self.add("Cast", [reached], name, to=self.onnx.TensorProto.FLOAT)
         if activation not in OPERATORS:
-            raise TypeError(
-                f"the activation of {name}, {activation!r}, is a function: use one of portablenn's by its name"
-            )
+            raise TypeError(f"the activation of {name}, {activation!r}, is a function: use a built-in one by name")
         operator = OPERATORS[activation]
         return self.add(operator, [x], name, **ATTRIBUTES.get(operator, {}))
 
@@ -165,7 +159,7 @@ class _Graph:
 
 
 def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> Network:
-    """A network that computes what a feed-forward graph of ONNX does, with its weights.
+    """Return the network of a feed-forward ONNX graph, with its weights.
 
     Parameters
     ----------
@@ -173,14 +167,14 @@ def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> 
         A file with one input, (rows, columns), and a chain of Gemm, MatMul, Add, BatchNormalization, Dropout, Identity and
         activations to its first output.
     loss, **network
-        What `Network` takes beside.
+        Other arguments of `Network`.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     FileFormatError
-        If it is no such graph: another operator, a branch, sizes that do not fit together, data outside the file.
+        If it is not such a graph: another operator, a branch, sizes that do not match, data outside the file.
 
     Examples
     --------
@@ -194,20 +188,20 @@ def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> 
     <Network 2-3-1, 13 parameters, float32, numpy>
     """
     onnx = _need_onnx()
-    with refused(path, "ONNX file"):
-        if os.path.getsize(path) > MOST_BYTES:
-            raise FileFormatError(f"it is larger than {MOST_BYTES} bytes")
+    with file_errors(path, "ONNX file"):
+        if os.path.getsize(path) > MAX_BYTES:
+            raise FileFormatError(f"it is larger than {MAX_BYTES} bytes")
         content = Path(path).read_bytes()
         try:
             model = onnx.load_model_from_string(content)
-        except Exception as error:  # of protobuf, which has several
+        except Exception as error:  # protobuf has several classes
             raise FileFormatError(f"it is not an ONNX model: {str(error)[:200]}") from None
         try:
             made, values, width = _Chain(onnx, model).read()
         except (IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             if isinstance(error, FileFormatError):
                 raise
-            raise FileFormatError(f"it is no graph as they are made: {error!r}") from None
+            raise FileFormatError(f"it is not a valid graph: {error!r}") from None
     facts: dict[str, Any] = {"dtype": "float32"} | network
     net = Network(made, width, loss, **facts)
     names = [name for name, _ in net.model.layers]
@@ -216,25 +210,23 @@ def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> 
 
 
 class _Chain:
-    """A graph, read from its input to its output."""
+    """Reads a graph from its input to its output."""
 
     def __init__(self, onnx: Any, model: Any) -> None:
         self.onnx, graph = onnx, model.graph
-        if len(graph.node) > MOST_NODES or len(graph.initializer) > MOST_NODES:
-            raise FileFormatError(f"it has more than {MOST_NODES} nodes")
+        if len(graph.node) > MAX_NODES or len(graph.initializer) > MAX_NODES:
+            raise FileFormatError(f"it has more than {MAX_NODES} nodes")
         if model.functions or graph.sparse_initializer or model.training_info:
-            raise FileFormatError(
-                "it has functions, sparse arrays or instructions for training, which are not known here"
-            )
+            raise FileFormatError("functions, sparse arrays and training information are not supported")
         foreign = {o.domain for o in model.opset_import} | {node.domain for node in graph.node}
         if foreign - set(DOMAINS):
-            raise FileFormatError(f"it has operators of {sorted(foreign - set(DOMAINS))}, which are not known here")
+            raise FileFormatError(f"operators of {sorted(foreign - set(DOMAINS))} are not supported")
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
             if node.op_type == "Constant":
                 value = next((a.t for a in node.attribute if a.name == "value"), None)
                 if value is None or len(node.output) != 1:
-                    raise FileFormatError("it has a constant that is no array")
+                    raise FileFormatError("it has a constant that is not an array")
                 self.tensors[node.output[0]] = value
         self.nodes = [node for node in graph.node if node.op_type != "Constant"]
         self.takers: dict[str, list[Any]] = {}
@@ -243,13 +235,11 @@ class _Chain:
                 self.takers.setdefault(name, []).append(node)
         given = [i for i in graph.input if i.name not in self.tensors]
         if len(given) != 1 or not graph.output:
-            raise FileFormatError(
-                f"it has {len(given)} inputs and {len(graph.output)} outputs: expected one, and at least one"
-            )
+            raise FileFormatError(f"expected 1 input and an output, got {len(given)} and {len(graph.output)}")
         self.input, self.output = given[0], graph.output[0].name
 
     def read(self) -> tuple[list[Any], list[dict[str, np.ndarray]], int]:
-        """Layers, the arrays of each, and how many inputs there are."""
+        """Return the layers, the arrays of each, and the number of inputs."""
         parts: list[tuple[Any, dict[str, np.ndarray]]] = []
         x = self.input.name
         for _ in range(len(self.nodes)):
@@ -258,26 +248,26 @@ class _Chain:
             x, layer, own = self._next(x)
             parts += [] if layer is None else [(layer, own)]
         if x != self.output:
-            raise FileFormatError("it goes in a circle")
+            raise FileFormatError("it has a cycle")
         parts = _joined(parts)
         width = self._width(next((own for _, own in parts if own), {}))
         _check_widths(parts, width)
         return [layer for layer, _ in parts], [own for _, own in parts], width
 
     def _width(self, own: dict[str, np.ndarray]) -> int:
-        """The columns of the input: told by the graph, or by its first array."""
+        """Return the number of columns of the input, which the graph or its first array gives."""
         dims = self.input.type.tensor_type.shape.dim
-        told = dims[1].dim_value if len(dims) == 2 else 0
+        declared = dims[1].dim_value if len(dims) == 2 else 0
         if len(dims) not in (0, 2):
-            raise FileFormatError(f"its input has {len(dims)} dimensions: expected (rows, columns)")
+            raise FileFormatError(f"expected an input (rows, columns), got {len(dims)} dimensions")
         by_array = own["kernel"].shape[0] if "kernel" in own else len(own["scale"]) if "scale" in own else 0
-        width = told or by_array
-        if not 1 <= width <= MOST_WIDTH or (told and by_array and told != by_array):
-            raise FileFormatError(f"its input has {told} columns and its first array is for {by_array}")
+        width = declared or by_array
+        if not 1 <= width <= MAX_WIDTH or (declared and by_array and declared != by_array):
+            raise FileFormatError(f"its input has {declared} columns and its first array is for {by_array}")
         return int(width)
 
     def _next(self, x: str) -> tuple[str, Any, dict[str, np.ndarray]]:
-        """The layer that takes ``x``, or None for what does nothing, and the name of what it makes."""
+        """Return the name of the output of the layer that takes ``x``, and the layer, None if it does nothing."""
         takers = self.takers.get(x, [])
         if len(takers) == 1:
             reader = getattr(self, f"_{takers[0].op_type.lower()}", None)
@@ -295,29 +285,31 @@ class _Chain:
         kinds = ", ".join(sorted({node.op_type for node in takers})) or "nothing"
         raise FileFormatError(f"{x!r} goes to {kinds}: expected a chain of known operators")
 
-    def _attributes(self, node: Any, allowed: dict[str, Any], passed_over: tuple[str, ...] = ()) -> None:
-        """Refuse attributes that say what has no counterpart."""
+    def _attributes(self, node: Any, allowed: dict[str, Any], ignored: tuple[str, ...] = ()) -> None:
+        """Raise FileFormatError for attributes that have no counterpart."""
         given = {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
         for name, value in {**DEFAULTS.get(node.op_type, {}), **given}.items():
             value = value.decode() if isinstance(value, bytes) else value
             same = name in allowed and (
                 math.isclose(value, allowed[name], rel_tol=1e-6) if isinstance(value, float) else value == allowed[name]
             )
-            if not same and name not in passed_over:
-                raise FileFormatError(f"{node.op_type} has {name}={value!r}: expected {allowed.get(name, 'nothing')!r}")
+            if not same and name not in ignored:
+                raise FileFormatError(
+                    f"expected {node.op_type} with {name}={allowed.get(name)!r}, got {name}={value!r}"
+                )
 
     def _array(self, name: str, dims: int) -> np.ndarray:
-        """An array of the graph, after its size was checked."""
+        """Return an array of the graph after validating its size."""
         tensor = self.tensors.get(name)
         if tensor is None:
-            raise FileFormatError(f"{name!r} is no array of the file")
+            raise FileFormatError(f"{name!r} is not an array of the file")
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise FileFormatError(f"{name!r} lies outside the file, which is refused")
+            raise FileFormatError(f"{name!r} is stored outside the file, which is not supported")
         kinds = (self.onnx.TensorProto.FLOAT, self.onnx.TensorProto.DOUBLE, self.onnx.TensorProto.FLOAT16)
         if tensor.data_type not in kinds or len(tensor.dims) != dims:
-            raise FileFormatError(f"{name!r} is no array of numbers in {dims} dimensions")
-        if any(not 1 <= n <= MOST_WIDTH for n in tensor.dims) or math.prod(tensor.dims) * 2 > tensor.ByteSize():
-            raise FileFormatError(f"{name!r} claims the shape {list(tensor.dims)}, for which it is too small")
+            raise FileFormatError(f"expected {name!r} to be an array of floating-point numbers with {dims} dimensions")
+        if any(not 1 <= n <= MAX_WIDTH for n in tensor.dims) or math.prod(tensor.dims) * 2 > tensor.ByteSize():
+            raise FileFormatError(f"{name!r} declares the shape {list(tensor.dims)}, for which it is too small")
         try:
             array = np.asarray(self.onnx.numpy_helper.to_array(tensor), dtype=np.float64)
         except Exception as error:  # a damaged array fails in many ways
@@ -330,7 +322,7 @@ class _Chain:
         turned = any(a.name == "transB" and a.i for a in node.attribute)
         self._attributes(node, {"alpha": 1.0, "beta": 1.0, "transA": 0}, ("transB",))
         if len(node.input) not in (2, 3) or node.input[0] != x:
-            raise FileFormatError("a Gemm multiplies something else than what comes before it")
+            raise FileFormatError("a Gemm does not multiply the output of the node before it")
         kernel = self._array(node.input[1], 2)
         own = {"kernel": kernel.T if turned else kernel}
         if len(node.input) == 3 and node.input[2]:
@@ -340,12 +332,12 @@ class _Chain:
     def _matmul(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
         self._attributes(node, {})
         if len(node.input) != 2 or node.input[0] != x:
-            raise FileFormatError("a MatMul multiplies from the other side")
+            raise FileFormatError("a MatMul multiplies from the left")
         kernel = self._array(node.input[1], 2)
         return Dense(kernel.shape[1], use_bias=False, kernel_init="zeros"), {"kernel": kernel}
 
     def _add(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
-        """A bias, which `_folded` joins with the layer before it."""
+        """Return a bias, which `_joined` merges with the layer before it."""
         self._attributes(node, {})
         others = [name for name in node.input if name != x]
         if len(others) != 1:
@@ -354,7 +346,7 @@ class _Chain:
 
     def _batchnormalization(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
         if len(node.input) != 5 or node.input[0] != x or len(node.output) != 1:
-            raise FileFormatError("a BatchNormalization is not as it is for prediction")
+            raise FileFormatError("a BatchNormalization is in training mode")
         self._attributes(node, {"training_mode": 0, "spatial": 1}, ("epsilon", "momentum"))
         facts = {a.name: float(a.f) for a in node.attribute if a.name in ("epsilon", "momentum")}
         pieces = ("scale", "shift", "mean", "variance")
@@ -376,11 +368,11 @@ class _Chain:
 
     def _dropout(self, node: Any, x: str) -> tuple[None, dict[str, np.ndarray]]:
         if len(node.input) > 2 and node.input[2]:
-            raise FileFormatError("a Dropout is not as it is for prediction")
+            raise FileFormatError("a Dropout is in training mode")
         return None, {}
 
     def _step(self, node: Any, x: str) -> tuple[str, Any, dict[str, np.ndarray]]:
-        """(x ≥ 0) as a number."""
+        """Return the step activation: (x ≥ 0) as a number."""
         zero = self.tensors.get(node.input[1]) if len(node.input) == 2 and node.input[0] == x else None
         casts = self.takers.get(node.output[0], [])
         if zero is None or list(zero.dims) != [] or len(casts) != 1 or casts[0].op_type != "Cast":
@@ -391,18 +383,18 @@ class _Chain:
 
 
 _BIAS: Any = object()
-"""In place of a layer: adds to the one before it."""
+"""Placeholder for a bias that belongs to the layer before it."""
 
 
 def _joined(parts: list[tuple[Any, dict[str, np.ndarray]]]) -> list[tuple[Any, dict[str, np.ndarray]]]:
-    """Dense layers with the biases and the activations that follow them."""
+    """Merge dense layers with the biases and the activations that follow them."""
     made: list[tuple[Any, dict[str, np.ndarray]]] = []
     for layer, own in parts:
         before, theirs = made[-1] if made else (None, {})
         plain = isinstance(before, Dense) and before.activation is None
         if layer is _BIAS:
             if not (plain and isinstance(before, Dense) and not before.use_bias):
-                raise FileFormatError("an Add stands elsewhere than after a MatMul")
+                raise FileFormatError("an Add does not follow a MatMul")
             made[-1] = replace(before, use_bias=True), theirs | own
         elif isinstance(layer, Activation) and plain and isinstance(before, Dense):
             made[-1] = replace(before, activation=layer.activation), theirs
@@ -412,14 +404,14 @@ def _joined(parts: list[tuple[Any, dict[str, np.ndarray]]]) -> list[tuple[Any, d
 
 
 def _check_widths(parts: list[tuple[Any, dict[str, np.ndarray]]], width: int) -> None:
-    """Refuse arrays that do not fit together."""
+    """Raise FileFormatError if the shapes of arrays do not match."""
     if not any(isinstance(layer, Dense) for layer, _ in parts):
         raise FileFormatError("it has no Gemm and no MatMul")
     for layer, own in parts:
         if isinstance(layer, Dense):
             if own["kernel"].shape[0] != width:
-                raise FileFormatError(f"a kernel of shape {own['kernel'].shape} stands where there are {width} columns")
+                raise FileFormatError(f"expected a kernel of {width} rows, got shape {own['kernel'].shape}")
             width = layer.units
         lengths = {len(array) for name, array in own.items() if name != "kernel"}
         if lengths - {width}:
-            raise FileFormatError(f"an array of length {sorted(lengths)[0]} stands where there are {width} columns")
+            raise FileFormatError(f"expected an array of length {width}, got {min(lengths - {width})}")

@@ -1,7 +1,4 @@
-"""Networks made of other libraries' models, with their weights.
-
-Requires nothing: a model brings its own methods.
-"""
+"""Conversion of PyTorch modules, with their weights. It does not import torch."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ ACTIVATIONS = {
     "Sigmoid": "sigmoid", "Softplus": "softplus", "Softmax": "softmax", "Tanh": "tanh",
 }  # fmt: skip
 DEFAULTS = {"alpha": 1.0, "approximate": "tanh", "negative_slope": 0.01, "beta": 1, "threshold": 20, "dim": 1}
-"""What the parameters of PyTorch's activations must be, for ours have no others."""
+"""Values required of the parameters of PyTorch's activations, which are fixed in ours."""
 
 
 def from_torch(module: Any, loss: Any = "squared_error", **network: Any) -> Network:
-    """A network that computes what a ``torch.nn.Sequential`` does, with its weights.
+    """Return the network of a ``torch.nn.Sequential``, with its weights.
 
     Parameters
     ----------
@@ -35,12 +32,12 @@ def from_torch(module: Any, loss: Any = "squared_error", **network: Any) -> Netw
     loss
         See `losses`. A last Softmax or Sigmoid is left out where the loss takes logits.
     **network
-        What `Network` takes beside: optimizer, backend, seed. The dtype is the module's.
+        Other arguments of `Network`: optimizer, backend, seed. The dtype is the module's.
 
     Returns
     -------
     Network
-        Its prediction is that of the module in ``eval`` mode.
+        It predicts as the module does in ``eval`` mode.
 
     Raises
     ------
@@ -62,7 +59,7 @@ def from_torch(module: Any, loss: Any = "squared_error", **network: Any) -> Netw
         made.pop()
     dense = [(layer, values) for layer, values in made if isinstance(layer, Dense)]
     if not dense:
-        raise ValueError(f"{type(module).__name__} holds no Linear: expected a Sequential with at least one")
+        raise ValueError(f"expected a Sequential with at least one Linear, got {type(module).__name__} with none")
     facts: dict[str, Any] = {"dtype": str(dense[0][1]["kernel"].dtype)} | network
     net = Network([layer for layer, _ in made], inputs=dense[0][1]["kernel"].shape[0], loss=loss, **facts)
     names = [name for name, _ in net.model.layers]

@@ -1,7 +1,6 @@
-"""Weights in safetensors files, named and laid out as PyTorch or Keras have them.
+"""Weights in safetensors files with the names and layouts of PyTorch or Keras.
 
-Requires safetensors (the extra "files"). A file is read strictly: every array must have its place in the network, and every
-place its array, of its shape, before any is read.
+Requires safetensors (the extra "files"). A file is read strictly: its arrays must match those of the network one to one.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ from ..runtime.arrays import to_numpy
 
 @dataclass(frozen=True)
 class NamingConvention:
-    """How a library names its arrays, and lays them out.
+    """How a library names its arrays and lays them out.
 
     Attributes
     ----------
     names
-        Of each kind of array.
+        Name of each array, by ours.
     separator
         Between a layer's name and an array's.
-    turned
+    transposed
         Whether a kernel is (units, inputs).
     kinds
-        The names of dense layers and batch norms, counted for each; None where a layer's name is its place.
+        The names of dense layers and batch norms, counted for each; None where a layer's name is its number.
     metadata
-        What the library's own files say of themselves.
+        The format in the metadata of the library's files.
     """
 
     names: dict[str, str]
     separator: str
-    turned: bool
+    transposed: bool
     kinds: tuple[str, str] | None
     metadata: str
 
@@ -54,8 +53,8 @@ CONVENTIONS = {
     "torch": NamingConvention(dict(zip(OURS, TORCHS)), ".", True, None, "pt"),
     "keras": NamingConvention(dict(zip(OURS, KERASS)), "/", False, ("dense", "batch_normalization"), "keras"),
 }
-PASSED_OVER = {"num_batches_tracked"}
-"""Of PyTorch's batch norms: it counts batches, which nothing here depends on."""
+IGNORED = {"num_batches_tracked"}
+"""PyTorch's batch norms count batches; nothing here depends on that."""
 
 CODES = {"F64": "float64", "F32": "float32", "F16": "float16"}
 
@@ -66,13 +65,12 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
     Parameters
     ----------
     network
-        Of dense layers, batch norms, and what has no parameters.
+        Network of dense layers, batch norms, and layers without parameters.
     path
         The file.
     layout
-        "torch": "0.weight", (units, inputs), "0.bias", … as a ``torch.nn.Sequential`` names them that has an activation's
-        module after each Linear that has one. "keras": "dense/kernel", (inputs, units), "dense_1/bias",
-        "batch_normalization/gamma", ….
+        "torch": "0.weight", (units, inputs), "0.bias", … as in a ``torch.nn.Sequential`` with activations as modules.
+        "keras": "dense/kernel", (inputs, units), "dense_1/bias", "batch_normalization/gamma", ….
 
     Raises
     ------
@@ -91,7 +89,7 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
     True
     """
     if layout not in CONVENTIONS:
-        raise ValueError(f"layout is one of {', '.join(map(repr, CONVENTIONS))}, found {layout!r}")
+        raise ValueError(f"layout must be one of {', '.join(map(repr, CONVENTIONS))}, got {layout!r}")
     theirs = CONVENTIONS[layout]
     safetensors_file.need_safetensors()
     from safetensors.numpy import save
@@ -100,13 +98,13 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
     for prefix, name, pieces in _places(network, theirs):
         for piece in pieces:
             value = to_numpy(known[f"{name}.{piece}"])
-            turned = value.T if theirs.turned and value.ndim == 2 else value
-            arrays[f"{prefix}{theirs.separator}{theirs.names[piece]}"] = np.ascontiguousarray(turned)
+            value = value.T if theirs.transposed and value.ndim == 2 else value
+            arrays[f"{prefix}{theirs.separator}{theirs.names[piece]}"] = np.ascontiguousarray(value)
     atomic.write(path, save(arrays, metadata={"format": theirs.metadata}))
 
 
 def _places(network: Any, convention: NamingConvention) -> Iterator[tuple[str, str, list[str]]]:
-    """For each layer with arrays: its name in a file, its own name, and the arrays' names here."""
+    """Yield for each layer with arrays its name in a file, its name here, and the names of its arrays here."""
     place, counts = 0, Counter[str]()
     for name, layer in network.model.layers:
         pieces = [n.rpartition(".")[2] for n in _names(network) if n.rpartition(".")[0] == name]
@@ -128,22 +126,22 @@ def _names(network: Any) -> tuple[str, ...]:
 
 
 def load_weights(network: Any, path: str | Path) -> None:
-    """Read parameters and statistics from a safetensors file of PyTorch's or Keras's names, layer by layer in their order.
+    """Read parameters and statistics from a safetensors file with names of PyTorch or Keras, layer by layer.
 
     Parameters
     ----------
     network
-        Has the layers that the file is of; only the weights are taken.
+        Network with the same layers as the file; only its weights change.
     path
-        The file. Which library it is of is seen by the names: PyTorch's end in ".weight", Keras's in "/kernel". What stands
-        before does not matter, so long as layers come in their order when numbers in names are counted as such.
+        The file. Names tell the library: PyTorch's end in ".weight", Keras's in "/kernel". Prefixes do not matter as long as
+        they sort in the order of the layers, with numbers compared as numbers.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     FileFormatError
-        If it is no such file, or its arrays are not those of the network; then nothing is changed.
+        If it is not such a file, or its arrays do not match the network, which is then unchanged.
 
     Examples
     --------
@@ -155,23 +153,25 @@ def load_weights(network: Any, path: str | Path) -> None:
     >>> bool((other.forward([[1.0, 2.0]]) == net.forward([[1.0, 2.0]])).all())
     True
     """
-    with safetensors_file.refused(path, "file of weights"), safetensors_file.opened(path) as (file, types):
+    with safetensors_file.file_errors(path, "file of weights"), safetensors_file.opened(path) as (file, types):
         wanted = _matched(network, types)
-        arrays = {own: file.get_tensor(name).T if turned else file.get_tensor(name) for own, name, turned in wanted}
+        arrays = {
+            own: file.get_tensor(name).T if transposed else file.get_tensor(name) for own, name, transposed in wanted
+        }
         bad = next((own for own, array in arrays.items() if not np.isfinite(array).all()), None)
         if bad is not None:
             raise FileFormatError(f"its array for {bad} holds NaN or infinity")
     network.set_parameters(arrays)
 
 
-def _matched(network: Any, found: safetensors_file.Types) -> list[tuple[str, str, bool]]:
+def _matched(network: Any, types: safetensors_file.Types) -> list[tuple[str, str, bool]]:
     """Return the network's name and the file's name of each array, and whether it is to be transposed."""
-    keras = any(re.search(r"(^|/)(kernel|gamma)$", name) for name in found)
+    keras = any(re.search(r"(^|/)(kernel|gamma)$", name) for name in types)
     convention = CONVENTIONS["keras" if keras else "torch"]
     groups: dict[str, dict[str, str]] = {}
-    for name in sorted(found, key=_natural):
+    for name in sorted(types, key=_natural):
         prefix, _, last = name.rpartition(convention.separator)
-        if last not in PASSED_OVER:
+        if last not in IGNORED:
             groups.setdefault(prefix, {})[last] = name
     expected = list(_places(network, convention))
     by_kind: dict[bool, list[dict[str, str]]] = {True: [], False: []}
@@ -181,28 +181,30 @@ def _matched(network: Any, found: safetensors_file.Types) -> list[tuple[str, str
     norms = [pieces for _, _, pieces in expected if "mean" in pieces]
     if len(by_kind[True]) != len(norms) or len(by_kind[False]) != len(expected) - len(norms):
         raise FileFormatError(
-            f"it has {len(by_kind[False])} dense layers and {len(by_kind[True])} batch norms, the network "
-            f"{len(expected) - len(norms)} and {len(norms)}"
+            f"expected {len(expected) - len(norms)} dense layers and {len(norms)} batch norms, got "
+            f"{len(by_kind[False])} and {len(by_kind[True])}"
         )
     taken = {True: iter(by_kind[True]), False: iter(by_kind[False])}
     for _, own, pieces in expected:
         group = next(taken["mean" in pieces])
         theirs = {convention.names[piece]: piece for piece in pieces}
         if set(group) != set(theirs):
-            raise FileFormatError(f"its layer for {own} has {sorted(group)}, expected {sorted(theirs)}")
+            raise FileFormatError(f"expected its layer for {own} to have {sorted(theirs)}, got {sorted(group)}")
         for last, name in group.items():
-            wanted[name] = f"{own}.{theirs[last]}", convention.turned and theirs[last] == "kernel"
+            wanted[name] = f"{own}.{theirs[last]}", convention.transposed and theirs[last] == "kernel"
     shapes = network.model.parameters.shapes | network.model.statistics.shapes
-    for name, (place, turned) in wanted.items():
-        kind, shape = found[name]
-        expected_shape = shapes[place][::-1] if turned else shapes[place]
+    for name, (place, transposed) in wanted.items():
+        kind, shape = types[name]
+        expected_shape = shapes[place][::-1] if transposed else shapes[place]
         if kind not in CODES or shape != expected_shape:
-            raise FileFormatError(f"{name} is {kind}{list(shape)}, expected numbers of shape {list(expected_shape)}")
-    return [(place, name, turned) for name, (place, turned) in wanted.items()]
+            raise FileFormatError(
+                f"expected {name} to hold numbers of shape {list(expected_shape)}, got {kind}{list(shape)}"
+            )
+    return [(place, name, transposed) for name, (place, transposed) in wanted.items()]
 
 
 def _natural(name: str) -> list[Any]:
-    """A key by which "layers.10" comes after "layers.9", and "dense_1" after "dense"."""
+    """Return a key that sorts "layers.10" after "layers.9", and "dense_1" after "dense"."""
     return [
         int(part) if part.isdigit() else part for part in re.split(r"(\d+)", re.sub(r"(?<=[a-z])(?=[./])", "_0", name))
     ]

@@ -1,7 +1,4 @@
-"""Files that are whole or not there: what a power cut, a kill or a full disk cannot leave half written.
-
-Requires nothing but the operating system.
-"""
+"""Atomic writes: a power cut, a kill or a full disk never leaves a file half written."""
 
 from __future__ import annotations
 
@@ -24,24 +21,22 @@ _REASONS = {
     errno.EPERM: "this user may not write there",
 }
 UNFINISHED = ".unfinished"
-"""How the names of files end that are being written."""
+"""Suffix of files that are being written."""
 
 ABANDONED = 600.0
-"""Seconds without a change after which nobody is writing such a file any more."""
+"""Seconds without a change after which such a file counts as left over."""
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of ``path`` when all is written: flushed, fsynced, renamed.
-
-    Whatever happens before, what was at ``path`` stays.
+    """Open a file that replaces ``path`` once it is complete (flushed, fsynced, renamed); after an error ``path`` is unchanged.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     OSError
-        If it cannot be written; it says why.
+        If the file cannot be written; the message gives the reason.
 
     Examples
     --------
@@ -54,7 +49,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     folder, name = os.path.split(os.path.abspath(path))
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"there is no folder {folder} to write {name} to")
+        raise FileNotFoundError(f"cannot write {name}: the folder {folder} does not exist")
     with _explained(path):
         temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}{UNFINISHED}")
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
@@ -72,7 +67,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write all at once; see `replacing`.
+    """Write a whole file; see `replacing`.
 
     Examples
     --------
@@ -87,28 +82,26 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make sure that names in a folder, written or removed, are on the disk; where there is a way to do so."""
+    """Flush a folder's entries to the disk, where the operating system can."""
     if os.name != "posix":
         return
     entry = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(entry)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems know no such thing
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems do not support it
             raise
     finally:
         os.close(entry)
 
 
 def writable_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder, made if need be, after a file was written to it and removed.
-
-    Files that an earlier process was writing when it ended are removed, after a while: they might be another's.
+    """Return the folder as a Path, created if necessary, after a test write; remove files left over by earlier processes.
 
     Raises
     ------
     OSError
-        If nothing can be written there; it says why.
+        If it is not writable; the message gives the reason.
     """
     import tempfile
     from pathlib import Path
@@ -127,11 +120,11 @@ def writable_folder(folder: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name the path and the reason where the operating system refuses."""
+    """Add the path and the reason to errors of the operating system."""
     try:
         yield
     except OSError as error:
         if error.errno not in _REASONS:
             raise
-        reason = f"{os.fspath(path)} could not be written: {_REASONS[error.errno]}; what was there before is untouched"
+        reason = f"{os.fspath(path)} could not be written: {_REASONS[error.errno]}; its previous content is unchanged"
         raise type(error)(error.errno, reason) from None

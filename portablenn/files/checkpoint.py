@@ -1,7 +1,7 @@
-"""Checkpoints: a folder of the last states of a training, from which it goes on bit for bit.
+"""Checkpoints: a folder of recent training states, from which training resumes bit for bit.
 
-Requires safetensors (the extra "files"). Each is one file, ``checkpoint-<step>.safetensors``, whole or not there, with a
-checksum of all that is in it; of a damaged one nothing is used.
+Requires safetensors (the extra "files"). Each is one file, ``checkpoint-<step>.safetensors``, written atomically, with a
+checksum of its content.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ _NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
 
 
 class Snapshot(NamedTuple):
-    """What a training is at one moment: facts that JSON can say, and arrays by name."""
+    """The state of training at one moment: facts as JSON values, and arrays by name."""
 
     facts: dict[str, Any]
     arrays: dict[str, Any]
 
 
 def write(folder: str | Path, step: int, snapshot: Snapshot, keep: int) -> Path:
-    """Write a checkpoint, then remove all but it and the ``keep`` - 1 before it; those beyond it were damaged.
+    """Write a checkpoint, then remove all but it and the ``keep`` - 1 before it; those with a later step were damaged.
 
     Raises
     ------
     OSError
-        If it cannot be written; those before it are then untouched.
+        If it cannot be written; the earlier ones are then unchanged.
     """
     from pathlib import Path
 
     path = Path(folder) / f"checkpoint-{step:012d}.safetensors"
     safetensors_file.write(path, {**snapshot.facts, "version": VERSION}, snapshot.arrays)
-    others = found(folder)
+    others = list_paths(folder)
     place = others.index(path)
     for old in (*others[:place], *others[place + keep :]):
         old.unlink(missing_ok=True)
     return path
 
 
-def found(folder: str | Path) -> list[Path]:
-    """The checkpoints of a folder, the newest first; none if there is no such folder.
+def list_paths(folder: str | Path) -> list[Path]:
+    """Return the paths of the checkpoints in a folder, newest first; an empty list if the folder does not exist.
 
     Examples
     --------
-    >>> found("nowhere")
+    >>> list_paths("nowhere")
     []
     """
     from pathlib import Path
@@ -72,12 +72,12 @@ def found(folder: str | Path) -> list[Path]:
 
 
 def newest(folder: str | Path) -> Snapshot | None:
-    """The last checkpoint that is whole; None if there is none at all.
+    """Read the newest undamaged checkpoint; return None if the folder has no checkpoint.
 
     Warns
     -----
     RuntimeWarning
-        Of each damaged one that was passed over.
+        For each damaged one that is skipped.
 
     Raises
     ------
@@ -87,53 +87,51 @@ def newest(folder: str | Path) -> Snapshot | None:
     import os
 
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise NotADirectoryError(
-            f"{os.fspath(folder)} is no folder: resume from the folder that checkpoints are written to"
-        )
-    paths = found(folder)
+        raise NotADirectoryError(f"{os.fspath(folder)} is not a folder: resume from the folder with the checkpoints")
+    paths = list_paths(folder)
     for path in paths:
         try:
             return read(path)
         except FileFormatError as error:
             problem = error
-            warnings.warn(f"{error}; the one before it is taken", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{error}; using the one before it", RuntimeWarning, stacklevel=2)
     if paths:
         raise FileFormatError(f"none of the {len(paths)} checkpoints in {folder} can be read: {problem}") from None
     return None
 
 
 def read(path: str | Path) -> Snapshot:
-    """One checkpoint.
+    """Read one checkpoint.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     FileFormatError
-        If it is not such a file, whole and of a known version.
+        If it is not a checkpoint, is damaged, or is of another version.
     """
 
     def check(description: dict[str, Any], _: safetensors_file.Types) -> dict[str, Any]:
         safetensors_file.known_version(description, VERSION)
         for name, kinds in _FACTS.items():
             if not isinstance(description.get(name), kinds):
-                raise FileFormatError(f"its {name} is {str(description.get(name))[:50]}")
+                raise FileFormatError(f"invalid {name}, got {str(description.get(name))[:50]}")
         if not all(isinstance(one, list) and list(map(type, one)) == [str, dict] for one in description["callbacks"]):
-            raise FileFormatError("its callbacks are not as they are written")
+            raise FileFormatError("invalid callbacks")
         return {name: fact for name, fact in description.items() if name != "version"}
 
-    with safetensors_file.refused(path, "checkpoint"):
+    with safetensors_file.file_errors(path, "checkpoint"):
         return Snapshot(*safetensors_file.read(path, check))
 
 
 def prepare(folder: str | Path) -> Path:
-    """The folder, made if need be and tried, so that a long run does not fail at its first checkpoint."""
+    """Return the folder, created if necessary; raise now, not at the first checkpoint, if it is not writable."""
     safetensors_file.need_safetensors()
     return atomic.writable_folder(folder)
 
 
 def describe(thing: Any, depth: int = 0) -> Any:
-    """Return an object as JSON for comparison with another: its kind and its fields; a function by its name and source.
+    """Return an object as JSON values for comparison: its type's name and its fields; a function by its name and source.
 
     Examples
     --------
@@ -167,7 +165,7 @@ def describe(thing: Any, depth: int = 0) -> Any:
 
 
 def _source(function: Any) -> str | None:
-    """Return the source text of a function, without what differs between versions of Python; None if there is none."""
+    """Return a function's source, without what differs between versions of Python; None if it is not available."""
     import ast
     import inspect
     import textwrap
@@ -176,17 +174,17 @@ def _source(function: Any) -> str | None:
         text = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
         return None
-    if function.__name__ == "<lambda>":  # the lines around it are not part of it
+    if function.__name__ == "<lambda>":  # only the lambda, not the statement around it
         try:
             nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Lambda)]
-        except SyntaxError:  # they are not a whole statement
+        except SyntaxError:  # part of a statement
             return None
         text = " ".join(ast.get_source_segment(text, node) or "" for node in nodes)
     return " ".join(text.split())
 
 
-def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What is not as expected, one line a fact.
+def differences(saved: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the facts that differ between a checkpoint and now, one line each.
 
     Examples
     --------
@@ -194,8 +192,8 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any], prefix: s
     ['rows: 3, now 4']
     """
     lines = []
-    for name in sorted({*found, *expected}):
-        a, b = found.get(name), expected.get(name)
+    for name in sorted({*saved, *expected}):
+        a, b = saved.get(name), expected.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f"{prefix}{name}.")
         elif a != b and name == "data":

@@ -51,21 +51,21 @@ def checksum(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
     import hashlib  # as costly to import as the whole file
     import json
 
-    found = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=16)
+    digest = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=16)
     for name in sorted(arrays):
         array = arrays[name]
-        found.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
-    return found.hexdigest()
+        digest.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 @contextmanager
-def refused(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+def file_errors(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Raise every reason why a file cannot be read as one kind of error, which names the file."""
     if os.path.isdir(path):
         raise FileFormatError(f"{os.fspath(path)} is a directory: expected a file ({what})")
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no {what} {os.fspath(path)}")
+        raise FileNotFoundError(f"the {what} {os.fspath(path)} does not exist")
     try:
         yield
     except RecursionError:
@@ -112,7 +112,7 @@ def read(
     Raises
     ------
     FileFormatError
-        If it is not such a file, or damaged.
+        If it is of another format, or damaged.
     """
     with opened(path) as (file, types):
         description = _description(file.metadata())
@@ -120,7 +120,7 @@ def read(
         checked = check(description, types)
         arrays = {name: file.get_tensor(name) for name in types}
     if given != checksum(description, arrays):
-        raise FileFormatError("its checksum is not that of its content: it is damaged")
+        raise FileFormatError("the checksum does not match the content: the file is damaged")
     return checked, arrays
 
 
@@ -150,4 +150,4 @@ def known_version(description: Mapping[str, Any], known: int) -> None:
             if isinstance(version, int) and version < known
             else "a newer one may read it"
         )
-        raise FileFormatError(f"its version is {version!r} and {known} is known here: {other}")
+        raise FileFormatError(f"expected version {known}, got {version!r}: {other}")

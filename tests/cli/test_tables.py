@@ -92,7 +92,7 @@ def test_the_same_command_resumes_a_training_that_was_killed(tmp_path: Path) -> 
         [sys.executable, "-m", "portablenn", *command, "300", "--out", "parts.safetensors", "--checkpoints", "c"],
         cwd=tmp_path, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    while not checkpoint.found(tmp_path / "c"):
+    while not checkpoint.list_paths(tmp_path / "c"):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -124,7 +124,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no folder to write to": (
         ["train", "t.csv", "--target", "plan", "--out", "no/m.safetensors"],
         1,
-        "there is no folder",
+        "does not exist",
     ),
     "odd layers": (["train", "t.csv", "--target", "plan", "--hidden", "a,b"], 2, "positive integers such as 64,32"),
     "no model": (["predict", "t.csv", "t.csv"], 1, "portablenn: t.csv is not a valid model file"),

@@ -62,7 +62,7 @@ def test_a_last_link_is_the_losss_own(last: Any, loss: Any) -> None:
     ("module", "error", "message"),
     [
         (nn.Sequential(nn.Linear(2, 2), nn.Conv1d(1, 1, 1)), TypeError, "Conv1d has no counterpart"),
-        (nn.Sequential(nn.ReLU()), ValueError, "no Linear"),
+        (nn.Sequential(nn.ReLU()), ValueError, "at least one Linear"),
         (nn.Sequential(nn.Linear(2, 2), nn.ELU(alpha=0.5)), ValueError, "expected alpha=1.0"),
         (nn.Sequential(nn.Linear(2, 2), nn.GELU()), ValueError, "expected approximate='tanh'"),
         (nn.Sequential(nn.Linear(2, 2), nn.Softmax(dim=0)), ValueError, "expected dim=1"),

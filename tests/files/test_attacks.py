@@ -164,5 +164,5 @@ def test_a_description_names_no_code(name: str, tmp_path: Path) -> None:
     tensors.read(path, lambda description, _: seen.append(description))
     description = {**seen[0], "layers": [LAYERS[name]]}
     tensors.write(path, description, load_file(path))
-    with pytest.raises(pnn.FileFormatError, match="unknown layer|has facts|unknown activation"):
+    with pytest.raises(pnn.FileFormatError, match="unknown layer|has fields|unknown activation"):
         pnn.load(path)

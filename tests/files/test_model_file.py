@@ -67,9 +67,9 @@ def test_a_file_holds_named_arrays_that_anyone_can_read(tmp_path: Path) -> None:
     [
         (
             lambda: pnn.Network([pnn.Dense(2, lambda x: x)], 3),
-            "activation of the layer Dense is a function.*by its name",
+            "activation of the layer Dense is a function.*by name",
         ),
-        (lambda: pnn.mlp([3, 2], loss=lambda p, t: p - t), "the loss .* is not portablenn's own"),
+        (lambda: pnn.mlp([3, 2], loss=lambda p, t: p - t), "the loss .* is user-defined"),
         (
             lambda: pnn.mlp([3, 2], optimizer=pnn.SGD(lambda step: 0.1)),
             "learning_rate of the optimizer SGD is a function",
@@ -87,7 +87,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     _network().save(path)
     before = path.read_bytes()
     monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="the disk is full; what was there before is untouched"):
+    with pytest.raises(OSError, match="the disk is full; its previous content is unchanged"):
         _network().save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -115,30 +115,30 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "not JSON": (lambda d: "{", "not JSON"),
     "deep JSON": (lambda d: "[" * 100_000, "not JSON"),
     "a list": (lambda d: "[]", "not a JSON object"),
-    "newer": (lambda d: d.update(version=3), "version is 3 and 2 is known here: a newer one may read it"),
-    "older": (lambda d: d.update(version=1), "version is 1 and 2 is known here: an older"),
+    "newer": (lambda d: d.update(version=3), "expected version 2, got 3: a newer one may read it"),
+    "older": (lambda d: d.update(version=1), "expected version 2, got 1: an older"),
     "list for a kind": (lambda d: d["layers"][0].update(kind=["Dense"]), "unknown layer .*Dense"),
     "deep schedule": (
         lambda d: d["optimizer"].update(learning_rate=_nested(900)),
-        "nested more than 8 times",
+        "nested more than 8 levels",
     ),
-    "without a checksum": (lambda d: d.pop("checksum") and None, "its checksum is not that of its content"),
+    "without a checksum": (lambda d: d.pop("checksum") and None, "the checksum does not match the content"),
     "unknown layer": (lambda d: d["layers"][0].update(kind="os.system"), "unknown layer 'os.system'"),
     "unknown activation": (lambda d: d["layers"][0].update(activation="eval"), "unknown activation 'eval'"),
     "layer that is no dict": (lambda d: d["layers"].append("Dense"), "unknown layer"),
-    "extra fact": (lambda d: d["layers"][0].update(code="import os"), "has facts"),
+    "extra fact": (lambda d: d["layers"][0].update(code="import os"), "has fields"),
     "fact of a wrong kind": (lambda d: d["layers"][0].update(units=[8]), "units of the layer Dense is a list"),
-    "huge width": (lambda d: d["layers"][0].update(units=2**60), r"is F32\[8\], expected F32\[1152921504606846976\]"),
-    "no layers": (lambda d: d.update(layers=[]), "no layers"),
-    "too many layers": (lambda d: d.update(layers=[{"kind": "Dropout", "rate": 0.1}] * 10_001), "too many"),
-    "missing fact": (lambda d: d.pop("seed"), "it describes"),
-    "negative steps": (lambda d: d.update(steps=-1), "its steps is -1"),
-    "true inputs": (lambda d: d.update(inputs=True), "its inputs is True"),
-    "other dtype": (lambda d: d.update(dtype="float16"), "dtype is 'float16'"),
-    "wider dtype": (lambda d: d.update(dtype="float64"), r"is F32\[.*expected F64"),
-    "odd labels": (lambda d: d.update(labels=["a", "b"]), "labels are"),
-    "more layers than arrays": (lambda d: d["layers"].append(d["layers"][0]), "arrays are missing"),
-    "fewer layers than arrays": (lambda d: d["layers"].pop(), "or too many"),
+    "huge width": (lambda d: d["layers"][0].update(units=2**60), r"of F32\[1152921504606846976\], got F32\[8\]"),
+    "no layers": (lambda d: d.update(layers=[]), "of layers is 0"),
+    "too many layers": (lambda d: d.update(layers=[{"kind": "Dropout", "rate": 0.1}] * 10_001), "too large"),
+    "missing fact": (lambda d: d.pop("seed"), "expected the keys"),
+    "negative steps": (lambda d: d.update(steps=-1), "invalid steps, got -1"),
+    "true inputs": (lambda d: d.update(inputs=True), "invalid inputs, got True"),
+    "other dtype": (lambda d: d.update(dtype="float16"), "invalid dtype or labels, got 'float16'"),
+    "wider dtype": (lambda d: d.update(dtype="float64"), r"of F64\[.*got F32"),
+    "odd labels": (lambda d: d.update(labels=["a", "b"]), "invalid dtype or labels, got 'float32'"),
+    "more layers than arrays": (lambda d: d["layers"].append(d["layers"][0]), r"missing arrays \['"),
+    "fewer layers than arrays": (lambda d: d["layers"].pop(), r"unexpected arrays \['"),
     "nested schedule of another kind": (
         lambda d: d["optimizer"]["learning_rate"].update(kind="Adam"),
         "unknown schedule",
@@ -186,7 +186,7 @@ def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_said_to_be_missing() -> None:
-    with pytest.raises(FileNotFoundError, match="there is no model file nowhere.safetensors"):
+    with pytest.raises(FileNotFoundError, match="the model file nowhere.safetensors does not exist"):
         pnn.load("nowhere.safetensors")
 
 

@@ -92,7 +92,7 @@ def originals(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], Any], str
         "model": ("a.safetensors", lambda path: pnn.load(path, "numpy").predict(X)),
         "model of a table": ("t.safetensors", lambda path: pnn.TableModel.load(path, "numpy").predict(table)),
         "weights": ("w.safetensors", lambda path: pnn.load_weights(_fresh(net), path)),
-        "checkpoint": (f"c/{checkpoint.found(folder / 'c')[0].name}", resumed),
+        "checkpoint": (f"c/{checkpoint.list_paths(folder / 'c')[0].name}", resumed),
         "npy": ("x.npy", lambda path: read_npy(path).sum()),
         "npz": ("x.npz", lambda path: [np.asarray(a) for a in read_npz(path).values()]),
         "npz, compressed": ("z.npz", lambda path: [np.asarray(a) for a in read_npz(path).values()]),

@@ -161,12 +161,12 @@ def test_an_empty_or_missing_folder_starts_anew(tmp_path: Path) -> None:
 
 def test_the_newest_are_kept_and_a_damaged_one_gives_way_to_the_one_before(tmp_path: Path) -> None:
     whole = _fitted(_network(), callbacks=[Checkpoint(tmp_path, every_steps=2, keep=3)])
-    files = checkpoint.found(tmp_path)
+    files = checkpoint.list_paths(tmp_path)
     assert [int(path.stem[-12:]) for path in files] == [28, 27, 25]
     for damage in (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])):
         content = files[0].read_bytes()
         files[0].write_bytes(damage(content))
-        with pytest.warns(RuntimeWarning, match="checkpoint-000000000028.*the one before it is taken"):
+        with pytest.warns(RuntimeWarning, match="checkpoint-000000000028.*using the one before it"):
             _same(_fitted(_network(), resume=tmp_path), whole)
         files[0].write_bytes(content)
     for path in files:
@@ -218,20 +218,20 @@ def test_a_refused_resume_leaves_the_network_as_it_was(tmp_path: Path) -> None:
 
 def test_a_new_training_does_not_write_among_anothers_checkpoints(tmp_path: Path) -> None:
     _fitted(_network(), callbacks=[Checkpoint(tmp_path)])
-    names = [path.name for path in checkpoint.found(tmp_path)]
+    names = [path.name for path in checkpoint.list_paths(tmp_path)]
     with pytest.raises(ValueError, match="of a training that this one does not go on with: say resume="):
         _fitted(_network(), callbacks=[Checkpoint(tmp_path)])
-    assert [path.name for path in checkpoint.found(tmp_path)] == names
+    assert [path.name for path in checkpoint.list_paths(tmp_path)] == names
     with pytest.raises(NotADirectoryError, match="resume from the folder"):
-        _fitted(_network(), resume=checkpoint.found(tmp_path)[0])
+        _fitted(_network(), resume=checkpoint.list_paths(tmp_path)[0])
 
 
 def test_after_a_damaged_checkpoint_the_next_ones_are_kept(tmp_path: Path) -> None:
     _killed(_network(), 12, tmp_path)
-    newest = checkpoint.found(tmp_path)[0]
+    newest = checkpoint.list_paths(tmp_path)[0]
     newest.write_bytes(b"damaged")
     again, callbacks = _network(), [Checkpoint(tmp_path, every_steps=1, keep=1), Kill(12)]
-    with pytest.warns(RuntimeWarning, match="the one before it is taken"), pytest.raises(KeyboardInterrupt):
+    with pytest.warns(RuntimeWarning, match="using the one before it"), pytest.raises(KeyboardInterrupt):
         _fitted(again, resume=tmp_path, callbacks=callbacks)
     _same(_fitted(_network(), resume=tmp_path), _fitted(_network()))
 
@@ -441,7 +441,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_the_best_weights(tmp_path: Path) -> N
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
-    while not checkpoint.found(tmp_path / "parts"):
+    while not checkpoint.list_paths(tmp_path / "parts"):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
@@ -473,12 +473,12 @@ def test_a_disk_that_gets_full_costs_nothing_that_was_written(tmp_path: Path) ->
     process = _process(tmp_path / "parts", "numpy")
     assert process.stdout is not None
     process.stdout.readline()
-    while len(checkpoint.found(tmp_path / "parts")) < 2:
+    while len(checkpoint.list_paths(tmp_path / "parts")) < 2:
         time.sleep(0.005)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "larger than is allowed here" in errors
-    assert "what was there before is untouched" in errors
+    assert "its previous content is unchanged" in errors
     assert not list((tmp_path / "parts").glob(".*"))
     assert _end(_process(tmp_path / "parts", "numpy")) == wanted
