@@ -19,7 +19,7 @@ SOURCE_SIZE = 1 << 23
 
 
 def chunks_of_epochs(batching: Batching, key: np.ndarray, data: Dataset, first: int, epochs: int) -> Iterator[Chunk]:
-    """Return all steps of several epochs of rows that are in memory, in as few chunks as there are batch sizes."""
+    """Return all steps of several epochs of rows in memory: one chunk, or two per epoch if the last batch is smaller."""
     if batching.full_batch:
         yield Chunk(data.samples, epochs)
         return

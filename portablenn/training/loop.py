@@ -23,7 +23,7 @@ from ..nn.optimizers import LBFGS
 from ..program.ir import Array
 from ..runtime.arrays import is_array
 from ..runtime.backend import Backend
-from . import interrupts, lbfgs_fit, resume
+from . import interrupts
 from .history import History
 from .state import StepResult, TrainState
 from .step import compiled_steps
@@ -100,6 +100,8 @@ class TrainingLoop:
     @cached_property
     def about(self) -> dict[str, Any]:
         """What another run must have in common with this one to resume it."""
+        from . import resume
+
         return resume.describe_run(self)
 
     def snapshot(self) -> checkpoint.Snapshot:
@@ -110,10 +112,14 @@ class TrainingLoop:
         TypeError
             If the state of a callback holds something that is neither an array nor JSON.
         """
+        from . import resume  # imported where it is used: not every run needs it
+
         return resume.snapshot(self)
 
     def run(self, folder: Any = None) -> History:
         """Train until the last epoch, or until a callback or Ctrl-C ends it; resume from the newest checkpoint of a folder."""
+        from . import resume
+
         found = None if folder is None else checkpoint.newest(folder)
         if found is not None:
             resume.restore(self, found)
@@ -146,6 +152,8 @@ class TrainingLoop:
 
     def _results(self) -> Generator[StepResult, None, None]:
         if isinstance(self.model.optimizer, LBFGS):
+            from . import lbfgs_fit
+
             return lbfgs_fit.minimize(self)
         return self._step_results()
 

@@ -32,8 +32,6 @@ from ..runtime.registry import get_backend
 from .fit_options import FitOptions
 from .history import History
 from .loop import TrainingLoop
-from .memory_estimate import explain_out_of_memory
-from .resume import fingerprint
 from .step import compiled
 
 if TYPE_CHECKING:
@@ -425,6 +423,9 @@ class Network:
         OutOfMemoryError
             If the device is out of memory; the network is then in its state after the last complete epoch.
         """
+        from .memory_estimate import explain_out_of_memory  # as `loop` imports what only some runs need
+        from .resume import fingerprint
+
         options = FitOptions(epochs, batch_size, order, validation_split, steps_per_epoch, callbacks)
         if verbose:
             options.callbacks = [*options.callbacks, Progress()]

@@ -5,6 +5,7 @@ A run that goes on from a checkpoint ends in the same bits, on the same backend,
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ from .state import TrainState
 if TYPE_CHECKING:
     from .loop import TrainingLoop
 
-FINGERPRINT_ROWS = 1000
-"""Number of rows of X that the fingerprint of the data looks at; of targets and weights it looks at all."""
+FINGERPRINT_SIZE, FINGERPRINT_ROWS = 1 << 20, 1000
+"""Elements of an array up to which the fingerprint covers all; of a larger array it covers this number of rows."""
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,7 @@ def _fingerprint_of(part: Any) -> list[Any]:
         return [facts, fingerprint(part.read(first))]
     part = part if hasattr(part, "shape") else np.asarray(part)
     rows = np.unique(np.linspace(0, part.shape[0] - 1, FINGERPRINT_ROWS).astype(np.int64))
-    if is_array(part) and len(part.shape) == 1:
+    if is_array(part) and (len(part.shape) == 1 or math.prod(part.shape) <= FINGERPRINT_SIZE):
         some = to_numpy(part)
     elif isinstance(part, np.ndarray):
         some = part[rows]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..nn import lbfgs
 from ..nn.model import State
+
+if TYPE_CHECKING:
+    from ..nn import lbfgs
 
 
 class TrainState(NamedTuple):

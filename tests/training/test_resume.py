@@ -482,3 +482,12 @@ def test_a_disk_that_gets_full_costs_nothing_that_was_written(tmp_path: Path) ->
     assert "its previous content is unchanged" in errors
     assert not list((tmp_path / "parts").glob(".*"))
     assert _end(_process(tmp_path / "parts", "numpy")) == wanted
+
+
+def test_every_target_of_several_columns_counts_for_the_fingerprint() -> None:
+    from portablenn.training.resume import fingerprint
+
+    targets = np.zeros((5000, 2))
+    other = targets.copy()
+    other[1, 1] = 1.0  # a row that evenly spaced ones would miss
+    assert fingerprint([targets]) != fingerprint([other])
