@@ -348,7 +348,7 @@ def test_the_finder_finds_a_rate_that_learns_and_leaves_the_network_alone() -> N
     )
     good, low = (n.fit(X, Y, epochs=40, batch_size=10)["loss"][-1] for n in (found_net, low_net))
     assert good < 0.8 * low
-    with pytest.raises(ValueError, match="L-BFGS searches"):
+    with pytest.raises(ValueError, match="does not work with L-BFGS"):
         pnn.find_learning_rate(pnn.mlp([2, 2], optimizer="lbfgs"), X, X)
-    with pytest.raises(ValueError, match="lowest is above 0"):
+    with pytest.raises(ValueError, match="expected 0 < lowest < highest"):
         pnn.find_learning_rate(net, X, Y, lowest=0.0)
