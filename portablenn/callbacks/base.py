@@ -1,4 +1,4 @@
-"""The base of callbacks, and what they get to know of steps."""
+"""The base class of callbacks, and what they receive about steps."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..runtime.arrays import to_numpy
 
 @dataclass(eq=False, repr=False)
 class Steps:
-    """The steps of one call.
+    """The steps of one call of ``on_steps_end``.
 
     Attributes
     ----------
     epoch
-        Which, from 1, of this ``fit``.
+        Number of the epoch in this ``fit``, from 1.
     first, last
         Their numbers in the epoch, from 1.
     total
         Steps of an epoch; None if unknown.
     step
-        The number of the last one in the network's life.
+        Number of the last one since the network was created.
     """
 
     epoch: int
@@ -38,7 +38,7 @@ class Steps:
 
     @cached_property
     def losses(self) -> np.ndarray:
-        """The loss of each step, before it, (steps,), float64; read from the device on first access."""
+        """The loss before each step, (steps,), float64; read from the device on first access."""
         return np.concatenate([to_numpy(some).astype(np.float64) for some, _ in self._losses])
 
     def rows(self, number: int) -> np.ndarray | None:
@@ -47,7 +47,7 @@ class Steps:
 
 
 class Callback:
-    """The base of callbacks, whose methods do nothing; override what you need.
+    """The base class of callbacks, whose methods do nothing; override those that you need.
 
     A method that returns True, or a text that says why, ends the training. ``state_dict`` and ``load_state_dict`` are for
     callbacks that remember something on which the rest of a run depends; a resumed run is then exactly the same.
@@ -66,24 +66,24 @@ class Callback:
     """Whether a run that it ends counts as interrupted, so that a resume continues it, and not as finished."""
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Before the first epoch."""
+        """Called before the first epoch."""
 
     def on_steps_end(self, network: Any, steps: Steps) -> bool | str | None:
-        """After some steps of an epoch: all of them, unless ``every_steps`` or much work makes them fewer."""
+        """Called after steps of an epoch: all of them, or fewer because of ``every_steps`` or of long epochs."""
         return None
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | str | None:
-        """After epoch ``epoch``, from 1, with its entry of the history."""
+        """Called after epoch ``epoch``, from 1, with its entry of the history."""
         return None
 
     def on_snapshot_ready(self, network: Any, training: Any) -> None:
-        """After all callbacks were called for some steps: here ``training.snapshot()`` holds all that the rest depends on."""
+        """Called after the other hooks of all callbacks, when ``training.snapshot()`` is complete."""
 
     def on_train_end(self, network: Any) -> None:
-        """After the last epoch, also when an error or Ctrl-C ended it."""
+        """Called after the last epoch, also if an error or Ctrl-C ended training."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint is to keep, by name: arrays, and values that JSON can represent."""
+        """Return the state to save in a checkpoint, by name: arrays, and JSON values."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> str | None:

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 class Checkpoint(Callback):
     """Write the state of the training to a folder, from which ``fit(…, resume=folder)`` continues bit for bit.
 
-    Also where Ctrl-C or another callback ends it. A file is complete or absent; see `portablenn.checkpoint`.
+    It also writes one when Ctrl-C or another callback ends training; see `portablenn.files.checkpoint`.
 
     Parameters
     ----------
     folder
         Created if needed; for one run only.
     every_steps
-        A checkpoint after so many steps, counted from the beginning of each epoch (so that calls have few sizes).
+        Steps between checkpoints, counted from the beginning of each epoch (so that calls have few sizes).
     every_epochs
-        After each so many epochs; None for 1, or for never if ``every_steps`` is given.
+        Epochs between checkpoints; None for 1, or for never if ``every_steps`` is given.
     keep
-        How many to keep, the newest.
+        Number of checkpoints to keep, the newest.
 
     Examples
     --------
@@ -63,20 +63,20 @@ class Checkpoint(Callback):
         Raises
         ------
         ValueError
-            If it holds some, and this training does not go on from one.
+            If it holds some, and this training was not resumed from them.
         """
         checkpoint.prepare(self.folder)
         self._written = network.steps
         if checkpoint.list_paths(self.folder) and not network.history.resumed:
             raise ValueError(
-                f"{self.folder} holds checkpoints of a training that this one does not go on with: say "
+                f"{self.folder} holds checkpoints of another run: pass "
                 f"resume={str(self.folder)!r}, or choose another folder"
             )
 
     def on_snapshot_ready(self, network: Any, training: Any) -> None:
         """Write a checkpoint if it is due."""
         if training.ended and training.state_replaced:
-            return  # such as by StopOnNaN: there is no step that this state stands at
+            return  # such as by StopOnNaN: this state is not that of any step
         state = training.train_state
         by_steps = self.every_steps is not None and state.steps - self._written >= self.every_steps
         by_epochs = self.every_epochs is not None and not state.steps_done and training.epoch % self.every_epochs == 0

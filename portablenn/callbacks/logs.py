@@ -51,7 +51,7 @@ class CSVLog(Callback):
         if new:
             self._rows = [names]
         elif names != self._rows[0]:
-            raise ValueError(f"{self.path} has the columns {self._rows[0]} and now there are {names}")
+            raise ValueError(f"{self.path}: expected the columns {self._rows[0]}, got {names}")
         self._rows.append([str(epoch), *(repr(float(v)) for v in logs.values())])
         self._write("w" if new else "a", self._rows if new else self._rows[-1:])
 
@@ -96,7 +96,7 @@ class TensorBoard(Callback):
             from tensorboardX import SummaryWriter
 
             purge = epoch if self._epoch else None
-            ends = f".{self._epoch}"  # or two files of one second have one name, and the second takes the first's place
+            ends = f".{self._epoch}"  # else two files of the same second get the same name
             self._writer = SummaryWriter(self.folder, purge_step=purge, filename_suffix=ends)
             self._writer.add_text("network", f"```\n{network.summary()}\n```", 0)
         for name, value in logs.items():

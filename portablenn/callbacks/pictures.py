@@ -1,4 +1,4 @@
-"""The callback that draws the curves during training, in a notebook.
+"""The callback that plots curves during training, in a notebook.
 
 Requires matplotlib and IPython.
 """
@@ -11,11 +11,11 @@ from .base import Callback
 
 
 class LivePlot(Callback):
-    """The curves of `portablenn.plots.loss_curves` under a notebook's cell, redrawn every ``every`` epochs."""
+    """Show `portablenn.plots.loss_curves` under a notebook's cell, redrawn every ``every`` epochs."""
 
     def __init__(self, every: int = 1) -> None:
         if every < 1:
-            raise ValueError(f"every is a positive number of epochs, found {every!r}")
+            raise ValueError(f"every must be a positive number of epochs, got {every!r}")
         self.every = every
         self._handle: Any = None
 

@@ -1,7 +1,4 @@
-"""Progress for people: plain lines, or a bar.
-
-Requires rich for `ProgressBar` alone.
-"""
+"""Progress of training as plain lines, or as a bar (which requires rich)."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from .base import Callback, Steps, described
 
 
 class Progress(Callback):
-    """A line an epoch, or every ``every`` epochs, and when so many ``seconds`` have gone by; what ``verbose=True`` means.
+    """Print a line every ``every`` epochs, and after ``seconds`` without one; ``verbose=True`` uses it.
 
     Examples
     --------
@@ -27,7 +24,7 @@ class Progress(Callback):
 
     def __init__(self, every: int = 1, file: TextIO | None = None, seconds: float = math.inf) -> None:
         if every < 1:
-            raise ValueError(f"every is a positive number of epochs, found {every!r}")
+            raise ValueError(f"every must be a positive number of epochs, got {every!r}")
         self.every, self.seconds = every, seconds
         self.file = file
         self.epochs = 0

@@ -16,7 +16,7 @@ class ReduceOnPlateau(Callback):
     Parameters
     ----------
     factor
-        What it is multiplied by, between 0 and 1.
+        Factor of each reduction, between 0 and 1.
     patience
         Number of epochs without improvement after which the rate is reduced.
     monitor, min_delta, mode
@@ -44,20 +44,20 @@ class ReduceOnPlateau(Callback):
         lowest: float = 0.0,
     ) -> None:
         if not 0 < factor < 1 or patience < 1:
-            raise ValueError(f"factor is between 0 and 1, patience at least 1, found {factor!r} and {patience!r}")
+            raise ValueError(f"expected 0 < factor < 1 and patience >= 1, got {factor!r} and {patience!r}")
         self.factor, self.patience, self.monitor, self.min_delta = factor, patience, monitor, min_delta
         self.sign, self.lowest = sign_of(monitor, mode), lowest
         self.best, self.stale = math.nan, 0
         self._network: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Start anew, and check that the rate can be reduced."""
+        """Reset, and check that the rate can be reduced."""
         if callable(network.optimizer.learning_rate):
             raise ValueError(
-                f"ReduceOnPlateau changes a learning rate that is a number and this one is {network.optimizer.learning_rate}"
+                f"ReduceOnPlateau requires a constant learning rate, got {network.optimizer.learning_rate}"
             )
         if not network.optimizer.slots and "tolerance" in vars(network.optimizer):
-            raise ValueError("L-BFGS searches for the length of each step by itself: there is no rate to reduce")
+            raise ValueError("L-BFGS has no learning rate to reduce: it chooses the length of each step")
         self.best, self.stale, self._network = math.nan, 0, network
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:

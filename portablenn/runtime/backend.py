@@ -23,11 +23,11 @@ from .arrays import array_namespace, device_of, is_array, is_writeable_array, to
 Compiled = Callable[..., tuple[Array, ...]]
 
 CPU = 1
-"""DLPack's number for this kind of device."""
+"""DLPack's number for CPU devices."""
 
 
 class BackendError(RuntimeError):
-    """A backend is not available, or cannot do what was asked of it."""
+    """A backend is not available, or cannot do what was requested."""
 
 
 class UnsupportedError(Exception):
@@ -35,11 +35,11 @@ class UnsupportedError(Exception):
 
 
 class OutOfMemoryError(MemoryError):
-    """A device has too little memory for a training; the message says what takes how much, and what helps."""
+    """A device has too little memory for training; the message says what takes how much, and what helps."""
 
 
 class Interpreted:
-    """A program, or a loop of steps, through the interpreter; ``how`` says why, where there could be a faster way."""
+    """A program, or a loop of steps, that the interpreter runs; ``how`` gives the reason if the backend has a faster way."""
 
     def __init__(self, run: Compiled, reason: str = "") -> None:
         self.run = run
@@ -55,7 +55,7 @@ class Backend:
     Parameters
     ----------
     name
-        The name that users call it by.
+        Name of the backend.
     xp
         The namespace, array-api-compat's where it has one.
     device
@@ -133,7 +133,9 @@ class Backend:
             if imported is None:
                 x = np.asarray(to_numpy(x), order="C") if is_array(x) else np.asarray(x, dtype=dtype)
                 x = x if x.flags.writeable else x.copy()  # some libraries share it with a warning
-                x = x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))  # NumPy alone reads those
+                x = (
+                    x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+                )  # only NumPy supports other byte orders
             else:
                 x = imported
             copy = None if is_writeable_array(self._empty) else True
@@ -159,7 +161,7 @@ class Backend:
     def _imported(self, x: Array) -> Array | None:
         """Import ``x`` by DLPack if it is on a GPU of the same vendor; return None if it has to go through the host.
 
-        On the CPU NumPy does as well. Some libraries abort the process for negative strides.
+        On the CPU going through NumPy costs the same. Some libraries abort the process for negative strides.
         """
         if any(stride < 0 for stride in getattr(x, "strides", None) or ()):
             return None
@@ -225,7 +227,7 @@ class Backend:
         Raises
         ------
         UnsupportedError
-            If there is no faster way than the interpreter for this program, which then runs.
+            If there is no faster way than the interpreter for this program; the interpreter then runs it.
         """
         return self.interpreter(program)
 
@@ -293,7 +295,7 @@ class Backend:
         return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
 
     def free(self) -> None:
-        """Return memory that the library only keeps for later to the device."""
+        """Return cached memory to the device."""
 
     @classmethod
     def accelerator(cls) -> str | None:

@@ -44,7 +44,7 @@ def get_backend(backend: Any = "auto") -> Backend:
     Raises
     ------
     BackendError
-        If there is no such library, or it does not follow the standard; the message says what to do.
+        If the library is not installed, or does not follow the standard; the message says what to do.
 
     Examples
     --------
@@ -65,18 +65,16 @@ def get_backend(backend: Any = "auto") -> Backend:
         except BackendError as error:  # correctness never depends on a plug-in
             warnings.warn(f"{error}; the interpreter runs instead", RuntimeWarning, stacklevel=2)
             return Backend(_library(xp), xp, device_of(backend))
-    raise BackendError(
-        f"a backend is a name, a module, an array or a Backend, found {type(backend).__name__}: {backend!r}"
-    )
+    raise BackendError(f"expected a name, module, array or Backend, got {type(backend).__name__}: {backend!r}")
 
 
 def _by_name(name: str) -> Backend:
     library, _, device = name.partition(":")
     if not library.isidentifier():
-        raise BackendError(f"a backend is named like 'numpy' or 'numpy:cpu', found {name!r}")
+        raise BackendError(f"expected a backend's name, like 'numpy' or 'numpy:cpu', got {name!r}")
     if library == "numpy":
         if device not in ("", "cpu"):
-            raise BackendError(f"numpy has no device {device!r}, only 'cpu'")
+            raise BackendError(f"expected the device 'cpu' for numpy, got {device!r}")
         return NUMPY
     arrays = (plugin(library).library if library in plugins() else "") or library
     try:
@@ -95,39 +93,39 @@ def _by_name(name: str) -> Backend:
 def _automatic() -> tuple[Backend, str]:
     """Return the first accelerator that a plug-in finds, else NumPy; and why. Import nothing on a machine without a GPU."""
     if not _accelerator_present():
-        return NUMPY, "there is no sign of a GPU on this machine"
+        return NUMPY, "this machine has no GPU"
     passed: list[str] = []
     for library in plugins():
         try:
             device = plugin(library).accelerator()
             if device is not None:
                 backend = _by_name(f"{library}:{device}")
-                return backend, "; ".join(["the first accelerator found", *passed])
+                return backend, "; ".join(["the first usable accelerator", *passed])
             passed.append(f"{library}: only the CPU")
         except Exception as error:  # a broken plug-in must not hide a working one
             passed.append(f"{library}: {str(error).partition(chr(10))[0]}")
-    return NUMPY, f"no accelerator found ({'; '.join(passed) or 'no plug-in is installed'})"
+    return NUMPY, f"no usable accelerator ({'; '.join(passed) or 'no plug-in is installed'})"
 
 
 def explain_auto() -> str:
-    """Say which backend "auto" stands for, and why.
+    """Return which backend "auto" is, and why, as text.
 
     Examples
     --------
     >>> import portablenn as pnn
     >>> with pnn.use_backend("numpy"):
     ...     print(pnn.explain_auto())
-    auto is numpy: use_backend says so
+    auto is numpy: set by use_backend
     """
     return "auto is {}: {}".format(*_auto())
 
 
 def _auto() -> tuple[Backend, str]:
-    current, asked = _current.get(), os.environ.get("PORTABLENN_BACKEND", "auto")
+    current, name = _current.get(), os.environ.get("PORTABLENN_BACKEND", "auto")
     if current is not None:
-        return current, "use_backend says so"
-    if asked not in ("", "auto"):
-        return _by_name(asked), "the environment variable PORTABLENN_BACKEND says so"
+        return current, "set by use_backend"
+    if name not in ("", "auto"):
+        return _by_name(name), "set by the environment variable PORTABLENN_BACKEND"
     return _automatic()
 
 
@@ -145,8 +143,7 @@ def plugins() -> dict[str, EntryPoint]:
     """Return the installed entry points of the group "portablenn.backends" by name, sorted; import none of them."""
     from importlib.metadata import entry_points
 
-    found = sorted(entry_points(group="portablenn.backends"), key=lambda entry: entry.name)
-    return {entry.name: entry for entry in found}
+    return {entry.name: entry for entry in sorted(entry_points(group="portablenn.backends"), key=lambda e: e.name)}
 
 
 def plugin(library: str) -> type[Backend]:
@@ -165,7 +162,7 @@ def plugin(library: str) -> type[Backend]:
     except Exception as error:  # a plug-in may raise anything
         raise BackendError(f"the plug-in {entry.value} cannot be loaded: {type(error).__name__}: {error}") from error
     if not (isinstance(kind, type) and issubclass(kind, Backend)):
-        raise BackendError(f"the plug-in {entry.value} is {kind!r}: expected a subclass of portablenn.Backend")
+        raise BackendError(f"expected the plug-in {entry.value} to be a subclass of portablenn.Backend, got {kind!r}")
     return kind
 
 
@@ -180,7 +177,7 @@ class BackendInfo:
     usable
         Whether `get_backend` returns it.
     reason
-        Why not, if it is not usable.
+        Reason if it is not usable.
     devices
         The names of its devices on this machine.
     version
@@ -234,7 +231,7 @@ def _info(library: str) -> BackendInfo:
 
 
 def _install(library: str) -> str:
-    """Return how to install a plug-in's library, from its class, or from its distribution's name if that cannot be loaded."""
+    """Return how to install a plug-in's library: its class says so, or, if that cannot be loaded, its distribution's name."""
     with contextlib.suppress(BackendError):
         return plugin(library).install
     distribution = plugins()[library].dist if library in plugins() else None
@@ -245,7 +242,7 @@ def _install(library: str) -> str:
 
 
 def _available(library: str) -> str:
-    """Say how to install a backend that is missing, and which others have a plug-in."""
+    """Return how to install a missing backend, and which others have a plug-in."""
     how = f" ({_install(library)})" if library in plugins() else ""
     others = ", ".join(repr(name) for name in dict.fromkeys(["numpy", *plugins()]) if name != library)
     return f"Install that library{how}, or choose one of {others}"
@@ -314,7 +311,7 @@ def use_backend(backend: Any) -> Iterator[Backend]:
 class CurrentNamespace:
     """``portablenn.xp``: the namespace of the backend in use, looked up at each use.
 
-    While a function is being recorded it is the recording one, so that code written with it records as well.
+    While a function is traced, it is the tracing namespace.
 
     Examples
     --------

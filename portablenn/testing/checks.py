@@ -298,9 +298,9 @@ def check_errors(backend: Backend) -> None:
         state = [backend.to_numpy(a).copy() for a in (network.state.theta, *network.state.slots)]
         wrong: dict[str, tuple[Callable[[], Any], str]] = {
             "NaN in X": (lambda: network.fit(backend.asarray(hole, "float32"), y), "X holds NaN"),
-            "X of another width": (lambda: network.fit(x[:, :2], y), "X has 2 columns"),
-            "fewer targets": (lambda: network.fit(x, y[:-1]), "y has 95 rows"),
-            "an unknown class": (lambda: network.fit(x, y + 9), "y holds labels"),
+            "X of another width": (lambda: network.fit(x[:, :2], y), "expected 6 columns in X"),
+            "fewer targets": (lambda: network.fit(x, y[:-1]), "X and y must have the same number of rows"),
+            "an unknown class": (lambda: network.fit(x, y + 9), "takes class numbers from 0 to 3"),
         }
         if backend.xp is not NUMPY.xp:
             wrong["arrays of two libraries"] = (lambda: network.fit(x, CLASSES), "convert one of them")

@@ -208,7 +208,7 @@ def test_many_steps_in_one_kernel_agree_with_all_workers_of_a_block(dtype: str) 
     ours, oracle = (simple(b, dtype=dtype) for b in (backend, "numpy"))
     for net in (ours, oracle):
         net.fit(X[:20], CLASSES[:20], epochs=2, batch_size=10)
-    assert "a CUDA kernel that does many steps" in ours.history.how
+    assert "a CUDA kernel that runs many steps" in ours.history.how
     np.testing.assert_allclose(ours.state.theta, oracle.state.theta, rtol=0, atol=1e-5 if dtype == "float32" else 1e-12)
 
 
@@ -216,12 +216,12 @@ def simple(backend: Any, **facts: Any) -> Any:
     return pnn.mlp([6, 8, 4], "relu", loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=backend, **facts)
 
 
-def recordings(backend: host_cuda.HostCupy) -> list[int]:
-    """A list that grows by one with each recording."""
-    recorded: list[int] = []
-    record = backend.cuda.record
-    backend.cuda.record = lambda ask: recorded.append(1) or record(ask)  # type: ignore[method-assign,func-returns-value]
-    return recorded
+def captures(backend: host_cuda.HostCupy) -> list[int]:
+    """Return a list that grows by one with each capture."""
+    captured: list[int] = []
+    capture = backend.cuda.capture
+    backend.cuda.capture = lambda enqueue: captured.append(1) or capture(enqueue)  # type: ignore[method-assign,func-returns-value]
+    return captured
 
 
 @pytest.fixture
@@ -232,18 +232,18 @@ def as_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @on_host
 @pytest.mark.usefixtures("as_graph")
-def test_an_epoch_is_replayed_without_recording_again() -> None:
+def test_an_epoch_is_replayed_without_another_capture() -> None:
     backend = host_cuda.HostCupy()
-    recorded = recordings(backend)
+    captured = captures(backend)
     net = simple(backend)
     for _ in range(4):
         net.fit(X, CLASSES, epochs=1, batch_size=32)
-    assert recorded == [1]
+    assert captured == [1]
 
 
 @on_host
 @pytest.mark.usefixtures("as_graph")
-def test_where_recording_fails_the_interpreter_runs_and_the_reason_is_kept() -> None:
+def test_where_a_capture_fails_the_interpreter_runs_and_the_reason_is_kept() -> None:
     backend = host_cuda.HostCupy()
     backend.cuda.broken = "calling cuBLAS API during stream capture is currently unsupported"
     program = traced(lambda i, x: [x * 2.0, of(x).sum(x)], np.asarray(0, np.int32), np.ones(3))
@@ -323,14 +323,14 @@ def test_networks_of_several_threads_do_not_meet() -> None:
 
 @on_host
 @pytest.mark.usefixtures("as_graph")
-def test_a_loop_that_keeps_nothing_is_recorded_once() -> None:
+def test_a_loop_that_collects_nothing_is_captured_once() -> None:
     backend = host_cuda.HostCupy()
-    recorded = recordings(backend)
+    captured = captures(backend)
     program = traced(lambda i, x: [x * 2.0], np.asarray(0, np.int32), np.ones(3))
     loop = backend.compile_loop(program, 1)
     for _ in range(3):
         np.testing.assert_array_equal(loop(2, np.ones(3))[0], np.full(3, 4.0))
-    assert recorded == [1]
+    assert captured == [1]
 
 
 def test_a_step_that_changes_a_carried_dtype_has_no_schedule() -> None:
@@ -343,7 +343,9 @@ def test_without_a_gpu_cupy_says_why_and_what_to_do() -> None:
     cupy = pytest.importorskip("cupy")
     if cupy.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(pnn.BackendError, match="no CUDA device was found. Check the driver with nvidia-smi, or choose"):
+    with pytest.raises(
+        pnn.BackendError, match="no CUDA device is available. Check the driver with nvidia-smi, or choose"
+    ):
         pnn.get_backend("cupy")
     (info,) = (info for info in pnn.backends() if info.name == "cupy")
     assert not info.usable

@@ -177,7 +177,7 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
         (lambda: pnn.schedules.CosineDecay(0.1, 0), "steps must be a positive integer, got 0"),
         (lambda: pnn.schedules.CosineDecay("a", 3), "start must be a number"),
         (lambda: pnn.callbacks.Progress(every=0), "every is a positive number"),
-        (lambda: pnn.get_backend(""), "a backend is named like"),
+        (lambda: pnn.get_backend(""), "expected a backend's name"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, backend="no_such_library"), "cannot be imported"),
     ],
 )

@@ -1,6 +1,6 @@
-"""A stand-in for a CUDA device: kernels compiled as C++ for the host, one worker each, and a stream that can be recorded.
+"""A stand-in for a CUDA device: kernels compiled as C++ for the host, one worker each, and a stream that can be captured.
 
-It refuses while it is recorded what CuPy refuses then: memory, copies from and to the host, waiting.
+During a capture it raises where CuPy does: for memory, copies from and to the host, waiting.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class HostCuda:
     """Does what `portablenn_cupy.device.Cuda` does."""
 
     def __init__(self) -> None:
-        self.recording: list[Callable[[], None]] | None = None
+        self.captured: list[Callable[[], None]] | None = None
         self.launches = 0
         self.lock = threading.RLock()
         self.broken = ""
@@ -49,8 +49,8 @@ class HostCuda:
         return Memory(nbytes)
 
     def refused(self, what: str) -> None:
-        if self.recording is not None:
-            raise NotImplementedError(f"{what} is refused while a stream is recorded")
+        if self.captured is not None:
+            raise NotImplementedError(f"{what} is not possible while a stream is captured")
 
     @staticmethod
     def address(memory: Any) -> int:
@@ -76,25 +76,25 @@ class HostCuda:
                 self._do(functools.partial(launch, *functions[call.name], call.grid[1], pointers, call.numbers))
 
     def _do(self, work: Callable[[], None]) -> None:
-        if self.recording is None:
+        if self.captured is None:
             work()
             self.launches += 1
         else:
-            self.recording.append(work)
+            self.captured.append(work)
 
-    def record(self, ask: Callable[[], None]) -> Any:
+    def capture(self, enqueue: Callable[[], None]) -> Any:
         if self.broken:
             raise NotImplementedError(self.broken)
-        self.recording = []
+        self.captured = []
         try:
-            ask()
-            recorded = self.recording
+            enqueue()
+            work = self.captured
         finally:
-            self.recording = None
-        return Graph(recorded)
+            self.captured = None
+        return Graph(work)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        self.refused("a copy asked for by itself")
+        self.refused("a copy outside a kernel")
         ctypes.memmove(target, source, nbytes)
 
     def clear(self, target: int, nbytes: int) -> None:
@@ -102,14 +102,14 @@ class HostCuda:
         ctypes.memset(target, 0, nbytes)
 
     @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         self.refused("waiting")
         with self.lock:
             yield
 
 
 class Graph:
-    """What was recorded."""
+    """Captured work."""
 
     def __init__(self, work: list[Callable[[], None]]) -> None:
         self.work = work

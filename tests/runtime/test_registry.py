@@ -45,7 +45,7 @@ def test_a_third_partys_plug_in_is_found_used_and_listed(tmp_path: Path) -> None
     [
         ("raise ImportError('no CUDA driver')", "third_party:Anything", "ImportError: no CUDA driver"),
         ("x = 1", "third_party:Missing", "AttributeError"),
-        ("class NoBackend: pass", "third_party:NoBackend", "expected a subclass of portablenn.Backend"),
+        ("class NoBackend: pass", "third_party:NoBackend", "to be a subclass of portablenn.Backend"),
         ("import sys; sys.exit", "no_such_module:Backend", "ModuleNotFoundError"),
     ],
 )
@@ -143,21 +143,21 @@ def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delenv("PORTABLENN_BACKEND", raising=False)
     monkeypatch.setattr(choosing, "_accelerator_present", lambda: False)
-    assert pnn.explain_auto() == "auto is numpy: there is no sign of a GPU on this machine"
+    assert pnn.explain_auto() == "auto is numpy: this machine has no GPU"
     monkeypatch.setattr(choosing, "_accelerator_present", lambda: True)
     kinds = {"array_api_strict": _Accelerated, "other": Broken}
     monkeypatch.setattr(choosing, "plugins", dict)
-    assert pnn.explain_auto() == "auto is numpy: no accelerator found (no plug-in is installed)"
+    assert pnn.explain_auto() == "auto is numpy: no usable accelerator (no plug-in is installed)"
     monkeypatch.setattr(choosing, "plugins", lambda: dict.fromkeys(kinds))
     monkeypatch.setattr(choosing, "plugin", kinds.__getitem__)
     assert pnn.explain_auto() == (
-        "auto is numpy: no accelerator found (array_api_strict: only the CPU; other: the driver is too old)"
+        "auto is numpy: no usable accelerator (array_api_strict: only the CPU; other: the driver is too old)"
     )
     assert pnn.get_backend("auto") is pnn.get_backend("numpy")
     monkeypatch.setattr(_Accelerated, "device_asked", "device1")
-    assert pnn.explain_auto() == "auto is array_api_strict on device1: the first accelerator found"
+    assert pnn.explain_auto() == "auto is array_api_strict on device1: the first usable accelerator"
     monkeypatch.setenv("PORTABLENN_BACKEND", "numpy")
-    assert pnn.explain_auto() == "auto is numpy: the environment variable PORTABLENN_BACKEND says so"
+    assert pnn.explain_auto() == "auto is numpy: set by the environment variable PORTABLENN_BACKEND"
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_a_refused_resume_leaves_the_network_as_it_was(tmp_path: Path) -> None:
 def test_a_new_training_does_not_write_among_anothers_checkpoints(tmp_path: Path) -> None:
     _fitted(_network(), callbacks=[Checkpoint(tmp_path)])
     names = [path.name for path in checkpoint.list_paths(tmp_path)]
-    with pytest.raises(ValueError, match="of a training that this one does not go on with: say resume="):
+    with pytest.raises(ValueError, match="of another run: pass resume="):
         _fitted(_network(), callbacks=[Checkpoint(tmp_path)])
     assert [path.name for path in checkpoint.list_paths(tmp_path)] == names
     with pytest.raises(NotADirectoryError, match="resume from the folder"):
@@ -447,7 +447,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_the_best_weights(tmp_path: Path) -> N
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "end" in out
-    assert "training ends after the steps under way" in errors
+    assert "training ends after the current steps" in errors
     assert "was ended by Ctrl-C in epoch" in errors
     newest = checkpoint.newest(tmp_path / "parts")
     assert newest is not None

@@ -71,28 +71,28 @@ class CupyBackend(Backend):
             return self.cupy.cuda.Stream(non_blocking=True)
 
     def compile(self, program: Program) -> Compiled:
-        """Return kernels and matrix products that are launched one after the other."""
+        """Return a callable that launches kernels and matrix products one by one."""
         if os.environ.get("PORTABLENN_CUPY") == "eager":
             return self.interpreter(program, "PORTABLENN_CUPY=eager")
-        from .graph import Straight
+        from .graph import CompiledProgram
 
         types = [v.type for v in program.outputs]
-        return Straight(self._cuda, schedule(program), types, self._make, self._as_input)
+        return CompiledProgram(self._cuda, schedule(program), types, self._make, self._as_input)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """Return one step recorded as a graph that is replayed, or many small steps in one kernel."""
-        way = os.environ.get("PORTABLENN_CUPY")
-        if way == "eager":
+        """Return a loop that launches each step as a CUDA graph, or that runs many small steps in one kernel."""
+        mode = os.environ.get("PORTABLENN_CUPY")
+        if mode == "eager":
             return self.interpreter_loop(program, carried, "PORTABLENN_CUPY=eager")
-        from .graph import OneKernel, Replayed
+        from .graph import GraphLoop, KernelLoop
 
-        small = way != "graph" and is_small(program, MULTIPLICATIONS, ELEMENTS)
+        small = mode != "graph" and is_small(program, MULTIPLICATIONS, ELEMENTS)
         carry = [v.type for v in program.inputs[1 : 1 + carried]]
-        loop = OneKernel if small else Replayed
+        loop = KernelLoop if small else GraphLoop
         return loop(self._cuda, schedule(program, carried, not small), carry, self._make, self._as_input)
 
     def context(self) -> Any:
-        """This device."""
+        """Return this device, a context manager."""
         return self.device
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -175,7 +175,7 @@ def unusable(number: int) -> str:
     """Return why a device is not usable; "" if it is. Tries an addition and a product, as a driver alone proves nothing."""
     cupy = importlib.import_module("cupy")
     if not cupy.is_available():
-        return "no CUDA device was found. Check the driver with nvidia-smi, or choose 'auto' or 'numpy'"
+        return "no CUDA device is available. Check the driver with nvidia-smi, or choose 'auto' or 'numpy'"
     count = cupy.cuda.runtime.getDeviceCount()
     if not 0 <= number < count:
         return f"there is no CUDA device {number}, only {', '.join(map(str, range(count)))}"

@@ -1,7 +1,7 @@
-"""A CUDA device as a schedule needs it: memory, kernels, matrix products, recording and replaying.
+"""A CUDA device for schedules: memory, kernels, matrix products, capture of graphs.
 
-Requires CuPy and cuBLAS. CuPy refuses cuBLAS while a stream is recorded (cupy issue 6290), so cuBLAS is called directly,
-with a handle and a workspace of our own.
+Requires CuPy and cuBLAS. CuPy raises an error if cuBLAS is used while a stream is captured (cupy issue 6290), so cuBLAS is
+called directly, with a separate handle and workspace.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FULL_PRECISION = {"float32": 68, "float64": 70}
 """cublasComputeType_t: CUBLAS_COMPUTE_32F and _64F."""
 
 TF32 = 77
-"""CUBLAS_COMPUTE_32F_FAST_TF32: only where ``PORTABLENN_TF32=1`` asks for it."""
+"""CUBLAS_COMPUTE_32F_FAST_TF32: used only if ``PORTABLENN_TF32=1``."""
 
 ALLOCATION_FAILED = 3
 """CUBLAS_STATUS_ALLOC_FAILED."""
@@ -38,7 +38,7 @@ CUDA_TYPES = {"float32": 0, "float64": 1}
 
 
 class Cuda:
-    """One device of CUDA, with a stream and a memory pool of its own."""
+    """One CUDA device, with a separate stream and memory pool."""
 
     def __init__(self, device: Any) -> None:
         self.device = device
@@ -49,22 +49,22 @@ class Cuda:
             self.blas = _Blas(self.pool)
 
     def memory(self, nbytes: int) -> Any:
-        """Device memory that lives as long as the object; ``address`` gives where. For use while `working`."""
+        """Allocate device memory, freed with the returned object; for use while `active`."""
         return self.pool.malloc(max(nbytes, 1))
 
     @staticmethod
     def address(memory: Any) -> int:
-        """Of memory, or of an array."""
+        """Return the address of memory or of an array."""
         return int(memory.data.ptr if isinstance(memory, cupy.ndarray) else memory.ptr)
 
     def free(self) -> None:
-        """Give what nobody holds any more back to the device."""
-        with self.device:  # a pool frees what it has on the current device
+        """Return unused memory of the pools to the device."""
+        with self.device:  # a pool frees memory of the current device only
             self.pool.free_all_blocks()
             cupy.get_default_memory_pool().free_all_blocks()
 
     def functions(self, calls: Sequence[Kernel | Product]) -> dict[str, Any]:
-        """The kernels by name, compiled together; CuPy keeps what it compiled on disk."""
+        """Compile the kernels together and return them by name; CuPy caches compiled code on disk."""
         kernels = {call.name: call for call in calls if isinstance(call, Kernel)}
         if not kernels:
             return {}
@@ -74,7 +74,7 @@ class Cuda:
             return {name: module.get_function(name) for name in kernels}
 
     def run(self, calls: Sequence[Kernel | Product], functions: dict[str, Any], base: Callable[[Any], int]) -> None:
-        """Ask the current stream for all calls, in order."""
+        """Enqueue all calls on the current stream, in order."""
         stream = cupy.cuda.get_current_stream()
         for call in calls:
             if isinstance(call, Product):
@@ -84,19 +84,19 @@ class Cuda:
                 numbers = [np.int32(n) for n in call.numbers]
                 functions[call.name]((*call.grid, 1), (*call.block, 1), (*pointers, *numbers))
 
-    def record(self, ask: Callable[[], None]) -> Any:
-        """A graph of what ``ask`` asks of the stream; ``launch`` runs it on the current stream."""
+    def capture(self, enqueue: Callable[[], None]) -> Any:
+        """Return a graph of the work that ``enqueue`` enqueues; its ``launch`` runs it on the current stream."""
         self.stream.begin_capture()
         try:
-            ask()
+            enqueue()
         except BaseException:
-            with contextlib.suppress(Exception):  # the recording is spoilt; the reason is the first error
+            with contextlib.suppress(Exception):  # the capture is invalid; the first error is the reason
                 self.stream.end_capture()
             raise
         return self.stream.end_capture()
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        """Within the device, on the current stream."""
+        """Copy within the device, on the current stream."""
         if nbytes:
             stream = cupy.cuda.get_current_stream()
             cupy.cuda.runtime.memcpyAsync(target, source, nbytes, 3, stream.ptr)  # 3: from device to device
@@ -106,11 +106,11 @@ class Cuda:
         cupy.cuda.runtime.memsetAsync(target, 0, nbytes, cupy.cuda.get_current_stream().ptr)
 
     @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """Inside, work goes to the stream of our own, after what the caller's stream was asked before.
+    def active(self) -> Iterator[None]:
+        """Make this device's stream the current one, ordered after and before the work of the caller's stream.
 
-        One thread at a time: what another asked of the stream while it is recorded would become part of the graph, and
-        the handle of cuBLAS is not for two. Work is only asked for here, so nobody waits long.
+        One thread at a time: work that another thread enqueued during a capture would become part of the graph, and the
+        cuBLAS handle is not thread-safe. Work is only enqueued here, so no thread waits long.
         """
         with self.lock, self.device:
             callers = cupy.cuda.get_current_stream()
@@ -140,7 +140,7 @@ class _Blas:
             self.compute["float32"] = TF32
 
     def product(self, stream: Any, call: Product, pointers: Sequence[int]) -> None:
-        """Rows by rows: cuBLAS counts down columns first, so it is asked for the transposed product of the transposed."""
+        """Enqueue a product of row-major matrices; cuBLAS is column-major, so it computes the transposed product."""
         library, handle = self.library, self.handle
         _check("cublasSetStream", library.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)))
         workspace = ctypes.c_void_p(self.workspace.ptr)
@@ -149,18 +149,18 @@ class _Blas:
         scalar = ctypes.c_float if dtype == "float32" else ctypes.c_double
         one, zero, kind = scalar(1.0), scalar(0.0), CUDA_TYPES[dtype]
         (rows, inner), columns = call.a.shape, call.b.shape[1]
-        turned_a, step_a = leading_dimension(call.a)
-        turned_b, step_b = leading_dimension(call.b)
+        transposed_a, ld_a = leading_dimension(call.a)
+        transposed_b, ld_b = leading_dimension(call.b)
         status = library.cublasGemmEx(
-            handle, int(turned_b), int(turned_a), columns, rows, inner, ctypes.byref(one),
-            ctypes.c_void_p(b), kind, step_b, ctypes.c_void_p(a), kind, step_a, ctypes.byref(zero),
+            handle, int(transposed_b), int(transposed_a), columns, rows, inner, ctypes.byref(one),
+            ctypes.c_void_p(b), kind, ld_b, ctypes.c_void_p(a), kind, ld_a, ctypes.byref(zero),
             ctypes.c_void_p(out), kind, columns, self.compute[dtype], -1,
         )  # fmt: skip
         _check("cublasGemmEx", status)
 
 
 def _cublas() -> Any:
-    """The library that CuPy itself uses."""
+    """Load the cuBLAS that CuPy uses."""
     try:
         from cuda.pathfinder import load_nvidia_dynamic_lib
     except ImportError:
@@ -170,6 +170,6 @@ def _cublas() -> Any:
 
 def _check(name: str, status: int) -> None:
     if status == ALLOCATION_FAILED:
-        raise MemoryError(f"{name} of cuBLAS found no memory")
+        raise MemoryError(f"cuBLAS: out of memory in {name}")
     if status != 0:
-        raise RuntimeError(f"{name} of cuBLAS failed with status {status}")
+        raise RuntimeError(f"cuBLAS: {name} failed with status {status}")

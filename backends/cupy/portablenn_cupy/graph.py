@@ -1,7 +1,7 @@
-"""Running a schedule: a program call by call, a training step as a graph that is replayed, or many in one kernel.
+"""Execution of a schedule: a program kernel by kernel, a training step as a CUDA graph, or many steps in one kernel.
 
-Requires a device (`device.Cuda`, or a test's stand-in). What changes from step to step (the number of the step, carried
-values) lives on the device, so a replay sends nothing and reads nothing.
+It needs a `device.Cuda`. What changes from step to step (the step counter, carried values) is in device memory, so launching
+a graph again transfers nothing.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from .kernels import Kernel, kernels
 from .small import many_steps
 
 SMALL = 16 << 20
-"""Bytes of an input up to which it is copied to memory of its own at each call, so that the graph need not be recorded
-anew where it lies elsewhere next time, as the order of the rows does each epoch."""
+"""Bytes up to which an input is copied to a fixed address at each call. Otherwise a new address, such as that of the order of
+the rows in each epoch, needs a new graph."""
 
 STEPS = 8192
-"""Of a kernel that does many: a desktop's driver ends one that runs for seconds."""
+"""Maximum number of steps per kernel: a desktop's driver ends a kernel that runs for seconds."""
 
 Make = Callable[[ArrayType], Array]
 
 
-class Straight:
-    """A program, its kernels asked for one by one on the caller's stream; calls from several threads do not meet."""
+class CompiledProgram:
+    """A program whose kernels are launched one by one, in memory allocated for each call."""
 
     def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.types, self.make, self.as_input = device, schedule, types, make, as_input
         self.calls = kernels(schedule.instructions)
         self.functions = device.functions(self.calls)
-        with device.working():
+        with device.active():
             self.constants = [as_input(c) for c in schedule.constants]
-        self.how = f"{len(schedule.instructions)} kernels and products a call"
+        self.how = f"{len(schedule.instructions)} kernels and products per call"
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         device = self.device
-        with device.working():
+        with device.active():
             arrays = [self.as_input(x) for x in inputs]
             arena = device.memory(self.schedule.arena)
 
@@ -58,7 +58,7 @@ class Straight:
 
 
 class Loop:
-    """A loop of steps. The caller's carried arrays are copied into homes of our own, and at the end out of them."""
+    """A loop of steps in its own memory: carried arrays are copied in before the first step, and out after the last."""
 
     how = ""
 
@@ -67,59 +67,59 @@ class Loop:
         self.nbytes = schedule.arena + sum(map(nbytes_of, carry))
         self.calls = self._calls()
         self.functions = device.functions(self.calls)
-        with device.working():
+        with device.active():
             self.constants = [as_input(c) for c in schedule.constants]
             self.arena = device.memory(schedule.arena)
-            self.homes = [device.memory(nbytes_of(t)) for t in carry]
+            self.carried = [device.memory(nbytes_of(t)) for t in carry]
             self.counter = device.memory(4)
-        self.kept: list[Any] = []
+        self.collected: list[Any] = []
         self.rows = 0
         self.lock = threading.Lock()
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
-        with self.lock, self.device.working():
+        with self.lock, self.device.active():
             arrays = tuple(map(self.as_input, arrays))
             carry, data = arrays[: len(self.carry)], arrays[len(self.carry) :]
             if count > self.rows:
-                self._make_room(max(count, 2 * self.rows))
+                self._allocate(max(count, 2 * self.rows))
             if count:
                 self._advance(count, carry, data)
             else:
-                self._set(carry)
+                self._load_carry(carry)
             return self._results(count)
 
     def _calls(self) -> list[Kernel | Product]:
         return kernels(self.schedule.instructions)
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
-        """Set out from the carried arrays, and do so many steps."""
+        """Run ``count`` steps from the carried arrays."""
         raise NotImplementedError
 
-    def _make_room(self, rows: int) -> None:
-        """For what is kept of each step."""
-        self.kept = [self.device.memory(rows * nbytes_of(t)) for t in self.schedule.collected]
+    def _allocate(self, rows: int) -> None:
+        """Allocate memory for the collected results of ``rows`` steps."""
+        self.collected = [self.device.memory(rows * nbytes_of(t)) for t in self.schedule.collected]
         self.rows = rows
 
-    def _set(self, carry: Sequence[Array]) -> None:
+    def _load_carry(self, carry: Sequence[Array]) -> None:
         device = self.device
         device.clear(device.address(self.counter), 4)
-        for home, array in zip(self.homes, carry, strict=True):
-            device.copy(device.address(home), device.address(array), int(array.nbytes))
+        for memory, array in zip(self.carried, carry, strict=True):
+            device.copy(device.address(memory), device.address(array), int(array.nbytes))
 
     def _base(self, storage: Storage, inputs: Sequence[Any]) -> int:
         device = self.device
         if storage.kind == "carry":
-            return int(device.address(self.homes[storage.index]))
+            return int(device.address(self.carried[storage.index]))
         if storage.kind == "counter":
             return int(device.address(self.counter))
         if storage.kind == "collected":
-            return int(device.address(self.kept[storage.index]))
+            return int(device.address(self.collected[storage.index]))
         return _base(device, storage, self.arena, inputs, self.constants)
 
     def _results(self, count: int) -> tuple[Array, ...]:
-        carried = [self._copied(memory, type) for memory, type in zip(self.homes, self.carry, strict=True)]
-        kept = zip(self.kept or [None] * len(self.schedule.collected), self.schedule.collected, strict=True)
-        return (*carried, *(self._copied(m, ArrayType((count, *t.shape), t.dtype)) for m, t in kept))
+        carried = [self._copied(memory, type) for memory, type in zip(self.carried, self.carry, strict=True)]
+        collected = zip(self.collected or [None] * len(self.schedule.collected), self.schedule.collected, strict=True)
+        return (*carried, *(self._copied(m, ArrayType((count, *t.shape), t.dtype)) for m, t in collected))
 
     def _copied(self, memory: Any, type: ArrayType) -> Array:
         result = self.make(type)
@@ -128,28 +128,28 @@ class Loop:
         return result
 
 
-class Replayed(Loop):
-    """One step is recorded as a graph, which is then launched once a step."""
+class GraphLoop(Loop):
+    """A loop that captures one step as a CUDA graph and launches it once per step."""
 
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
         self.copies: dict[int, Any] = {}
-        self.recorded: tuple[Any, Any] | None = None
-        self.how = f"a CUDA graph of {len(self.calls)} kernels and products a step"
+        self.captured: tuple[Any, Any] | None = None
+        self.how = f"a CUDA graph of {len(self.calls)} kernels and products per step"
 
-    def _make_room(self, rows: int) -> None:
-        self.recorded = None
-        super()._make_room(rows)
+    def _allocate(self, rows: int) -> None:
+        self.captured = None
+        super()._allocate(rows)
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
-        inputs = [self._steady(i, array) for i, array in enumerate(data)]
+        inputs = [self._at_fixed_address(i, array) for i, array in enumerate(data)]
         graph = self._graph(inputs, carry)
-        self._set(carry)
+        self._load_carry(carry)
         for _ in range(count):
             graph.launch()
 
-    def _steady(self, index: int, array: Array) -> Any:
-        """The array, or a copy of a small one where it always lies."""
+    def _at_fixed_address(self, index: int, array: Array) -> Any:
+        """Return the array, or its copy at a fixed address if it is small."""
         nbytes = int(array.nbytes)
         if nbytes > SMALL:
             return array
@@ -159,31 +159,31 @@ class Replayed(Loop):
         return self.copies[index]
 
     def _graph(self, inputs: list[Any], carry: Sequence[Array]) -> Any:
-        """The graph for inputs at these addresses. It is run once without recording: libraries set themselves up then."""
+        """Return the graph for inputs at these addresses; the step runs once before it, so that libraries initialize."""
         where = tuple(map(self.device.address, inputs))
-        if self.recorded is None or self.recorded[0] != where:
+        if self.captured is None or self.captured[0] != where:
 
-            def ask() -> None:
+            def enqueue() -> None:
                 self.device.run(self.calls, self.functions, lambda storage: self._base(storage, inputs))
 
-            self._set(carry)
-            ask()
-            self.recorded = (where, self.device.record(ask))
-        return self.recorded[1]
+            self._load_carry(carry)
+            enqueue()
+            self.captured = (where, self.device.capture(enqueue))
+        return self.captured[1]
 
 
-class OneKernel(Loop):
-    """Small steps: one kernel of one block does many, and nothing is asked for in between."""
+class KernelLoop(Loop):
+    """A loop of small steps: one kernel of one block runs many."""
 
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
-        self.how = f"a CUDA kernel that does many steps of {len(self.schedule.instructions)} calls"
+        self.how = f"a CUDA kernel that runs many steps of {len(self.schedule.instructions)} operations"
 
     def _calls(self) -> list[Kernel | Product]:
         return [many_steps(self.schedule)]
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
-        self._set(carry)
+        self._load_carry(carry)
         (kernel,) = self.calls
         for start in range(0, count, STEPS):
             some = replace(kernel, numbers=(min(STEPS, count - start),))  # type: ignore[type-var]
@@ -197,6 +197,6 @@ def _base(device: Any, storage: Storage, arena: Any, inputs: Sequence[Any], cons
 
 
 def _copy_out(device: Any, buffer: Buffer, base: Callable[[Storage], int], result: Array, type: ArrayType) -> None:
-    """A result of a program, which lies in order: see `schedule.Schedule.results`."""
+    """Copy a result, which is contiguous (see `schedule.Schedule.results`), to an array of the caller."""
     source = base(buffer.storage) + buffer.offset * ITEMSIZE[buffer.dtype]
     device.copy(device.address(result), source, nbytes_of(type))
