@@ -24,7 +24,7 @@ from .optimizers import Optimizer
 
 
 class State(NamedTuple):
-    """What a step changes: the parameter vector, the optimizer's slots, and the layers' statistics, all vectors."""
+    """The arrays that a step updates: the vectors of parameters, optimizer slots and layer statistics."""
 
     theta: Array
     slots: tuple[Array, ...]
@@ -32,7 +32,7 @@ class State(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """What a step reads besides the state.
+    """The inputs of a step besides the state.
 
     Attributes
     ----------
@@ -67,16 +67,15 @@ class Model:
     layers
         Pairs of a name and a layer.
     parameters, statistics
-        The names and shapes in their vectors.
+        Names and shapes of the views of each vector.
     loss
-        The loss whose gradient trains.
+        The loss to minimize.
     optimizer
         The optimizer.
     dtype
-        Of parameters and computations, such as "float32".
+        Dtype of parameters and computations, such as "float32".
     report_loss
-        The loss whose value the history, ``evaluate`` and the line search of L-BFGS see, where it is another one; it has the
-        same reduction.
+        The loss that the history, ``evaluate`` and the line search of L-BFGS report, of the same reduction; None for ``loss``.
     """
 
     layers: tuple[tuple[str, Any], ...]
@@ -200,7 +199,7 @@ class Model:
     def evaluated(
         self, theta: Array, statistics: Array, x: Array, y: Array, weights: Array | None
     ) -> tuple[Array, Array]:
-        """Return the reported loss of some rows, and how many of their classes, or the weight of those, are predicted right."""
+        """Return the reported loss of some rows, and the number, or the weight, of those whose class is predicted right."""
         xp = array_namespace(theta, x)
         outputs, _ = self.forward(theta, statistics, x)
         loss = self.reported(outputs, self.as_targets(y), weights)
@@ -237,7 +236,7 @@ def accepted(layer: Any) -> tuple[str, ...]:
 def initial_values(
     layers: Sequence[tuple[str, Any]], inputs: int, seed: int, dtype: DType
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[int]]:
-    """Return initial parameters and statistics by full name, on the host, and the outputs of each layer, found by tracing."""
+    """Return initial parameters and statistics by full name, on the host, and the outputs of each layer, by tracing."""
     params: dict[str, np.ndarray] = {}
     statistics: dict[str, np.ndarray] = {}
     widths: list[int] = []
@@ -264,7 +263,7 @@ def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype:
     output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type
     if len(output.shape) != 2 or output.shape[0] != 3:
         raise ValueError(
-            f"expected apply of {name} to return one row for each row, (3, outputs) for 3 rows, got {output}"
+            f"expected apply of {name} to return as many rows as it gets, (3, outputs) for 3 rows, got {output}"
         )
     if dtype_name(output.dtype) != dtype:
         raise TypeError(f"expected apply of {name} to keep the dtype, {dtype}, got {output.dtype}")

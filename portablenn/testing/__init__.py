@@ -1,4 +1,4 @@
-"""The conformance kit: checks that a backend computes what NumPy does, on its own device, and the same bits from a seed.
+"""The conformance kit: checks that a backend agrees with NumPy, keeps arrays on its device, and gives the same bits for a seed.
 
 The author of a plug-in writes one line, and has one test per check::
 

@@ -1,7 +1,4 @@
-"""The checks of a backend: each is a function that raises AssertionError, which says what is wrong and by how much.
-
-They use only what `portablenn.Backend` has.
-"""
+"""The checks of a backend: functions that raise AssertionError, whose message says what is wrong and by how much."""
 
 from __future__ import annotations
 
@@ -94,8 +91,8 @@ def check_seeds(backend: Backend) -> None:
         _same(backend, "dropout's masks in training", _masks(backend), _masks(NUMPY))
 
 
-def _same(backend: Backend, what: str, found: Array, right: np.ndarray) -> None:
-    values = backend.to_numpy(found)
+def _same(backend: Backend, what: str, actual: Array, right: np.ndarray) -> None:
+    values = backend.to_numpy(actual)
     require(values.dtype == right.dtype, f"{backend}: {what}: dtype {values.dtype}, not {right.dtype}")
     require(values.shape == right.shape, f"{backend}: {what}: shape {values.shape}, not {right.shape}")
     wrong = np.argwhere(values != right)
@@ -123,7 +120,7 @@ def _seen(backend: Backend, order: np.ndarray) -> Array:
 
 
 def _masks(backend: Backend) -> np.ndarray:
-    """Return what dropout kept in three steps, from the update of the weight of each input."""
+    """Return dropout's masks of three steps, from the update of each input's weight."""
     layers = [Dropout(0.5), Dense(1, use_bias=False, kernel_init="zeros")]
     network = Network(layers, inputs=50, loss=_output, optimizer=SGD(1.0), backend=backend, seed=4)
     kept = []
@@ -234,31 +231,31 @@ def check_no_transfers(backend: Backend) -> None:
         _, run = compiled_for(network, X, CLASSES, np.arange(96).reshape(6, 16))
         once, x = guard.compile(backend, prepared(function, backend)), backend.asarray(values)
         once(x), run(6)  # compiling, and the guard's comparison, may read values
-        with _watched(backend, {type(a) for a in (x, network.state.theta)}) as (asked, unwatched):
+        with _watched(backend, {type(a) for a in (x, network.state.theta)}) as (reads, unwatched):
             once(x)
-            require(not asked, f"{backend}: a compiled function reads values back: {_counted(asked)}")
+            require(not reads, f"{backend}: a compiled function reads values back: {_counted(reads)}")
             run(6)
-            require(not asked, f"{backend}: six compiled steps read values back: {_counted(asked)}")
+            require(not reads, f"{backend}: six compiled steps read values back: {_counted(reads)}")
     if unwatched:
         raise CheckSkipped(
             f"Python cannot watch arrays of type {unwatched[0]}: only the backend's to_numpy was watched"
         )
 
 
-def _counted(asked: list[str]) -> str:
-    return ", ".join(f"{name} {asked.count(name)} times" for name in dict.fromkeys(asked))
+def _counted(reads: list[str]) -> str:
+    return ", ".join(f"{name} {reads.count(name)} times" for name in dict.fromkeys(reads))
 
 
 @contextlib.contextmanager
 def _watched(backend: Backend, kinds: set[type]) -> Iterator[tuple[list[str], list[str]]]:
-    """Record which methods that read values are called; also yield the types that cannot be watched."""
-    asked: list[str] = []
+    """Yield a list that collects calls of methods that read values, and the types that cannot be watched."""
+    reads: list[str] = []
     unwatched: list[str] = []
 
     def noting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             value = original(*args, **kwargs)
-            asked.append(name)  # only if it succeeds: JAX tries whether a power's exponent is an integer
+            reads.append(name)  # only if it succeeds: JAX tries whether a power's exponent is an integer
             return value
 
         return call
@@ -275,7 +272,7 @@ def _watched(backend: Backend, kinds: set[type]) -> Iterator[tuple[list[str], li
                     unwatched.append(f"{kind.__module__}.{kind.__name__}")
                     break
                 undo.callback(*((setattr, kind, name, own) if own is not None else (delattr, kind, name)))
-        yield asked, unwatched
+        yield reads, unwatched
 
 
 # Errors
@@ -386,8 +383,8 @@ def conform(backend: Any) -> list[CheckResult]:
     >>> {checked.outcome for checked in conform("numpy")} == {"passed", "skipped"}
     True
     """
-    found = get_backend(backend)
-    return [_checked(found, name) for name in CHECKS]
+    chosen = get_backend(backend)
+    return [_checked(chosen, name) for name in CHECKS]
 
 
 def _checked(backend: Backend, name: str) -> CheckResult:

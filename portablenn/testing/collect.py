@@ -33,13 +33,13 @@ def conformance_tests(*backends: str) -> Callable[[str, str], None]:
     @pytest.mark.parametrize("backend", backends)
     def test_conformance(backend: str, check: str) -> None:
         try:
-            found = get_backend(backend)
+            chosen = get_backend(backend)
         except BackendError as error:
             if required(backend):
                 pytest.fail(f"PORTABLENN_REQUIRE names it, and {error}", pytrace=False)
             pytest.skip(str(error))
         try:
-            CHECKS[check](found)
+            CHECKS[check](chosen)
         except CheckSkipped as reason:
             pytest.skip(str(reason))
 

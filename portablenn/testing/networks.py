@@ -1,7 +1,4 @@
-"""Small networks of every kind, and how far training one on a backend is from training it on NumPy in float64.
-
-Requires a backend for each of the two.
-"""
+"""Small networks of every kind, and the deviation of training on a backend from training on NumPy in float64."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ def targets_of(network: Network) -> np.ndarray:
 
 
 def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
-    """Return the deviation of ``steps`` steps from the same on NumPy in float64, relative to the largest parameter.
+    """Return the deviation after ``steps`` steps from NumPy in float64, relative to the largest parameter.
 
     Both start from the same weights and take the same batches, rounded to ``dtype``.
     """
@@ -63,9 +60,9 @@ def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
     oracle.set_parameters(dict(NETWORKS[name](backend=NUMPY, dtype=dtype, seed=3).parameters))
     for one in (network, oracle):
         one.fit(X.astype(dtype), targets_of(one), batch_size=16, order="random", steps_per_epoch=steps)
-    found = np.asarray(backend.to_numpy(network.state.theta), dtype=np.float64)
+    actual = np.asarray(backend.to_numpy(network.state.theta), dtype=np.float64)
     right = oracle.state.theta
-    return float(np.max(np.abs(found - right)) / np.max(np.abs(right)))
+    return float(np.max(np.abs(actual - right)) / np.max(np.abs(right)))
 
 
 def compiled_for(

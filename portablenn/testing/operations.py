@@ -1,7 +1,6 @@
 """Every operation that a Program can hold, on arrays of every kind, compared with NumPy through the interpreter.
 
-Programs are compiled several operations at a time, as a compiler takes as long for one as for ten; a failure names the
-operation.
+Several operations are compiled as one program, which takes hardly longer than one; a failure names the operation.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ EXACT = frozenset(
     "imag max maximum min minimum multiply negative nextafter permute_dims positive real reshape round sign sort square "
     "subtract take take_along_axis tril triu trunc where".split()
 )
-"""Operations whose results IEEE 754 or their meaning determines; besides all of integers and booleans."""
+"""Operations whose results are exact by IEEE 754 or by definition, besides all of integers and booleans."""
 
 
 class CheckSkipped(Exception):  # noqa: N818 # nothing went wrong
@@ -104,7 +103,7 @@ _ELEMENTWISE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def _one(name: str) -> Case:
-    """A unary operation on arrays of every shape, and on views."""
+    """Return a case of a unary operation on arrays of every shape, and on views."""
 
     def case(xp: Any, a: Arrays) -> Results:
         f = getattr(xp, name)
@@ -115,7 +114,7 @@ def _one(name: str) -> Case:
 
 
 def _two(name: str) -> Case:
-    """A binary operation on equal shapes and on shapes that broadcast."""
+    """Return a case of a binary operation on equal shapes and on shapes that broadcast."""
 
     def case(xp: Any, a: Arrays) -> Results:
         f = getattr(xp, name)
@@ -129,7 +128,7 @@ def _two(name: str) -> Case:
 
 
 def _axes(name: str, **more: Any) -> Case:
-    """A reduction along each axis, along all, and with ``keepdims``; also of views and of a larger array."""
+    """Return a case of a reduction along each axis, along all, with ``keepdims``, of views and of a larger array."""
 
     def case(xp: Any, a: Arrays) -> Results:
         f = getattr(xp, name)
@@ -141,7 +140,7 @@ def _axes(name: str, **more: Any) -> Case:
 
 
 def _along(name: str, **more: Any) -> Case:
-    """An operation along an axis that keeps the shape."""
+    """Return a case of an operation along an axis that keeps the shape."""
     return lambda xp, a: [getattr(xp, name)(x, axis=k, **more) for x in (a.m, a.m.mT, xp.flip(a.m)) for k in (0, 1)]
 
 
@@ -366,7 +365,7 @@ def check_operations(backend: Backend, dtype: str = "float32") -> None:
 
 
 def _try(backend: Backend, batch: Sequence[tuple[str, Case, Arrays]]) -> None:
-    """Try some operations as a function, and as a step that carries ``m`` and ``n``, flipped each time."""
+    """Compare some operations as a function, and as a step that carries ``m`` and ``n``, flipped each time."""
     names: list[str] = []
     carried = [x for _, _, a in batch for x in (a.m, a.n)]
     others = [x for _, _, a in batch for x in (a.s, a.e, a.v, a.r, a.c, a.b, a.i)]
@@ -374,17 +373,17 @@ def _try(backend: Backend, batch: Sequence[tuple[str, Case, Arrays]]) -> None:
 
     def step(iteration: Array, *arrays: Array) -> list[Array]:
         xp = array_namespace(iteration)
-        turned: list[Array] = []
+        flipped: list[Array] = []
         results: list[Array] = []
         names.extend([""] * len(carried))
         for k, (name, case, _) in enumerate(batch):
             m, n = arrays[2 * k : 2 * k + 2]
             s, e, v, r, c, b, i = arrays[len(carried) + 7 * k : len(carried) + 7 * k + 7]
-            turned += [xp.flip(m), xp.flip(n, axis=1)]
-            found = case(xp, Arrays(s, e, v, r, c, m, n, b, i))
-            results += found
-            names.extend([name] * len(found))
-        return [*turned, *results]
+            flipped += [xp.flip(m), xp.flip(n, axis=1)]
+            some = case(xp, Arrays(s, e, v, r, c, m, n, b, i))
+            results += some
+            names.extend([name] * len(some))
+        return [*flipped, *results]
 
     types = [ArrayType(x.shape, dtype_name(x.dtype)) for x in values]
     program = trace(step, *types, device=backend.device, name="operations")
@@ -401,11 +400,11 @@ def _try(backend: Backend, batch: Sequence[tuple[str, Case, Arrays]]) -> None:
 
 
 def _agree(
-    backend: Backend, program: Program, names: Sequence[str], found: Results, right: Results, where: str = "compiled"
+    backend: Backend, program: Program, names: Sequence[str], actual: Results, right: Results, where: str = "compiled"
 ) -> None:
     complex_ = program.outputs[0].type.dtype.kind == "complex floating"  # complex products round twice
-    require(len(found) == len(right), f"{backend}: {len(found)} results of {len(right)}, {where}")
-    for name, variable, a, b in zip(names, program.outputs, found, right, strict=True):
+    require(len(actual) == len(right), f"{backend}: expected {len(right)} results, got {len(actual)}, {where}")
+    for name, variable, a, b in zip(names, program.outputs, actual, right, strict=True):
         label = f"{backend}: {name or 'flip'} of {variable.type}, {where}"
         dtype, wanted = dtype_name(a.dtype), variable.type.dtype
         # the standard leaves the dtype of indices, and of sums of integers, to the library
@@ -416,21 +415,21 @@ def _agree(
         require(not differs, f"{label}: {differs}")
 
 
-def difference(found: np.ndarray, right: np.ndarray, ulps: float) -> str:
+def difference(actual: np.ndarray, right: np.ndarray, ulps: float) -> str:
     """Describe the first difference of two arrays beyond some units in the last place; "" if there is none.
 
     The unit is that of the largest value, and at least of 1. NaN equals NaN.
     """
     if right.dtype.kind not in "fc":
-        wrong = found != right
+        wrong = actual != right
     else:
         size = max(1.0, float(np.max(np.abs(right), where=np.isfinite(right), initial=1.0)))
         margin = ulps * float(np.finfo(right.dtype).eps) * size
-        wrong = ~((found == right) | (np.isnan(found) & np.isnan(right)) | (np.abs(found - right) <= margin))
+        wrong = ~((actual == right) | (np.isnan(actual) & np.isnan(right)) | (np.abs(actual - right) <= margin))
     if not np.any(wrong):
         return ""
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
-    return f"{found[place]!r} at {place}, where NumPy has {right[place]!r}"
+    return f"{actual[place]!r} at {place}, where NumPy has {right[place]!r}"
 
 
 # Random programs
@@ -463,7 +462,7 @@ def check_random_programs(backend: Backend, dtype: str = "float32", count: int =
             done += _try_program(backend, dtype, seed)
             if done == count:
                 return
-    raise AssertionError(f"of {20 * count} programs {done} could be compared: expected {count}")
+    raise AssertionError(f"expected to compare {count} of {20 * count} programs, got {done}")
 
 
 def _try_program(backend: Backend, dtype: str, seed: int) -> bool:
@@ -491,11 +490,11 @@ def _try_program(backend: Backend, dtype: str, seed: int) -> bool:
     once = [right[0][0], *(rows[0] for rows in right[1])]
     first = guard.compile(backend, ready)(iteration, *inputs)
     carry, *collected = guard.compile_loop(backend, ready, 1)(steps, *inputs)
-    for where, found, wanted in (
+    for where, actual, wanted in (
         ("compiled", first, once),
         ("in a loop", [carry, *collected], [right[0][-1], *right[1]]),
     ):
-        for variable, a, b in zip(program.outputs, found, wanted, strict=True):
+        for variable, a, b in zip(program.outputs, actual, wanted, strict=True):
             label = f"{backend}: random program, seed {seed}, dtype {dtype}, {where}"
             require(dtype_name(a.dtype) == variable.type.dtype, f"{label}: a result has dtype {dtype_name(a.dtype)}")
             require(tuple(a.shape) == b.shape, f"{label}: a result has shape {tuple(a.shape)}, not {b.shape}")
@@ -535,9 +534,9 @@ def _rounded(operation: Operation, known: dict[Variable, Any], rng: np.random.Ge
     return np.asarray(result * (1.0 + off), dtype=result.dtype)
 
 
-def _distance(found: History, right: History) -> float:
+def _distance(actual: History, right: History) -> float:
     """Return the largest deviation of any result, relative to its largest value and at least to 1."""
-    pairs = zip((*found[0], *found[1]), (*right[0], *right[1]), strict=True)
+    pairs = zip((*actual[0], *actual[1]), (*right[0], *right[1]), strict=True)
     return max((_apart(np.asarray(a), np.asarray(b)) for a, b in pairs if b.size), default=0.0)
 
 

@@ -1,6 +1,6 @@
 """Verification on a user's machine: the deviation of each backend from NumPy in float64, equal seeds, and speed.
 
-It runs those checks of the conformance kit that show most in least time.
+It runs the most telling checks of the conformance kit.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Verified:
     Attributes
     ----------
     backend, device
-        Its name, and the device's.
+        Names of the backend and the device.
     executes
         How it runs a step, as its compiled loop says: "plan", "CUDA graph", "interpreter: reason".
     deviation_one, deviation_twenty
@@ -52,7 +52,7 @@ class Verified:
     passed
         Whether all checks passed.
     reason
-        Why not.
+        Reason if a check failed.
     """
 
     backend: str
@@ -87,8 +87,8 @@ def verify(names: Sequence[Any] | None = None) -> list[Verified]:
 
     Examples
     --------
-    >>> (found,) = verify(["numpy"])
-    >>> found.passed, found.seeds, found.deviation_one["float64"] <= 1e-12
+    >>> (result,) = verify(["numpy"])
+    >>> result.passed, result.seeds, result.deviation_one["float64"] <= 1e-12
     (True, True, True)
     """
     if names:
@@ -121,10 +121,10 @@ def _verified(backend: Backend) -> Verified:
         return False
 
     def deviations(dtype: str, steps: int) -> float | None:
-        found: list[float] = []
-        passes(lambda: found.extend(deviation(name, backend, dtype, steps) for name in VERIFIED_NETWORKS))
-        largest = float(np.max(found)) if len(found) == len(VERIFIED_NETWORKS) else math.nan
-        if found and not largest <= TOLERANCES[dtype, steps]:
+        measured: list[float] = []
+        passes(lambda: measured.extend(deviation(name, backend, dtype, steps) for name in VERIFIED_NETWORKS))
+        largest = float(np.max(measured)) if len(measured) == len(VERIFIED_NETWORKS) else math.nan
+        if measured and not largest <= TOLERANCES[dtype, steps]:
             failures.append(f"{backend}: after step {steps} in {dtype} parameters deviate by {largest:.1e}")
         return None if math.isnan(largest) else largest
 

@@ -14,12 +14,12 @@ from typing import Any
 __all__ = ["CacheInfo", "ProgramCache", "program_cache"]
 
 MAXSIZE, MAXBYTES, SPARE = 512, 1 << 29, 1 << 24
-"""Bounds of a cache: its entries, its bytes, and the bytes of programs that are not in use by any object."""
+"""Bounds of a cache: entries, bytes, and bytes of programs that no object uses."""
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """Statistics of a cache: lookups that found an entry, those that did not, and its entries and bytes with their bounds."""
+    """Statistics of a cache: hits, misses, and the number of entries and bytes with their bounds."""
 
     hits: int
     misses: int
@@ -58,7 +58,7 @@ class ProgramCache:
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and any(type(o) is weakref.ref and o() is None for o in entry.owners):
-                entry = None  # it will be dropped, and this key has an id that was given to another object
+                entry = None  # it will be dropped; another object has reused the id in its key
             if entry is not None:
                 self._hits += 1
                 self._entries.move_to_end(key)
@@ -69,7 +69,7 @@ class ProgramCache:
     def add(self, key: Hashable, value: Any, owners: Sequence[Any] = (), group: _Group | None = None) -> None:
         """Keep ``value``, whose size is its attribute ``nbytes``, until one of its owners dies or it is evicted.
 
-        Owners that cannot be referenced weakly are kept alive, so that their ids, of which keys are made, stay their own.
+        Owners that cannot be referenced weakly are kept alive, so that their ids, which are part of keys, are not reused.
         """
         refs = tuple(_reference(owner, partial(self._died, partial(self._drop, key))) for owner in owners)
         with self._lock:
@@ -80,10 +80,7 @@ class ProgramCache:
             self._bury()
 
     def group(self, value: Hashable) -> _Group:
-        """Return what stands in keys for ``value`` and all objects that are equal to it.
-
-        ``value`` must be hashable and can be referenced weakly.
-        """
+        """Return the part of keys that ``value``, hashable and weakly referenceable, shares with objects equal to it."""
         with self._lock:
             group = self._groups.get(value)
             if group is None:  # a copy is the key, which keeps alive neither this object nor those equal to it
@@ -112,7 +109,7 @@ class ProgramCache:
         self._bury()
 
     def _bury(self) -> None:
-        """Do what the death of owners asks for, or leave it to the thread that holds the lock: it does so after release."""
+        """Drop what dead owners leave behind, or let the thread that holds the lock do so after its release."""
         while self._dead and self._lock.acquire(blocking=False):
             try:
                 self._dead.popleft()()
@@ -131,7 +128,7 @@ class ProgramCache:
         self._trim()
 
     def _trim(self) -> None:
-        """Evict until all bounds are kept."""
+        """Evict entries until all bounds hold."""
         entries = self._entries
         idle = [(key, entry.nbytes) for key, entry in entries.items() if entry.group and not entry.group.living]
         over = sum(nbytes for _, nbytes in idle) - self.spare
@@ -172,4 +169,4 @@ def _reference(owner: Any, callback: Callable[[Any], None]) -> Any:
 
 
 program_cache = ProgramCache()
-"""What `grad`, `value_and_grad`, `compile` and networks have compiled: ``program_cache.info()``, ``.clear()``."""
+"""The programs that `grad`, `value_and_grad`, `compile` and networks have compiled."""

@@ -15,24 +15,24 @@ __all__ = ["grad", "value_and_grad"]
 
 
 def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """The gradient of a scalar function.
+    """Return a function that computes the gradient of a scalar function.
 
     Parameters
     ----------
     fun
         As for `compile`; returns one real scalar array.
     argnums
-        By which positional arguments; one number, or several for a tuple of gradients.
+        Positional arguments to differentiate by: one number, or several for a tuple of gradients.
 
     Returns
     -------
     callable
-        Takes what ``fun`` does; returns gradients in the structure of those arguments, in the same library.
+        Takes the arguments of ``fun``; returns gradients in the structure of those arguments, in the same library.
 
     Raises
     ------
     NotDifferentiableError
-        At the call: if the result is no real scalar, or an argument holds anything but real floating arrays.
+        At the call, if the result is not a real scalar, or an argument holds anything but real floating arrays.
 
     Examples
     --------
@@ -50,14 +50,14 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
 def value_and_grad(
     fun: Callable[..., Any], argnums: int | Sequence[int] = 0, *, has_aux: bool = False
 ) -> Callable[..., Any]:
-    """The value of a scalar function and its gradient, from one pass.
+    """Return a function that computes the value and the gradient of a scalar function in one pass.
 
     Parameters
     ----------
     fun, argnums
         As for `grad`.
     has_aux
-        Whether ``fun`` returns (scalar, anything else); the rest is then passed on.
+        Whether ``fun`` returns (scalar, rest); the rest is then returned unchanged.
 
     Returns
     -------
@@ -81,7 +81,9 @@ def _differentiated(
     single = isinstance(argnums, int)
     numbers = (argnums,) if single else argnums
     if not (isinstance(numbers, (tuple, list)) and all(isinstance(n, int) for n in numbers)):
-        raise TypeError(f"argnums is the number of an argument, or several, got {argnums!r}; grad(fun) is then called")
+        raise TypeError(
+            f"argnums must be an integer or a sequence of integers, got {argnums!r}; call the function that grad(fun) returns"
+        )
     kind = functools.partial(
         _Differentiated, argnums=tuple(numbers), single=single, has_aux=has_aux, with_value=with_value
     )
@@ -115,14 +117,14 @@ class _Differentiated(Transform):
         """Return which of the arrays belong to a positional argument; its other leaves are an error."""
         counts = [_count(child) for child in _positional(arguments)]
         if not -len(counts) <= argnum < len(counts):
-            raise TypeError(f"argnums={argnum}, but only {len(counts)} positional arguments were given")
+            raise TypeError(f"argnums={argnum} requires more positional arguments, got {len(counts)}")
         start = sum(counts[: argnum % len(counts)])
         leaves = range(start, start + counts[argnum])
         for i in leaves:
             if i not in arguments.positions:
                 raise NotDifferentiableError(
                     f"argument {argnum} holds {arguments.leaves[i]!r}, a {type(arguments.leaves[i]).__name__}: gradients are "
-                    "by arrays. Make it one, for example with numpy.asarray"
+                    "taken by arrays; convert it, for example with numpy.asarray"
                 )
         return [arguments.positions.index(i) for i in leaves]
 

@@ -1,4 +1,4 @@
-"""Trees: nested dicts, lists and tuples, flattened to their leaves and put together again, as in JAX."""
+"""Flattening and unflattening of trees (nested dicts, lists and tuples), as in JAX."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 Structure = Any
-"""A tree without its leaves; hashable. `LEAF` stands for each leaf."""
+"""A tree without its leaves; hashable. `LEAF` replaces each leaf."""
 
 LEAF = "*"
 
@@ -15,7 +15,7 @@ LEAF = "*"
 def tree_flatten(tree: Any) -> tuple[list[Any], Structure]:
     """Return the leaves of a tree in order, and its structure.
 
-    Dicts are gone through by sorted key, an OrderedDict in its own order. None is an empty tree: it has no leaves.
+    Dicts are traversed in the order of sorted keys, an OrderedDict in its order. None is a tree without leaves.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
 def static_key(value: Any) -> Hashable:
     """Return a key that is equal for the same values only: 1, 1.0 and True differ, and so do 0.0 and -0.0.
 
-    An object that cannot be hashed is the same as itself alone.
+    An object that is not hashable is compared by identity.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def static_key(value: Any) -> Hashable:
 
 
 class _Identity:
-    """Stands for an object that cannot be hashed; keeps it alive, so that its id is not given to another."""
+    """Key of an object that is not hashable; keeps it alive, so that its id is not reused."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

@@ -144,7 +144,7 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
         ),
         (
             lambda: pnn.Network([pnn.Dense(2, lambda x: pnn.xp.sum(x))], inputs=2),
-            "apply of dense_1 to return one row for each row",
+            "apply of dense_1 to return as many rows as it gets",
         ),
         (
             lambda: pnn.Network([pnn.Dense(2, lambda x: x > 0)], inputs=2),
@@ -176,7 +176,7 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
         (lambda: pnn.Adam("0.1"), "learning_rate must be a number of at least 0 or a schedule, got '0.1'"),
         (lambda: pnn.schedules.CosineDecay(0.1, 0), "steps must be a positive integer, got 0"),
         (lambda: pnn.schedules.CosineDecay("a", 3), "start must be a number"),
-        (lambda: pnn.callbacks.Progress(every=0), "every is a positive number"),
+        (lambda: pnn.callbacks.Progress(every=0), "every must be a positive number"),
         (lambda: pnn.get_backend(""), "expected a backend's name"),
         (lambda: pnn.Network([pnn.Dense(2)], inputs=2, backend="no_such_library"), "cannot be imported"),
     ],

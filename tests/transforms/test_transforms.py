@@ -265,7 +265,10 @@ def test_mixed_libraries_are_an_error(other_library: Any) -> None:
     [
         (lambda: pnn.grad(lambda x: x)(3.0), "without an array"),
         (lambda: pnn.grad(lambda x, y: x * y)(3.0, np.asarray(1.0)), "argument 0 holds 3.0, a float.*numpy.asarray"),
-        (lambda: pnn.grad(lambda x: x, argnums=1)(np.asarray(1.0)), "argnums=1, but only 1"),
+        (
+            lambda: pnn.grad(lambda x: x, argnums=1)(np.asarray(1.0)),
+            "argnums=1 requires more positional arguments, got 1",
+        ),
         (lambda: pnn.grad(lambda x: (x, x))(np.asarray(1.0)), "must return one scalar"),
         (lambda: pnn.grad(lambda x: "text")(np.asarray(1.0)), "expected an array or a Python scalar.*text"),
         (lambda: pnn.grad("not a function"), "expected a function, got str"),
@@ -356,7 +359,7 @@ def test_other_libraries_functions_say_what_to_use() -> None:
     ("call", "says"),
     [
         (lambda: pnn.grad(lambda x: pnn.xp.sum(x**2))(np.arange(3)), "argument 0 .* is int64"),
-        (lambda: pnn.grad(lambda x: x, np.ones(2)), "argnums is the number of an argument"),
+        (lambda: pnn.grad(lambda x: x, np.ones(2)), "argnums must be an integer"),
         (lambda: pnn.trace(lambda x: x, {"w": 1}), "trace takes an ArrayType"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Texts as compiled functions, kept on disk for the next process."""
+"""Compilation of generated source, cached on disk."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def tanh(x):  # a third of the time of the C library's; relative error below 1e-
 
 
 """
-"""What a text may use."""
+"""Source that generated functions may use."""
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
-"""Nothing that changes results: with contraction to fused multiply-add a·a − a·a would not be 0."""
+"""No option changes results: with contraction to fused multiply-add a·a − a·a would not be 0."""
 
 
 @functools.lru_cache(maxsize=4096)
 def compiled(text: str, signature: Any) -> Callable[..., None]:
-    """The function of a text: from the folder of compiled code if it is there, else compiled and put there."""
+    """Return the function ``loops`` of the source, from the cache on disk or compiled."""
     text = PRELUDE + text
     digest = hashlib.sha256(f"{text}{signature}{OPTIONS}".encode()).hexdigest()[:24]
     folder = cache_folder()
@@ -61,7 +61,7 @@ def compiled(text: str, signature: Any) -> Callable[..., None]:
         try:
             return _entry(_module(path), signature, cache=True)
         except (OSError, EOFError, ValueError, ImportError, AttributeError, pickle.PickleError):
-            for damaged in path.parent.rglob(f"{path.stem}*"):  # what is kept is no more than a copy
+            for damaged in path.parent.rglob(f"{path.stem}*"):  # only a cache
                 with contextlib.suppress(OSError):
                     damaged.unlink()
     scope: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def _module(path: Path) -> dict[str, Any]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where Numba looks for it when it loads what it kept
+    sys.modules[path.stem] = module  # where Numba looks for it when it loads cached code
     spec.loader.exec_module(module)
     return vars(module)
 
@@ -83,13 +83,13 @@ def _entry(scope: dict[str, Any], signature: Any, cache: bool) -> Callable[..., 
     dispatcher = numba.njit([signature], **OPTIONS, cache=cache)(scope["loops"])
     if not hasattr(dispatcher, "overloads"):  # NUMBA_DISABLE_JIT: plain Python
         return dispatcher
-    # past the dispatcher, which would look at each argument's type again at each call: 0.4 us instead of 0.8
+    # bypasses the dispatcher, which checks each argument's type at each call: 0.4 us instead of 0.8
     return dispatcher.overloads[dispatcher.signatures[0]].entry_point
 
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Where compiled loops are kept: ``PORTABLENN_CACHE``, or the user's folder of caches; None if it cannot be written."""
+    """Return the folder for compiled code, ``PORTABLENN_CACHE`` or in the user's cache folder; None if it is not writable."""
     home = Path.home() if sys.platform != "win32" else Path(os.environ.get("LOCALAPPDATA", Path.home()))
     usual = {"darwin": home / "Library/Caches", "win32": home}.get(sys.platform, home / ".cache")
     base = Path(os.environ.get("PORTABLENN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or usual) / "portablenn")
@@ -103,7 +103,7 @@ def cache_folder() -> Path | None:
 
 
 def _written(folder: Path, name: str, text: str) -> Path | None:
-    """A file with that text; Numba keeps what it compiles of a file beside it."""
+    """Write the source to a file, next to which Numba caches compiled code; return None if that fails."""
     path = folder / f"{name}.py"
     try:
         if not path.exists() or path.read_text() != text:

@@ -1,6 +1,6 @@
-"""Rows taken from a large array, with prefetching: later rows are on their way while earlier ones are copied.
+"""Gathering of rows from a large array with software prefetching.
 
-Rows in a shuffled order are where no processor guesses them, so that each would be waited for.
+A processor cannot predict the addresses of rows in a shuffled order, so it would wait for each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AHEAD = 8192
 """Bytes between the row that is copied and the one that is prefetched."""
 MAX_AHEAD = 64
 LINE = 64
-"""Bytes that memory hands over at a time."""
+"""Bytes of a cache line."""
 
 TEXT = f"""from llvmlite import ir
 from numba import types
@@ -40,7 +40,7 @@ def fetch(typing, array, place):
     def write(context, builder, signature, arguments):
         kind = ir.FunctionType(ir.VoidType(), [BYTE, INT, INT, INT])
         function = builder.module.declare_intrinsic("llvm.prefetch", [BYTE], kind)
-        facts = [INT(0), INT(3), INT(1)]  # to read, to be kept near, data
+        facts = [INT(0), INT(3), INT(1)]  # read, highest locality, data
         builder.call(function, [at(context, builder, signature.args[0], *arguments), *facts])
         return context.get_dummy_value()
 
@@ -76,15 +76,15 @@ SIGNATURE = (BYTES, types.int64, types.int64, types.Array(types.int64, 1, "C"), 
 
 
 def gathered(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> bool:
-    """Write the line that takes rows of an input, if these are worth it: indices wrap, as in all loops of steps."""
+    """Write the line that gathers rows of an input, if prefetching pays; indices wrap, as in all loops of steps."""
     x, indices = arguments
     size = int(np.prod(x.type.shape[1:])) * np.dtype(x.type.dtype).itemsize
     inside = indices.array is not None and indices.array.flags.c_contiguous and indices.array.dtype == np.int64
     here = out.array is not None and out.array.flags.c_contiguous
-    is_input = x.array is None and x.name.startswith("x")  # and so the same in each step
+    is_input = x.array is None and x.name.startswith("x")  # so it is the same in each step
     fits = is_input and operation.parameters["axis"] == 0 and len(indices.type.shape) == 1
-    worth = size >= LINE and x.type.shape[0] > 0 and not numba.config.DISABLE_JIT
-    if not (fits and inside and here and worth and code.take_mode == "wrap"):
+    pays = size >= LINE and x.type.shape[0] > 0 and not numba.config.DISABLE_JIT
+    if not (fits and inside and here and pays and code.take_mode == "wrap"):
         return False
     function = compiled(TEXT, SIGNATURE)
     take = code.once(f"{code.bind(functools.partial(_taker, function, size, x.type))}({x.name})")
@@ -93,12 +93,9 @@ def gathered(code: Code, operation: Operation, arguments: list[Any], out: Operan
 
 
 def _taker(function: Callable[..., None], size: int, type: ArrayType, x: np.ndarray) -> Callable[..., None]:
-    """``take(indices, bytes of out, out)`` for this array; NumPy's own for one that is not as it was recorded.
-
-    That is one whose elements do not lie in order, or are of another dtype, as of the other byte order.
-    """
-    alike = x.dtype == np.dtype(type.dtype) and x.shape[1:] == type.shape[1:] and len(x) > 0
-    if not (alike and x.flags.c_contiguous):
+    """Return ``take(indices, bytes of out, out)`` for this array; NumPy's if it is not contiguous or of another dtype."""
+    matches = x.dtype == np.dtype(type.dtype) and x.shape[1:] == type.shape[1:] and len(x) > 0
+    if not (matches and x.flags.c_contiguous):
         return lambda indices, _, out: gather(x, indices, 0, out, "wrap")
     source, ahead = _bytes(np.asarray(x)), min(max(1, AHEAD // size), MAX_AHEAD)
     return lambda indices, target, _: function(source, size, ahead, indices, target)

@@ -1,7 +1,7 @@
-"""Small steps: a loop over them as one compiled function, for which a call of NumPy a time would cost more than the work.
+"""Loops of small steps as one compiled function, as calls of NumPy would cost more than the work.
 
-Every value has its buffer beforehand (`runtime.kernels.schedule`); each instruction of the schedule is
-the text of a function with its sizes written out, so that the compiler can unroll it, and the loop calls one after the other.
+Values have buffers in advance (`runtime.kernels.schedule`). Each instruction becomes a function with literal sizes, so that
+the compiler can unroll it; the loop calls them in order.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from .compiled import compiled
 from .loops import ACCUMULATE, DTYPES, START, Writer, expressible, loop_shape
 
 MULTIPLICATIONS = 4096
-"""Of all products of a step, up to which a loop of our own is faster than BLAS; see `runtime.kernels.schedule.is_small`."""
+"""Multiplications of a step up to which compiled loops are faster than BLAS; see `runtime.kernels.schedule.is_small`."""
 
 ELEMENTS = 8192
-"""Of the largest value of a step, likewise."""
+"""Elements of the largest value of such a step."""
 
 NESTED = '@numba.njit(error_model="numpy")\n'
 
 
 class SmallSteps:
-    """The text of a loop over steps, and what its arguments are.
+    """The source of a loop over steps, and its arguments.
 
     Attributes
     ----------
     text
-        With a function ``loops(count, *arguments)``.
+        Source of a function ``loops(count, *arguments, *numbers)``.
     arguments
-        An argument each: a buffer, and the shape as which it is taken.
+        A buffer for each argument, and its shape there.
     numbers
-        The arguments after them.
+        Scalar arguments.
 
     Raises
     ------
     UnsupportedError
-        If there is no text for an operation.
+        If an operation is not supported.
     """
 
     def __init__(self, program: Program, carried: int) -> None:
@@ -78,7 +78,7 @@ class SmallSteps:
         self.text = f"{''.join(self._functions)}def loops({arguments}):\n    for s in range(count):\n{body}"
 
     def _argument(self, buffer: Buffer, shape: tuple[int, ...] | None = None) -> str:
-        """The name of the argument that is a buffer."""
+        """Return the name of the argument for a buffer."""
         shape = buffer.shape if shape is None else shape
         key = (buffer, shape)
         if key not in self._names:
@@ -87,7 +87,7 @@ class SmallSteps:
         return self._names[key]
 
     def _function(self, text: str) -> str:
-        """The name of a function of this text; those of the same text are one."""
+        """Return the name of the function with this source; equal sources share one function."""
         name = f"call_{len(self._functions)}"
         for known, its_name in self._functions.items():
             if known == _named(text, its_name):
@@ -96,7 +96,7 @@ class SmallSteps:
         return name
 
     def _lines(self, instruction: Instruction) -> list[str]:
-        """What the loop does for an instruction."""
+        """Return the lines of the loop for an instruction."""
         if isinstance(instruction, Fused):
             return [self._fused(instruction)]
         if isinstance(instruction, Count):
@@ -106,7 +106,7 @@ class SmallSteps:
             return [
                 f"{self._function(_collecting(instruction.source.shape))}({target}, s, {self._argument(instruction.source)})"
             ]
-        if isinstance(instruction, Extreme):  # counts its results
+        if isinstance(instruction, Extreme):  # writes results by a flat index
             out = self._argument(instruction.out, (math.prod(instruction.out.shape),))
             return [f"{self._function(_text_of(instruction))}({self._argument(instruction.x)}, {out})"]
         return [f"{self._function(_text_of(instruction))}({', '.join(map(self._argument, instruction.buffers))})"]
@@ -125,27 +125,29 @@ class SmallSteps:
 
 
 class Steps:
-    """``loop(count, *carry, *data)``, one function with memory of its own: for one thread at a time."""
+    """The callable ``loop(count, *carry, *data)`` with its own memory; for one thread at a time."""
 
     def __init__(self, steps: SmallSteps) -> None:
         self.steps = steps
         schedule, carry = steps.schedule, steps.carry
         kinds = {"arena": [schedule.arena], "counter": [4], "carry": [t.size * ITEMSIZE[t.dtype] for t in carry]}
         self.memory = {kind: [_memory(size) for size in sizes] for kind, sizes in kinds.items()}
-        self.homes = [self.memory["carry"][i][: t.size * ITEMSIZE[t.dtype]].view(t.dtype) for i, t in enumerate(carry)]
+        self.carried = [
+            self.memory["carry"][i][: t.size * ITEMSIZE[t.dtype]].view(t.dtype) for i, t in enumerate(carry)
+        ]
         self.fixed = [
             None if p.storage.kind in ("input", "collected") else self._view(p, s) for p, s in steps.arguments
         ]
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
-        """The carried arrays after ``count`` steps, and what is collected of each."""
+        """Return the carried arrays after ``count`` steps, and the collected results of each."""
         steps = self.steps
         takes = len(steps.carry) + len(steps.data)
         if len(arrays) != takes:
             raise TypeError(f"expected {1 + takes} arguments, got {1 + len(arrays)}")
         self.memory["counter"][0][:4] = 0
-        for home, array in zip(self.homes, arrays, strict=False):
-            home[...] = np.reshape(array, -1)
+        for memory, array in zip(self.carried, arrays, strict=False):
+            memory[...] = np.reshape(array, -1)
         inputs = [_bytes(a, t.dtype) for a, t in zip(arrays[len(steps.carry) :], steps.data, strict=True)]
         collected = [np.empty((count, *t.shape), dtype=t.dtype) for t in steps.schedule.collected]
         arguments = []
@@ -158,16 +160,16 @@ class Steps:
                 arguments.append(collected[buffer.storage.index])
         arguments += steps.numbers
         compiled(steps.text, tuple(map(numba.typeof, (count, *arguments))))(count, *arguments)
-        return (*(h.reshape(t.shape).copy() for h, t in zip(self.homes, steps.carry, strict=True)), *collected)
+        return (*(h.reshape(t.shape).copy() for h, t in zip(self.carried, steps.carry, strict=True)), *collected)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its memory, and of the constants."""
+        """Bytes of the memory and of the constants."""
         return sum(a.nbytes for arrays in (*self.memory.values(), self.steps.constants) for a in arrays)
 
     @property
     def source(self) -> str:
-        """The text of the loop."""
+        """The source of the loop."""
         return self.steps.text
 
     def _view(self, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
@@ -179,7 +181,7 @@ class Steps:
 
 
 def small_steps(program: Program, carried: int) -> SmallSteps:
-    """The loop over a step, tried on memory of its own, so that what cannot be done is found now."""
+    """Return the loop over a step after building it once, so that unsupported views raise an error now."""
     steps = SmallSteps(program, carried)
     Steps(steps)
     for buffer, shape in steps.arguments:
@@ -193,7 +195,7 @@ def _named(text: str, name: str) -> str:
 
 
 def _memory(nbytes: int) -> np.ndarray:
-    """Bytes that begin at a multiple of 64."""
+    """Allocate bytes that start at a multiple of 64."""
     raw = np.zeros(nbytes + 64, dtype=np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + max(nbytes, 8)]
@@ -204,15 +206,15 @@ def _bytes(array: Any, dtype: str) -> np.ndarray:
 
 
 def _viewed(memory: np.ndarray, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:
-    """A buffer as an array of some shape."""
+    """Return a buffer as an array of a shape."""
     try:
         return np.reshape(buffer.array(memory), shape, copy=False)
     except ValueError:
-        raise UnsupportedError(f"a view of {buffer.shape} as {shape}") from None
+        raise UnsupportedError(f"cannot view shape {buffer.shape} as {shape}") from None
 
 
 def _loops(names: Sequence[str], lengths: Sequence[int], indent: int = 1) -> tuple[list[str], int]:
-    """Nested loops over axes, and how far what is in them is indented."""
+    """Return nested loops over axes, and the indentation of their body."""
     lines = [f"{'    ' * (indent + i)}for {name} in range({n}):" for i, (name, n) in enumerate(zip(names, lengths))]
     return lines, indent + len(lines)
 
@@ -230,7 +232,7 @@ def _collecting(shape: tuple[int, ...]) -> str:
 
 
 def _text_of(instruction: Product | Reduction | Extreme | Gather | Copy) -> str:
-    """The function ``f`` of a call; its parameters are the call's buffers."""
+    """Return the source of a function ``f`` of an instruction's buffers."""
     if isinstance(instruction, Product):
         lines = _product(instruction)
     elif isinstance(instruction, Gather):
@@ -255,7 +257,7 @@ def _product(instruction: Product) -> list[str]:
 
 
 def _gather(instruction: Gather) -> list[str]:
-    """A negative index counts from the end; one beyond either end is brought to it."""
+    """A negative index counts from the end; an index out of range is clipped."""
     length, axes = instruction.x.shape[instruction.axis], [f"i{a}" for a in range(len(instruction.out.shape))]
     loops, indent = _loops(axes, instruction.out.shape)
     source = [*axes[: instruction.axis], "at", *axes[instruction.axis + 1 :]]
