@@ -22,7 +22,7 @@ FEW_ROWS = 50
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
-    """Print a value as JSON, with null for NaN and infinity, which other programs refuse."""
+    """Print a value as JSON, with null for NaN and infinity, which JSON does not have."""
     typer.echo(json.dumps(_finite(value), indent=indent))
 
 
@@ -56,7 +56,7 @@ def warnings_as_lines() -> Iterator[None]:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequence[str] = ()) -> None:
-    """Print columns of text as they are, brackets included; the footer is dimmed."""
+    """Print columns of literal text, not markup; the footer is dimmed."""
     table = Table(*head, box=None)
     for row in rows:
         table.add_row(*row)

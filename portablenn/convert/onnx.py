@@ -376,9 +376,9 @@ class _Chain:
         zero = self.tensors.get(node.input[1]) if len(node.input) == 2 and node.input[0] == x else None
         casts = self.takers.get(node.output[0], [])
         if zero is None or list(zero.dims) != [] or len(casts) != 1 or casts[0].op_type != "Cast":
-            raise FileFormatError("a GreaterOrEqual is no threshold of 0")
+            raise FileFormatError("a GreaterOrEqual is not a threshold of 0")
         if zero.external_data or float(np.asarray(self.onnx.numpy_helper.to_array(zero))) != 0.0:
-            raise FileFormatError("a GreaterOrEqual is no threshold of 0")
+            raise FileFormatError("a GreaterOrEqual is not a threshold of 0")
         return casts[0].output[0], Activation("step"), {}
 
 

@@ -1,4 +1,4 @@
-"""Prefetching: items of an iterator are made in another thread before they are asked for."""
+"""Prefetching: another thread produces the items of an iterator in advance."""
 
 from __future__ import annotations
 

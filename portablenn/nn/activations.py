@@ -159,7 +159,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def get(activation: str | Activation | None) -> Activation:
-    """Return the activation of this name; a function is returned as it is, and `identity` for None.
+    """Return the activation of this name; a function is returned unchanged, and `identity` for None.
 
     Raises
     ------

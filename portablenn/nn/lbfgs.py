@@ -231,7 +231,7 @@ def _cubic(a: _Tilted, b: _Tilted) -> float:
 
 
 def _cubic_beyond(p: _Tilted, x: _Tilted, otherwise: float) -> float:
-    """Return the minimum of the cubic if it lies beyond ``p``, else ``otherwise``."""
+    """Return the minimum of the cubic if it is beyond ``p``, else ``otherwise``."""
     theta, gamma = _bends(p, x)
     gamma = -gamma if p.length > x.length else gamma
     share = (gamma - p.slope + theta) / (gamma + (x.slope - p.slope) + gamma)

@@ -326,7 +326,7 @@ class Custom(Loss):
     function: Callable[[Array, Array], Array] | None = None
 
     def __call__(self, predictions: Array, targets: Array, weights: Array | None = None) -> Array:
-        """Return the loss of a batch: one number for each row is reduced, one for the batch is returned as it is."""
+        """Return the loss of a batch: one number for each row is reduced, one for the batch is returned unchanged."""
         rows = self.of_rows(predictions, targets)
         if rows.shape:
             return reduced(array_namespace(rows), rows, weights, self.reduction)
@@ -371,7 +371,7 @@ NAMES = LOSSES | {"mse": SquaredError, "mae": AbsoluteError}
 
 
 def get(loss: str | Loss | Callable[[Array, Array], Array]) -> Loss:
-    """Return the loss of this name; a loss is returned as it is, and a function as a loss.
+    """Return the loss of this name; a loss is returned unchanged, and a function as a loss.
 
     Raises
     ------

@@ -334,7 +334,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
-    """Return the optimizer of this name, with its defaults; an optimizer is returned as it is.
+    """Return the optimizer of this name, with its defaults; an optimizer is returned unchanged.
 
     Raises
     ------

@@ -26,7 +26,7 @@ RULES: dict[str, Rule] = {}
 
 
 class NotDifferentiableError(TypeError):
-    """A gradient was asked for that does not exist."""
+    """The requested gradient does not exist."""
 
 
 def rule(name: str, function: Rule) -> None:

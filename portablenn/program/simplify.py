@@ -353,7 +353,7 @@ def _sum(self: _Rewriter, x: Tracer, *, axis: tuple[int, ...], keepdims: bool, *
 
 
 def _getitem(self: _Rewriter, x: Tracer, key: tuple[slice, ...]) -> Tracer | None:
-    """A slice of a concatenation that lies in one piece is a slice of that piece."""
+    """A slice of a concatenation that is within one piece is a slice of that piece."""
     if all(k.start == 0 and k.step == 1 and k.stop == n for k, n in zip(key, x.shape, strict=True)):
         return x
     joined = self.origin(x, "concat")

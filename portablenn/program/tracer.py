@@ -17,7 +17,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class TracerValueError(TypeError):
-    """A tracer was asked for its value."""
+    """The value of a tracer was requested."""
 
 
 class NotTraceableError(TypeError):

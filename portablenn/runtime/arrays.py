@@ -25,7 +25,7 @@ def array_namespace(*arrays: Array) -> Any:
     Parameters
     ----------
     *arrays
-        Arrays of one library, recorded arrays included.
+        Arrays of one library, or tracers.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def array_namespace(*arrays: Array) -> Any:
     >>> float(xp.sum(xp.asarray([1.0, 2.0])))
     3.0
     """
-    recorded = [a for a in arrays if isinstance(a, Tracer)]
-    if recorded:
-        return max(recorded, key=lambda a: a.trace.level).trace.namespace
+    tracers = [a for a in arrays if isinstance(a, Tracer)]
+    if tracers:
+        return max(tracers, key=lambda a: a.trace.level).trace.namespace
     found = [a for a in arrays if is_array(a)]
     if not found:
         kinds = ", ".join(type(a).__name__ for a in arrays) or "nothing"

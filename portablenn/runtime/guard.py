@@ -288,6 +288,6 @@ def _chunks(dtype: Any, *arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
 
 
 def _varied(x: Any, digits: int) -> Any:
-    """An array of real or complex numbers times 1 and some units in the last place; anything else as it is."""
+    """Return a floating-point array with an error of some units in the last place added; anything else unchanged."""
     dtype = dtype_name(x.dtype) if hasattr(x, "dtype") else ""
     return x * (1.0 + digits * float(np.finfo(dtype).eps)) if dtype in LIMITS else x

@@ -23,7 +23,7 @@ CONSTRAINTS: dict[str, Any] = {
 
 
 def document(summary: str, name: str, parameters: str, attributes: str, examples: str) -> str:
-    """Return the docstring of an estimator: what is its own, and the parameters and attributes that all share."""
+    """Return the docstring of an estimator: its specific part, and the parameters and attributes that all share."""
     return f"""{summary}
 
     Drop-in for ``sklearn.neural_network.{name}``, on the library and device of X.

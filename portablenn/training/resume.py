@@ -116,7 +116,7 @@ def restore(loop: TrainingLoop, snapshot: Snapshot) -> None:
     if run.epoch > loop.epochs or (run.epoch == loop.epochs and run.train_state.steps_done):
         raise ValueError(
             f"the checkpoint was written after {run.epoch} epochs and {run.train_state.steps_done} steps, and epochs="
-            f"{loop.epochs} is the total number: ask for more"
+            f"{loop.epochs} is the total number: pass a larger one"
         )
     loop.train_state, loop.epoch, loop.losses, loop.evaluations = (
         run.train_state, run.epoch, run.losses, run.evaluations,

@@ -96,7 +96,7 @@ def compile_for(backend: Backend, function: Callable[..., Any], key: Any, *argum
 
     def build() -> CompiledProgram:
         flat = lambda *arrays: function(*tree_unflatten(structure, arrays))  # noqa: E731
-        program, result = record(flat, types, backend.device, name)
+        program, result = trace_tree(flat, types, backend.device, name)
         program = prepared(program, backend)
         return CompiledProgram(program, guard.compile(backend, program), result)
 
@@ -143,7 +143,7 @@ def _record_loop(step: Callable[..., Any], *trees: Any, device: Any) -> tuple[Pr
     leaves, structure = tree_flatten(trees)
     types = (ArrayType((), DType("int32")), *map(array_type, leaves))
     flat = lambda iteration, *arrays: step(iteration, *tree_unflatten(structure, arrays))  # noqa: E731
-    return record(flat, types, device, f"training_{function_name(step)}")
+    return trace_tree(flat, types, device, f"training_{function_name(step)}")
 
 
 def _find_or_build(key: Any, facts: tuple[Hashable, ...], build: Callable[[], CompiledProgram]) -> CompiledProgram:
@@ -195,8 +195,10 @@ class CompiledProgram:
         return OVERHEAD + max(self.constants, int(getattr(self.run, "nbytes", 0)))
 
 
-def record(function: Callable[..., Any], types: Sequence[ArrayType], device: Any, name: str) -> tuple[Program, Result]:
-    """Trace a function of arrays that returns a tree; strings and other objects among its leaves are no part of the program."""
+def trace_tree(
+    function: Callable[..., Any], types: Sequence[ArrayType], device: Any, name: str
+) -> tuple[Program, Result]:
+    """Trace a function of arrays that returns a tree; other objects among its leaves are not part of the program."""
     results: list[Result] = []
 
     def flat(*arrays: Array) -> list[Any]:
@@ -290,7 +292,7 @@ class Transform:
         if entry is None:
             program, result = self._record(arguments)
             outer = [c for c in program.constants.values() if isinstance(c, Tracer)]
-            if outer:  # arrays of an outer function that is being recorded: it records this one, too
+            if outer:  # tracers of an outer function, which traces this one, too
                 xp = array_namespace(*outer)
                 results = interpret(xp, program, *map(xp.asarray, arrays), functions=TRACING)
                 return self.outcome(results, result, arguments)
@@ -310,7 +312,7 @@ class Transform:
             return self.fun(*args, **kwargs)
 
         types = [array_type(a) for a in arguments.arrays]
-        program, result = record(flat, types, device_of(arguments.arrays[0]), function_name(self.fun))
+        program, result = trace_tree(flat, types, device_of(arguments.arrays[0]), function_name(self.fun))
         return self.change(program, result, arguments), result
 
 

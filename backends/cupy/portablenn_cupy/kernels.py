@@ -541,7 +541,7 @@ def reduction_kernel(function: str, x: Buffer, out: Buffer, axes: tuple[int, ...
 
 
 def argument_kernel(function: str, x: Buffer, out: Buffer, axis: int | None) -> Kernel:
-    """Where the largest or smallest element along an axis stands first; a worker a result."""
+    """The first index of the largest or smallest element along an axis; one thread per result."""
     axes = tuple(range(len(x.shape))) if axis is None else (axis,)
     kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
     reduced = math.prod(x.shape[a] for a in axes)

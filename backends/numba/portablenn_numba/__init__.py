@@ -1,6 +1,6 @@
 """portablenn on NumPy arrays with Numba: the plan, with each group of elementwise operations one compiled loop.
 
-Loops run on one thread, beside the threads of BLAS: both pools spin while they wait, and on two cores two
+Loops run on one thread, besides the threads of BLAS: both pools spin while they wait, and on two cores two
 of them made a step a hundred times slower.
 """
 

@@ -74,7 +74,7 @@ def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -
 
 
 class TorchBackend(Backend):
-    """PyTorch: the interpreter, recorded as a CUDA graph, compiled, or operation by operation."""
+    """PyTorch: the interpreter, captured as a CUDA graph, compiled, or operation by operation."""
 
     install = "pip install portablenn-torch, with the build of torch for your GPU: see https://pytorch.org/get-started"
 

@@ -1,4 +1,4 @@
-"""Where the values of a program lie, before there is memory.
+"""The location of each value of a program, before memory is allocated.
 
 A `Buffer` is an array described by a storage, an offset, a shape and strides; views (slices, transposes, broadcasts) are
 other buffers in the same storage. `Allocator` gives every value a buffer and every storage its part of one arena.
@@ -55,7 +55,7 @@ class Buffer:
 
     @property
     def contiguous(self) -> bool:
-        """Whether the elements lie in C order without gaps."""
+        """Whether the elements are contiguous in C order."""
         return all(n == 1 or s == t for n, s, t in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
 
     @property

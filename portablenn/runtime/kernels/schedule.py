@@ -1,7 +1,7 @@
 """The schedule of a Program: the buffers of its values, and the instructions that fill them, in order.
 
 It is for backends that write their own loops or kernels, and does not depend on how they execute an instruction. Nothing
-depends on the number of a step, so that a schedule can be recorded once and replayed.
+depends on the number of a step, so that a schedule can be captured once and replayed.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ ALIGNMENT = 64
 """Bytes: each storage begins at a multiple."""
 
 LARGE, BLOCK = 1 << 18, 1 << 25
-"""Bytes of an arena that gets a block of its own, so large that the system gives it huge pages, and of that block."""
+"""Bytes of an arena that gets a separate block, large enough for huge pages, and of that block."""
 
 
 class Fusion(Protocol):
@@ -139,7 +139,7 @@ def _without_factors(program: Program, carried: int) -> tuple[Program, list[floa
 
 
 class Pool:
-    """A function for several threads: each call takes an idle function with memory of its own, or builds another.
+    """A function for several threads: each call takes an idle function with separate memory, or builds another.
 
     Attributes
     ----------
@@ -317,7 +317,7 @@ class _Planner:
         unread = np.lib.stride_tricks.as_strided(np.empty(1, dtype=np.uint8), buffer.shape, buffer.strides)
         try:
             view = np.reshape(unread, operation.arguments[1], copy=False)
-        except ValueError:  # its elements do not lie in order
+        except ValueError:  # its elements are not contiguous
             return None
         return replace(buffer, shape=view.shape, strides=view.strides)
 
