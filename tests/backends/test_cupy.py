@@ -289,7 +289,7 @@ def test_out_of_memory_gives_memory_back_and_the_network_stays_as_it_was() -> No
     backend.cuda.memory = out_of_memory  # type: ignore[method-assign]
     with (
         pytest.warns(guard.FastPathWarning, match="OutOfMemoryError"),
-        pytest.raises(pnn.OutOfMemoryError, match="has not the memory: the data take"),
+        pytest.raises(pnn.OutOfMemoryError, match="is out of memory: the data take"),
     ):
         net.fit(X, CLASSES)
     assert freed

@@ -30,13 +30,13 @@ def test_idx_files_are_read_compressed_or_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no IDX file"),
-        (b"\x00\x00\x08", "no IDX file"),
-        (b"PK\x03\x04", "no IDX file"),
+        (b"", "is not an IDX file"),
+        (b"\x00\x00\x08", "is not an IDX file"),
+        (b"PK\x03\x04", "is not an IDX file"),
         (b"\x00\x00\x08\x02\x00\x00", "ends within its header"),
         (_idx(np.zeros(4, dtype=np.uint8), 8)[:-1], "holds fewer bytes"),
         (_idx(np.zeros(4, dtype=np.uint8), 8) + b"!", "holds more bytes"),
-        (b"\x00\x00\x08\x03" + b"\xff" * 12, "refused"),
+        (b"\x00\x00\x08\x03" + b"\xff" * 12, "more than the maximum of"),
     ],
 )
 def test_damaged_idx_files_are_refused(content: bytes, says: str, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def originals(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], Any], str
 
 def _rows(path: Path) -> list[int]:
     table = open_table(path)
-    return [batch.num_rows for batch in table.chosen(table.columns)]
+    return [batch.num_rows for batch in table.select(table.columns)]
 
 
 def _fresh(net: pnn.Network) -> pnn.Network:

@@ -286,7 +286,7 @@ def test_a_pickle_of_an_unusable_device_runs_on_a_usable_one(monkeypatch: pytest
         return real(name)
 
     monkeypatch.setattr("portablenn.training.network.get_backend", without_torch)
-    with pytest.warns(RuntimeWarning, match="is not here"):
+    with pytest.warns(RuntimeWarning, match="is not available"):
         other = pickle.loads(kept)
     np.testing.assert_allclose(other.predict_proba(X), expected, rtol=1e-6)
 

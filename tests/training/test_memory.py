@@ -85,9 +85,9 @@ pnn.TableModel.train(small, "y", epochs=1).predict(small)  # whatever is allocat
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + (300 << 20),) * 2)
 model = pnn.TableModel.train(path, "label", epochs=1, batch_size=1024, hidden=(16,))
-assert model.figures["rows"]["train"] > 1_500_000, model.figures["rows"]
+assert model.results["rows"]["train"] > 1_500_000, model.results["rows"]
 rows = sum(batch.num_rows for batch in model.batches(path))
-print(rows, model.figures["metrics"]["accuracy"])
+print(rows, model.results["metrics"]["accuracy"])
 """
 
 

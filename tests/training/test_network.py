@@ -442,7 +442,7 @@ def test_real_digits_are_read_as_well_as_scikit_learn_reads_them() -> None:
     accuracies = []
     for seed in range(3):
         X_train, X_test, y_train, y_test = example["split"](found.images, found.labels, seed=seed)
-        net = example["reader"](seed=seed, backend="numpy")
+        net = example["digit_classifier"](seed=seed, backend="numpy")
         net.fit(X_train, y_train, epochs=30, batch_size=32)
         accuracies.append(net.evaluate(X_test, y_test)["accuracy"])
     assert np.mean(accuracies) >= 0.915
