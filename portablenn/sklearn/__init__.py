@@ -3,7 +3,8 @@
 Requires scikit-learn 1.9 (the extra "sklearn"), and narwhals for tables that are neither NumPy's nor pandas'.
 """
 
-from .export import from_sklearn, to_sklearn
+from .convert import from_sklearn
+from .export import to_sklearn
 from .mlp import MLPClassifier, MLPRegressor
 from .perceptron import Perceptron
 

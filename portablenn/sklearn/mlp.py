@@ -28,6 +28,7 @@ from ..runtime.arrays import array_namespace, to_numpy
 from ..training.network import Network
 from . import inputs, parameters, private
 from .base import NetworkEstimator, ScoreMixin
+from .export import to_sklearn
 from .inputs import Labels, Samples
 from .report_losses import HalfPoissonDeviance, MeanHalfSquaredError
 from .solvers import STOCHASTIC, fit_lbfgs, fit_stochastic
@@ -128,8 +129,6 @@ class _MLP(NetworkEstimator):
 
     def to_sklearn(self) -> Any:
         """Return scikit-learn's own estimator with the same weights; see `portablenn.sklearn.to_sklearn`."""
-        from .export import to_sklearn  # which imports this module
-
         return to_sklearn(self)
 
     # The network

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,67 +14,64 @@ from ..nn.model import State
 from ..nn.optimizers import LBFGS
 from ..program.ir import Array
 from ..runtime.arrays import is_array
-from .state import StepResult, TrainState
+from .state import Run, StepResult, TrainState
 from .step import compiled
 
-if TYPE_CHECKING:
-    from .loop import TrainingLoop
 
-
-def minimize(loop: TrainingLoop) -> Generator[StepResult, None, None]:
+def minimize(run: Run) -> Generator[StepResult, None, None]:
     """Minimise the loss of all rows until the tolerance, the budget or the last epoch is reached.
 
     A resumed search goes on. Rows that are not in memory are read in parts, whose losses and gradients are added up.
     """
-    optimizer, before = loop.model.optimizer, loop.train_state
+    optimizer, before = run.model.optimizer, run.train_state
     assert isinstance(optimizer, LBFGS)
-    objective = _Objective(loop, optimizer)
+    objective = _Objective(run, optimizer)
     epoch, step = before.epochs, before.steps
-    if _over_budget(loop, optimizer):
+    if _over_budget(run, optimizer):
         return
     for search in lbfgs.minimize(
-        loop.backend.xp,
+        run.backend.xp,
         objective,
         before.state.theta,
         before.search,
         memory=optimizer.memory,
         tolerance=optimizer.tolerance,
-        iterations=loop.epochs - loop.epoch,
+        iterations=run.epochs - run.epoch,
         evaluations=optimizer.max_evaluations,
         first_step=float(optimizer.learning_rate),  # type: ignore[arg-type] # LBFGS takes no schedule
     ):
-        if loop.model.statistics.pieces:
+        if run.model.statistics.pieces:
             objective(search.theta)
             objective.statistics = objective.updated
         epoch, step = epoch + 1, step + 1
         state = State(search.theta, (), objective.statistics)
-        loss = (np.asarray([search.loss]), loop.batching.count)
+        loss = (np.asarray([search.loss]), run.batching.count)
         yield StepResult(TrainState(state, epoch, step, search=search), [loss], 1)
-        if _over_budget(loop, optimizer):
+        if _over_budget(run, optimizer):
             return
 
 
-def _over_budget(loop: TrainingLoop, optimizer: LBFGS) -> bool:
-    return optimizer.budget is not None and loop.evaluations > optimizer.budget
+def _over_budget(run: Run, optimizer: LBFGS) -> bool:
+    return optimizer.budget is not None and run.evaluations > optimizer.budget
 
 
 class _Objective:
     """The loss of all rows and its gradient, as a function of the parameter vector."""
 
-    def __init__(self, loop: TrainingLoop, optimizer: LBFGS) -> None:
-        self.loop = loop
-        self.statistics = self.updated = loop.train_state.state.statistics
-        self.size = max(1, SOURCE_SIZE // loop.data.columns)
-        self.parts = count_slices(loop.data, self.size)
-        mask = loop.penalty_mask
+    def __init__(self, run: Run, optimizer: LBFGS) -> None:
+        self.run = run
+        self.statistics = self.updated = run.train_state.state.statistics
+        self.size = max(1, SOURCE_SIZE // run.data.columns)
+        self.parts = count_slices(run.data, self.size)
+        mask = run.penalty_mask
         self.mask = mask / float(self.parts) if optimizer.shared and mask is not None else mask
         self._known: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
-        loop = self.loop
-        loop.evaluations += 1
-        in_memory = is_array(loop.data.x)
-        parts = [loop.data.samples] if in_memory else row_slices(loop.backend, loop.data, self.size)
+        run = self.run
+        run.evaluations += 1
+        in_memory = is_array(run.data.x)
+        parts = [run.data.samples] if in_memory else row_slices(run.backend, run.data, self.size)
         total, gradient, weights = 0.0, None, 0.0
         for samples in parts:
             loss, slope = self._of_part(theta, samples)
@@ -84,22 +81,22 @@ class _Objective:
             total, weights = total + loss * weight, weights + weight
             gradient = slope * weight if gradient is None else gradient + slope * weight
         assert gradient is not None
-        divisor = weights if loop.model.loss.reduction == "mean" else 1.0
+        divisor = weights if run.model.loss.reduction == "mean" else 1.0
         return total / divisor, gradient / divisor
 
     def _of_part(self, theta: Array, samples: Samples) -> tuple[float, Array]:
-        loop = self.loop
-        batches = loop.batches(samples, None, loop.train_state.steps)
+        run = self.run
+        batches = run.batches(samples, None, run.train_state.steps)
         arguments = (theta, self.statistics, batches, self.mask, batches.first_step)
         if (shapes := tuple(shapes_of(samples))) not in self._known:
-            self._known[shapes] = compiled(loop.model, loop.backend, loop.model.penalized_objective, *arguments)
+            self._known[shapes] = compiled(run.model, run.backend, run.model.penalized_objective, *arguments)
         loss, gradient, self.updated = self._known[shapes](*arguments)
         return float(loss), gradient
 
     def _weight(self, samples: Samples) -> float:
         """What the loss of some rows counts among those of others."""
-        if self.loop.model.loss.reduction != "mean":
+        if self.run.model.loss.reduction != "mean":
             return 1.0
         if samples.weights is None:
             return float(samples.y.shape[0])
-        return float(self.loop.backend.xp.sum(samples.weights))
+        return float(self.run.backend.xp.sum(samples.weights))

@@ -6,8 +6,6 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,94 +13,23 @@ import numpy as np
 from .. import random
 from ..callbacks.base import Callback, Steps
 from ..data.batching import chunks_of_epoch, chunks_of_epochs
-from ..data.chunks import Batching, Chunk, Samples, shapes_of
-from ..data.dataset import Dataset
+from ..data.chunks import Chunk, shapes_of
 from ..files import checkpoint
-from ..nn.model import Batches, Model, State
+from ..nn.model import Model, State
 from ..nn.optimizers import LBFGS
 from ..program.ir import Array
 from ..runtime.arrays import is_array
-from ..runtime.backend import Backend
 from . import interrupts
 from .history import History
-from .state import StepResult, TrainState
+from .state import Run, StepResult, TrainState
 from .step import compiled_steps
 
 ROWS_PER_CALL = 1 << 20
 """Several epochs run in one call, if no callback looks in between, up to about this many rows."""
 
 
-@dataclass(eq=False, repr=False)
-class TrainingLoop:
-    """One call of ``fit`` and its progress; callbacks find it as ``network.training``.
-
-    Attributes
-    ----------
-    network
-        The network that is trained.
-    data, batching
-        What it is trained on, and how that is divided into steps.
-    epochs
-        Number of epochs of this call.
-    evaluate
-        Returns the figures of the validation rows; None without validation rows.
-    fingerprint
-        Returns what distinguishes these data from others.
-    callbacks
-        Called in this order.
-    keys
-        Keys of the layers that draw random numbers, shape (layers, 2), int32; None if no layer does.
-    penalty_mask
-        1 where the parameter vector holds kernels, else 0; None without penalties.
-    epoch
-        Number of epochs that have ended.
-    ended
-        Why training ends; "" while it goes on.
-    evaluations
-        How often L-BFGS has computed the loss of all rows.
-    state_replaced
-        Whether a callback has just replaced the state that the steps led to.
-    """
-
-    network: Any
-    data: Dataset
-    batching: Batching
-    epochs: int
-    evaluate: Callable[[], dict[str, float]] | None
-    fingerprint: Callable[[], Any]
-    callbacks: Sequence[Callback]
-    keys: Array | None
-    penalty_mask: Array | None
-    epoch: int = 0
-    ended: str = ""
-    evaluations: int = 0
-    losses: list[tuple[Any, int]] = field(default_factory=list)
-    """The losses of the current epoch: for each call the losses of its steps, and the number of rows of a step."""
-
-    def __post_init__(self) -> None:
-        """Start from the network's state."""
-        self.train_state = TrainState(self.network.state, self.network.epochs, self.network.steps)
-        self.history: History = self.network.history
-        self.initial_optimizer = checkpoint.describe(self.model.optimizer)
-        self.slots = self.model.optimizer.slots
-        self.begun = self.failed_in_callback = self.state_replaced = self.interrupted = False
-
-    @property
-    def model(self) -> Model:
-        """The network's model: a callback may replace its optimizer."""
-        return self.network.model
-
-    @property
-    def backend(self) -> Backend:
-        """Where the network is."""
-        return self.network.backend
-
-    @cached_property
-    def about(self) -> dict[str, Any]:
-        """What another run must have in common with this one to resume it."""
-        from . import resume
-
-        return resume.describe_run(self)
+class TrainingLoop(Run):
+    """One call of ``fit``; callbacks find it as ``network.training``."""
 
     def snapshot(self) -> checkpoint.Snapshot:
         """Return everything that the rest of the run depends on.
@@ -124,7 +51,7 @@ class TrainingLoop:
         if found is not None:
             resume.restore(self, found)
         elif any(_overrides(callback, "on_snapshot_ready") for callback in self.callbacks):
-            _ = self.about  # describes the data before the first step, not at the first checkpoint
+            resume.about(self)  # describes the data before the first step, not at the first checkpoint
         started: list[Callback] = []
         try:
             for callback in self.callbacks:
@@ -141,12 +68,6 @@ class TrainingLoop:
         self.history.ended = self.ended
         self._warn()
         return self.history
-
-    def batches(self, samples: Samples, order: np.ndarray | None, step: int) -> Batches:
-        """Return what compiled steps read, from the step with this number on."""
-        rows = None if order is None else self.backend.indices(order)
-        first = self.backend.asarray(np.asarray(step, dtype=np.int32), "int32")
-        return Batches(*samples, rows, self.keys, first)
 
     # Steps
 

@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +21,7 @@ from ..nn.lbfgs import Search
 from ..nn.model import State
 from ..runtime.arrays import is_array, to_numpy
 from ..version import __version__
-from .state import TrainState
-
-if TYPE_CHECKING:
-    from .loop import TrainingLoop
+from .state import Run, TrainState
 
 FINGERPRINT_SIZE, FINGERPRINT_ROWS = 1 << 20, 1000
 """Elements of an array up to which the fingerprint covers all; of a larger array it covers this number of rows."""
@@ -70,7 +67,7 @@ class RunState:
     callbacks: list[CallbackState]
 
 
-def snapshot(loop: TrainingLoop) -> Snapshot:
+def snapshot(run: Run) -> Snapshot:
     """Return the state of a run as a checkpoint holds it.
 
     Raises
@@ -78,26 +75,26 @@ def snapshot(loop: TrainingLoop) -> Snapshot:
     TypeError
         If the state of a callback holds something that is neither an array nor JSON.
     """
-    network = loop.network
-    losses = [(loop.backend.to_numpy(some).astype(np.float64), rows) for some, rows in loop.losses]
-    run = RunState(
-        loop.train_state,
-        loop.epoch,
-        loop.evaluations,
+    network = run.network
+    losses = [(run.backend.to_numpy(some).astype(np.float64), rows) for some, rows in run.losses]
+    found = RunState(
+        run.train_state,
+        run.epoch,
+        run.evaluations,
         losses,
-        dict(loop.history),
+        dict(run.history),
         network.labels,
         network.multilabel,
-        loop.ended,
-        loop.interrupted,
+        run.ended,
+        run.interrupted,
         checkpoint.describe(network.optimizer),
-        [CallbackState.of(callback) for callback in loop.callbacks],
+        [CallbackState.of(callback) for callback in run.callbacks],
     )
-    facts, arrays = _encode(run)
-    return Snapshot(facts | {"about": loop.about, "versions": versions(loop.backend)}, arrays)
+    facts, arrays = _encode(found)
+    return Snapshot(facts | {"about": about(run), "versions": versions(run.backend)}, arrays)
 
 
-def restore(loop: TrainingLoop, snapshot: Snapshot) -> None:
+def restore(run: Run, snapshot: Snapshot) -> None:
     """Go to the state of a snapshot; nothing is changed before everything is checked.
 
     Raises
@@ -107,31 +104,31 @@ def restore(loop: TrainingLoop, snapshot: Snapshot) -> None:
     FileFormatError
         If something is missing in it.
     """
-    network = loop.network
+    network = run.network
     try:
-        _check_same_run(loop, snapshot.facts)
-        run = _decode(loop, snapshot)
+        _check_same_run(run, snapshot.facts)
+        found = _decode(run, snapshot)
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise FileFormatError(f"the checkpoint does not have the expected content: {error!r}") from None
-    if run.epoch > loop.epochs or (run.epoch == loop.epochs and run.train_state.steps_done):
+    if found.epoch > run.epochs or (found.epoch == run.epochs and found.train_state.steps_done):
         raise ValueError(
-            f"the checkpoint was written after {run.epoch} epochs and {run.train_state.steps_done} steps, and epochs="
-            f"{loop.epochs} is the total number: pass a larger one"
+            f"the checkpoint was written after {found.epoch} epochs and {found.train_state.steps_done} steps, and epochs="
+            f"{run.epochs} is the total number: pass a larger one"
         )
-    loop.train_state, loop.epoch, loop.losses, loop.evaluations = (
-        run.train_state, run.epoch, run.losses, run.evaluations,
+    run.train_state, run.epoch, run.losses, run.evaluations = (
+        found.train_state, found.epoch, found.losses, found.evaluations,
     )  # fmt: skip
-    loop.history.update(run.history)
-    loop.history.evaluations, loop.history.resumed = run.evaluations, run.train_state.steps
-    network.state, network.epochs, network.steps = run.train_state[:3]
-    network.labels, network.multilabel = run.labels, run.multilabel
-    if run.ended and not run.interrupted:
-        loop.ended = run.ended
-    if isinstance(loop.data.x, BatchStream):
-        loop.data.x.skip(run.epoch)
+    run.history.update(found.history)
+    run.history.evaluations, run.history.resumed = found.evaluations, found.train_state.steps
+    network.state, network.epochs, network.steps = found.train_state[:3]
+    network.labels, network.multilabel = found.labels, found.multilabel
+    if found.ended and not found.interrupted:
+        run.ended = found.ended
+    if isinstance(run.data.x, BatchStream):
+        run.data.x.skip(found.epoch)
 
 
-def restore_callbacks(loop: TrainingLoop, snapshot: Snapshot) -> None:
+def restore_callbacks(run: Run, snapshot: Snapshot) -> None:
     """Give each callback the state of one of its class, in their order; one may end the run at once.
 
     Raises
@@ -140,36 +137,36 @@ def restore_callbacks(loop: TrainingLoop, snapshot: Snapshot) -> None:
         If the state of a callback would be lost, or an optimizer that one had put in place.
     """
     left = _decode_callbacks(snapshot)
-    for callback in loop.callbacks:
+    for callback in run.callbacks:
         match = next((state for state in left if state.kind == type(callback).__name__), None)
         if match is None:
             continue
         left.remove(match)
         if not match.empty:
-            loop.ended = callback.load_state_dict(match.facts | match.arrays) or loop.ended
+            run.ended = callback.load_state_dict(match.facts | match.arrays) or run.ended
     lost = [state.kind for state in left if not state.empty]
     if lost:
         raise ValueError(
             f"the checkpoint has the state of {', '.join(lost)}, and this fit has no such callback: pass it as before"
         )
-    now, before = checkpoint.describe(loop.network.optimizer), snapshot.facts["optimizer"]
+    now, before = checkpoint.describe(run.network.optimizer), snapshot.facts["optimizer"]
     if now != before:
         raise ValueError(
             f"the checkpoint was written with the optimizer {before}, and now it is {now}: a callback that replaces the "
             "optimizer must keep it in its state and replace it again when that is restored"
         )
-    loop.slots = loop.model.optimizer.slots
+    run.slots = run.model.optimizer.slots
 
 
 # Encoding as facts and arrays
 
 
-def _encode(run: RunState) -> tuple[dict[str, Any], dict[str, Any]]:
-    state, search = run.train_state.state, run.train_state.search
+def _encode(found: RunState) -> tuple[dict[str, Any], dict[str, Any]]:
+    state, search = found.train_state.state, found.train_state.search
     arrays: dict[str, Any] = {"theta": state.theta, "statistics": state.statistics}
     arrays |= {f"slot.{i}": slot for i, slot in enumerate(state.slots)}
-    arrays["losses"] = np.concatenate([np.zeros(0), *(some for some, _ in run.losses)])
-    arrays["losses.rows"] = np.concatenate([np.zeros(0), *(np.full(len(some), float(n)) for some, n in run.losses)])
+    arrays["losses"] = np.concatenate([np.zeros(0), *(some for some, _ in found.losses)])
+    arrays["losses.rows"] = np.concatenate([np.zeros(0), *(np.full(len(some), float(n)) for some, n in found.losses)])
     search_facts: dict[str, Any] | None = None
     if search is not None:
         search_facts = {"loss": search.loss, "iterations": search.iterations}
@@ -177,30 +174,30 @@ def _encode(run: RunState) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays["search.gradient"] = search.gradient
         for i, (change, turn, _) in enumerate(search.steps):
             arrays |= {f"search.change.{i}": change, f"search.turn.{i}": turn}
-    for i, callback in enumerate(run.callbacks):
+    for i, callback in enumerate(found.callbacks):
         arrays |= {f"callback.{i}.{name}": array for name, array in callback.arrays.items()}
     facts = {
-        "optimizer": run.optimizer,
-        "epoch": run.epoch,
-        "epochs": run.train_state.epochs,
-        "steps": run.train_state.steps,
-        "done": run.train_state.steps_done,
-        "evaluations": run.evaluations,
+        "optimizer": found.optimizer,
+        "epoch": found.epoch,
+        "epochs": found.train_state.epochs,
+        "steps": found.train_state.steps,
+        "done": found.train_state.steps_done,
+        "evaluations": found.evaluations,
         "search": search_facts,
-        "history": run.history,
-        "ended": run.ended,
-        "interrupted": run.interrupted,
-        "multilabel": run.multilabel,
-        "labels": list(run.labels),
-        "callbacks": [[callback.kind, callback.facts] for callback in run.callbacks],
+        "history": found.history,
+        "ended": found.ended,
+        "interrupted": found.interrupted,
+        "multilabel": found.multilabel,
+        "labels": list(found.labels),
+        "callbacks": [[callback.kind, callback.facts] for callback in found.callbacks],
     }
     return facts, arrays
 
 
-def _decode(loop: TrainingLoop, snapshot: Snapshot) -> RunState:
+def _decode(run: Run, snapshot: Snapshot) -> RunState:
     facts, arrays = snapshot
     return RunState(
-        _decode_train_state(loop, facts, arrays),
+        _decode_train_state(run, facts, arrays),
         _counter(facts, "epoch"),
         _counter(facts, "evaluations"),
         [(arrays["losses"][i : i + 1], int(n)) for i, n in enumerate(arrays["losses.rows"])],
@@ -214,8 +211,8 @@ def _decode(loop: TrainingLoop, snapshot: Snapshot) -> RunState:
     )
 
 
-def _decode_train_state(loop: TrainingLoop, facts: dict[str, Any], arrays: dict[str, Any]) -> TrainState:
-    model, backend = loop.model, loop.backend
+def _decode_train_state(run: Run, facts: dict[str, Any], arrays: dict[str, Any]) -> TrainState:
+    model, backend = run.model, run.backend
 
     def vector(name: str, size: int = model.parameters.size) -> Any:
         if arrays[name].shape != (size,):
@@ -234,7 +231,7 @@ def _decode_train_state(loop: TrainingLoop, facts: dict[str, Any], arrays: dict[
             state.theta, float(known["loss"]), vector("search.gradient"), steps, _counter(known, "iterations")
         )
     epochs, total, done = (_counter(facts, name) for name in ("epochs", "steps", "done"))
-    per_epoch = loop.batching.steps_per_epoch
+    per_epoch = run.batching.steps_per_epoch
     if per_epoch is not None and done >= max(1, per_epoch):
         raise IndexError(f"{done} steps of an epoch of {per_epoch} are done")
     return TrainState(state, epochs, total, done, search)
@@ -260,33 +257,40 @@ def _counter(facts: dict[str, Any], name: str) -> int:
 # Whether two runs are the same
 
 
-def describe_run(loop: TrainingLoop) -> dict[str, Any]:
+def about(run: Run) -> dict[str, Any]:
+    """Return the description of a run, made at the first call."""
+    if run.about is None:
+        run.about = describe_run(run)
+    return run.about
+
+
+def describe_run(run: Run) -> dict[str, Any]:
     """Return what another run must have in common with this one to resume it."""
-    model, batching = loop.model, loop.batching
+    model, batching = run.model, run.batching
     return {
         "network": {
             "layers": [[name, checkpoint.describe(layer)] for name, layer in model.layers],
             "parameters": {name: list(shape) for name, shape in model.parameters.pieces},
             "statistics": {name: list(shape) for name, shape in model.statistics.pieces},
             "loss": checkpoint.describe(model.loss),
-            "optimizer": loop.initial_optimizer,
+            "optimizer": run.initial_optimizer,
             "dtype": str(model.dtype),
-            "seed": int(loop.network.seed),
+            "seed": int(run.network.seed),
         },
         "rows": batching.count,
         "batch_size": batching.batch_size,
         "order": batching.order if isinstance(batching.order, str) else "a function",
         "rows_an_epoch": batching.epoch_rows,
         "steps_per_epoch": batching.max_batches,
-        "data": loop.fingerprint(),
+        "data": run.fingerprint(),
     }
 
 
-def _check_same_run(loop: TrainingLoop, facts: dict[str, Any]) -> None:
-    about = loop.about
-    if facts["optimizer"] == loop.initial_optimizer:  # a callback had replaced it, and the network may be that very one
-        loop.initial_optimizer = about["network"]["optimizer"] = facts["about"]["network"]["optimizer"]
-    different = checkpoint.differences(facts["about"], about)
+def _check_same_run(run: Run, facts: dict[str, Any]) -> None:
+    own = about(run)
+    if facts["optimizer"] == run.initial_optimizer:  # a callback had replaced it, and the network may be that very one
+        run.initial_optimizer = own["network"]["optimizer"] = facts["about"]["network"]["optimizer"]
+    different = checkpoint.differences(facts["about"], own)
     if different:
         raise ValueError(
             f"the checkpoint belongs to another run and cannot be resumed by this one ({'; '.join(different[:5])}): pass the "

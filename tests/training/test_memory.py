@@ -86,7 +86,7 @@ now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesiz
 resource.setrlimit(resource.RLIMIT_AS, (now + (300 << 20),) * 2)
 model = pnn.TableModel.train(path, "label", epochs=1, batch_size=1024, hidden=(16,))
 assert model.results["rows"]["train"] > 1_500_000, model.results["rows"]
-rows = sum(batch.num_rows for batch in model.batches(path))
+rows = sum(batch.num_rows for batch in model.predict_batches(path))
 print(rows, model.results["metrics"]["accuracy"])
 """
 
