@@ -53,14 +53,16 @@ def test_import_reads_no_module_that_only_files_need() -> None:
     )
 
 
-def test_import_costs_at_most_40_ms_on_top_of_numpy(tmp_path: Path) -> None:
-    """The least of several runs, in processor time of the thread that imports (BLAS's threads spin beside it); of
-    compiled files, as any import after the first finds them.
+def test_import_costs_at_most_seven_tenths_of_what_numpy_costs(tmp_path: Path) -> None:
+    """The least ratio of several runs, in processor time of the importing thread (BLAS's threads spin), of compiled files.
+
+    It is a ratio because milliseconds depend on the machine: the import of NumPy alone took from 60 to 170 ms on one.
     """
     code = (
-        "import time, numpy\nstart = time.thread_time()\nimport portablenn\nprint(1000 * (time.thread_time() - start))"
+        "import time\nstart = time.thread_time()\nimport numpy\nhalf = time.thread_time()\nimport portablenn\n"
+        "print((time.thread_time() - half) / (half - start))"
     )
-    assert any(float(run_python(code, PYTHONPYCACHEPREFIX=str(tmp_path))) <= 40 for _ in range(15))
+    assert any(float(run_python(code, PYTHONPYCACHEPREFIX=str(tmp_path))) <= 0.7 for _ in range(15))
 
 
 def test_every_public_name_is_there_and_has_a_docstring() -> None:

@@ -436,6 +436,8 @@ def test_the_gradient_of_taken_rows_is_the_same_bits_each_time(library: Any) -> 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_the_gradient_of_an_embedding_takes_at_most_three_times_its_tables_memory(name: str) -> None:
+    if name == "numba":
+        pytest.importorskip("portablenn_numba")
     backend = pnn.get_backend(name)
     table, rows = np.ones((100_000, 64), dtype=np.float32), np.arange(0, 1024, dtype=np.int32) * 7
 
@@ -498,6 +500,8 @@ def test_adding_to_an_empty_table_or_nothing_leaves_it() -> None:
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_adding_at_an_index_out_of_range_is_an_error(name: str) -> None:
+    if name == "numba":
+        pytest.importorskip("portablenn_numba")
     with pnn.use_backend(name), pytest.raises(IndexError):
         pnn.compile(lambda x, i: pnn.array_namespace(x).index_add(x, i, x, axis=0))(np.ones((2, 3)), np.asarray([0, 2]))
 
