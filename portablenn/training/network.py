@@ -170,7 +170,7 @@ class Network:
         >>> net = pnn.mlp([1, 1], optimizer="adam")
         >>> _ = net.fit([[1.0]], [2.0])
         >>> net.reset_optimizer()
-        >>> net.steps, [float(abs(slot).max()) for slot in net.state.slots]
+        >>> net.steps, [float(slot[0]) for slot in net.state.slots]
         (0, [0.0, 0.0])
         """
         self.state, self.steps = self.state._replace(slots=self._zero_slots(self.optimizer)), 0
