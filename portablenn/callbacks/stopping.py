@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..data.batching import row_slices
 from ..data.sources import BatchStream, Blocks
 from ..nn.model import State
 from ..nn.optimizers import LBFGS
-from ..runtime.arrays import is_array, to_numpy
+from ..runtime.arrays import to_numpy
 from .base import Callback, Steps
 
 CHUNK = 8192
@@ -224,21 +225,20 @@ class StopOnNaN(Callback):
         if isinstance(data.x, (Blocks, BatchStream)):
             return ""  # whose rows are gone
         known = steps.rows(number)
-        rows = np.arange(data.x.shape[0]) if known is None else known
-        bad: list[int] = []
-        for some in (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)):
-            indices = backend.indices(some)
-            x = backend.xp.take(data.x, indices, axis=0) if is_array(data.x) else backend.asarray(data.x.take(some))
-            y = model.as_targets(backend.xp.take(data.y, indices, axis=0))
+        found = []
+        for samples in row_slices(backend, data if known is None else data.take(backend, known), CHUNK):
             with np.errstate(all="ignore"):
-                outputs, _ = model.forward(self._good.theta, self._good.statistics, x)
-                losses = to_numpy(model.reported.of_rows(outputs, y))
-            if losses.ndim:  # else the loss is a function that returns one number
-                bad += some[~np.isfinite(losses)].tolist()
-        if not bad:
+                outputs, _ = model.forward(self._good.theta, self._good.statistics, samples.x)
+                losses = to_numpy(model.reported.of_rows(outputs, model.as_targets(samples.y)))
+            if not losses.ndim:
+                return ""  # the loss is a function that returns one number
+            found.append(losses)
+        bad = np.flatnonzero(~np.isfinite(np.concatenate(found)))
+        if not len(bad):
             return ""
+        first = bad[0] if known is None else known[bad[0]]
         which = "the rows trained on" if known is None else "its rows"
-        return f"; the loss of row {bad[0]}, the first of {len(bad)} among {which}, is not finite by itself"
+        return f"; the loss of row {first}, the first of {len(bad)} among {which}, is not finite by itself"
 
 
 class TimeLimit(Callback):
