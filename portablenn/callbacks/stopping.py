@@ -228,7 +228,7 @@ class StopOnNaN(Callback):
         found = []
         for samples in row_slices(backend, data if known is None else data.take(backend, known), CHUNK):
             with np.errstate(all="ignore"):
-                outputs, _ = model.forward(self._good.theta, self._good.statistics, samples.x)
+                outputs = model.forward(self._good.theta, self._good.statistics, samples.x)
                 losses = to_numpy(model.reported.of_rows(outputs, model.as_targets(samples.y)))
             if not losses.ndim:
                 return ""  # the loss is a function that returns one number

@@ -57,11 +57,9 @@ class SparseRows:
         return self.matrix.dtype
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """See `Source.take`."""
         return np.asarray(self.matrix[rows].toarray())
 
     def subset(self, rows: np.ndarray) -> SparseRows:
-        """See `Source.subset`."""
         return SparseRows(self.matrix[rows])
 
 
@@ -153,7 +151,6 @@ class Rows:
         self.sizes = (self.block_rows,) * full + ((rest,) if rest else ())
 
     def read(self, block: int) -> Block:
-        """See `Blocks.read`."""
         rows = slice(block * self.block_rows, block * self.block_rows + self.sizes[block])
         y, weights = (None if a is None else np.asarray(a[rows]) for a in (self.y, self.weights))
         return np.asarray(self.X[rows]), y, weights
@@ -175,16 +172,13 @@ class BlocksSubset:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """See `Blocks`."""
         return tuple(len(rows) for rows in self.rows)
 
     @property
     def columns(self) -> int:
-        """See `Blocks`."""
         return self.blocks.columns
 
     def read(self, block: int) -> Block:
-        """See `Blocks.read`."""
         x, y, weights = self.blocks.read(block)
         rows = self.rows[block]
         return x[rows], y[rows], None if weights is None else weights[rows]

@@ -159,12 +159,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def get(activation: str | Activation | None) -> Activation:
-    """Return the activation of this name; a function is returned unchanged, and `identity` for None.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name; the message lists the known ones.
+    """Return the activation of this name (`ValueError` if unknown); a function is returned unchanged, `identity` for None.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""Flat parameters: many named arrays as the slices of one contiguous vector.
-
-All parameters of a network are one vector; so is the gradient, and so is each optimizer slot.
-"""
+"""Flat parameters: many named arrays as the slices of one vector, as are the gradient and each optimizer slot."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ class FlatParams:
     --------
     >>> import numpy as np
     >>> flat = FlatParams((("kernel", (2, 1)), ("bias", (1,))))
-    >>> flat.size, flat.split(np.arange(3.0))["bias"].tolist()
+    >>> flat.size, flat.split(np, np.arange(3.0))["bias"].tolist()
     (3, [2.0])
     """
 
@@ -45,14 +42,13 @@ class FlatParams:
         """The shape of each piece by its name."""
         return dict(self.pieces)
 
-    def split(self, vector: Array, prefix: str = "", xp: Any = None) -> dict[str, Array]:
+    def split(self, xp: Any, vector: Array, prefix: str = "") -> dict[str, Array]:
         """Return the arrays whose names start with ``prefix``, which is stripped; views where the library has views."""
         arrays, start = {}, 0
         for name, shape in self.pieces:
             end = start + math.prod(shape)
             if name.startswith(prefix):
-                piece = vector[start:end]
-                arrays[name[len(prefix) :]] = piece.reshape(shape) if xp is None else xp.reshape(piece, shape)
+                arrays[name[len(prefix) :]] = xp.reshape(vector[start:end], shape)
             start = end
         return arrays
 

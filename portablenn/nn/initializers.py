@@ -33,7 +33,6 @@ class Uniform:
     high: float = 0.05
 
     def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return values of a shape."""
         return self.low + (self.high - self.low) * random.uniform(key, shape)
 
 
@@ -51,7 +50,6 @@ class Normal:
     std: float = 0.05
 
     def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return values of a shape."""
         return self.mean + self.std * random.normal(key, shape)
 
 
@@ -67,7 +65,6 @@ class Scaled:
     distribution: str
 
     def __call__(self, key: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return values of a shape."""
         inputs, outputs = (shape[0], shape[-1]) if len(shape) > 1 else (1, shape[0])
         variance = self.scale / ((inputs + outputs) / 2 if self.both else inputs)
         if self.distribution == "normal":

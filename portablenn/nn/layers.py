@@ -54,7 +54,6 @@ class Dense:
     bias_init: Any = field(default="zeros", compare=False)
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
         if isinstance(self.units, bool) or not isinstance(self.units, (int, np.integer)) or self.units < 1:
             raise ValueError(f"units must be a positive integer, got {self.units!r}")
         activations.get(self.activation)
@@ -64,13 +63,10 @@ class Dense:
         kernel = initializers.initial(self.kernel_init, fold_in(key, 0), (inputs, self.units), "the kernel")
         if not self.use_bias:
             return {"kernel": kernel}
-        return {
-            "kernel": kernel,
-            "bias": initializers.initial(self.bias_init, fold_in(key, 1), (self.units,), "the bias"),
-        }
+        bias = initializers.initial(self.bias_init, fold_in(key, 1), (self.units,), "the bias")
+        return {"kernel": kernel, "bias": bias}
 
     def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
-        """Return the output; see the class."""
         y = x @ params["kernel"]
         return activations.get(self.activation)(y + params["bias"] if self.use_bias else y)
 
@@ -89,15 +85,12 @@ class Activation:
     activation: str | activations.Activation | None = None
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
         activations.get(self.activation)
 
     def init(self, key: np.ndarray, inputs: int) -> Parameters:
-        """Return no parameters."""
         return {}
 
     def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
-        """Return the output; see the class."""
         return activations.get(self.activation)(x)
 
 
@@ -117,18 +110,15 @@ class Dropout:
     rate: float
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
         if not 0 <= self.rate < 1:
             raise ValueError(f"rate must be in [0, 1), got {self.rate!r}")
 
     def init(self, key: np.ndarray, inputs: int) -> Parameters:
-        """Return no parameters."""
         return {}
 
     def apply(
         self, xp: Any, params: Parameters, x: Array, training: bool = False, random: Stream | None = None
     ) -> Array:
-        """Return the output; see the class."""
         if not training or random is None or self.rate == 0:
             return x
         kept = xp.astype(random.keep_mask(tuple(x.shape), self.rate), x.dtype)
@@ -154,7 +144,6 @@ class BatchNorm:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum!r}")
 
@@ -169,14 +158,10 @@ class BatchNorm:
     def update_statistics(self, xp: Any, params: Parameters, x: Array) -> Parameters:
         """Return the running statistics after a batch."""
         mean, variance = self._moments(xp, x)
-        past, present = self.momentum, 1.0 - self.momentum
-        return {
-            "mean": past * params["mean"] + present * mean,
-            "variance": past * params["variance"] + present * variance,
-        }
+        new = {"mean": mean, "variance": variance}
+        return {name: self.momentum * params[name] + (1.0 - self.momentum) * new[name] for name in new}
 
     def apply(self, xp: Any, params: Parameters, x: Array, training: bool = False) -> Array:
-        """Return the output; see the class."""
         mean, variance = self._moments(xp, x) if training else (params["mean"], params["variance"])
         return (x - mean) / xp.sqrt(variance + self.epsilon) * params["scale"] + params["shift"]
 

@@ -1,9 +1,8 @@
 """L-BFGS for full batches: vectors on the device, decisions on the host.
 
-The direction is Nocedal & Wright's two-loop recursion (Numerical
-Optimization, 2006, algorithm 7.4); the line search is that of Moré & Thuente (1994, "Line search algorithms with guaranteed
-sufficient decrease"). The constants are those of L-BFGS-B (Zhu, Byrd, Lu & Nocedal 1997), which SciPy and scikit-learn
-run, so that the iterates from the same start are the same.
+The direction is the two-loop recursion of Nocedal & Wright (Numerical Optimization, 2006, algorithm 7.4); the line search is
+that of Moré & Thuente (1994, "Line search algorithms with guaranteed sufficient decrease"). The constants are those of L-BFGS-B
+(Zhu, Byrd, Lu & Nocedal 1997) in SciPy and scikit-learn, so that the same start gives the same iterates.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..program.ir import Array
@@ -23,8 +21,7 @@ TINY = 2.220446049250313e-16
 Objective = Callable[[Array], tuple[float, Array]]
 
 
-@dataclass
-class Point:
+class Point(NamedTuple):
     """A point of a line search: the step length, the loss, its slope along the line, the parameters and the gradient."""
 
     length: float
@@ -35,16 +32,9 @@ class Point:
 
 
 class Search(NamedTuple):
-    """The state of the minimisation: all that its next iteration depends on.
+    """The state of the minimisation, on which its next iteration depends.
 
-    Attributes
-    ----------
-    theta, loss, gradient
-        The parameters, and the value and the gradient of the objective there.
-    steps
-        The last changes of the parameters, those of the gradient, and the product of both.
-    iterations
-        Number of iterations so far.
+    ``steps`` holds the last changes of the parameters, those of the gradient, and the product of both.
     """
 
     theta: Array
@@ -68,32 +58,17 @@ def minimize(
 ) -> Iterator[Search]:
     """Yield the state after each iteration; end early at the tolerance, or where no step decreases the loss.
 
-    Parameters
-    ----------
-    xp
-        The namespace.
-    objective
-        From a parameter vector to the loss and its gradient, a vector.
-    theta
-        The start.
-    search
-        A state to continue from, in place of ``theta``.
-    memory
-        Number of steps kept.
-    tolerance
-        The largest element of the gradient at which to end.
-    iterations, evaluations
-        Maximum numbers; evaluations are per line search.
-    first_step
-        The length of the first trial step, along a unit vector; later ones are in units of the direction.
+    The start is ``theta``, or a state ``search`` to continue from. ``memory`` is the number of steps kept, ``tolerance`` the
+    largest element of the gradient at which to end, ``evaluations`` their maximum number per line search, and ``first_step``
+    the length of the first trial step along a unit vector; later ones are in units of the direction.
     """
-    begun, steps = 0, deque[tuple[Array, Array, float]](maxlen=memory)
+    done, steps = 0, deque[tuple[Array, Array, float]](maxlen=memory)
     if search is None:
         loss, gradient = objective(theta)
     else:
-        theta, loss, gradient, known, begun = search
+        theta, loss, gradient, known, done = search
         steps.extend(known)
-    for iteration in range(begun, begun + iterations):
+    for iteration in range(done, done + iterations):
         if float(xp.max(xp.abs(gradient))) <= tolerance:
             return
         found = None
@@ -106,7 +81,7 @@ def minimize(
                 found = _search(xp, objective, start, direction, trial, evaluations)
             if found is None and not steps:
                 return
-            if found is None:  # the memory has suffered from rounding
+            if found is None:  # rounding has spoilt the memory
                 steps.clear()
         change, turn = found.theta - theta, found.gradient - gradient
         curvature = float(xp.sum(change * turn))
@@ -186,7 +161,7 @@ def _next(
 
     Losses and slopes are relative to a line of slope ``tilt``.
     """
-    x, p, y = (_Tilted(end.length, end.loss - tilt * end.length, end.slope - tilt) for end in (low, point, high))
+    x, p, y = (end._replace(loss=end.loss - tilt * end.length, slope=end.slope - tilt) for end in (low, point, high))
     opposite = p.slope * math.copysign(1.0, x.slope) < 0.0
     secant = p.length + p.slope / (p.slope - x.slope) * (x.length - p.length) if p.slope != x.slope else math.inf
     if p.loss > x.loss:  # a higher loss: the minimum is between
@@ -199,7 +174,7 @@ def _next(
         cubic = _cubic(p, x)
         length = cubic if abs(cubic - p.length) > abs(secant - p.length) else secant
         bracketed = True
-    elif abs(p.slope) < abs(x.slope):  # it falls, less and less: beyond, if the cubic has a minimum there
+    elif abs(p.slope) < abs(x.slope):  # it falls ever less steeply: beyond, if the cubic has a minimum there
         cubic = _cubic_beyond(p, x, most if p.length > x.length else least)
         nearer = abs(cubic - p.length) < abs(secant - p.length)
         if bracketed:
@@ -217,20 +192,14 @@ def _next(
     return length, bracketed, point, low if opposite else high
 
 
-class _Tilted(NamedTuple):
-    length: float
-    loss: float
-    slope: float
-
-
-def _cubic(a: _Tilted, b: _Tilted) -> float:
+def _cubic(a: Point, b: Point) -> float:
     """Return the minimum of the cubic through both losses and slopes."""
     theta, gamma = _bends(a, b)
     gamma = -gamma if b.length < a.length else gamma
     return a.length + (gamma - a.slope + theta) / (gamma - a.slope + gamma + b.slope) * (b.length - a.length)
 
 
-def _cubic_beyond(p: _Tilted, x: _Tilted, otherwise: float) -> float:
+def _cubic_beyond(p: Point, x: Point, otherwise: float) -> float:
     """Return the minimum of the cubic if it is beyond ``p``, else ``otherwise``."""
     theta, gamma = _bends(p, x)
     gamma = -gamma if p.length > x.length else gamma
@@ -238,7 +207,7 @@ def _cubic_beyond(p: _Tilted, x: _Tilted, otherwise: float) -> float:
     return p.length + share * (x.length - p.length) if share < 0.0 and gamma != 0.0 else otherwise
 
 
-def _bends(a: _Tilted, b: _Tilted) -> tuple[float, float]:
+def _bends(a: Point, b: Point) -> tuple[float, float]:
     theta = 3.0 * (a.loss - b.loss) / (b.length - a.length) + a.slope + b.slope
     scale = max(abs(theta), abs(a.slope), abs(b.slope))
     return theta, scale * math.sqrt(max(0.0, (theta / scale) ** 2 - (a.slope / scale) * (b.slope / scale)))

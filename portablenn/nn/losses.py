@@ -56,7 +56,6 @@ class Loss:
     link: ClassVar[Any] = staticmethod(activations.identity)
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
         if self.reduction not in ("mean", "sum"):
             raise ValueError(f'reduction must be "mean" or "sum", got {self.reduction!r}')
 
@@ -161,7 +160,6 @@ class SquaredError(Loss):
     """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """Return the formula of the class."""
         return xp.square(p - t)
 
 
@@ -176,7 +174,6 @@ class HalfSquaredError(Loss):
     """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """Return the formula of the class."""
         return 0.5 * xp.square(p - t)
 
 
@@ -191,7 +188,6 @@ class AbsoluteError(Loss):
     """
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """Return the formula of the class."""
         return xp.abs(p - t)
 
 
@@ -233,7 +229,6 @@ class Poisson(Loss):
         return array_namespace(p).exp(p)
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """Return the formula of the class."""
         return xp.exp(p) - t * p
 
 
@@ -257,7 +252,6 @@ class SigmoidCrossEntropy(Loss):
         return xp.where(p >= 0.0, 1.0, small) / (1.0 + small)
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """Return the formula of the class."""
         return activations.softplus(p) - t * p
 
 
@@ -296,7 +290,6 @@ class Hinge(Loss):
     link = None
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
-        """Return the formula of the class."""
         return xp.maximum(0.0, 1.0 - t * p)
 
 
@@ -371,12 +364,7 @@ NAMES = LOSSES | {"mse": SquaredError, "mae": AbsoluteError}
 
 
 def get(loss: str | Loss | Callable[[Array, Array], Array]) -> Loss:
-    """Return the loss of this name; a loss is returned unchanged, and a function as a loss.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name; the message lists the known ones.
+    """Return the loss of this name (`ValueError` if unknown); a loss is returned unchanged, a function as a loss.
 
     Examples
     --------

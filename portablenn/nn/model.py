@@ -1,7 +1,6 @@
 """The mathematics of a network as pure functions: initial values, forward pass, objective, and one training step.
 
-Nothing here knows of backends: the functions are traced and compiled elsewhere. Models are compared by value, so that equal
-networks share their compiled programs.
+Models are compared by value, so that equal networks share their compiled programs.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ class Batches(NamedTuple):
 
     Attributes
     ----------
-    x : array
+    x
         (rows, inputs), any real dtype; converted batch by batch.
-    y : array
+    y
         (rows,) class numbers, or (rows, outputs).
-    weights : array or None
+    weights
         (rows,).
-    order : array or None
-        (steps, batch) row numbers, a row for each step; None if every step takes all rows in their order.
-    keys : array or None
-        (layers, 2), int32: the keys for the random numbers of layers.
-    first_step : array
+    order
+        (steps, batch) row numbers; None if every step takes all rows in their order.
+    keys
+        (layers, 2), int32: the keys of the layers' random numbers.
+    first_step
         int32, (): the number of the first step.
     """
 
@@ -70,8 +69,6 @@ class Model:
         Names and shapes of the views of each vector.
     loss
         The loss to minimize.
-    optimizer
-        The optimizer.
     dtype
         Dtype of parameters and computations, such as "float32".
     report_loss
@@ -87,7 +84,6 @@ class Model:
     report_loss: Loss | None = None
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
         if self.reported.reduction != self.loss.reduction:
             raise ValueError(
                 f"expected report_loss with reduction {self.loss.reduction!r}, as loss has, got {self.reported.reduction!r}"
@@ -98,36 +94,27 @@ class Model:
         """The loss whose value is reported."""
         return self.loss if self.report_loss is None else self.report_loss
 
-    def forward(
-        self,
-        theta: Array,
-        statistics: Array,
-        x: Array,
-        training: bool = False,
-        keys: Array | None = None,
-        step: Array | None = None,
-    ) -> tuple[Array, Array]:
-        """Return the raw outputs, (rows, outputs), and the statistics after this batch."""
-        return self._forward(
-            self.parameters.split(theta, xp=array_namespace(theta)), statistics, x, training, keys, step
-        )
+    def forward(self, theta: Array, statistics: Array, x: Array) -> Array:
+        """Return the raw outputs, (rows, outputs), as in prediction."""
+        return self._forward(self.parameters.split(array_namespace(theta), theta), statistics, x)[0]
 
     def _forward(
         self,
         params: dict[str, Array],
         statistics: Array,
         x: Array,
-        training: bool,
-        keys: Array | None,
-        step: Array | None,
+        training: bool = False,
+        keys: Array | None = None,
+        step: Array | None = None,
     ) -> tuple[Array, Array]:
+        """Return the raw outputs, and the statistics after this batch."""
         xp = array_namespace(x, statistics, *params.values())
         x = xp.astype(x, getattr(xp, self.dtype))
-        updated = self.statistics.split(statistics, xp=xp)
+        updated = self.statistics.split(xp, statistics)
         for number, (name, layer) in enumerate(self.layers):
             prefix = f"{name}."
             own = {key[len(prefix) :]: value for key, value in params.items() if key.startswith(prefix)}
-            own |= self.statistics.split(statistics, prefix, xp)
+            own |= self.statistics.split(xp, statistics, prefix)
             facts: dict[str, Any] = {"training": training, "random": None}
             if training and keys is not None and step is not None:
                 facts["random"] = Stream(xp.reshape(keys[number : number + 1, :], (2,)), step)
@@ -149,7 +136,7 @@ class Model:
             loss = self.loss(*facts)
             return loss, (loss if self.report_loss is None else self.report_loss(*facts), updated)
 
-        (_, reported), gradients = value_and_grad(loss_of, has_aux=True)(self.parameters.split(theta, xp=xp))
+        (_, reported), gradients = value_and_grad(loss_of, has_aux=True)(self.parameters.split(xp, theta))
         return reported, self.parameters.join(xp, gradients, theta)
 
     def penalized_objective(
@@ -201,7 +188,7 @@ class Model:
     ) -> tuple[Array, Array]:
         """Return the reported loss of some rows, and the number, or the weight, of those whose class is predicted right."""
         xp = array_namespace(theta, x)
-        outputs, _ = self.forward(theta, statistics, x)
+        outputs = self.forward(theta, statistics, x)
         loss = self.reported(outputs, self.as_targets(y), weights)
         if self.loss.targets != "classes":
             return loss, xp.zeros_like(loss)
@@ -221,7 +208,7 @@ class Model:
         return xp.astype(hit, outputs.dtype)
 
     def classes(self, outputs: Array) -> Array:
-        """Return the number of the most likely class of each row, (rows,)."""
+        """Return the most likely class of each row, (rows,)."""
         xp = array_namespace(outputs)
         if outputs.shape[1] == 1:
             return xp.astype(xp.reshape(outputs > 0.0, (-1,)), xp.int32)
@@ -259,12 +246,10 @@ def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype:
             raise TypeError(f"expected apply of {name} to return an array, got {type(result).__name__}")
         return result
 
-    types = [ArrayType(tuple(np.shape(value)), dtype) for value in params.values()]
+    types = [ArrayType(np.shape(value), dtype) for value in params.values()]
     output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type
     if len(output.shape) != 2 or output.shape[0] != 3:
-        raise ValueError(
-            f"expected apply of {name} to return as many rows as it gets, (3, outputs) for 3 rows, got {output}"
-        )
+        raise ValueError(f"expected apply of {name} to return shape (3, outputs) for 3 rows, got {output}")
     if dtype_name(output.dtype) != dtype:
         raise TypeError(f"expected apply of {name} to keep the dtype, {dtype}, got {output.dtype}")
     return output.shape[1]

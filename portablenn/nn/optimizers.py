@@ -18,7 +18,7 @@ import numpy as np
 
 from ..program.ir import Array
 from .lookup import lookup
-from .schedules import Schedule, rate
+from .schedules import Schedule, check_number, rate
 
 Slots = tuple[Array, ...]
 
@@ -34,7 +34,7 @@ class Optimizer:
 
     Examples
     --------
-    An optimizer of one's own is a subclass with the direction of a step:
+    A custom optimizer is a subclass with the direction of a step:
 
     >>> import numpy as np
     >>> class SignDescent(Optimizer):
@@ -56,19 +56,25 @@ class Optimizer:
     slots: ClassVar[tuple[str, ...]] = ()
     """The names of the vectors kept from step to step; all start as zeros."""
 
+    fractions: ClassVar[tuple[str, ...]] = ()
+    """The names of the fields that must be in [0, 1)."""
+
     def __post_init__(self) -> None:
         """Validate the fields; NumPy's numbers, from a parameter search, become Python's."""
         for own in fields(self):
             if isinstance(value := getattr(self, own.name), np.generic):
                 object.__setattr__(self, own.name, value.item())
         if not callable(self.learning_rate):
-            _at_least_zero("learning_rate", self.learning_rate, " or a schedule")
-        for name in ("l1", "l2", "weight_decay"):
-            _at_least_zero(name, getattr(self, name))
+            check_number("learning_rate", self.learning_rate, " or a schedule")
+        for name in ("l1", "l2", "weight_decay", *self.fractions):
+            check_number(name, getattr(self, name))
+        for name in self.fractions:
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
         for name in ("clip_norm", "clip_value"):
             bound = getattr(self, name)
             if bound is not None:
-                _at_least_zero(name, bound)
+                check_number(name, bound)
                 if bound == 0:
                     raise ValueError(f"{name} must be a positive number or None, got {bound!r}")
 
@@ -80,7 +86,7 @@ class Optimizer:
     def update(
         self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
     ) -> tuple[Array, Slots]:
-        """Take one step.
+        """Take one step; return the parameters and the slots after it.
 
         Parameters
         ----------
@@ -89,16 +95,11 @@ class Optimizer:
         theta, gradient
             Vectors of the same length: the parameters, and the gradient of the loss.
         slots
-            The vectors kept, one for each name in `slots`.
+            One vector for each name in `slots`.
         step
             The number of the step, from 0; shape ().
         kernels
             A vector of ones for kernels and zeros for the rest; None for all ones.
-
-        Returns
-        -------
-        theta, slots
-            After the step.
         """
         return self.moved(xp, theta, self.penalized(xp, gradient, theta, kernels), slots, step, kernels)
 
@@ -113,9 +114,7 @@ class Optimizer:
             theta = theta - self.weight_decay * learning_rate * _on(kernels, theta)
         return theta + direction, slots
 
-    def direction(
-        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
-    ) -> tuple[Array, Slots]:
+    def direction(self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: Any) -> tuple[Array, Slots]:
         """Return what to add to the parameters, and the new slots."""
         raise NotImplementedError
 
@@ -166,21 +165,14 @@ class SGD(Optimizer):
 
     momentum: float = 0.0
     nesterov: bool = False
-
-    def __post_init__(self) -> None:
-        """Validate the fields."""
-        super().__post_init__()
-        _fraction("momentum", self.momentum)
+    fractions: ClassVar[tuple[str, ...]] = ("momentum",)
 
     @property
     def slots(self) -> tuple[str, ...]:  # type: ignore[override]
         """The velocity, if there is momentum."""
         return ("velocity",) if self.momentum else ()
 
-    def direction(
-        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
-    ) -> tuple[Array, Slots]:
-        """Return the direction and the new slots; see `Optimizer.direction`."""
+    def direction(self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: Any) -> tuple[Array, Slots]:
         downhill = -learning_rate * gradient
         if not self.momentum:
             return downhill, ()
@@ -202,10 +194,7 @@ class Adagrad(Optimizer):
     epsilon: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("squares",)
 
-    def direction(
-        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
-    ) -> tuple[Array, Slots]:
-        """Return the direction and the new slots; see `Optimizer.direction`."""
+    def direction(self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: Any) -> tuple[Array, Slots]:
         squares = slots[0] + gradient * gradient
         return -learning_rate * gradient / (xp.sqrt(squares) + self.epsilon), (squares,)
 
@@ -217,9 +206,8 @@ class RMSprop(Optimizer):
     Examples
     --------
     >>> import numpy as np
-    >>> RMSprop(0.1, decay=0.75).update(np, np.ones(1), np.asarray([0.5]), (np.zeros(1),), np.asarray(0.0))[0].round(
-    ...     6
-    ... ).tolist()
+    >>> theta, g, zero = np.ones(1), np.asarray([0.5]), np.zeros(1)
+    >>> RMSprop(0.1, decay=0.75).update(np, theta, g, (zero,), np.asarray(0.0))[0].round(6).tolist()
     [0.8]
     """
 
@@ -227,16 +215,9 @@ class RMSprop(Optimizer):
     decay: float = 0.9
     epsilon: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("squares",)
+    fractions: ClassVar[tuple[str, ...]] = ("decay",)
 
-    def __post_init__(self) -> None:
-        """Validate the fields."""
-        super().__post_init__()
-        _fraction("decay", self.decay)
-
-    def direction(
-        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
-    ) -> tuple[Array, Slots]:
-        """Return the direction and the new slots; see `Optimizer.direction`."""
+    def direction(self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: Any) -> tuple[Array, Slots]:
         squares = self.decay * slots[0] + (1.0 - self.decay) * (gradient * gradient)
         return -learning_rate * gradient / (xp.sqrt(squares) + self.epsilon), (squares,)
 
@@ -262,16 +243,12 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
     epsilon_hat: bool = field(default=False, kw_only=True)
     slots: ClassVar[tuple[str, ...]] = ("mean", "squares")
+    fractions: ClassVar[tuple[str, ...]] = (
+        "beta_1",
+        "beta_2",
+    )
 
-    def __post_init__(self) -> None:
-        """Validate the fields."""
-        super().__post_init__()
-        _fraction("beta_1", self.beta_1)
-        _fraction("beta_2", self.beta_2)
-
-    def direction(
-        self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: float | Array
-    ) -> tuple[Array, Slots]:
+    def direction(self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: Any) -> tuple[Array, Slots]:
         """Return the direction; corrections, of shape (), are combined before they meet the vectors, which saves a pass."""
         mean = self.beta_1 * slots[0] + (1.0 - self.beta_1) * gradient
         squares = self.beta_2 * slots[1] + (1.0 - self.beta_2) * (gradient * gradient)
@@ -300,7 +277,7 @@ class LBFGS(Optimizer):
     """Limited-memory BFGS for full batches (Liu & Nocedal 1989), with a line search for the strong Wolfe conditions.
 
     ``fit`` runs it for at most ``epochs`` iterations, until no element of the gradient exceeds ``tolerance``; each uses all
-    rows, whatever ``batch_size`` and ``order`` are. The line search decides on the host; see `lbfgs`.
+    rows, whatever ``batch_size`` and ``order`` are. The line search runs on the host; see `lbfgs`.
 
     Examples
     --------
@@ -318,7 +295,6 @@ class LBFGS(Optimizer):
     budget: int | None = None
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
         super().__post_init__()
         if self.weight_decay or self.clip_norm or self.clip_value or callable(self.learning_rate):
             raise ValueError(
@@ -334,12 +310,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
-    """Return the optimizer of this name, with its defaults; an optimizer is returned unchanged.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name; the message lists the known ones.
+    """Return the optimizer of this name with its defaults (`ValueError` if unknown); an optimizer is returned unchanged.
 
     Examples
     --------
@@ -352,14 +323,3 @@ def get(optimizer: str | Optimizer) -> Optimizer:
         raise ValueError(f"{optimizer.__name__} is a class: expected an instance, {optimizer.__name__}(…)")
     name = optimizer.lower() if isinstance(optimizer, str) else optimizer
     return lookup("optimizer", OPTIMIZERS, name, "an object such as Adam(1e-3)")()
-
-
-def _at_least_zero(name: str, value: Any, otherwise: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{name} must be a number of at least 0{otherwise}, got {value!r}")
-
-
-def _fraction(name: str, value: Any) -> None:
-    _at_least_zero(name, value)
-    if not value < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace
@@ -15,12 +16,10 @@ from ..runtime.arrays import array_namespace
 Schedule = Callable[[Array], Array]
 
 
-def _validate(steps: int, **numbers: float) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a positive integer, got {steps!r}")
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
+def check_number(name: str, value: Any, otherwise: str = "") -> None:
+    """Raise `ValueError` unless ``value`` is a number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{name} must be a number of at least 0{otherwise}, got {value!r}")
 
 
 def rate(schedule: float | Schedule, step: Array) -> float | Array:
@@ -28,8 +27,20 @@ def rate(schedule: float | Schedule, step: Array) -> float | Array:
     return schedule(step) if callable(schedule) else schedule
 
 
+class _Validated:
+    """Validates ``steps`` and the numbers among the fields of a schedule."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name == "steps":
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    raise ValueError(f"steps must be a positive integer, got {value!r}")
+            elif name != "then":
+                check_number(name, value)
+
+
 @dataclass(frozen=True)
-class ExponentialDecay:
+class ExponentialDecay(_Validated):
     """start · factorˢᵗᵉᵖᐟˢᵗᵉᵖˢ: multiplied by ``factor`` every ``steps`` steps, continuously.
 
     Examples
@@ -43,17 +54,12 @@ class ExponentialDecay:
     factor: float
     steps: int
 
-    def __post_init__(self) -> None:
-        """Validate the fields."""
-        _validate(self.steps, start=self.start, factor=self.factor)
-
     def __call__(self, step: Array) -> Array:
-        """Return the rate at ``step``."""
         return self.start * array_namespace(step).pow(self.factor, step / float(self.steps))
 
 
 @dataclass(frozen=True)
-class InverseTimeDecay:
+class InverseTimeDecay(_Validated):
     """start / (1 + decay · step) (Robbins & Monro 1951).
 
     Examples
@@ -66,17 +72,12 @@ class InverseTimeDecay:
     start: float
     decay: float
 
-    def __post_init__(self) -> None:
-        """Validate the fields."""
-        _validate(1, start=self.start, decay=self.decay)
-
     def __call__(self, step: Array) -> Array:
-        """Return the rate at ``step``."""
         return self.start / (1.0 + self.decay * step)
 
 
 @dataclass(frozen=True)
-class CosineDecay:
+class CosineDecay(_Validated):
     """Fall from ``start`` to ``end`` along half a cosine in ``steps`` steps, then stay there (Loshchilov & Hutter 2017).
 
     Examples
@@ -90,19 +91,14 @@ class CosineDecay:
     steps: int
     end: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Validate the fields."""
-        _validate(self.steps, start=self.start, end=self.end)
-
     def __call__(self, step: Array) -> Array:
-        """Return the rate at ``step``."""
         xp = array_namespace(step)
         part = xp.minimum(step / float(self.steps), 1.0)
         return self.end + (0.5 * (self.start - self.end)) * (1.0 + xp.cos(part * math.pi))
 
 
 @dataclass(frozen=True)
-class StepDecay:
+class StepDecay(_Validated):
     """start · factor ᶠˡᵒᵒʳ⁽ˢᵗᵉᵖᐟˢᵗᵉᵖˢ⁾: multiplied by ``factor`` after every ``steps`` steps.
 
     Examples
@@ -116,18 +112,13 @@ class StepDecay:
     factor: float
     steps: int
 
-    def __post_init__(self) -> None:
-        """Validate the fields."""
-        _validate(self.steps, start=self.start, factor=self.factor)
-
     def __call__(self, step: Array) -> Array:
-        """Return the rate at ``step``."""
         xp = array_namespace(step)
         return self.start * xp.pow(self.factor, xp.floor((step + 0.5) / float(self.steps)))
 
 
 @dataclass(frozen=True)
-class WarmUp:
+class WarmUp(_Validated):
     """Rise linearly from 0 to the rate of ``then``, a number or a schedule, in ``steps`` steps; then follow it.
 
     Examples
@@ -140,12 +131,7 @@ class WarmUp:
     steps: int
     then: float | Schedule
 
-    def __post_init__(self) -> None:
-        """Validate the fields."""
-        _validate(self.steps)
-
     def __call__(self, step: Array) -> Array:
-        """Return the rate at ``step``."""
         xp = array_namespace(step)
         return xp.minimum((step + 1.0) / float(self.steps), 1.0) * rate(self.then, step)
 

@@ -182,12 +182,12 @@ class Network:
     @property
     def parameters(self) -> dict[str, Array]:
         """All parameters by name, such as "dense_1.kernel" of shape (inputs, units): views of one vector where possible."""
-        return self.model.parameters.split(self.state.theta, xp=self.backend.xp)
+        return self.model.parameters.split(self.backend.xp, self.state.theta)
 
     @property
     def statistics(self) -> dict[str, Array]:
         """Values that layers learn without a gradient, such as "batch_norm_1.mean", by name."""
-        return self.model.statistics.split(self.state.statistics, xp=self.backend.xp)
+        return self.model.statistics.split(self.backend.xp, self.state.statistics)
 
     @property
     def parameter_count(self) -> int:
@@ -522,7 +522,7 @@ class Network:
             part = replace(self.model, layers=self.model.layers[:last])
             run = compiled(part, self.backend, part.forward, self.state.theta, self.state.statistics, x)
             found[self.model.layers[last - 1][0]] = self._convert_like(
-                run(self.state.theta, self.state.statistics, x)[0], X
+                run(self.state.theta, self.state.statistics, x), X
             )
         return found
 
@@ -534,7 +534,7 @@ class Network:
         parts = []
         for part in self._parts(X):
             run = compiled(self.model, self.backend, self.model.forward, self.state.theta, self.state.statistics, part)
-            parts.append(run(self.state.theta, self.state.statistics, part)[0])
+            parts.append(run(self.state.theta, self.state.statistics, part))
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
 
     def _parts(self, X: Any) -> Iterator[Array]:

@@ -144,7 +144,7 @@ def test_prediction_refuses_the_same_inputs(method: str, wrong: str) -> None:
         ),
         (
             lambda: pnn.Network([pnn.Dense(2, lambda x: pnn.xp.sum(x))], inputs=2),
-            "apply of dense_1 to return as many rows as it gets",
+            r"apply of dense_1 to return shape \(3, outputs\) for 3 rows",
         ),
         (
             lambda: pnn.Network([pnn.Dense(2, lambda x: x > 0)], inputs=2),
