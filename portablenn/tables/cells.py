@@ -1,7 +1,4 @@
-"""Parsing of cells: a pyarrow column as text or as numbers, the same from a typed file and from a CSV file.
-
-Requires pyarrow.
-"""
+"""Parsing of cells: a pyarrow column as text or as numbers, the same from a typed file and from a CSV file."""
 
 from __future__ import annotations
 
@@ -51,7 +48,7 @@ def as_text(column: Any, exact: bool = False) -> Any:
     """Return a column as text, null where a cell is missing.
 
     Surrounding spaces are removed, "True" becomes "true" and 3.0 becomes "3", so that a CSV file and a typed one agree.
-    With ``exact``, which labels need, text stays as it is.
+    With ``exact``, which labels need, text is unchanged.
     """
     import pyarrow
     import pyarrow.compute as pc
@@ -63,28 +60,22 @@ def as_text(column: Any, exact: bool = False) -> Any:
         integral = pc.all(pc.equal(column, pc.trunc(column))).as_py()
         if integral and not pc.any(pc.is_inf(column)).as_py():
             column = pc.cast(column, pyarrow.int64(), safe=False)
-    column = pc.cast(column, pyarrow.string())
+    column = _text_or_null(column, trim=not exact)
     if exact:
-        return _null_where_missing(pc.utf8_trim_whitespace(column), column)
-    column = _trimmed(column)
+        return column
     lower = pc.utf8_lower(column)
     return pc.if_else(pc.is_in(lower, value_set=text_array(("true", "false"))), lower, column)
 
 
-def _trimmed(column: Any) -> Any:
-    """Remove surrounding spaces; null where a text marks a missing cell."""
-    import pyarrow.compute as pc
-
-    column = pc.utf8_trim_whitespace(column)
-    return _null_where_missing(column, column)
-
-
-def _null_where_missing(trimmed: Any, column: Any) -> Any:
+def _text_or_null(column: Any, trim: bool = True) -> Any:
+    """Return a column as strings, without surrounding spaces if ``trim``; null where a text marks a missing cell."""
     import pyarrow
     import pyarrow.compute as pc
 
+    column = pc.cast(column, pyarrow.string())
+    trimmed = pc.utf8_trim_whitespace(column)
     missing = pc.is_in(trimmed, value_set=text_array(MISSING))
-    return pc.if_else(missing, pyarrow.scalar(None, pyarrow.string()), column)
+    return pc.if_else(missing, pyarrow.scalar(None, pyarrow.string()), trimmed if trim else column)
 
 
 def is_present(column: Any) -> np.ndarray:
@@ -132,7 +123,7 @@ def as_numbers(column: Any, name: str, date: bool = False) -> np.ndarray:
     is_text = _is_text(column.type)
     try:
         if is_text:
-            column = _trimmed(pc.cast(column, pyarrow.string()))
+            column = _text_or_null(column)
             column = column if date else _with_decimal_points(column)
         return _as_days(column) if is_text and date else _as_float(pc.cast(column, pyarrow.float64()))
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
@@ -143,7 +134,7 @@ def as_numbers(column: Any, name: str, date: bool = False) -> np.ndarray:
 
 
 def _with_decimal_points(column: Any) -> Any:
-    """Replace decimal commas, if all cells can be read with one."""
+    """Replace decimal commas if no cell could mean a thousands separator."""
     import pyarrow.compute as pc
 
     readable = pc.all(pc.match_substring_regex(column, DECIMAL_COMMA)).as_py()
@@ -151,7 +142,6 @@ def _with_decimal_points(column: Any) -> Any:
 
 
 def _as_days(column: Any) -> np.ndarray:
-    """Return dates as days since 1970."""
     import pyarrow
     import pyarrow.compute as pc
 
@@ -172,7 +162,7 @@ def holds_dates(column: Any) -> bool:
 
     if column_kind(column) != "text":
         return str(column.type).startswith(("date", "timestamp"))
-    present = pc.drop_null(_trimmed(pc.cast(column, pyarrow.string())))
+    present = pc.drop_null(_text_or_null(column))
     if not len(present) or not pc.all(pc.match_substring_regex(present, DATE)).as_py():
         return False
     try:

@@ -34,8 +34,6 @@ class NumericColumn:
 
     Attributes
     ----------
-    name
-        Name of the column.
     mean, scale
         Mean and standard deviation in the training rows.
     missing
@@ -80,8 +78,6 @@ class CategoricalColumn:
 
     Attributes
     ----------
-    name
-        Name of the column.
     values
         Values that have an input, the most frequent first.
     missing
@@ -122,28 +118,8 @@ Column = NumericColumn | CategoricalColumn
 class ColumnStatistics:
     """Statistics of a column, accumulated batch by batch: mean and deviation of numbers, counts of values.
 
-    Attributes
-    ----------
-    name
-        Name of the column.
-    untyped
-        Whether the column is of text that may be numbers, as in a CSV file.
-    is_target
-        Whether values are counted even of numbers, and exactly as they are written.
-    rows, missing
-        Number of cells, and of those without a value.
-    is_number
-        Whether all cells so far are numbers, or dates.
-    date
-        Whether they are dates; None before the first.
-    count, mean, squares, integral
-        Number of numbers, their mean, the sum of their squared deviations, and whether all are integers.
-    values
-        {value: how often}; None if there were too many.
-    plain, first_text
-        Of untyped text: how many cells are plain numbers, and the first that is not.
-    unusable
-        Why the column cannot be used.
+    ``untyped`` columns are of text that may be numbers, as in a CSV file. Of a target, the values are counted even if they
+    are numbers, and exactly as they are written.
     """
 
     name: str
@@ -151,16 +127,16 @@ class ColumnStatistics:
     is_target: bool = False
     rows: int = 0
     missing: int = 0
-    is_number: bool = True
-    count: int = 0
+    is_number: bool = True  # all cells so far are numbers or dates
+    count: int = 0  # of finite numbers
     mean: float = 0.0
-    squares: float = 0.0
+    squares: float = 0.0  # sum of squared deviations
     integral: bool = True
-    date: bool | None = None
-    plain: int = 0
-    first_text: str = ""
-    values: Counter[str] | None = field(default_factory=Counter)
-    unusable: str = ""
+    date: bool | None = None  # None before the first number
+    plain: int = 0  # texts that are numbers
+    first_text: str = ""  # the first text that is not
+    values: Counter[str] | None = field(default_factory=Counter)  # None if there were too many
+    unusable: str = ""  # why the column cannot be used
 
     def add(self, column: Any) -> None:
         """Add a batch of cells."""
@@ -241,25 +217,15 @@ class ColumnStatistics:
         return NumericColumn(self.name, self.mean, 1.0 if constant else scale, missing, bool(self.date))
 
     def _categorical(self) -> CategoricalColumn | str:
+        counts = self.values
         if why := self.why_not_numeric():
             return why
-        if self.values is None or len(self.values) > MAX_DISTINCT:
+        if counts is None or len(counts) > MAX_DISTINCT:
             return f"more than {MAX_DISTINCT:,} distinct values: {FREE_TEXT}"
         present = self.rows - self.missing
-        if len(self.values) > max(20, present // 2):
-            return f"{len(self.values)} distinct values in {present} rows: {FREE_TEXT}"
-        if len(self.values) == 1 and not self.missing:
+        if len(counts) > max(20, present // 2):
+            return f"{len(counts)} distinct values in {present} rows: {FREE_TEXT}"
+        if len(counts) == 1 and not self.missing:
             return "all cells have the same value"
-        kept = most_common(self.values, MAX_CATEGORIES)
-        return CategoricalColumn(self.name, kept, self.missing > 0, len(self.values) - len(kept))
-
-
-def most_common(counts: Counter[str], maximum: int) -> tuple[str, ...]:
-    """Return the most frequent values, those of equal frequency in alphabetical order.
-
-    Examples
-    --------
-    >>> most_common(Counter({"b": 1, "a": 1, "c": 2}), 2)
-    ('c', 'a')
-    """
-    return tuple(sorted(counts, key=lambda value: (-counts[value], value))[:maximum])
+        kept = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
+        return CategoricalColumn(self.name, tuple(kept), self.missing > 0, len(counts) - len(kept))

@@ -1,7 +1,4 @@
-"""Metrics: how well a model predicts rows that it was not trained on, and which columns that depends on.
-
-Requires scikit-learn, which computes them.
-"""
+"""Metrics: how well a model predicts rows that it was not trained on, and which columns that depends on."""
 
 from __future__ import annotations
 
@@ -23,22 +20,11 @@ IMPORTANCE_REPEATS = 3
 
 
 def measure(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
-    """Return the metrics of a part of the rows, those of a constant prediction, and what a report shows.
+    """Return what a report shows of a `TableModel` and some rows, as values for JSON.
 
-    Parameters
-    ----------
-    model
-        A `TableModel`.
-    part
-        Rows to predict.
-    train_targets
-        Encoded targets of the training rows, (rows,): the constant is their mean or most frequent class.
-
-    Returns
-    -------
-    dict
-        "metrics" and "baseline", {name: value}; "confusion", counts of rows by true class and predicted class, or "predicted",
-        pairs of true and predicted values; "importances", see `importances`.
+    "metrics" and "baseline" are {name: value}; the baseline predicts the mean or most frequent class of ``train_targets``,
+    encoded, (rows,). "confusion" counts rows by true and predicted class; a regression has "predicted", pairs of true and
+    predicted values, instead. "importances": see `importances`.
     """
     compare = _compare_values if model.target.classes is None else _compare_classes
     return {
@@ -69,17 +55,7 @@ def _compare_classes(model: Any, part: EncodedPart, train_targets: np.ndarray) -
 
 
 def compute_metrics(model: Any, rows: Any, targets: np.ndarray) -> dict[str, float]:
-    """Return {name: value} of the metrics of some rows.
-
-    Parameters
-    ----------
-    model
-        A `TableModel`.
-    rows
-        Inputs, as `sources.Blocks`.
-    targets
-        Encoded targets, (rows,).
-    """
+    """Return {name: value} of a model's metrics for ``rows``, an array of inputs or `Blocks`, and their encoded targets."""
     from sklearn import metrics
 
     target = model.target

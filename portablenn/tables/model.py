@@ -1,7 +1,4 @@
-"""Models of tables: a network that predicts a column from the others, with the preprocessing that belongs to it.
-
-Requires pyarrow, scikit-learn for the metrics, and safetensors for files.
-"""
+"""Models of tables: a network that predicts a column from the others, with the preprocessing that belongs to it."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from ..training.resume import versions
 from .description import describe, preprocessor_from
 from .metrics import compute_metrics, measure
 from .preprocessing import SHARES, FitResult, Preprocessor, Target, fit_preprocessor
-from .readers import Table, TableError, open_table
+from .readers import TableError, open_table
 from .spill import EncodedPart, encode_parts
 
 IN_MEMORY = 1 << 23
@@ -111,17 +108,17 @@ class TableModel:
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         TableError
             If the table cannot be read, or nothing can be learned from it.
         ValueError
-            If ``task`` or ``missing`` is another word.
+            If ``task`` or ``missing`` is not one of these words.
         """
         if task not in (None, "classification", "regression"):
             raise ValueError(f'expected task "classification", "regression" or None, got {task!r}')
         if missing not in ("impute", "refuse"):
             raise ValueError(f'expected missing "impute" or "refuse", got {missing!r}')
-        opened = _opened(table)
+        opened = open_table(table)
         fitted = fit_preprocessor(opened, target, task, ignore, SHARES, seed)
         incomplete = [column.name for column in fitted.preprocessor.columns if column.missing]
         if incomplete and missing == "refuse":
@@ -182,7 +179,7 @@ class TableModel:
         Parameters
         ----------
         table
-            As for `train`, with or without the target; columns that are not used may be there.
+            As for `train`; only the columns that the model uses are required.
 
         Raises
         ------
@@ -196,7 +193,7 @@ class TableModel:
         return self._for_each_batch(table, self.network.predict_proba)
 
     def _for_each_batch(self, table: Any, function: Any) -> np.ndarray:
-        results = [self._apply(function, inputs) for _, inputs in self.preprocessor.transform(_opened(table))]
+        results = [self._apply(function, inputs) for _, inputs in self.preprocessor.transform(open_table(table))]
         return np.concatenate(results or [self._apply(function, np.zeros((0, self.network.inputs), np.float32))])
 
     def _apply(self, function: Any, inputs: np.ndarray) -> np.ndarray:
@@ -218,18 +215,18 @@ class TableModel:
         table
             As for `predict`.
         probabilities
-            Whether to append a column "probability of <class>" for each class, too.
+            Whether to append also a column "probability of <class>" for each class.
         unseen
             If given, counts for each column the cells whose text did not occur in the training rows.
 
         Raises
         ------
         TableError
-            If the table has columns of these names, or ``probabilities`` is asked of a regression.
+            If the table has columns of these names, or the model is a regression and ``probabilities`` is True.
         """
         import pyarrow
 
-        opened = _opened(table)
+        opened = open_table(table)
         classes = self.target.classes or ()
         if probabilities and not classes:
             raise TableError("a regression predicts no probabilities: omit them")
@@ -256,7 +253,7 @@ class TableModel:
         TableError
             If a column is missing, the target included, or no row has a target that the model knows.
         """
-        opened, target = _opened(table), self.target
+        opened, target = open_table(table), self.target
         opened.require((target.name,))
         batches = [
             (inputs, target.encode(batch.column(target.name))) for batch, inputs in self.preprocessor.transform(opened)
@@ -267,7 +264,7 @@ class TableModel:
                 f"{opened.name} has no row whose target {target.name!r} is known: there is nothing to measure"
             )
         inputs, targets = (np.concatenate([part[rows] for part, rows in zip(parts, known)]) for parts in zip(*batches))
-        return compute_metrics(self, _ArrayBlock(inputs, targets), targets)
+        return compute_metrics(self, inputs, targets)
 
     def save(self, path: str | Path) -> None:
         """Write network, preprocessor and results to one safetensors file, which `load` reads on any backend."""
@@ -281,16 +278,16 @@ class TableModel:
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         FileFormatError
-            If the file is of another kind or version, damaged, or holds a network without a table.
+            If it is of another kind or version, damaged, or holds a network without a table.
         """
         facts, arrays, slots = model_file.read(path)
         if facts["table"] is None:
             raise FileFormatError(f"{path} holds a network without a table: load it with portablenn.load")
         try:
             preprocessor, results = preprocessor_from(facts["table"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise FileFormatError(f"{path} is not a valid model file: invalid table: {error}") from None
         network = from_contents(path, facts, arrays, slots, backend)
         expected = (len(preprocessor.input_names), len(preprocessor.target.classes or ("value",)))
@@ -300,29 +297,6 @@ class TableModel:
                 f"its network has {(network.inputs, network.outputs)}"
             )
         return cls(preprocessor, network, results)
-
-
-@dataclass(frozen=True)
-class _ArrayBlock:
-    """Rows in memory, as `sources.Blocks` with one block."""
-
-    inputs: np.ndarray
-    targets: np.ndarray
-
-    @property
-    def columns(self) -> int:
-        return int(self.inputs.shape[1])
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return (len(self.inputs),)
-
-    def read(self, block: int) -> Any:
-        return self.inputs, self.targets, None
-
-
-def _opened(table: Any) -> Table:
-    return table if isinstance(table, Table) else open_table(table)
 
 
 def _default_batch_size(rows: int) -> int:

@@ -31,8 +31,6 @@ class Target:
 
     Attributes
     ----------
-    name
-        Name of the column.
     classes
         Class labels as text, in their order; None for a regression.
     integers
@@ -53,8 +51,8 @@ class Target:
     def encode(self, column: Any) -> np.ndarray:
         """Return the network's targets, (rows,).
 
-        They are class indices, int32, negative where the cell is missing or of no known class; or scaled values, float32, NaN
-        where it is missing.
+        Class indices, int32, negative where the cell is missing or of an unknown class; or scaled values, float32, NaN where
+        it is missing.
         """
         if self.classes is None:
             values = as_numbers(column, self.name, self.date)
@@ -69,7 +67,7 @@ class Target:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class labels, (classes,): integers if they are, else text."""
+        """Class labels, (classes,): int64 or text."""
         assert self.classes is not None
         return np.asarray([int(c) for c in self.classes] if self.integers else list(self.classes))
 
@@ -91,7 +89,7 @@ class Preprocessor:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the network's inputs."""
+        """Names of the network's inputs, in their order."""
         return tuple(name for column in self.columns for name in column.input_names)
 
     def encode(self, batch: Any) -> np.ndarray:
@@ -105,12 +103,7 @@ class Preprocessor:
     def transform(self, table: Table, unseen: Counter[str] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
         """Yield the record batches of a table, with all their columns, and the network's inputs for each.
 
-        Parameters
-        ----------
-        table
-            The table.
-        unseen
-            If given, counts for each column the cells whose text did not occur in the training rows.
+        ``unseen``, if given, counts for each column the cells whose text did not occur in the training rows.
 
         Raises
         ------
@@ -129,19 +122,7 @@ class Preprocessor:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted preprocessor and what was found on the way.
-
-    Attributes
-    ----------
-    preprocessor
-        The fitted preprocessor.
-    left_out
-        {column: why it is not used}.
-    rows
-        {part: number of rows}.
-    without_target
-        Number of rows that are skipped because their target is missing.
-    """
+    """A fitted preprocessor, {column: why it is left out}, {part: number of rows}, and the number of rows without a target."""
 
     preprocessor: Preprocessor
     left_out: dict[str, str]
@@ -164,6 +145,17 @@ def assign_parts(start: int, count: int, shares: Sequence[float], seed: int) -> 
     return np.searchsorted(np.cumsum(shares)[:-1] * 2.0**32, words, side="right")
 
 
+def read_parts(
+    table: Table, columns: Sequence[str], target: str, shares: Sequence[float], seed: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yield record batches and the part of each of their rows, -1 where the target is missing; see `assign_parts`."""
+    start = 0
+    for batch in table.select(tuple(columns)):
+        part = assign_parts(start, batch.num_rows, shares, seed)
+        start += batch.num_rows
+        yield batch, np.where(is_present(batch.column(target)), part, -1)
+
+
 def fit_preprocessor(
     table: Table,
     target: str,
@@ -172,26 +164,7 @@ def fit_preprocessor(
     shares: Sequence[float] = SHARES,
     seed: int = 0,
 ) -> FitResult:
-    """Fit a preprocessor to the training rows of a table, in one pass.
-
-    Parameters
-    ----------
-    table
-        The table.
-    target
-        Name of the column to predict.
-    task
-        "classification" or "regression"; None to infer it: text and few distinct integers are classes.
-    ignore
-        Names of columns that are not used.
-    shares, seed
-        Shares of the rows for training, validation and test; the seed that assigns them.
-
-    Raises
-    ------
-    TableError
-        If a column does not exist, or nothing can be learned from the table.
-    """
+    """Fit a preprocessor to the training rows of a table, in one pass; raise `TableError` if there is nothing to learn."""
     import pyarrow
 
     table.require((*ignore, target))
@@ -199,36 +172,30 @@ def fit_preprocessor(
         raise TableError(f"target {target!r} is among the ignored columns: remove it from ignore")
     used = tuple(c for c in table.columns if c not in ignore)
     train = {c: ColumnStatistics(c, table.untyped, is_target=c == target) for c in used}
-    target_of_all = ColumnStatistics(
-        target, table.untyped, is_target=True
-    )  # a class may occur outside the training rows only
-    rows, start = dict.fromkeys(PARTS, 0), 0
-    for batch in table.select(used):
-        part = assign_parts(start, batch.num_rows, shares, seed)
-        start += batch.num_rows
-        present = is_present(batch.column(target))
+    # a class may occur outside the training rows only
+    target_of_all = ColumnStatistics(target, table.untyped, is_target=True)
+    rows, total = dict.fromkeys(PARTS, 0), 0
+    for batch, part in read_parts(table, used, target, shares, seed):
+        total += batch.num_rows
         target_of_all.add(batch.column(target))
         for index, name in enumerate(PARTS):
-            rows[name] += int(np.sum((part == index) & present))
-        train_rows = batch.filter(pyarrow.array((part == 0) & present))
+            rows[name] += int(np.sum(part == index))
+        train_rows = batch.filter(pyarrow.array(part == 0))
         for name, statistics in train.items():
             statistics.add(train_rows.column(name))
-    if start and not sum(rows.values()):
+    if total and not sum(rows.values()):
         raise TableError(f"all cells of target {target!r} are missing: there is nothing to learn from")
     if rows["train"] < 2:
-        raise TableError(f"{table.name} has {start} rows, {rows['train']} of them for training: expected at least 2")
+        raise TableError(f"{table.name} has {total} rows, {rows['train']} of them for training: expected at least 2")
     fitted_target = _fit_target(target_of_all, train.pop(target), task)
-    columns, left_out = _fit_columns(train.values(), dict.fromkeys(ignore, "ignored on request"))
+    fitted = {name: statistics.column() for name, statistics in train.items()}
+    columns = tuple(column for column in fitted.values() if not isinstance(column, str))
+    left_out = dict.fromkeys(ignore, "ignored on request")
+    left_out |= {name: reason for name, reason in fitted.items() if isinstance(reason, str)}
     if not columns:
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise TableError(f"{table.name} has no column to predict {target!r} from ({why})")
-    return FitResult(Preprocessor(columns, fitted_target), left_out, rows, start - sum(rows.values()))
-
-
-def _fit_columns(statistics: Any, left_out: dict[str, str]) -> tuple[tuple[Column, ...], dict[str, str]]:
-    fitted = {one.name: one.column() for one in statistics}
-    reasons = {name: column for name, column in fitted.items() if isinstance(column, str)}
-    return tuple(column for column in fitted.values() if not isinstance(column, str)), left_out | reasons
+    return FitResult(Preprocessor(columns, fitted_target), left_out, rows, total - sum(rows.values()))
 
 
 def _fit_target(of_all: ColumnStatistics, train: ColumnStatistics, task: str | None) -> Target:

@@ -1,7 +1,4 @@
-"""Readers of tables: CSV, Parquet and Arrow files, batch by batch, and data frames in memory.
-
-Requires pyarrow (the extra "tables").
-"""
+"""Readers of tables: CSV, Parquet and Arrow files, batch by batch, and data frames in memory."""
 
 from __future__ import annotations
 
@@ -45,13 +42,7 @@ class Table:
     untyped: bool = False
 
     def require(self, columns: tuple[str, ...]) -> None:
-        """Validate that the table has some columns.
-
-        Raises
-        ------
-        TableError
-            If some are missing; the message names them.
-        """
+        """Raise a `TableError` that names the columns that the table lacks, if there are any."""
         missing = [c for c in columns if c not in self.columns]
         if missing:
             raise TableError(
@@ -99,12 +90,12 @@ def open_table(source: Any) -> Table:
     ----------
     source
         A path to a .csv, .tsv or .txt file (also compressed, .csv.gz), .parquet or .pq, .arrow, .feather or .ipc; a data
-        frame of pandas, polars or pyarrow; or a dict {name: column}.
+        frame of pandas, polars or pyarrow; a dict {name: column}; or a `Table`, which is returned.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     TableError
         If it is not a table, or two columns have the same name.
 
@@ -113,6 +104,8 @@ def open_table(source: Any) -> Table:
     >>> open_table({"age": [1, 2]}).columns
     ('age',)
     """
+    if isinstance(source, Table):
+        return source
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
@@ -123,7 +116,7 @@ def open_table(source: Any) -> Table:
     if path.is_dir():
         raise TableError(f"{path} is a folder: expected a file")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"the file {path} does not exist")
     extension = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     if extension not in READERS:
         raise TableError(f"{path} has an unknown extension: expected .{', .'.join(READERS)}")

@@ -1,6 +1,6 @@
 """Reports: one HTML page on the training of a table's model, with its metrics, plots, columns, command and versions.
 
-Requires matplotlib. Plots are inline SVG in the colours of the page: sharp at any width, readable in dark mode, no other file.
+Plots are inline SVG in the colours of the page: sharp at any width, readable in dark mode, without further files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_IMPORTANCES = 20
 MAX_DIAGRAM_PARAMETERS = 100_000
 
 INK = "#010203"
-"""A colour that nothing else has: lines and letters are drawn in it, and the page replaces it by the colour of its text."""
+"""A colour that nothing else has: lines and letters are drawn in it, then it is replaced by the page's colour of text."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --quiet: #59636e; --line: #d1d9e0; --good: #1a7f37; }
@@ -58,34 +58,19 @@ figcaption { color: var(--quiet); font-size: .9rem; }
 
 
 def write(path: str | Path, model: Any) -> None:
-    """Write the report of a model to a file, which appears once it is complete.
-
-    Parameters
-    ----------
-    path
-        The HTML file.
-    model
-        A `portablenn.TableModel`, trained or loaded.
-    """
+    """Write the report of a `TableModel`, trained or loaded, to an HTML file, which appears once it is complete."""
     atomic.write(path, page(model).encode())
 
 
 def page(model: Any) -> str:
     """Return the report of a model as HTML; the same model gives the same text."""
     title = f"{model.task.capitalize()} of {model.target.name}"
-    sections = (
-        _metrics(model),
-        _training(model),
-        _importances(model),
-        _columns(model),
-        _network(model),
-        _reproduction(model),
-    )
+    sections = (_metrics, _training, _importances, _columns, _network, _reproduction)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
         f'<style>{STYLE}</style>\n</head>\n<body>\n<h1>{_text(title)}</h1>\n<p class="quiet">{_text(_summary(model))}</p>\n'
-        + "\n".join(part for section in sections for part in section)
+        + "\n".join(part for section in sections for part in section(model))
         + "\n</body>\n</html>\n"
     )
 

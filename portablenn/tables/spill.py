@@ -1,21 +1,17 @@
-"""Training rows on disk: the encoded parts of a table in temporary files, which a training loop reads block by block.
-
-Requires pyarrow.
-"""
+"""Training rows on disk: the encoded parts of a table in temporary files, which a training loop reads block by block."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..data.sources import Block
-from .cells import is_present, text_array
-from .preprocessing import PARTS, Preprocessor, assign_parts
+from ..data.sources import Block, Rows
+from .cells import text_array
+from .preprocessing import PARTS, Preprocessor, read_parts
 from .readers import Table
 
 BLOCK_SIZE = 1 << 18
@@ -23,84 +19,49 @@ BLOCK_SIZE = 1 << 18
 
 
 class SpilledRows:
-    """Rows of float32 numbers in an unnamed temporary file, which is gone when it is closed.
+    """Rows of float32 numbers in an unnamed temporary file, which is deleted when it is closed.
 
-    It is read, not mapped, so that pages of it do not count as the process's memory.
-
-    Examples
-    --------
-    >>> rows = SpilledRows(2)
-    >>> rows.append(np.eye(2, dtype=np.float32))
-    >>> rows[1:].tolist(), len(rows)
-    ([[0.0, 1.0]], 2)
-    >>> rows.close()
+    It is read, not mapped, so that its pages do not count as the process's memory.
     """
 
     def __init__(self, columns: int) -> None:
-        self._file = tempfile.TemporaryFile(prefix="portablenn-")  # noqa: SIM115  # close() closes it
-        self._columns, self._rows = columns, 0
-
-    def __len__(self) -> int:
-        return self._rows
+        self.file = tempfile.TemporaryFile(prefix="portablenn-")  # noqa: SIM115  # encode_parts closes it
+        self.shape = (0, columns)
 
     def append(self, rows: np.ndarray) -> None:
         """Append rows, (rows, columns)."""
-        self._file.seek(4 * self._columns * self._rows)
-        self._file.write(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
-        self._rows += len(rows)
+        stored, columns = self.shape
+        self.file.seek(4 * columns * stored)
+        self.file.write(np.ascontiguousarray(rows, dtype=np.float32).tobytes())
+        self.shape = (stored + len(rows), columns)
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return consecutive rows, (rows, columns), float32."""
-        start, stop, _ = rows.indices(self._rows)
-        self._file.seek(4 * self._columns * start)
-        content = self._file.read(4 * self._columns * (stop - start))
-        return np.frombuffer(content, dtype=np.float32).reshape(-1, self._columns)
-
-    def close(self) -> None:
-        """Delete the file."""
-        self._file.close()
+        stored, columns = self.shape
+        start, stop, _ = rows.indices(stored)
+        self.file.seek(4 * columns * start)
+        return np.frombuffer(self.file.read(4 * columns * (stop - start)), dtype=np.float32).reshape(-1, columns)
 
 
-@dataclass(frozen=True)
-class EncodedPart:
-    """The rows of one part of a table, as `sources.Blocks`: stored as one number a cell, expanded when read.
+class EncodedPart(Rows):
+    """The rows of one part of a table, in blocks: stored as one number a cell, expanded to the network's inputs when read."""
 
-    Attributes
-    ----------
-    preprocessor
-        Expands the cells.
-    cells
-        Encoded cells, (rows, columns).
-    targets
-        Encoded targets, (rows,).
-    """
-
-    preprocessor: Preprocessor
-    cells: SpilledRows
-    targets: np.ndarray
-
-    @property
-    def columns(self) -> int:
-        """See `sources.Blocks`."""
-        return len(self.preprocessor.input_names)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """See `sources.Blocks`."""
-        full, rest = divmod(len(self.targets), self._block_rows)
-        return (self._block_rows,) * full + ((rest,) if rest else ())
-
-    @property
-    def _block_rows(self) -> int:
-        return max(1, BLOCK_SIZE // self.columns)
+    def __init__(self, preprocessor: Preprocessor, cells: SpilledRows, targets: np.ndarray) -> None:
+        columns = len(preprocessor.input_names)
+        super().__init__(cells, targets, block_rows=max(1, BLOCK_SIZE // columns))
+        self.preprocessor, self.cells, self.targets, self.columns = preprocessor, cells, targets, columns
 
     def read(self, block: int) -> Block:
-        """See `sources.Blocks`."""
-        return *self.arrays(slice(block * self._block_rows, (block + 1) * self._block_rows)), None
+        """Return the inputs and targets of a block, without weights."""
+        cells, targets, _ = super().read(block)
+        return self.preprocessor.expand(cells), targets, None
 
-    def arrays(self, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs, (rows, inputs), and targets, (rows,)."""
-        return self.preprocessor.expand(self.cells[rows]), self.targets[rows]
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the inputs, (rows, inputs), and targets, (rows,), of all rows."""
+        return self.preprocessor.expand(self.cells[:]), self.targets
 
 
 @contextmanager
@@ -109,19 +70,15 @@ def encode_parts(
 ) -> Iterator[dict[str, EncodedPart]]:
     """Encode the parts of a table in one more pass; their files are deleted at the end of the context."""
     target = preprocessor.target
-    start, names = 0, (*(column.name for column in preprocessor.columns), target.name)
+    names = (*(column.name for column in preprocessor.columns), target.name)
     with ExitStack() as files:
         cells = {part: SpilledRows(len(preprocessor.columns)) for part in PARTS}
         for rows in cells.values():
-            files.callback(rows.close)
+            files.enter_context(rows.file)
         targets: dict[str, list[Any]] = {part: [target.encode(text_array([]))] for part in PARTS}
-        for batch in table.select(names):
-            part_of_row = assign_parts(start, batch.num_rows, shares, seed)
-            start += batch.num_rows
-            present, encoded = is_present(batch.column(target.name)), preprocessor.encode(batch)
-            encoded_targets = target.encode(batch.column(target.name))
+        for batch, part_of_row in read_parts(table, names, target.name, shares, seed):
+            encoded, encoded_targets = preprocessor.encode(batch), target.encode(batch.column(target.name))
             for index, part in enumerate(PARTS):
-                chosen = (part_of_row == index) & present
-                cells[part].append(encoded[chosen])
-                targets[part].append(encoded_targets[chosen])
+                cells[part].append(encoded[part_of_row == index])
+                targets[part].append(encoded_targets[part_of_row == index])
         yield {part: EncodedPart(preprocessor, cells[part], np.concatenate(targets[part])) for part in PARTS}

@@ -1,7 +1,4 @@
-"""Writers of tables: record batches to CSV, Parquet or Arrow files, one at a time.
-
-Requires pyarrow (the extra "tables").
-"""
+"""Writers of tables: record batches to CSV, Parquet or Arrow files, one at a time."""
 
 from __future__ import annotations
 
@@ -30,9 +27,9 @@ def write_table(path: str | Path, batches: Iterable[Any]) -> int:
     Raises
     ------
     TableError
-        If the extension is another one.
+        If the file has another extension.
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
 
     Examples
     --------

@@ -119,7 +119,7 @@ def test_a_table_without_rows_gets_its_header(tmp_path: Path) -> None:
 
 
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
-    "no such table": (["train", "nowhere.csv", "--target", "y"], 1, "portablenn: there is no file nowhere.csv"),
+    "no such table": (["train", "nowhere.csv", "--target", "y"], 1, "portablenn: the file nowhere.csv does not exist"),
     "no such column": (["train", "t.csv", "--target", "y"], 1, "portablenn: t.csv lacks the column 'y'"),
     "no folder to write to": (
         ["train", "t.csv", "--target", "plan", "--out", "no/m.safetensors"],

@@ -152,7 +152,7 @@ def test_numbers_are_scaled_clipped_and_their_gaps_marked() -> None:
     )
 
 
-def test_a_type_without_text_is_refused() -> None:
+def test_a_type_without_text_raises() -> None:
     with pytest.raises(TableError, match=r"column 'x' is of type list<\w+: int64>, which is not supported"):
         CategoricalColumn("x", ("a",), missing=False).encode(pa.array([[1]]))
 

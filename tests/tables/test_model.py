@@ -99,7 +99,7 @@ def test_a_table_in_blocks_trains_as_well_as_in_memory(monkeypatch: pytest.Monke
     assert blocks.results["rows"] == whole.results["rows"]
 
 
-def test_missing_cells_are_refused_on_request() -> None:
+def test_missing_cells_raise_on_request() -> None:
     with pytest.raises(TableError, match="missing cells in 'age', 'city'"):
         pnn.TableModel.train(people(), "price", missing="refuse")
     pnn.TableModel.train(people(missing=False), "price", missing="refuse", epochs=1)
@@ -137,13 +137,13 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "one row": ({"x": [1], "y": [2]}, {"target": "y"}, "has 1 rows"),
     "names for a target": (people(), {"target": "id"}, "has only|cannot be predicted|a name|nothing|classes"),
     "nothing to predict from": ({"x": ["a"] * 40, "y": [1, 2] * 20}, {"target": "y"}, "no column to predict 'y' from"),
-    "no table": (3, {"target": "y"}, "int is not a table"),
+    "not a table": (3, {"target": "y"}, "int is not a table"),
     "columns of other lengths": ({"x": [1], "y": [1, 2]}, {"target": "y"}, "is not a table"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_table_that_nothing_can_be_learned_from_is_refused_with_the_reason(name: str) -> None:
+def test_a_table_that_nothing_can_be_learned_from_raises_with_the_reason(name: str) -> None:
     table, facts, says = WRONG[name]
     if name == "names for a target":
         pnn.TableModel.train(table, **facts, epochs=1)  # 600 classes: what was asked for
@@ -154,20 +154,20 @@ def test_a_table_that_nothing_can_be_learned_from_is_refused_with_the_reason(nam
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no columns": (lambda t: t["columns"].clear(), "expected 1 to 100,000 columns, got 0"),
-    "a column more": (lambda t: t["columns"].append(t["columns"][0]), "inputs and outputs"),
+    "an extra column": (lambda t: t["columns"].append(t["columns"][0]), "inputs and outputs"),
     "an unknown kind": (lambda t: t["columns"][0].update(kind="eval"), "unknown kind of column 'eval'"),
-    "a fact more": (lambda t: t["columns"][0].update(code="x"), "of the column, got"),
+    "an extra field": (lambda t: t["columns"][0].update(code="x"), "of the column, got"),
     "a scale of 0": (lambda t: t["columns"][0].update(scale=0.0), "scale positive"),
     "NaN": (lambda t: t["columns"][0].update(mean=float("nan")), "scale positive"),
-    "values that are no texts": (lambda t: t["columns"][1].update(values=[1, 2, 3]), "must be distinct strings"),
-    "classes that are no numbers": (lambda t: t["target"].update(integers=True), "invalid table"),
-    "a class less": (lambda t: t["target"]["classes"].pop(), "inputs and outputs"),
+    "values that are not text": (lambda t: t["columns"][1].update(values=[1, 2, 3]), "must be distinct strings"),
+    "classes that are not numbers": (lambda t: t["target"].update(integers=True), "invalid table"),
+    "a missing class": (lambda t: t["target"]["classes"].pop(), "inputs and outputs"),
     "a list for a table": (lambda t: t.update(columns={}), "field columns of the table is a dict"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_model_file_whose_table_is_wrong_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_model_file_with_an_invalid_table_raises(name: str, tmp_path: Path) -> None:
     from portablenn.files import model_file
 
     model, path = pnn.TableModel.train(people(), "plan", epochs=1), tmp_path / "m.safetensors"
@@ -250,7 +250,7 @@ def test_layers_are_those_that_were_asked_for() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the loss is nan")
-def test_a_training_that_diverges_raises() -> None:
+def test_training_that_diverges_raises() -> None:
     table = {"x": [float(i) for i in range(60)], "y": [i / 7 for i in range(60)]}
     with pytest.raises(TableError, match="training diverged: the weights are not finite. Lower the learning rate"):
         pnn.TableModel.train(table, "y", optimizer=pnn.SGD(1e30), epochs=3)

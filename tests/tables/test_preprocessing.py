@@ -130,7 +130,7 @@ def test_a_regression_says_what_is_wrong_with_its_target(cells: list[Any], messa
 
 
 @pytest.mark.parametrize(("rows", "enough"), [(1, False), (2, True)])
-def test_training_takes_two_rows(rows: int, enough: bool) -> None:
+def test_training_requires_two_rows(rows: int, enough: bool) -> None:
     table = open_table({"x": list(range(rows)), "y": [i + 0.5 for i in range(rows)]})
     if enough:
         assert fit_preprocessor(table, "y", shares=(1.0, 0.0, 0.0)).rows == {"train": 2, "validation": 0, "test": 0}

@@ -1,4 +1,4 @@
-"""Readers: every format gives the same columns; what is not a table is refused."""
+"""Readers: every format gives the same columns; what is not a table raises."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ def test_every_format_gives_the_same_preprocessor(kind: str, tmp_path: Path) -> 
 
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "empty": ("t.csv", b"", "is empty"),
-    "another end": ("t.xlsx", b"PK", "has an unknown extension"),
+    "an unknown extension": ("t.xlsx", b"PK", "has an unknown extension"),
     "ragged": ("t.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
-    "two columns of one name": ("t.csv", b"a,a\n1,2\n", "two columns named 'a'"),
-    "no text": ("t.csv", b"a,b\n\xff\xfe,1\n", "invalid UTF8"),
-    "no Parquet": ("t.parquet", b"PAR1 nothing PAR1", "cannot be read"),
-    "no Arrow": ("t.arrow", b"ARROW1\0\0nothing", "cannot be read"),
+    "two columns with one name": ("t.csv", b"a,a\n1,2\n", "two columns named 'a'"),
+    "not UTF-8": ("t.csv", b"a,b\n\xff\xfe,1\n", "invalid UTF8"),
+    "not Parquet": ("t.parquet", b"PAR1 nothing PAR1", "cannot be read"),
+    "not Arrow": ("t.arrow", b"ARROW1\0\0nothing", "cannot be read"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_file_that_is_not_a_table_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_raises_with_the_reason(name: str, tmp_path: Path) -> None:
     file, content, says = BAD_FILES[name]
     (tmp_path / file).write_bytes(content)
     with pytest.raises(TableError, match=says):
@@ -118,7 +118,7 @@ def test_a_csv_is_read_as_text_by_its_delimiter(name: str, text: str, expected: 
     assert open_table(tmp_path / name).untyped
 
 
-def test_a_line_longer_than_a_block_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_longer_than_a_block_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portablenn.tables.readers.CSV_BLOCK", 64)
     (tmp_path / "t.csv").write_text("a" * 64)
     with pytest.raises(TableError, match="has a line of more than 64 bytes: is it a table"):
@@ -128,7 +128,7 @@ def test_a_line_longer_than_a_block_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "memory"])
-def test_a_batch_has_at_most_so_many_rows(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_has_a_bounded_number_of_rows(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portablenn.tables.readers.BATCH_ROWS", 30)
     source = {"memory": people(), "parquet": tmp_path / "t.parquet", "arrow": tmp_path / "t.arrow"}[kind]
     if kind == "parquet":
@@ -142,7 +142,7 @@ def test_a_batch_has_at_most_so_many_rows(kind: str, tmp_path: Path, monkeypatch
     assert not table.untyped
 
 
-def test_a_lack_of_columns_is_named() -> None:
+def test_missing_columns_are_named() -> None:
     table = open_table({"a": [1], "b": [2]})
     with pytest.raises(TableError, match="^the table lacks the column 'c': it has 'a', 'b'$"):
         table.require(("a", "c"))
@@ -150,8 +150,8 @@ def test_a_lack_of_columns_is_named() -> None:
         list(table.select(("c", "d")))
 
 
-def test_what_is_not_a_file_is_said(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_raises(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="is a folder: expected a file"):
         open_table(tmp_path)
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="t.csv does not exist"):
         open_table(str(tmp_path / "t.csv"))

@@ -90,7 +90,7 @@ def test_the_page_is_complete_and_needs_no_other_file(tmp_path: Path) -> None:
     assert pnn.report.page(model) == text
 
 
-def test_names_of_any_kind_are_shown_as_they_are() -> None:
+def test_names_of_any_kind_are_shown_unchanged() -> None:
     pytest.importorskip("pyarrow")
     odd = ["a $5$ b", r"x_{y}$\\frac$", "東京", "a very long name of a class, indeed longer than most would think of"]
     table = {odd[0]: X[:, 0].tolist(), "c": X[:, 1].tolist(), "y": [odd[i % 4] for i in range(80)]}

@@ -1,4 +1,4 @@
-"""Rows on disk: blocks are the same rows, each part has its own."""
+"""Rows on disk: each part holds its rows, and its blocks together are all of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_each_part_holds_its_rows_in_order() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 30, 1 << 18])
-def test_blocks_are_the_whole_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_together_are_all_rows(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portablenn.tables.spill.BLOCK_SIZE", size)
     table = open_table(TABLE)
     with encode_parts(table, fit_preprocessor(table, "y").preprocessor, SHARES, 0) as parts:

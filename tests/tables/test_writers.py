@@ -1,4 +1,4 @@
-"""Writers: every format gives back what was written; a file is complete or not there."""
+"""Writers: every format gives back what was written; a file is complete, or it does not exist."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_a_table_that_was_written_is_read_back(extension: str, tmp_path: Path) -
     assert cells == [("Ada", 36.5), ("Bo, Jr.", 4.0), ('say "no"', 1.25), ("São", 0.5)]
 
 
-def test_csv_quotes_only_where_a_batch_needs_it(tmp_path: Path) -> None:
+def test_csv_is_quoted_only_where_a_batch_requires_it(tmp_path: Path) -> None:
     write_table(
         tmp_path / "t.csv", [pa.record_batch({"a,b": ["x"], "c": [1]}), pa.record_batch({"a,b": ["y\nz"], "c": [2]})]
     )
     assert (tmp_path / "t.csv").read_text() == '"a,b",c\nx,1\n"y\nz",2\n'
 
 
-def test_an_unknown_extension_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_extension_raises(tmp_path: Path) -> None:
     with pytest.raises(
         TableError, match=r"expected a file that ends in .csv, .parquet, .arrow, .feather, got 't.xlsx'"
     ):
@@ -43,7 +43,7 @@ def test_an_unknown_extension_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_could_not_be_completed_is_not_there(tmp_path: Path) -> None:
+def test_an_incomplete_file_is_removed(tmp_path: Path) -> None:
     def batches() -> object:
         yield BATCHES[0]
         raise TableError("the rest cannot be read")
