@@ -1,9 +1,9 @@
 """Reverse mode: a Program becomes the Program of its value and its gradients.
 
-Each rule is written in functions of the Array API standard and traced like everything else, so that a derivative is a
-Program too and has derivatives of its own. A rule takes the cotangent ``g`` of an operation's
-result ``y``, the result, and the arguments; it returns one cotangent an argument (None where there is none). Rules may
-ignore broadcasting: cotangents are summed back to the shape of their argument afterwards.
+A rule takes the cotangent ``g`` of an operation's result ``y``, the result, and the arguments; it returns one cotangent for
+each argument (None where there is none). It is written in functions of the Array API standard and traced, so that a derivative
+is a Program too and has derivatives of its own. Rules may ignore broadcasting: cotangents are summed back to the shape of
+their argument afterwards.
 
 Formulas: Griewank & Walther, Evaluating Derivatives (2008), chapter 3; for matrices Giles (2008), "Collected matrix
 derivative results for forward and reverse mode algorithmic differentiation".
@@ -18,7 +18,7 @@ from typing import Any
 from .interpret import execute
 from .ir import Operation, Program, Variable
 from .namespace import TRACING
-from .trace import Trace, tracing
+from .trace import tracing
 from .tracer import Tracer
 
 Rule = Callable[..., Sequence[Any]]
@@ -39,8 +39,8 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
 
     Output 0 must be a real floating scalar, of shape ().
     """
-    for argnum in argnums:
-        type = program.inputs[argnum].type
+    by = [program.inputs[argnum] for argnum in argnums]
+    for argnum, type in zip(argnums, (v.type for v in by), strict=True):
         if type.dtype.kind != "real floating":
             raise NotDifferentiableError(
                 f"argument {argnum} of {program.name} is {type}: gradients are by arrays of a real floating dtype. "
@@ -59,14 +59,11 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
         for operation in program.operations:
             arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
             values[operation.result] = execute(trace.namespace, operation, arguments, functions=TRACING)
-        by = [program.inputs[argnum] for argnum in argnums]
-        gradients = _backward(trace, program, values, by)
-        outputs = [values[v] for v in program.outputs] + gradients
+        outputs = [values[v] for v in program.outputs] + _backward(trace.namespace, program, values, by)
         return trace.program(inputs, [o.variable for o in outputs], f"gradient_of_{program.name}")
 
 
-def _backward(trace: Trace, program: Program, values: dict[Variable, Tracer], by: Sequence[Variable]) -> list[Tracer]:
-    xp = trace.namespace
+def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Sequence[Variable]) -> list[Tracer]:
     cotangents: dict[Variable, Tracer] = {program.outputs[0]: xp.ones_like(values[program.outputs[0]])}
     varying = _depend_on(program, by)
     for operation in reversed(program.operations):
@@ -74,11 +71,10 @@ def _backward(trace: Trace, program: Program, values: dict[Variable, Tracer], by
         if g is None or operation.result not in varying:
             continue
         for argument, cotangent in zip(operation.arguments, _pullback(xp, operation, values, g), strict=False):
-            if cotangent is None or not isinstance(argument, Variable) or argument not in varying:
-                continue
-            cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
-            earlier = cotangents.get(argument)
-            cotangents[argument] = cotangent if earlier is None else xp.add(earlier, cotangent)
+            if cotangent is not None and argument in varying:
+                cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
+                earlier = cotangents.get(argument)
+                cotangents[argument] = cotangent if earlier is None else xp.add(earlier, cotangent)
     return [cotangents[v] if v in cotangents else xp.zeros_like(values[v]) for v in by]
 
 
@@ -144,8 +140,8 @@ rule("square", lambda xp, g, y, x: (g * (2.0 * x),))
 rule("tan", lambda xp, g, y, x: (g * (y * y + 1.0),))
 rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
-# Of two arrays; where a maximum or minimum is a tie, the second argument has it, so that relu'(0) = 0. The result, which is
-# kept anyway, decides as well as the first argument would
+# Of two arrays. The cotangent of a tie of maximum or minimum goes to the second argument, so that relu'(0) = 0. Compared is
+# the result, which is kept anyway, instead of the first argument
 
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -159,27 +155,14 @@ def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return by_base, xp.where(positive, g * y * xp.log(xp.where(positive, a, 1.0)), 0.0)
 
 
-def _angle(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    square = a * a + b * b
-    return g * b / square, -g * a / square
-
-
-def _larger(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return g * _like(xp, xp.greater(y, b), g), g * _like(xp, xp.less_equal(y, b), g)
-
-
-def _smaller(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return g * _like(xp, xp.less(y, b), g), g * _like(xp, xp.greater_equal(y, b), g)
-
-
 rule("add", lambda xp, g, y, a, b: (g, g))
-rule("atan2", _angle)
+rule("atan2", lambda xp, g, y, a, b: (g * b / (a * a + b * b), -g * a / (a * a + b * b)))
 rule("copysign", lambda xp, g, y, a, b: (xp.where(xp.signbit(y) == xp.signbit(a + xp.zeros_like(y)), g, -g), None))
 rule("divide", lambda xp, g, y, a, b: (g / b, -g * (y / b)))
 rule("hypot", lambda xp, g, y, a, b: (g * a / y, g * b / y))
 rule("logaddexp", lambda xp, g, y, a, b: (g * xp.exp(a - y), g * xp.exp(b - y)))
-rule("maximum", _larger)
-rule("minimum", _smaller)
+rule("maximum", lambda xp, g, y, a, b: (g * _like(xp, y > b, g), g * _like(xp, y <= b, g)))
+rule("minimum", lambda xp, g, y, a, b: (g * _like(xp, y < b, g), g * _like(xp, y >= b, g)))
 rule("multiply", lambda xp, g, y, a, b: (g * b, g * a))
 rule("pow", _power)
 rule("remainder", lambda xp, g, y, a, b: (g, -g * xp.floor_divide(a, b)))
@@ -258,12 +241,11 @@ def _product(xp: Any, g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims
     (a,) = axis
     if x.shape[a] == 0:
         return (xp.zeros_like(x),)
-    ones = xp.ones(tuple(1 if i == a else n for i, n in enumerate(x.shape)), dtype=x.dtype)
-    head = (slice(None),) * a
-    left = xp.concat([ones, xp.cumulative_prod(x, axis=a)[(*head, slice(None, -1))]], axis=a)
-    reverse = xp.flip(x, axis=a)
-    right = xp.flip(xp.concat([ones, xp.cumulative_prod(reverse, axis=a)[(*head, slice(None, -1))]], axis=a), axis=a)
-    return (_kept(xp, g, x, axis) * left * right,)
+    before, backwards = (
+        xp.cumulative_prod(v, axis=a, include_initial=True)[(*(slice(None),) * a, slice(None, -1))]
+        for v in (x, xp.flip(x, axis=a))
+    )
+    return (_kept(xp, g, x, axis) * before * xp.flip(backwards, axis=a),)
 
 
 def _cumulative_product(xp: Any, g: Any, y: Any, x: Any, *, axis: int) -> tuple[Any]:
@@ -294,16 +276,9 @@ rule("sum", lambda xp, g, y, x, axis, keepdims: (xp.broadcast_to(_kept(xp, g, x,
 
 # Matrices
 
-
-def _matmul(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return g @ b.mT, a.mT @ g
-
-
-rule("matmul", _matmul)
+rule("matmul", lambda xp, g, y, a, b: (g @ b.mT, a.mT @ g))
 
 CONSTANT_ALMOST_EVERYWHERE = frozenset(
-    (
-        "ceil floor floor_divide imag nextafter round sign trunc "
-        "arange asarray eye full linspace argmax argmin argsort searchsorted stop_gradient"
-    ).split()
+    "ceil floor floor_divide imag nextafter round sign trunc "
+    "arange asarray eye full linspace argmax argmin argsort searchsorted stop_gradient".split()
 )

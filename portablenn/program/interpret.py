@@ -22,25 +22,9 @@ Functions = Mapping[str, Callable[..., Array]]
 def interpret(
     xp: Any, program: Program, *inputs: Array, device: Any = None, functions: Functions | None = None
 ) -> tuple[Array, ...]:
-    """Run a program on arrays of a namespace.
+    """Run a program on arrays of the namespace ``xp``, and return one array for each output.
 
-    Parameters
-    ----------
-    xp
-        The Array API namespace.
-    program
-        What to run.
-    *inputs
-        One array for each input.
-    device
-        Where new arrays are created.
-    functions
-        The namespace's own functions for operations in `EXTENSIONS`.
-
-    Returns
-    -------
-    tuple of arrays
-        One for each output.
+    New arrays are created on ``device``. ``functions`` replace those of `EXTENSIONS`.
     """
     values: dict[Variable, Array] = {**program.constants, **dict(zip(program.inputs, inputs, strict=True))}
     for operation, dead in zip(program.operations, program.last_uses, strict=True):
@@ -52,16 +36,11 @@ def interpret(
 
 
 def execute(
-    xp: Any,
-    operation: Operation,
-    arguments: list[Any],
-    device: Any = None,
-    functions: Functions | None = None,
+    xp: Any, operation: Operation, arguments: list[Any], device: Any = None, functions: Functions | None = None
 ) -> Array:
     """Run one operation on the values of its arguments."""
     if operation.name == "getitem":
-        x, key = arguments
-        return x[key]
+        return arguments[0][arguments[1]]
     if operation.name in EXTENSIONS:
         function = (functions or {}).get(operation.name, EXTENSIONS[operation.name])
         return function(xp, *arguments, **operation.parameters)

@@ -1,11 +1,9 @@
-"""What a Program is: a straight line of operations, each a function of the Array API standard.
-
-Every other module of this folder makes Programs, changes them or runs them.
-"""
+"""What a Program is: a straight line of operations, each a function of the Array API standard."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,14 +16,14 @@ Array = Any
 
 
 class DType(str):
-    """A dtype by its name in the standard; the same in every library: ``DType("float32")``."""
+    """A dtype by its name in the standard, ``DType("float32")``, which is the same for every library."""
 
     __slots__ = ()
 
     @property
     def kind(self) -> str:
         """One of "bool", "signed", "unsigned", "real floating", "complex floating"."""
-        for prefix, kind in _KINDS:
+        for prefix, kind in _KINDS.items():
             if self.startswith(prefix):
                 return kind
         raise TypeError(f"{self!s} is not a dtype of the Array API standard")
@@ -39,14 +37,10 @@ class DType(str):
         return self.kind.endswith("floating")
 
 
-_KINDS = (
-    ("bool", "bool"),
-    ("int", "signed"),
-    ("uint", "unsigned"),
-    ("float", "real floating"),
-    ("bfloat", "real floating"),
-    ("complex", "complex floating"),
-)
+_KINDS = {
+    "bool": "bool", "int": "signed", "uint": "unsigned", "float": "real floating", "bfloat": "real floating",
+    "complex": "complex floating",
+}  # fmt: skip
 
 
 def dtype_name(dtype: Any) -> DType:
@@ -78,10 +72,7 @@ class ArrayType:
 
     @property
     def size(self) -> int:
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"

@@ -1,7 +1,7 @@
 """The Array API namespace of tracers: each function adds an operation to the program, with its shape and dtype.
 
-Functions that are compositions of others (``mean``, ``tensordot``, ``expand_dims``, …) are traced as those, so that
-derivatives and executors have few cases.
+Compositions (``mean``, ``tensordot``, ``expand_dims``, …) are traced as simpler functions, so that autodiff and executors
+have few cases.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .type_rules import (
 
 
 class TracingNamespace:
-    """The Array API namespace of tracers: each function adds one operation to the program, or a few simpler ones."""
+    """Functions that return tracers, and add one operation or a few simpler ones to the program."""
 
     __array_api_version__ = "2024.12"
     __name__ = "portablenn.tracing"
@@ -68,11 +68,11 @@ class TracingNamespace:
         """Return a tracer of any trace unchanged; anything else as a tracer of this one."""
         return value if isinstance(value, Tracer) else self._trace.lift(value)
 
-    def _record(self, name: str, arguments: Sequence[Any], type: ArrayType, **parameters: Any) -> Tracer:
-        """Record an operation in the innermost trace of its arguments; other arrays become constants of that trace."""
+    def _emit(self, name: str, arguments: Sequence[Any], type: ArrayType, **parameters: Any) -> Tracer:
+        """Add an operation to the innermost trace of its arguments; other arrays become constants of that trace."""
         traces = [a.trace for a in arguments if isinstance(a, Tracer)]
         home = max(traces, key=lambda t: t.level, default=self._trace)
-        return home.record(name, [home.lift(a) if is_array(a) else a for a in arguments], parameters, type)
+        return home.emit(name, [home.lift(a) if is_array(a) else a for a in arguments], parameters, type)
 
     # Elementwise
 
@@ -86,20 +86,16 @@ class TracingNamespace:
         if dtype.kind not in ACCEPTS[accepts]:
             raise TypeError(f"{name} is for {accepts} dtypes, got {dtype}: convert with xp.astype, at {users_line()}")
         shape = broadcast_shape(name, [tuple(a.shape) for a in arrays])
-        return self._record(name, arguments, ArrayType(shape, DType(returns) if returns else dtype))
+        return self._emit(name, arguments, ArrayType(shape, DType(returns) if returns else dtype))
 
     def abs(self, x: Any, /) -> Tracer:
-        real = {"complex64": "float32", "complex128": "float64"}.get(dtype_name(x.dtype))
-        return self._elementwise("abs", (x,), "numeric", real)
+        return self._elementwise("abs", (x,), "numeric", real_dtype(x))
 
     def real(self, x: Any, /) -> Tracer:
         return self._elementwise("real", (x,), "floating", real_dtype(x))
 
     def imag(self, x: Any, /) -> Tracer:
         return self._elementwise("imag", (x,), "floating", real_dtype(x))
-
-    def positive(self, x: Any, /) -> Tracer:
-        return self._elementwise("positive", (x,), "numeric")
 
     def clip(self, x: Any, /, min: Any = None, max: Any = None) -> Tracer:
         if min is not None:
@@ -119,7 +115,7 @@ class TracingNamespace:
             raise TypeError(f"where() takes a bool condition, at {users_line()}\nWrite it as a comparison: x != 0")
         dtype = promoted("where", (x1, x2))
         shape = broadcast_shape("where", [tuple(a.shape) for a in (condition, x1, x2) if is_array(a)])
-        return self._record("where", (condition, x1, x2), ArrayType(shape, dtype))
+        return self._emit("where", (condition, x1, x2), ArrayType(shape, dtype))
 
     # Creation
 
@@ -129,18 +125,18 @@ class TracingNamespace:
             filled = self.broadcast_to(self._lift(fill_value), shape)
             return filled if dtype is None else self.astype(filled, dtype)
         name = scalar_dtype(fill_value) if dtype is None else dtype_name(dtype)
-        return self._record("full", (shape, fill_value), ArrayType(shape, name), dtype=name)
+        return self._emit("full", (shape, fill_value), ArrayType(shape, name), dtype=name)
 
     def zeros(self, shape: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
-        return self.full(shape, 0, dtype=FLOAT if dtype is None else dtype)
+        return self.full(shape, 0, dtype=dtype or FLOAT)
 
     def ones(self, shape: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
-        return self.full(shape, 1, dtype=FLOAT if dtype is None else dtype)
+        return self.full(shape, 1, dtype=dtype or FLOAT)
 
     empty = zeros
 
     def full_like(self, x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tracer:
-        return self.full(tuple(x.shape), fill_value, dtype=dtype_name(x.dtype) if dtype is None else dtype)
+        return self.full(tuple(x.shape), fill_value, dtype=dtype or dtype_name(x.dtype))
 
     def zeros_like(self, x: Any, /, *, dtype: Any = None, device: Any = None) -> Tracer:
         return self.full_like(x, 0, dtype=dtype)
@@ -155,12 +151,10 @@ class TracingNamespace:
     ) -> Tracer:
         if stop is None:
             start, stop = 0, start
-        if dtype is None:
-            whole = all(isinstance(v, int) for v in (start, stop, step))
-            dtype = INDEX if whole else FLOAT
+        whole = all(isinstance(v, int) for v in (start, stop, step))
+        name = dtype_name(dtype or (INDEX if whole else FLOAT))
         count = max(0, math.ceil((stop - start) / step))
-        name = dtype_name(dtype)
-        return self._record("arange", (start, stop, step), ArrayType((count,), name), dtype=name)
+        return self._emit("arange", (start, stop, step), ArrayType((count,), name), dtype=name)
 
     def linspace(
         self, start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: Any = True
@@ -169,20 +163,19 @@ class TracingNamespace:
             part = self.linspace(0.0, 1.0, num, dtype=promoted("linspace", (start, stop)), endpoint=endpoint)
             line = self.add(self.multiply(part, self.subtract(stop, start)), start)
             return line if dtype is None else self.astype(line, dtype)
-        name = FLOAT if dtype is None else dtype_name(dtype)
-        return self._record("linspace", (start, stop, num), ArrayType((num,), name), dtype=name, endpoint=endpoint)
+        name = dtype_name(dtype or FLOAT)
+        return self._emit("linspace", (start, stop, num), ArrayType((num,), name), dtype=name, endpoint=endpoint)
 
     def eye(
         self, n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
     ) -> Tracer:
         n_cols = n_rows if n_cols is None else n_cols
-        name = FLOAT if dtype is None else dtype_name(dtype)
-        return self._record("eye", (n_rows, n_cols), ArrayType((n_rows, n_cols), name), k=k, dtype=name)
+        name = dtype_name(dtype or FLOAT)
+        return self._emit("eye", (n_rows, n_cols), ArrayType((n_rows, n_cols), name), k=k, dtype=name)
 
     def asarray(self, obj: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = None) -> Tracer:
         if isinstance(obj, (list, tuple)) and _contains_tracer(obj):
-            stacked = self.stack([self.asarray(item) for item in obj])
-            return stacked if dtype is None else self.astype(stacked, dtype)
+            obj = self.stack([self.asarray(item) for item in obj])
         if is_array(obj) and not isinstance(obj, np.generic):
             array = self._lift(obj)
             return array if dtype is None else self.astype(array, dtype)
@@ -192,24 +185,20 @@ class TracingNamespace:
         name = dtype_name(literal.dtype)
         if literal.ndim == 0:
             return self.full((), literal.item(), dtype=name)
-        return self._record("asarray", (_nested(literal.tolist()),), ArrayType(literal.shape, name), dtype=name)
+        return self._emit("asarray", (_nested(literal.tolist()),), ArrayType(literal.shape, name), dtype=name)
 
     def meshgrid(self, *arrays: Any, indexing: str = "xy") -> list[Tracer]:
         swap = indexing == "xy" and len(arrays) > 1
         order = [1, 0, *range(2, len(arrays))] if swap else list(range(len(arrays)))
         shape = tuple(arrays[i].shape[0] for i in order)
-        grids = []
-        for i, x in enumerate(arrays):
-            axis = order.index(i)
-            thin = tuple(shape[axis] if j == axis else 1 for j in range(len(shape)))
-            grids.append(self.broadcast_to(self.reshape(x, thin), shape))
-        return grids
+        thin = [self.reshape(x, tuple(-1 if i == j else 1 for j in order)) for i, x in enumerate(arrays)]
+        return [self.broadcast_to(x, shape) for x in thin]
 
     def tril(self, x: Any, /, *, k: int = 0) -> Tracer:
-        return self._record("tril", (x,), type_of(x), k=k)
+        return self._emit("tril", (x,), type_of(x), k=k)
 
     def triu(self, x: Any, /, *, k: int = 0) -> Tracer:
-        return self._record("triu", (x,), type_of(x), k=k)
+        return self._emit("triu", (x,), type_of(x), k=k)
 
     # Dtypes
 
@@ -218,13 +207,13 @@ class TracingNamespace:
         x = self._lift(x)
         if name.kind != "complex floating" and x.dtype.kind == "complex floating":
             raise TypeError(f"astype from {x.dtype} to {name} drops the imaginary part: take xp.real(x) first")
-        return x if x.dtype == name else self._record("astype", (x, name), ArrayType(tuple(x.shape), name))
+        return x if x.dtype == name else self._emit("astype", (x, name), ArrayType(tuple(x.shape), name))
 
     def broadcast_to(self, x: Any, /, shape: Any) -> Tracer:
         x, shape = self._lift(x), shape_of(shape)
         if broadcast_shape("broadcast_to", [x.shape, shape]) != shape:
             raise ValueError(f"cannot broadcast {x.shape} to {shape}, at {users_line()}")
-        return x if x.shape == shape else self._record("broadcast_to", (x, shape), ArrayType(shape, x.dtype))
+        return x if x.shape == shape else self._emit("broadcast_to", (x, shape), ArrayType(shape, x.dtype))
 
     def broadcast_arrays(self, *arrays: Any) -> list[Tracer]:
         shape = broadcast_shape("broadcast_arrays", [tuple(a.shape) for a in arrays])
@@ -244,10 +233,8 @@ class TracingNamespace:
 
     def isdtype(self, dtype: Any, kind: Any) -> Any:
         name = dtype_name(dtype)
-        for one in kind if isinstance(kind, tuple) else (kind,):
-            if one == name or name.kind in ACCEPTS.get(one, {dtype_name(one).kind} if one == name else ()):
-                return True
-        return False
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        return any(one == name or name.kind in ACCEPTS.get(one, ()) for one in kinds)
 
     def result_type(self, *arrays_and_dtypes: Any) -> DType:
         boxed = [a if is_array(a) or is_scalar(a) else self.full((), 0, dtype=a) for a in arrays_and_dtypes]
@@ -263,7 +250,7 @@ class TracingNamespace:
         slices = tuple(positive_slice(k, axis, n) for axis, (k, n) in enumerate(zip(by_axis, x.shape, strict=True)))
         counts = tuple(map(slice_length, slices))
         if counts != x.shape:
-            x = self._record("getitem", (x, slices), ArrayType(counts, x.dtype))
+            x = self._emit("getitem", (x, slices), ArrayType(counts, x.dtype))
         backwards = tuple(a for a, k in enumerate(by_axis) if isinstance(k, slice) and (k.step or 1) < 0)
         if backwards:
             x = self.flip(x, axis=backwards)
@@ -292,7 +279,7 @@ class TracingNamespace:
         if not indices.dtype.is_integer or indices.ndim != 1:
             raise TypeError(f"take() expects a 1-D integer array, got {type_of(indices)}, at {users_line()}")
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-        return self._record("take", (x, indices), ArrayType(shape, x.dtype), axis=axis)
+        return self._emit("take", (x, indices), ArrayType(shape, x.dtype), axis=axis)
 
     def take_along_axis(self, x: Any, indices: Any, /, *, axis: int = -1) -> Tracer:
         x, indices = self._lift(x), self._indices(indices)
@@ -304,7 +291,7 @@ class TracingNamespace:
         shape[axis] = indices.shape[axis]
         indices = self.broadcast_to(indices, tuple(shape))
         wide = self.broadcast_to(x, tuple(x.shape[axis] if j == axis else n for j, n in enumerate(shape)))
-        return self._record("take_along_axis", (wide, indices), ArrayType(tuple(shape), x.dtype), axis=axis)
+        return self._emit("take_along_axis", (wide, indices), ArrayType(tuple(shape), x.dtype), axis=axis)
 
     def index_add(self, x: Any, indices: Any, updates: Any, /, *, axis: int) -> Tracer:
         """Return ``x`` with ``updates`` added at ``indices`` along ``axis``; negative indices count from the end."""
@@ -319,11 +306,11 @@ class TracingNamespace:
         if dtype == "bool":
             raise TypeError(f"index_add is for numeric dtypes, got bool, at {users_line()}")
         x, updates = self.astype(x, dtype), self.astype(updates, dtype)
-        return self._record("index_add", (x, indices, updates), ArrayType(x.shape, dtype), axis=axis)
+        return self._emit("index_add", (x, indices, updates), ArrayType(x.shape, dtype), axis=axis)
 
     def stop_gradient(self, x: Any, /) -> Tracer:
         """Return ``x`` as a constant for gradients."""
-        return self._record("stop_gradient", (self._lift(x),), type_of(x))
+        return self._emit("stop_gradient", (self._lift(x),), type_of(x))
 
     # Linear algebra
 
@@ -345,7 +332,7 @@ class TracingNamespace:
             )
         batch = broadcast_shape("matmul", [x1.shape[:-2], x2.shape[:-2]])
         dtype = promoted("matmul", (x1, x2))
-        return self._record("matmul", (x1, x2), ArrayType((*batch, x1.shape[-2], x2.shape[-1]), dtype))
+        return self._emit("matmul", (x1, x2), ArrayType((*batch, x1.shape[-2], x2.shape[-1]), dtype))
 
     def matrix_transpose(self, x: Any, /) -> Tracer:
         x = self._lift(x)
@@ -391,7 +378,7 @@ class TracingNamespace:
             shape = tuple(x.size // max(known, 1) if n == -1 else n for n in shape)
         if math.prod(shape) != x.size:
             raise ValueError(f"cannot reshape {x.shape} to {shape}, at {users_line()}")
-        return x if x.shape == shape else self._record("reshape", (x, shape), ArrayType(shape, x.dtype))
+        return x if x.shape == shape else self._emit("reshape", (x, shape), ArrayType(shape, x.dtype))
 
     def permute_dims(self, x: Any, /, axes: Any = None) -> Tracer:
         x = self._lift(x)
@@ -400,7 +387,7 @@ class TracingNamespace:
             raise ValueError(f"permute_dims: {axes} is not a permutation of {x.ndim} axes, at {users_line()}")
         if axes == tuple(range(x.ndim)):
             return x
-        return self._record("permute_dims", (x, axes), ArrayType(tuple(x.shape[a] for a in axes), x.dtype))
+        return self._emit("permute_dims", (x, axes), ArrayType(tuple(x.shape[a] for a in axes), x.dtype))
 
     def moveaxis(self, x: Any, source: Any, destination: Any, /) -> Tracer:
         source, destination = (
@@ -445,7 +432,7 @@ class TracingNamespace:
             return arrays[0]
         shape[axis] = sum(a.shape[axis] for a in arrays)
         same = [self.astype(a, dtype) for a in arrays]
-        return self._record("concat", same, ArrayType(tuple(shape), dtype), axis=axis)
+        return self._emit("concat", same, ArrayType(tuple(shape), dtype), axis=axis)
 
     def stack(self, arrays: Any, /, *, axis: int = 0) -> Tracer:
         return self.concat([self.expand_dims(self._lift(a), axis=axis) for a in arrays], axis=axis)
@@ -457,7 +444,7 @@ class TracingNamespace:
     def flip(self, x: Any, /, *, axis: Any = None) -> Tracer:
         x = self._lift(x)
         axes = normalized_axes(axis, x.ndim)
-        return self._record("flip", (x,), type_of(x), axis=axes) if axes else x
+        return self._emit("flip", (x,), type_of(x), axis=axes) if axes else x
 
     def roll(self, x: Any, /, shift: Any, *, axis: Any = None) -> Tracer:
         if axis is None:
@@ -498,7 +485,7 @@ class TracingNamespace:
         if not axes:
             return self.astype(x, dtype or x.dtype)
         type = ArrayType(reduced_shape(x.shape, axes, keepdims), dtype or x.dtype)
-        return self._record(name, (x,), type, axis=axes, keepdims=bool(keepdims), **unusual_dtype(x, dtype))
+        return self._emit(name, (x,), type, axis=axes, keepdims=bool(keepdims), **unusual_dtype(x, dtype))
 
     def sum(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tracer:
         x = self._accumulated(x, dtype, "sum")
@@ -556,7 +543,7 @@ class TracingNamespace:
             raise ValueError(f"{name} needs axis= for {x.ndim} dimensions, at {users_line()}")
         axis = normalized_axis(axis or 0, x.ndim)
         kept = x.dtype if dtype is not None else accumulator(x.dtype)
-        result = self._record(name, (x,), ArrayType(x.shape, kept), axis=axis, **unusual_dtype(x, kept))
+        result = self._emit(name, (x,), ArrayType(x.shape, kept), axis=axis, **unusual_dtype(x, kept))
         if not include_initial:
             return result
         thin = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
@@ -590,14 +577,14 @@ class TracingNamespace:
         return self._test("any", x, axis, keepdims)
 
     def _test(self, name: str, x: Any, axis: Any, keepdims: Any) -> Tracer:
+        return self._reduction(name, self._truth(x), axis, keepdims)
+
+    def _truth(self, x: Any) -> Tracer:
         x = self._lift(x)
-        x = x if x.dtype == "bool" else self.not_equal(x, 0)
-        return self._reduction(name, x, axis, keepdims)
+        return x if x.dtype == "bool" else self.not_equal(x, 0)
 
     def count_nonzero(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
-        x = self._lift(x)
-        truth = x if x.dtype == "bool" else self.not_equal(x, 0)
-        return self.sum(self.astype(truth, INDEX), axis=axis, keepdims=keepdims)
+        return self.sum(self.astype(self._truth(x), INDEX), axis=axis, keepdims=keepdims)
 
     def argmax(self, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Tracer:
         return self._arg_extreme("argmax", x, axis, keepdims)
@@ -609,30 +596,27 @@ class TracingNamespace:
         x = self._lift(x)
         axis = None if axis is None else normalized_axis(axis, x.ndim)
         shape = reduced_shape(x.shape, normalized_axes(axis, x.ndim), keepdims)
-        return self._record(name, (x,), ArrayType(shape, INDEX), axis=axis, keepdims=bool(keepdims))
+        return self._emit(name, (x,), ArrayType(shape, INDEX), axis=axis, keepdims=bool(keepdims))
 
     def argsort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
-        x = self._lift(x)
-        order = ArrayType(x.shape, INDEX)
-        return self._record(
-            "argsort", (x,), order, axis=normalized_axis(axis, x.ndim), descending=descending, stable=stable
-        )
+        return self._sorting("argsort", x, INDEX, axis, descending, stable)
 
     def sort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
-        x = self._lift(x)
-        return self._record(
-            "sort", (x,), type_of(x), axis=normalized_axis(axis, x.ndim), descending=descending, stable=stable
-        )
+        return self._sorting("sort", x, dtype_name(x.dtype), axis, descending, stable)
+
+    def _sorting(self, name: str, x: Any, dtype: DType, axis: int, descending: Any, stable: Any) -> Tracer:
+        type = ArrayType(tuple(x.shape), dtype)
+        return self._emit(name, (x,), type, axis=normalized_axis(axis, x.ndim), descending=descending, stable=stable)
 
     def searchsorted(self, x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tracer:
         x1, x2 = self._lift(x1), self._lift(x2)
         x1 = x1 if sorter is None else self.take(x1, sorter, axis=0)
-        return self._record("searchsorted", (x1, x2), ArrayType(x2.shape, INDEX), side=side)
+        return self._emit("searchsorted", (x1, x2), ArrayType(x2.shape, INDEX), side=side)
 
 
 _UNARY = {
     "floating": "acos acosh asin asinh atan atanh cos cosh exp expm1 log log10 log1p log2 reciprocal sin sinh sqrt tan tanh",
-    "numeric": "ceil conj floor negative round sign square trunc",
+    "numeric": "ceil conj floor negative positive round sign square trunc",
     "boolean": "logical_not",
     "integral or bool": "bitwise_invert",
     "numeric to bool": "isfinite isinf isnan",
@@ -648,10 +632,9 @@ _BINARY = {
 }
 NOT_TRACEABLE = {
     "nonzero": "its result's shape depends on values; use xp.where(condition, a, b)",
-    "unique_all": "its result's shape depends on values",
-    "unique_counts": "its result's shape depends on values",
-    "unique_inverse": "its result's shape depends on values",
-    "unique_values": "its result's shape depends on values",
+    **dict.fromkeys(
+        ("unique_all", "unique_counts", "unique_inverse", "unique_values"), "its result's shape depends on values"
+    ),
     "from_dlpack": "it reads another library's memory; convert before the function is called",
     "isin": "it is not in version 2024.12 of the standard; compare with x[..., None] == values and xp.any",
     "linalg": "the linear algebra extension has no derivative rules here; matmul, vecdot and tensordot have",
@@ -675,8 +658,8 @@ class _Info:
         return [self._device]
 
     def default_dtypes(self, *, device: Any = None) -> dict[str, DType]:
-        real = FLOAT
-        return {"real floating": real, "complex floating": DType("complex128"), "integral": INDEX, "indexing": INDEX}
+        dtypes = {"real floating": FLOAT, "complex floating": DType("complex128")}
+        return {**dtypes, "integral": INDEX, "indexing": INDEX}
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, DType]:
         names = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64 complex64 complex128".split()

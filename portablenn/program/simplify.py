@@ -1,11 +1,9 @@
 """Simplification: the same values by fewer operations.
 
-One pass from the first operation to the last traces the program again and leaves out what it can: operations that
-were done before, that change nothing (``x * 1``, a reshape to the same shape), or that
-follow another of their kind (a reshape of a reshape, ``(x * 2) * 3``); arrays filled with one number become that
-number. A second pass, from the last to the first, drops what no output needs. Values agree with the unsimplified
-program's to rounding, but within a factor of 1e5 of overflow: ``x * 2 * 3`` becomes ``x * 6``, ``x * 2 * y`` may become
-``x * y * 2``, ``x + 0`` becomes ``x``.
+One pass traces the program again and leaves out operations that were done before, that change nothing (``x * 1``, a reshape
+to the same shape), or that follow another of their kind (a reshape of a reshape, ``(x * 2) * 3``); arrays filled with one
+number become that number. A second pass drops what no output needs. Values agree with the unsimplified program's to rounding,
+except within a factor of 1e5 of overflow: ``x * 2 * 3`` becomes ``x * 6``, ``x * 2 * y`` may become ``x * y * 2``.
 """
 
 from __future__ import annotations
@@ -67,9 +65,8 @@ def _rewritten(program: Program) -> Program:
         values |= {v: trace.lift(constant) for v, constant in program.constants.items()}
         for operation in program.operations:
             arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
-            result = rewriter.simplest(operation, arguments)
-            values[operation.result] = result
-            rewriter.note_use(result.variable, uses[operation.result])
+            result = values[operation.result] = rewriter.simplest(operation, arguments)
+            rewriter.uses[result.variable] += uses[operation.result]
         return trace.program(inputs, [values[v].variable for v in program.outputs], program.name)
 
 
@@ -84,16 +81,18 @@ class _Rewriter:
         self.uses: Counter[Variable] = Counter()
 
     def simplest(self, operation: Operation, arguments: list[Any]) -> Tracer:
-        """Return the value of ``operation``, of an operation that was done before if there is one."""
-        rewrite = REWRITES.get(operation.name)
-        result = rewrite(self, *arguments, **operation.parameters) if rewrite else None
-        if result is None:
-            result = self.emit(operation.name, arguments, operation.parameters)
-        if result.variable.type == operation.result.type:
+        """Return the value of ``operation`` for these arguments, in its type."""
+        result = self.rewritten(operation.name, *arguments, **operation.parameters)
+        type = operation.result.type
+        if result.variable.type == type:
             return result
-        return self.emit(
-            "broadcast_to", [self.xp.astype(result, operation.result.type.dtype), operation.result.type.shape]
-        )
+        return self.emit("broadcast_to", [self.xp.astype(result, type.dtype), type.shape])
+
+    def rewritten(self, name: str, *arguments: Any, **parameters: Any) -> Tracer:
+        """Return what an operation computes, by a simpler one if there is a rule."""
+        rewrite = REWRITES.get(name)
+        result = rewrite(self, *arguments, **parameters) if rewrite else None
+        return self.emit(name, list(arguments), parameters) if result is None else result
 
     def emit(self, name: str, arguments: list[Any], parameters: dict[str, Any] | None = None) -> Tracer:
         """Add an operation, unless the program has it already."""
@@ -105,28 +104,26 @@ class _Rewriter:
             self.made_by.update((o.result, o) for o in self.trace.operations[count:])
         return self.done[asked.key]
 
-    def simplest_of(self, name: str, *arguments: Any) -> Tracer:
-        """Add a new operation, itself simplified."""
-        rewrite = REWRITES.get(name)
-        result = rewrite(self, *arguments) if rewrite else None
-        return self.emit(name, list(arguments)) if result is None else result
-
-    def arguments(self, operation: Operation) -> list[Any]:
-        return [self.array(a) if isinstance(a, Variable) else a for a in operation.arguments]
-
-    def note_use(self, variable: Variable, count: int) -> None:
-        self.uses[variable] += count
-
-    def used_once(self, x: Any) -> bool:
-        return isinstance(x, Tracer) and self.uses[x.variable] == 1
+    def filled(self, shape: tuple[int, ...], number: Any, dtype: Any) -> Tracer:
+        return self.emit("full", [shape, number], {"dtype": dtype})
 
     def origin(self, x: Any, name: str) -> Operation | None:
         """Return the operation that made ``x``, if it has this name."""
         made = self.made_by.get(x.variable) if isinstance(x, Tracer) else None
         return made if made is not None and made.name == name else None
 
-    def array(self, variable: Variable) -> Tracer:
-        return Tracer(self.trace, variable)
+    def before(self, x: Any, name: str) -> Tracer | None:
+        """Return the first argument of the operation that made ``x``, if it has this name."""
+        made = self.origin(x, name)
+        return Tracer(self.trace, made.arguments[0]) if made else None
+
+    def scaled(self, x: Any) -> tuple[Tracer, float] | None:
+        """Return the array and the number of which ``x`` is the product."""
+        made = self.origin(x, "multiply")
+        for array, number in (made.arguments, made.arguments[::-1]) if made else ():
+            if isinstance(number, float | int) and isinstance(array, Variable):
+                return Tracer(self.trace, array), number
+        return None
 
     def uniform(self, x: Any) -> Any:
         """Return the one number that fills ``x``, or None."""
@@ -138,11 +135,6 @@ class _Rewriter:
         if made is None or made.name != "full":
             return None
         return _as_dtype(made.arguments[1], x.dtype)
-
-    def repeated(self, x: Any) -> Any:
-        """Return ``x`` before a broadcast that the next elementwise operation does by itself."""
-        made = self.origin(x, "broadcast_to")
-        return self.array(made.arguments[0]) if made else x
 
 
 _NOWHERE = Variable(ArrayType((), None))  # type: ignore[arg-type]
@@ -166,7 +158,7 @@ def _elementwise(name: str, special: Callable[..., Tracer | None] | None = None)
         shape = broadcast_shape(name, [a.shape for a in arrays])
         folded = _folded(self, name, arguments)
         if folded is not None:
-            return self.emit("full", [shape, folded], {"dtype": arrays[0].dtype})
+            return self.filled(shape, folded, arrays[0].dtype)
         plain = list(arguments)
         for i, a in enumerate(arguments):
             others = [b for j, b in enumerate(plain) if j != i and isinstance(b, Tracer)]
@@ -174,8 +166,8 @@ def _elementwise(name: str, special: Callable[..., Tracer | None] | None = None)
             if number is not None and _stands_alone(name, a, others, shape):
                 plain[i] = number
                 continue
-            thin = self.repeated(a)
-            if thin is not a and others and broadcast_shape(name, [thin.shape, *(b.shape for b in others)]) == shape:
+            thin = self.before(a, "broadcast_to")
+            if thin is not None and others and broadcast_shape(name, [thin.shape, *(b.shape for b in others)]) == shape:
                 plain[i] = thin
         result = special(self, *plain) if special else None
         return result if result is not None else self.emit(name, plain)
@@ -213,9 +205,9 @@ def _add(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
     for x, y in ((a, b), (b, a)):
         if isinstance(x, Tracer) and self.uniform(y) == 0 and _full_size(self, x, y):
             return x
-        opposite = self.origin(y, "negative")
-        if opposite and isinstance(x, Tracer):
-            return self.emit("subtract", [x, self.array(opposite.arguments[0])])
+        opposite = self.before(y, "negative")
+        if opposite is not None and isinstance(x, Tracer):
+            return self.emit("subtract", [x, opposite])
     return None
 
 
@@ -223,9 +215,9 @@ def _subtract(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
     if self.uniform(b) == 0 and _full_size(self, a, b):
         return a
     if isinstance(a, (int, float)) and a == 0:
-        return self.simplest_of("negative", b)
-    opposite = self.origin(b, "negative")
-    return self.emit("add", [a, self.array(opposite.arguments[0])]) if opposite else None
+        return self.rewritten("negative", b)
+    opposite = self.before(b, "negative")
+    return None if opposite is None else self.emit("add", [a, opposite])
 
 
 def _multiply(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
@@ -240,42 +232,31 @@ def _multiply(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
         if isinstance(y, Tracer) or x.dtype.kind != "real floating":
             continue
         if number == -1:
-            return self.simplest_of("negative", x)
-        inner = self.origin(x, "multiply")
-        for p, q in ((0, 1), (1, 0)):
-            if inner and isinstance(inner.arguments[p], float | int) and _finite_product(inner.arguments[p], number):
-                return self.simplest_of("multiply", self.array(inner.arguments[q]), inner.arguments[p] * number)
-        opposite = self.origin(x, "negative")
-        if opposite:
-            return self.simplest_of("multiply", self.array(opposite.arguments[0]), -number)
+            return self.rewritten("negative", x)
+        inner = self.scaled(x)
+        if inner and _finite_product(inner[1], number):
+            return self.rewritten("multiply", inner[0], inner[1] * number)
+        opposite = self.before(x, "negative")
+        if opposite is not None:
+            return self.rewritten("multiply", opposite, -number)
     if isinstance(a, Tracer) and isinstance(b, Tracer) and a.dtype.kind == "real floating":
         sunk = _sink_scale(self, a, b)
         return sunk if sunk is not None else _sink_scale(self, b, a)
     return None
 
 
-def _sink_scale(self: _Rewriter, x: Any, y: Any) -> Tracer | None:
+def _sink_scale(self: _Rewriter, x: Tracer, y: Tracer) -> Tracer | None:
     """(x · 2) · y is (x · y) · 2, so that numbers meet at the end of a chain and become one.
 
     Only numbers near 1 move, for a very small one may be there to keep x · y from overflowing.
     """
-    if not (isinstance(y, Tracer) and self.used_once(x) and _full_size(self, x, y)):
+    if self.uses[x.variable] != 1 or not _full_size(self, x, y):
         return None
-    scaled = self.origin(x, "multiply")
-    if scaled:
-        for p, q in ((0, 1), (1, 0)):
-            scale = scaled.arguments[p]
-            if (
-                isinstance(scale, float | int)
-                and 1e-5 < math.fabs(scale) < 1e5
-                and isinstance(scaled.arguments[q], Variable)
-            ):
-                product = self.simplest_of("multiply", self.array(scaled.arguments[q]), y)
-                return self.simplest_of("multiply", product, scaled.arguments[p])
-    opposite = self.origin(x, "negative")
-    if opposite:
-        return self.simplest_of("negative", self.simplest_of("multiply", self.array(opposite.arguments[0]), y))
-    return None
+    scaled = self.scaled(x)
+    if scaled and 1e-5 < math.fabs(scaled[1]) < 1e5:
+        return self.rewritten("multiply", self.rewritten("multiply", scaled[0], y), scaled[1])
+    opposite = self.before(x, "negative")
+    return None if opposite is None else self.rewritten("negative", self.rewritten("multiply", opposite, y))
 
 
 def _divide(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
@@ -294,12 +275,15 @@ def _pow(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
 def _negative(self: _Rewriter, x: Tracer) -> Tracer | None:
     number = self.uniform(x)
     if number is not None and x.dtype.kind == "real floating":
-        return self.emit("full", [x.shape, -number], {"dtype": x.dtype})
-    twice = self.origin(x, "negative")
-    if twice:
-        return self.array(twice.arguments[0])
+        return self.filled(x.shape, -number, x.dtype)
+    twice = self.before(x, "negative")
+    if twice is not None:
+        return twice
     difference = self.origin(x, "subtract")
-    return self.emit("subtract", self.arguments(difference)[::-1]) if difference else None
+    if difference is None:
+        return None
+    arguments = [Tracer(self.trace, a) if isinstance(a, Variable) else a for a in difference.arguments]
+    return self.emit("subtract", arguments[::-1])
 
 
 def _finite_product(a: float, b: float) -> bool:
@@ -307,33 +291,27 @@ def _finite_product(a: float, b: float) -> bool:
     return a == 0 or b == 0 or 1e-30 < math.fabs(a * b) < 1e30
 
 
-def _reshape(self: _Rewriter, x: Tracer, shape: tuple[int, ...]) -> Tracer | None:
-    if x.shape == shape:
-        return x
-    inner = self.origin(x, "reshape")
-    if inner:
-        return self.simplest_of("reshape", self.array(inner.arguments[0]), shape)
-    number = self.uniform(x)
-    return self.emit("full", [shape, number], {"dtype": x.dtype}) if number is not None else None
+def _to_shape(name: str) -> Callable[..., Tracer | None]:
+    """Return the rewriting of "reshape" or "broadcast_to"."""
+
+    def rewrite(self: _Rewriter, x: Tracer, shape: tuple[int, ...]) -> Tracer | None:
+        if x.shape == shape:
+            return x
+        inner = self.before(x, name)
+        if inner is not None:
+            return self.rewritten(name, inner, shape)
+        number = self.uniform(x)
+        return None if number is None else self.filled(shape, number, x.dtype)
+
+    return rewrite
 
 
 def _permute(self: _Rewriter, x: Tracer, axes: tuple[int, ...]) -> Tracer | None:
     inner = self.origin(x, "permute_dims")
     if inner:
-        first = inner.arguments[1]
-        axes = tuple(first[a] for a in axes)
-        x = self.array(inner.arguments[0])
+        axes = tuple(inner.arguments[1][a] for a in axes)
+        x = Tracer(self.trace, inner.arguments[0])
     return x if axes == tuple(range(x.ndim)) else self.emit("permute_dims", [x, axes])
-
-
-def _broadcast(self: _Rewriter, x: Tracer, shape: tuple[int, ...]) -> Tracer | None:
-    if x.shape == shape:
-        return x
-    inner = self.origin(x, "broadcast_to")
-    if inner:
-        return self.simplest_of("broadcast_to", self.array(inner.arguments[0]), shape)
-    number = self.uniform(x)
-    return self.emit("full", [shape, number], {"dtype": x.dtype}) if number is not None else None
 
 
 def _astype(self: _Rewriter, x: Tracer, dtype: Any) -> Tracer | None:
@@ -341,14 +319,14 @@ def _astype(self: _Rewriter, x: Tracer, dtype: Any) -> Tracer | None:
     if number is None or x.dtype == "bool" or not math.isfinite(number) or dtype.kind == "complex floating":
         return None
     converted = _as_dtype(int(number) if dtype.is_integer else number, dtype)
-    return None if converted is None else self.emit("full", [x.shape, converted], {"dtype": dtype})
+    return None if converted is None else self.filled(x.shape, converted, dtype)
 
 
 def _sum(self: _Rewriter, x: Tracer, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Tracer | None:
     """A sum along axes of length 1 only is a reshape."""
     if x.dtype.is_floating and all(x.shape[a] == 1 for a in axis):
         shape = tuple(1 if a in axis else n for a, n in enumerate(x.shape) if keepdims or a not in axis)
-        return self.simplest_of("reshape", x, shape)
+        return self.rewritten("reshape", x, shape)
     return None
 
 
@@ -364,7 +342,7 @@ def _getitem(self: _Rewriter, x: Tracer, key: tuple[slice, ...]) -> Tracer | Non
         end = start + piece.type.shape[axis]
         if start <= key[axis].start and key[axis].stop <= end:
             part = slice(key[axis].start - start, key[axis].stop - start, key[axis].step)
-            return self.simplest_of("getitem", self.array(piece), (*key[:axis], part, *key[axis + 1 :]))
+            return self.rewritten("getitem", Tracer(self.trace, piece), (*key[:axis], part, *key[axis + 1 :]))
         start = end
     return None
 
@@ -374,7 +352,7 @@ def _index_add(self: _Rewriter, x: Tracer, indices: Tracer, updates: Tracer, *, 
     number = self.uniform(x)
     if number is None:
         return None
-    thin = self.emit("broadcast_to", [self.emit("full", [(), number], {"dtype": x.dtype}), x.shape])
+    thin = self.emit("broadcast_to", [self.filled((), number, x.dtype), x.shape])
     return self.emit("index_add", [thin, indices, updates], {"axis": axis})
 
 
@@ -387,21 +365,9 @@ FOLDS: dict[str, Callable[[Any, Any], Any]] = {
 
 REWRITES: dict[str, Callable[..., Tracer | None]] = {
     name: _elementwise(name)
-    for name in [
-        "maximum",
-        "minimum",
-        "atan2",
-        "hypot",
-        "logaddexp",
-        "copysign",
-        "greater",
-        "greater_equal",
-        "less",
-        "less_equal",
-        "equal",
-        "not_equal",
-        "where",
-    ]
+    for name in (
+        "maximum minimum atan2 hypot logaddexp copysign greater greater_equal less less_equal equal not_equal where"
+    ).split()
 }
 REWRITES |= {
     "add": _elementwise("add", _add),
@@ -413,9 +379,9 @@ REWRITES |= {
     "positive": lambda self, x: x,
     "stop_gradient": lambda self, x: x,  # gradients are taken before a program is simplified
     "index_add": _index_add,
-    "reshape": _reshape,
+    "reshape": _to_shape("reshape"),
     "permute_dims": _permute,
-    "broadcast_to": _broadcast,
+    "broadcast_to": _to_shape("broadcast_to"),
     "astype": _astype,
     "sum": _sum,
     "getitem": _getitem,

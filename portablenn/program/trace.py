@@ -1,7 +1,5 @@
-"""Tracing: run a function once with tracers, and keep what it did as a Program.
-
-The function is written in functions of the Array API standard (2024.12). A tracer knows its shape and dtype and nothing
-else, so the function must not ask for a value.
+"""Tracing: run a function, written in functions of the Array API standard (2024.12), once with tracers, and keep what it did
+as a Program.
 """
 
 from __future__ import annotations
@@ -34,10 +32,6 @@ def trace(function: Callable[..., Any], *types: ArrayType, device: Any = None, n
     name
         The program's name; the function's own if None.
 
-    Returns
-    -------
-    Program
-
     Examples
     --------
     >>> import portablenn as pnn
@@ -54,8 +48,12 @@ def trace(function: Callable[..., Any], *types: ArrayType, device: Any = None, n
         arguments = [current.input(ArrayType(tuple(t.shape), DType(t.dtype))) for t in types]
         results = function(*arguments)
         outputs = [current.lift(r) for r in (results if isinstance(results, (tuple, list)) else (results,))]
-        label = name or getattr(function, "__name__", type(function).__name__).replace("<lambda>", "lambda")
-        return current.program([a.variable for a in arguments], [o.variable for o in outputs], label)
+        inner = [a.variable for a in arguments], [o.variable for o in outputs]
+        return current.program(*inner, name or function_name(function))
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__).replace("<lambda>", "lambda")
 
 
 @contextmanager
@@ -77,7 +75,7 @@ def current_trace() -> Trace | None:
 
 
 class Trace:
-    """The operations traced so far. ``level`` is its depth: of nested traces the innermost has the operation."""
+    """The operations traced so far. ``level`` is its depth: of nested traces the innermost gets the operation."""
 
     def __init__(self, level: int = 0, device: Any = None) -> None:
         self.level = level
@@ -91,7 +89,7 @@ class Trace:
         self.inputs.append(Variable(type))
         return Tracer(self, self.inputs[-1])
 
-    def record(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> Tracer:
+    def emit(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> Tracer:
         """Add one operation; its arrays must belong to this trace (see `lift`)."""
         inner = tuple(a.variable if isinstance(a, Tracer) else a for a in arguments)
         operation = Operation(name, inner, parameters, Variable(type))

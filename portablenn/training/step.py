@@ -43,4 +43,4 @@ def compiled_steps(
 
 def trace_step(model: Model, state: State, batches: Batches, kernels: Array | None, device: Any = None) -> Program:
     """Return the program of a training step: iteration, state, batches and kernels in; state and loss of the batch out."""
-    return trace_loop(model.step, state, batches, kernels, device=device)
+    return trace_loop(model.step, state, batches, kernels, device=device)[0]

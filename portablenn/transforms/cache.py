@@ -32,24 +32,24 @@ class CacheInfo:
 class ProgramCache:
     """Compiled programs, the least recently used evicted first.
 
-    An entry is dropped as soon as one of its owners dies, such as the function that was compiled. Entries that belong to a
-    value, such as that of a network's model, serve every object of that value; after the last of these died, they are kept for
-    the next one as long as all such entries fit into ``spare`` bytes.
+    An entry is dropped when one of its owners, such as the function that was compiled, is deallocated. Entries that belong to a
+    value, such as a network's model, serve every object equal to it; when the last of these is gone, they are kept for the
+    next one as long as all such entries fit into ``spare`` bytes.
 
     Parameters
     ----------
     maxsize, maxbytes
         Maximum number of entries, and of bytes that these occupy; the newest entry is kept however large it is.
     spare
-        Maximum number of bytes in entries whose last owner died.
+        Maximum number of bytes in entries of values without an object.
     """
 
     def __init__(self, maxsize: int = MAXSIZE, maxbytes: int = MAXBYTES, spare: int = SPARE) -> None:
         self.maxsize, self.maxbytes, self.spare = maxsize, maxbytes, spare
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._groups: dict[Hashable, _Group] = {}
-        self._dead: deque[Callable[[], None]] = deque()
-        # Not reentrant: the death of an owner, which may happen at any line, must not change a dict that is being read.
+        self._finalizers: deque[Callable[[], None]] = deque()
+        # Not reentrant: an owner may be deallocated at any line, and must not change a dict that is being read.
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
@@ -62,12 +62,12 @@ class ProgramCache:
             if entry is not None:
                 self._hits += 1
                 self._entries.move_to_end(key)
-        if self._dead:
-            self._bury()
+        if self._finalizers:
+            self._clean_up()
         return None if entry is None else entry.value
 
     def add(self, key: Hashable, value: Any, owners: Sequence[Any] = (), group: _Group | None = None) -> None:
-        """Keep ``value``, whose size is its attribute ``nbytes``, until one of its owners dies or it is evicted.
+        """Keep ``value``, whose size is its attribute ``nbytes``, until one of its owners is deallocated or it is evicted.
 
         Owners that cannot be referenced weakly are kept alive, so that their ids, which are part of keys, are not reused.
         """
@@ -76,8 +76,7 @@ class ProgramCache:
             self._misses += 1
             self._entries[key] = _Entry(value, refs, group)
             self._trim()
-        if self._dead:
-            self._bury()
+        self._clean_up()
 
     def group(self, value: Hashable) -> _Group:
         """Return the part of keys that ``value``, hashable and weakly referenceable, shares with objects equal to it."""
@@ -86,14 +85,14 @@ class ProgramCache:
             if group is None:  # a copy is the key, which keeps alive neither this object nor those equal to it
                 group = self._groups[copy.copy(value)] = _Group()
             number = id(value)
-            known = group.living.get(number)
+            known = group.alive.get(number)
             if known is None or known() is not value:
-                group.living[number] = weakref.ref(value, partial(self._died, partial(self._leave, group, number)))
+                group.alive[number] = weakref.ref(value, partial(self._died, partial(self._leave, group, number)))
         return group
 
     def info(self) -> CacheInfo:
         """Return the statistics."""
-        self._bury()
+        self._clean_up()
         with self._lock:
             size, nbytes = len(self._entries), sum(entry.nbytes for entry in self._entries.values())
             return CacheInfo(self._hits, self._misses, size, self.maxsize, nbytes, self.maxbytes)
@@ -104,15 +103,15 @@ class ProgramCache:
             self._entries, self._groups = OrderedDict(), {}
             self._hits = self._misses = 0
 
-    def _died(self, then: Callable[[], None], reference: Any) -> None:
-        self._dead.append(then)
-        self._bury()
+    def _died(self, finalizer: Callable[[], None], reference: Any) -> None:
+        self._finalizers.append(finalizer)
+        self._clean_up()
 
-    def _bury(self) -> None:
-        """Drop what dead owners leave behind, or let the thread that holds the lock do so after its release."""
-        while self._dead and self._lock.acquire(blocking=False):
+    def _clean_up(self) -> None:
+        """Drop what deallocated owners leave behind, or let the thread that holds the lock do so after its release."""
+        while self._finalizers and self._lock.acquire(blocking=False):
             try:
-                self._dead.popleft()()
+                self._finalizers.popleft()()
             except IndexError:  # another thread was faster
                 pass
             finally:
@@ -122,15 +121,15 @@ class ProgramCache:
         self._entries.pop(key, None)
 
     def _leave(self, group: _Group, number: int) -> None:
-        reference = group.living.get(number)
+        reference = group.alive.get(number)
         if reference is not None and reference() is None:
-            del group.living[number]
+            del group.alive[number]
         self._trim()
 
     def _trim(self) -> None:
         """Evict entries until all bounds hold."""
         entries = self._entries
-        idle = [(key, entry.nbytes) for key, entry in entries.items() if entry.group and not entry.group.living]
+        idle = [(key, entry.nbytes) for key, entry in entries.items() if entry.group and not entry.group.alive]
         over = sum(nbytes for _, nbytes in idle) - self.spare
         for key, nbytes in idle:
             if over > 0:
@@ -140,14 +139,14 @@ class ProgramCache:
         while len(entries) > max(self.maxsize, 0) or (over > 0 and len(entries) > 1):
             over -= entries.popitem(last=False)[1].nbytes
         used = {id(entry.group) for entry in entries.values()}
-        self._groups = {v: g for v, g in self._groups.items() if g.living or id(g) in used}
+        self._groups = {v: g for v, g in self._groups.items() if g.alive or id(g) in used}
 
 
 @dataclass(eq=False)
 class _Group:
-    """The living objects of one value, by id."""
+    """The objects equal to one value that exist, by id."""
 
-    living: dict[int, weakref.ref[Any]] = field(default_factory=dict)
+    alive: dict[int, weakref.ref[Any]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""What a function reads besides its arguments, as part of the key of its programs: no program is used after that changed."""
+"""What a function reads besides its arguments. It is part of the key of its programs, so that none is used after it changed."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ..runtime.backend import CPU
 from .tree import static_key
 
 PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
-MOST = 100
+MAX_ENTRIES = 100
 """Entries of a dict or list, and attributes of an object, up to which they are read."""
 
-EXACT = 256
-"""Bytes of an array up to which they are the key; of a larger one it is a hash."""
+MAX_BYTES = 256
+"""Bytes of an array up to which they are the key; a larger array is hashed."""
 
 
 @functools.cache
 def _libraries() -> tuple[str, ...]:
     """Return the folders of this package, of Python and of what is installed."""
-    import sysconfig  # here, as hashlib below, as they cost the package's import more than all of this folder
+    import sysconfig  # here, as hashlib below: importing them takes longer than importing all of this folder
 
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return (package, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 
 
 def closed_over(fun: Any) -> tuple[tuple[Hashable, ...], list[Any]]:
-    """Return a key of what ``fun`` reads besides its arguments, and the objects that the key knows by their id alone."""
+    """Return a key of what ``fun`` reads besides its arguments, and the objects that are in the key by their id only."""
     reader = _Reader()
     reader.read(fun)
     return tuple(reader.key), reader.owners
@@ -93,7 +93,7 @@ class _Reader:
         """
         if is_writeable_array(array) and _on_host(array):
             contents = np.ascontiguousarray(to_numpy(array)).reshape(-1).view(np.uint8)
-            small = contents.nbytes <= EXACT
+            small = contents.nbytes <= MAX_BYTES
             import hashlib
 
             digest = contents.tobytes() if small else hashlib.blake2b(contents.data, digest_size=16).digest()
@@ -108,13 +108,13 @@ class _Reader:
         if isinstance(value, functools.partial):
             for item in (value.func, *value.args, *value.keywords.items()):
                 self.read(item)
-        elif isinstance(value, dict) and len(value) <= MOST:
+        elif isinstance(value, dict) and len(value) <= MAX_ENTRIES:
             self._read_entries(value)
-        elif isinstance(value, list) and len(value) <= MOST:
+        elif isinstance(value, list) and len(value) <= MAX_ENTRIES:
             for item in value:
                 if is_array(item):
                     self.read(item)
-        elif len(attributes := getattr(value, "__dict__", ())) <= MOST:
+        elif len(attributes := getattr(value, "__dict__", ())) <= MAX_ENTRIES:
             self._read_entries(attributes)
             if isinstance(call := getattr(type(value), "__call__", None), FunctionType):  # noqa: B004 - it is read, not tested
                 self.read(call)
@@ -138,10 +138,8 @@ def _on_host(array: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _global_names(code: CodeType) -> tuple[str, ...]:
-    """Return the names that may be globals in a function's code; none in code of this package and of installed ones."""
-    if code.co_filename.startswith(_libraries()):
-        return ()
-    return tuple(dict.fromkeys(_names(code)))
+    """Return the names that may be globals in a function's code; none for code of this package and of installed ones."""
+    return () if code.co_filename.startswith(_libraries()) else tuple(dict.fromkeys(_names(code)))
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -1,10 +1,11 @@
-"""`compile`, and the one place where functions become compiled programs: trace, prepare, compile, keep in `program_cache`.
+"""`compile`, and how functions become compiled programs: they are traced, prepared, compiled and kept in `program_cache`.
 
 `compile` and `grad` wrap functions of any arrays; `compile_for` and `compile_loop_for` serve callers with a backend.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
@@ -16,7 +17,7 @@ from ..program.interpret import interpret
 from ..program.ir import Array, ArrayType, DType, Program
 from ..program.namespace import TRACING
 from ..program.simplify import simplify
-from ..program.trace import trace
+from ..program.trace import function_name, trace
 from ..program.tracer import Tracer
 from ..runtime import guard
 from ..runtime.arrays import array_namespace, array_type, device_of, is_array
@@ -29,7 +30,7 @@ from .tree import Structure, static_key, tree_flatten, tree_unflatten
 __all__ = ["compile", "compile_for", "compile_loop_for", "jit", "prepared", "trace_loop"]
 
 OVERHEAD = 1 << 16
-"""Bytes that a compiled program is taken to need besides its constants and what its ``nbytes`` says."""
+"""Bytes that a compiled program is assumed to need besides its constants and what its ``nbytes`` says."""
 
 
 def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +65,7 @@ def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
     >>> float(pnn.compile(norm)(np.asarray([3.0, 4.0])))
     5.0
     """
-    return transformed(fun, Transform)
+    return transformed(Transform(fun))
 
 
 jit = compile
@@ -72,23 +73,9 @@ jit = compile
 
 
 def compile_for(backend: Backend, function: Callable[..., Any], key: Any, *arguments: Any) -> Callable[..., Any]:
-    """Compile ``function`` for arguments like these.
+    """Return ``function`` compiled for arguments like these, which are trees of arrays and None.
 
-    Parameters
-    ----------
-    backend
-        Where it runs.
-    function
-        As for `compile`; its name is part of the key.
-    key
-        What decides the program besides: functions of this name whose keys are equal share it, as long as such a key lives.
-    *arguments
-        Trees of arrays and None.
-
-    Returns
-    -------
-    callable
-        Takes such arguments, and returns what the function does.
+    Functions of one name whose keys are equal share a program for each type of arguments, as long as such a key is alive.
     """
     leaves, structure = tree_flatten(arguments)
     types = tuple(map(array_type, leaves))
@@ -96,9 +83,7 @@ def compile_for(backend: Backend, function: Callable[..., Any], key: Any, *argum
 
     def build() -> CompiledProgram:
         flat = lambda *arrays: function(*tree_unflatten(structure, arrays))  # noqa: E731
-        program, result = trace_tree(flat, types, backend.device, name)
-        program = prepared(program, backend)
-        return CompiledProgram(program, guard.compile(backend, program), result)
+        return _build(backend, *trace_tree(flat, types, backend.device, name))
 
     entry = _find_or_build(key, (name, structure, types, backend), build)
     return lambda *given: entry.result.unflatten(entry.run(*tree_flatten(given)[0]))
@@ -117,14 +102,10 @@ def compile_loop_for(
     """
     leaves, structure = tree_flatten((carry, *data))
     carried, carry_structure = len(tree_flatten(carry)[0]), tree_flatten(carry)[1]
-    key_types = tuple(map(array_type, leaves))
-
-    def build() -> CompiledProgram:
-        program, result = _record_loop(step, carry, *data, device=backend.device)
-        program = prepared(program, backend)
-        return CompiledProgram(program, guard.compile_loop(backend, program, carried), result)
-
-    entry = _find_or_build(key, ("loop", function_name(step), structure, key_types, backend), build)
+    facts = ("loop", function_name(step), structure, tuple(map(array_type, leaves)), backend)
+    entry = _find_or_build(
+        key, facts, lambda: _build(backend, *trace_loop(step, carry, *data, device=backend.device), carried)
+    )
 
     def run(count: int, *given: Any) -> tuple[Any, Any]:
         results = entry.run(count, *tree_flatten(given)[0])
@@ -134,31 +115,32 @@ def compile_loop_for(
     return run
 
 
-def trace_loop(step: Callable[..., Any], carry: Any, *data: Any, device: Any = None) -> Program:
-    """Return the program of one step of `compile_loop_for`: iteration (int32), carry and data in; carry and collected out."""
-    return _record_loop(step, carry, *data, device=device)[0]
-
-
-def _record_loop(step: Callable[..., Any], *trees: Any, device: Any) -> tuple[Program, Result]:
-    leaves, structure = tree_flatten(trees)
+def trace_loop(step: Callable[..., Any], carry: Any, *data: Any, device: Any = None) -> tuple[Program, Result]:
+    """Trace a step of `compile_loop_for`: its inputs are iteration (int32), carry and data, its outputs carry and collected."""
+    leaves, structure = tree_flatten((carry, *data))
     types = (ArrayType((), DType("int32")), *map(array_type, leaves))
     flat = lambda iteration, *arrays: step(iteration, *tree_unflatten(structure, arrays))  # noqa: E731
     return trace_tree(flat, types, device, f"training_{function_name(step)}")
 
 
 def _find_or_build(key: Any, facts: tuple[Hashable, ...], build: Callable[[], CompiledProgram]) -> CompiledProgram:
-    owners: tuple[Any, ...] = ()
-    group = None
-    try:
-        own: Any = (group := program_cache.group(key))
-    except TypeError:  # it cannot be hashed, or not be referenced weakly
-        own, owners = id(key), (key,)
-    full = (own, facts)
+    group, owners = None, [key]
+    full: Hashable = (id(key), facts)
+    with contextlib.suppress(TypeError):  # else the key cannot be hashed, or not be referenced weakly
+        group, owners = program_cache.group(key), []
+        full = (group, facts)
     entry = program_cache.find(full)
     if entry is None:
         entry = build()
         program_cache.add(full, entry, owners, group)
     return entry
+
+
+def _build(backend: Backend, program: Program, result: Result, carried: int | None = None) -> CompiledProgram:
+    program = prepared(program, backend)
+    run = guard.compile(backend, program) if carried is None else guard.compile_loop(backend, program, carried)
+    nbytes = sum(getattr(c, "nbytes", 8 * v.type.size) for v, c in program.constants.items())
+    return CompiledProgram(run, result, nbytes)
 
 
 @dataclass(frozen=True)
@@ -178,16 +160,11 @@ class Result:
 
 @dataclass(frozen=True)
 class CompiledProgram:
-    """An entry of the cache: what the backend compiled, and the tree of its results."""
+    """An entry of the cache: what the backend compiled, the tree of its results, and bytes of constants."""
 
-    program: dataclasses.InitVar[Program]
     run: Compiled
     result: Result
-    constants: int = 0
-
-    def __post_init__(self, program: Program) -> None:
-        nbytes = sum(getattr(c, "nbytes", 8 * v.type.size) for v, c in program.constants.items())
-        object.__setattr__(self, "constants", nbytes)
+    constants: int
 
     @property
     def nbytes(self) -> int:
@@ -213,12 +190,10 @@ def trace_tree(
 NUMBERS = (bool, int, float, complex)
 
 
-def transformed(fun: Callable[..., Any], kind: Callable[..., Transform]) -> Callable[..., Any]:
-    if not callable(fun):
-        raise TypeError(f"expected a function, got {type(fun).__name__}")
-    transform = kind(fun)
+def transformed(transform: Transform) -> Callable[..., Any]:
+    """Return ``transform`` as a function that looks like the original one."""
 
-    @functools.wraps(fun, updated=())
+    @functools.wraps(transform.fun, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         return transform(*args, **kwargs)
 
@@ -242,17 +217,16 @@ class Arguments:
         return tuple((i, static_key(leaf)) for i, leaf in enumerate(self.leaves) if i not in arrays)
 
     def with_arrays(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        leaves = list(self.leaves)
-        for i, array in zip(self.positions, arrays, strict=True):
-            leaves[i] = array
-        tree: tuple[tuple[Any, ...], dict[str, Any]] = tree_unflatten(self.structure, leaves)
-        return tree
+        leaves = dict(enumerate(self.leaves)) | dict(zip(self.positions, arrays, strict=True))
+        return tree_unflatten(self.structure, leaves.values())
 
 
 class Transform:
     """A function, and what is to be made of its program."""
 
     def __init__(self, fun: Callable[..., Any]) -> None:
+        if not callable(fun):
+            raise TypeError(f"expected a function, got {type(fun).__name__}")
         self.fun = fun
         self.owners = (fun.__self__, fun.__func__) if isinstance(fun, MethodType) else (fun,)
 
@@ -281,7 +255,7 @@ class Transform:
                 "numpy.asarray(3.0)"
             )
         if any(isinstance(a, Tracer) for a in arrays):
-            program, result = self._record(arguments)
+            program, result = self._trace(arguments)
             xp = array_namespace(*arrays)
             return self.outcome(interpret(xp, program, *arrays, functions=TRACING), result, arguments)
         backend = _backend_of(arrays)
@@ -290,23 +264,22 @@ class Transform:
         key = (type(self), own, self.facts, arguments.structure, arguments.statics, types, backend)
         entry = program_cache.find((key, closed_over(self.fun)[0]))
         if entry is None:
-            program, result = self._record(arguments)
+            program, result = self._trace(arguments)
             outer = [c for c in program.constants.values() if isinstance(c, Tracer)]
             if outer:  # tracers of an outer function, which traces this one, too
                 xp = array_namespace(*outer)
                 results = interpret(xp, program, *map(xp.asarray, arrays), functions=TRACING)
                 return self.outcome(results, result, arguments)
-            program = prepared(program, backend)
-            entry = CompiledProgram(program, guard.compile(backend, program), result)
+            entry = _build(backend, program, result)
             read, owners = closed_over(self.fun)  # again: a function may count how often it was traced
             program_cache.add((key, read), entry, [*self.owners, *owners])
         return self.outcome(entry.run(*arrays), entry.result, arguments)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """Return the program that a call with these arguments runs."""
-        return simplify(self._record(Arguments(args, kwargs))[0])
+        return simplify(self._trace(Arguments(args, kwargs))[0])
 
-    def _record(self, arguments: Arguments) -> tuple[Program, Result]:
+    def _trace(self, arguments: Arguments) -> tuple[Program, Result]:
         def flat(*arrays: Array) -> Any:
             args, kwargs = arguments.with_arrays(arrays)
             return self.fun(*args, **kwargs)
@@ -340,9 +313,5 @@ def _backend_of(arrays: Sequence[Array]) -> Backend:
     if len(backends) > 1:
         array_namespace(*arrays)  # raises if they belong to different libraries
         names = " and ".join(sorted(map(str, backends)))
-        raise TypeError(f"arrays on different devices in one call: {names}. Move them to one")
+        raise TypeError(f"arrays on different devices in one call: {names}. Move them to one device")
     return backends.pop()
-
-
-def function_name(fun: Callable[..., Any]) -> str:
-    return getattr(fun, "__name__", type(fun).__name__).replace("<lambda>", "lambda")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..program.autodiff import NotDifferentiableError, value_and_gradients
 from ..program.ir import Array, Program
-from .compile import Arguments, Result, Transform, function_name, transformed
+from ..program.trace import function_name
+from .compile import Arguments, Result, Transform, transformed
 from .tree import LEAF, Structure, tree_unflatten
 
 __all__ = ["grad", "value_and_grad"]
@@ -44,7 +44,7 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
     >>> float(pnn.grad(pnn.grad(cube))(np.asarray(2.0)))
     12.0
     """
-    return _differentiated(fun, argnums, has_aux=False, with_value=False)
+    return transformed(_Differentiated(fun, argnums, has_aux=False, with_value=False))
 
 
 def value_and_grad(
@@ -72,31 +72,21 @@ def value_and_grad(
     >>> float(value), float(gradient["a"]), float(gradient["b"])
     (6.0, 3.0, 2.0)
     """
-    return _differentiated(fun, argnums, has_aux=has_aux, with_value=True)
-
-
-def _differentiated(
-    fun: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, with_value: bool
-) -> Callable[..., Any]:
-    single = isinstance(argnums, int)
-    numbers = (argnums,) if single else argnums
-    if not (isinstance(numbers, (tuple, list)) and all(isinstance(n, int) for n in numbers)):
-        raise TypeError(
-            f"argnums must be an integer or a sequence of integers, got {argnums!r}; call the function that grad(fun) returns"
-        )
-    kind = functools.partial(
-        _Differentiated, argnums=tuple(numbers), single=single, has_aux=has_aux, with_value=with_value
-    )
-    return transformed(fun, kind)
+    return transformed(_Differentiated(fun, argnums, has_aux=has_aux, with_value=True))
 
 
 class _Differentiated(Transform):
-    def __init__(
-        self, fun: Callable[..., Any], argnums: tuple[int, ...], single: bool, has_aux: bool, with_value: bool
-    ) -> None:
+    def __init__(self, fun: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, with_value: bool) -> None:
         super().__init__(fun)
-        self.argnums, self.single, self.has_aux, self.with_value = argnums, single, has_aux, with_value
-        self.facts = (argnums, has_aux)
+        self.single, self.has_aux, self.with_value = isinstance(argnums, int), has_aux, with_value
+        numbers = (argnums,) if isinstance(argnums, int) else argnums
+        if not (isinstance(numbers, (tuple, list)) and all(isinstance(n, int) for n in numbers)):
+            raise TypeError(
+                f"argnums must be an integer or a sequence of integers, got {argnums!r}; call the function that grad(fun) "
+                "returns"
+            )
+        self.argnums = tuple(numbers)
+        self.facts = (self.argnums, has_aux)
 
     def change(self, program: Program, result: Result, arguments: Arguments) -> Program:
         structure = result.structure
@@ -115,7 +105,7 @@ class _Differentiated(Transform):
 
     def _arrays(self, argnum: int, arguments: Arguments) -> list[int]:
         """Return which of the arrays belong to a positional argument; its other leaves are an error."""
-        counts = [_count(child) for child in _positional(arguments)]
+        counts = list(map(_count, _positional(arguments)))
         if not -len(counts) <= argnum < len(counts):
             raise TypeError(f"argnums={argnum} requires more positional arguments, got {len(counts)}")
         start = sum(counts[: argnum % len(counts)])
@@ -130,8 +120,7 @@ class _Differentiated(Transform):
 
     def outcome(self, arrays: Sequence[Array], result: Result, arguments: Arguments) -> Any:
         structures = [_positional(arguments)[n] for n in self.argnums]
-        counts = [_count(structure) for structure in structures]
-        first = len(arrays) - sum(counts)
+        first = len(arrays) - sum(map(_count, structures))
         rest = iter(arrays[first:])
         trees = [tree_unflatten(structure, rest) for structure in structures]
         gradients = trees[0] if self.single else tuple(trees)
@@ -140,8 +129,7 @@ class _Differentiated(Transform):
 
 def _positional(arguments: Arguments) -> tuple[Structure, ...]:
     """Return the structure of each positional argument."""
-    structures: tuple[Structure, ...] = arguments.structure[-1][0][-1]
-    return structures
+    return arguments.structure[-1][0][-1]
 
 
 def _count(structure: Structure) -> int:

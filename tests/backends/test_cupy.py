@@ -101,14 +101,14 @@ def expressed() -> Iterable[tuple[str, str]]:
     for name in sorted(special | EXPRESSIONS.keys() - {"broadcast_to"}):
         for dtype in ("float32", "float64", "int32", "int64", "uint8", "bool"):
             try:
-                program = traced(getattr(xp_recording(), name), *arguments(name, dtype))
+                program = traced(getattr(tracing_namespace(), name), *arguments(name, dtype))
             except TypeError:
                 continue  # the standard has no such operation of this dtype
             if all(map(expressible, program.operations)):
                 yield name, dtype
 
 
-def xp_recording() -> Any:
+def tracing_namespace() -> Any:
     """A namespace whose functions look for that of their arguments."""
 
     class Namespace:
@@ -122,7 +122,7 @@ def xp_recording() -> Any:
 @pytest.mark.parametrize(("name", "dtype"), list(expressed()))
 def test_each_expression_agrees_with_the_oracle(name: str, dtype: str) -> None:
     arrays = arguments(name, dtype)
-    program = traced(getattr(xp_recording(), name), *arrays)
+    program = traced(getattr(tracing_namespace(), name), *arrays)
     with np.errstate(all="ignore"):
         run = host_cuda.HostCupy().compile(program)
         (ours,), (meant,) = run(*arrays), interpret(xp, program, *arrays)
@@ -257,14 +257,14 @@ def test_where_a_capture_fails_the_interpreter_runs_and_the_reason_is_kept() -> 
 
 
 @on_host
-def test_an_operation_without_a_kernel_is_the_interpreters_and_named() -> None:
+def test_an_operation_without_a_kernel_is_interpreted_and_named() -> None:
     x = RNG.normal(size=(4, 4))
     run = agree(lambda x: of(x).cumulative_sum(x, axis=0) + 1.0, x)
     assert run.how.startswith("interpreter: cumulative_sum of float64[4, 4]")
 
 
 @on_host
-def test_eager_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eager_execution_can_be_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORTABLENN_CUPY", "eager")
     assert agree(lambda x: x * 2.0, np.ones(3)).how == "interpreter: PORTABLENN_CUPY=eager"
 
@@ -309,7 +309,7 @@ def test_the_stand_in_keeps_what_a_backend_promises(way: str, check: str, monkey
 
 
 @on_host
-def test_networks_of_several_threads_do_not_meet() -> None:
+def test_networks_in_several_threads_are_independent() -> None:
     backend = host_cuda.HostCupy()
     nets = [simple(backend, seed=seed % 2) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -423,7 +423,7 @@ def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
         compile_cuda(PRELUDE + many_steps(small).text)
 
 
-def test_what_does_not_compile_is_noticed(tmp_path: Path) -> None:
+def test_a_kernel_that_does_not_compile_is_an_error(tmp_path: Path) -> None:
     compile_cuda = nvrtc() or nvcc(tmp_path)
     if compile_cuda is None:
         pytest.skip("neither NVRTC nor nvcc is here")

@@ -79,11 +79,11 @@ def test_sums_of_long_rows_are_added_apart() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda x: x.T, lambda x: x[:, ::2], lambda x: x[::-1], np.asfortranarray])
-def test_any_strides_will_do(make: Any) -> None:
+def test_arrays_may_have_any_strides(make: Any) -> None:
     agree(lambda x, y: (x * 2.0 + y) * x, make(RNG.normal(size=(6, 6))), make(RNG.normal(size=(6, 6))))
 
 
-def test_arrays_that_may_not_be_written_will_do() -> None:
+def test_arrays_may_be_read_only() -> None:
     x = RNG.normal(size=(4, 3))
     x.flags.writeable = False
     agree(lambda x: (x * 2.0 + 1.0) * x, x)
@@ -111,7 +111,7 @@ def _trained(folder: Path) -> str:
     return done.stdout
 
 
-def test_what_was_compiled_is_kept_on_disk_and_used_by_the_next_process(tmp_path: Path) -> None:
+def test_compiled_code_is_cached_on_disk_for_the_next_process(tmp_path: Path) -> None:
     first = _trained(tmp_path)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
     assert kept
@@ -119,7 +119,7 @@ def test_what_was_compiled_is_kept_on_disk_and_used_by_the_next_process(tmp_path
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == kept
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+def test_loops_compile_without_a_writeable_cache_folder(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     assert _trained(file) == _trained(tmp_path)
@@ -158,7 +158,7 @@ def _rows_of(x: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("columns", [1, 7, 16, 17, 33, 784, 5000])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int8", "bool"])
-def test_rows_that_are_fetched_ahead_are_those_that_were_meant(columns: int, dtype: str) -> None:
+def test_prefetched_rows_are_the_requested_ones(columns: int, dtype: str) -> None:
     x = (RNG.random((150, columns)) * 9).astype(dtype)
     order = RNG.integers(-150, 150, (3, 100))
     np.testing.assert_array_equal(_rows_of(x, order), x[order].astype(float))
@@ -171,7 +171,7 @@ def test_rows_of_any_strides_are_taken(make: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ">u2"])
-def test_rows_of_a_foreign_byte_order_train_as_those_of_our_own(dtype: str) -> None:
+def test_rows_of_another_byte_order_train_as_native_ones(dtype: str) -> None:
     x = np.round(RNG.random((300, 40)) * 9)
     y = (x[:, 0] > 4).astype(int)
     losses = []
@@ -192,7 +192,7 @@ def test_rows_of_what_is_made_in_the_step_are_taken() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda x: x[:0], lambda x: x.astype("float32"), lambda x: x[:, :7], np.asmatrix])
-def test_an_array_that_was_not_recorded_is_numpys_affair(make: Any) -> None:
+def test_an_array_unlike_the_traced_one_is_left_to_numpy(make: Any) -> None:
     """Whatever NumPy says of it: nothing is read where there is nothing."""
     x, order = RNG.random((150, 40)), RNG.integers(0, 150, (1, 100))
     program = traced(
@@ -266,7 +266,7 @@ def test_each_call_of_a_small_step_agrees_with_the_oracle(name: str) -> None:
         np.testing.assert_allclose(ours, meant, rtol=1e-12, strict=True)
 
 
-def test_a_foreign_byte_order_will_do() -> None:
+def test_arrays_may_have_another_byte_order() -> None:
     x = RNG.normal(size=(5, 3))
     program = traced(lambda x: x * 2.0 + 1.5, x)
     np.testing.assert_array_equal(pnn.get_backend("numba").compile(program)(x.astype(">f8"))[0], x * 2.0 + 1.5)
@@ -278,7 +278,7 @@ def test_a_foreign_byte_order_will_do() -> None:
         np.testing.assert_array_equal(swapped.state.theta, native.state.theta)
 
 
-def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
+def test_a_damaged_cache_file_is_compiled_again(tmp_path: Path) -> None:
     right = _trained(tmp_path)
     for damage in ("nbi", "nbc", "py"):
         for path in tmp_path.rglob(f"*.{damage}"):
@@ -286,7 +286,7 @@ def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
         assert _trained(tmp_path) == right
 
 
-def test_another_rate_needs_no_other_code() -> None:
+def test_another_learning_rate_uses_the_same_code() -> None:
     """Numbers that somebody chose are arguments of the loops."""
     from portablenn_numba.compiled import compiled
 
@@ -311,7 +311,7 @@ def test_a_value_of_a_single_row_is_not_read_before_it_is_made() -> None:
     agree(lambda x, b: of(x).sum(x * 2.0) * b, np.ones(3), np.full((1, 1), 3.0))
 
 
-def test_several_rows_of_scratch_and_truth_values_go_together() -> None:
+def test_several_scratch_rows_and_booleans_work_together() -> None:
     def two(x: Any) -> Any:
         m = of(x).max(x, axis=1, keepdims=True)
         e, g = of(x).exp(x - m), x - m > -1.0
@@ -328,7 +328,7 @@ def test_integers_beyond_the_dtype_are_left_to_numpy(f: Any) -> None:
         assert not any(2**40 in o.arguments or 40 in o.arguments for o in operations)
 
 
-def test_a_large_integer_beside_real_numbers_is_one_of_them() -> None:
+def test_a_large_integer_is_converted_to_the_arrays_floating_dtype() -> None:
     agree(lambda x: (x + 10**20) * 2.0, np.ones(3))
 
 

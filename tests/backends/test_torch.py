@@ -85,7 +85,7 @@ def test_a_replayed_step_computes_what_an_eager_one_does(captured: list[Recorder
         np.testing.assert_allclose(value, (oracle.parameters | oracle.statistics)[name], rtol=1e-9)
 
 
-def test_a_graph_is_kept_while_large_data_lie_where_they_lay(
+def test_a_graph_is_kept_while_large_data_stay_at_their_address(
     captured: list[Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graph, "LARGE", 150)  # X is, order and y are not
@@ -105,7 +105,7 @@ def test_a_graph_is_kept_while_large_data_lie_where_they_lay(
     np.testing.assert_allclose(net.state.theta, oracle.backend.to_numpy(oracle.state.theta), rtol=1e-9)
 
 
-def test_small_data_are_copied_so_that_others_may_take_their_place(captured: list[Recorder]) -> None:
+def test_small_data_are_copied_so_that_others_can_replace_them(captured: list[Recorder]) -> None:
     X, y = _data(48)
     net, oracle = _net(backend="torch"), _net(backend="numpy")
     for shift in range(3):
@@ -148,7 +148,7 @@ def test_results_that_are_each_others_inputs_do_not_overwrite_each_other(
 @pytest.mark.parametrize(
     "optimizer", [pnn.SGD(0.1, momentum=0.9, nesterov=True), pnn.AdamW(0.01), pnn.RMSprop(0.01, clip_value=1.0), pnn.Adagrad(0.1)]
 )  # fmt: skip
-def test_no_step_asks_for_what_cannot_be_captured(loss: str, optimizer: Any, captured: list[Recorder]) -> None:
+def test_no_step_uses_an_operation_that_cannot_be_captured(loss: str, optimizer: Any, captured: list[Recorder]) -> None:
     X, y = _data()
     net = _net(backend="torch", loss=loss, optimizer=optimizer)
     net.fit(X, np.eye(3)[y], batch_size=16, sample_weight=np.arange(50.0))
@@ -189,7 +189,7 @@ def test_a_way_that_is_not_available_is_named(asked: str, how: str, monkeypatch:
 
 @pytest.mark.filterwarnings("ignore")  # torch's own
 @pytest.mark.skipif(not os.environ.get("PORTABLENN_SLOW"), reason="takes half a minute: PORTABLENN_SLOW=1 runs it")
-def test_torch_compiles_a_step_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_compiles_a_step_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORTABLENN_TORCH", "compile")
     X, y = _data(32)
     net, oracle = _net(backend="torch"), _net(backend="numpy")
@@ -198,7 +198,7 @@ def test_torch_compiles_a_step_where_it_is_asked_to(monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(history["loss"], oracle.fit(X, y, epochs=3, batch_size=16)["loss"], rtol=1e-9)
 
 
-def test_faster_products_and_autocast_of_the_program_around_do_not_leak_in() -> None:
+def test_the_users_autocast_and_precision_settings_have_no_effect() -> None:
     X, y = np.random.default_rng(0).normal(size=(256, 256)).astype("f4"), np.arange(256) % 3
 
     def trained() -> Any:

@@ -489,7 +489,7 @@ def test_an_index_add_of_two_dtypes_has_their_common_one() -> None:
     assert (result.dtype, result.tolist()) == (np.float64, [1.0, 1.0 + 1e-9])
 
 
-def test_adding_to_an_empty_table_or_nothing_leaves_it() -> None:
+def test_index_add_of_nothing_changes_nothing() -> None:
     nothing, none = np.zeros(0, dtype=np.int64), np.zeros((0, 3))
     namespace = pnn.get_backend("array_api_strict").xp if importlib.util.find_spec("array_api_strict") else np
     for xp in (namespace, pnn.get_backend("numpy").xp):
@@ -516,7 +516,7 @@ def test_adding_at_an_index_out_of_range_is_an_error(name: str) -> None:
         (lambda a: pnn.xp.sum(pnn.xp.concat([a, a])), (0,)),
     ],
 )
-def test_gradients_of_nothing_have_the_shape_of_their_argument(function: Callable[[Any], Any], shape: Any) -> None:
+def test_gradients_by_empty_arrays_have_the_shape_of_their_argument(function: Callable[[Any], Any], shape: Any) -> None:
     gradient = pnn.grad(function)(np.ones(shape))
     assert gradient.shape == shape
     assert (gradient == 0).all()

@@ -46,7 +46,7 @@ def _names(function: Callable[..., Any], *types: pnn.ArrayType) -> list[str]:
         (lambda x: pnn.stop_gradient(x) * 2.0, (VECTOR,), ["multiply"]),
     ],
 )
-def test_operations_that_change_nothing_go(function: Any, types: Any, left: list[str]) -> None:
+def test_operations_that_change_nothing_are_removed(function: Any, types: Any, left: list[str]) -> None:
     assert _names(function, *types) == left
 
 
@@ -63,7 +63,7 @@ def test_a_broadcast_that_gives_the_shape_stays(function: Any) -> None:
     assert program.outputs[0].type.shape == (3, 4)
 
 
-def test_zero_times_x_stays_for_x_may_be_infinite() -> None:
+def test_zero_times_x_is_kept_because_x_may_be_infinite() -> None:
     assert _names(lambda x: x * 0.0, VECTOR) == ["multiply"]
 
 
@@ -77,7 +77,7 @@ def test_one_and_true_are_not_the_same_number() -> None:
     assert [o.result.type.dtype for o in program.operations if o.name == "add"][-1] == "int32"
 
 
-def test_unused_constants_go() -> None:
+def test_unused_constants_are_removed() -> None:
     w = np.ones(4)
     assert simplify(pnn.trace(lambda x: (x + w, x)[1], VECTOR)).constants == {}
 

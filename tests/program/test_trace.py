@@ -133,7 +133,7 @@ def test_asking_for_a_value_names_the_line_and_where(asks: Callable[[Any], Any],
         (lambda x: np.add.reduce(x), "np.add cannot be traced"),
     ],
 )
-def test_what_cannot_be_traced_says_so_by_name(function: Callable[[Any], Any], says: str) -> None:
+def test_the_error_for_an_untraceable_function_names_it(function: Callable[[Any], Any], says: str) -> None:
     with pytest.raises(pnn.NotTraceableError, match=f"(?s){says}"):
         pnn.compile(function)(np.ones((2, 2)))
 
@@ -219,12 +219,12 @@ def test_numpy_functions_are_traced_as_those_of_the_standard() -> None:
     np.testing.assert_allclose(pnn.compile(function)(X), expected)
 
 
-def test_numpy_arrays_on_the_left_do_not_swallow_tracers() -> None:
+def test_a_numpy_array_as_the_left_operand_is_traced() -> None:
     result = pnn.grad(lambda x: pnn.xp.sum(np.asarray([2.0, 3.0]) * x))(np.ones(2))
     assert result.tolist() == [2.0, 3.0]
 
 
-def test_the_namespace_answers_about_dtypes() -> None:
+def test_the_namespace_has_the_dtype_functions_of_the_standard() -> None:
     seen: list[Any] = []
 
     def asks(x: Any) -> Any:
@@ -246,7 +246,7 @@ def test_the_namespace_answers_about_dtypes() -> None:
     assert seen == [True, False, True, float(np.finfo(np.float64).eps), 2**31 - 1, "float64", True]
 
 
-def test_a_printed_program_has_a_line_an_operation() -> None:
+def test_a_printed_program_has_a_line_per_operation() -> None:
     program = pnn.trace(lambda x: pnn.xp.sum(x[1:] * 2.0, axis=0), pnn.ArrayType((3,), "float32"), name="f")
     assert str(program).splitlines() == [
         "f(a: float32[3]):",
@@ -257,7 +257,7 @@ def test_a_printed_program_has_a_line_an_operation() -> None:
     ]
 
 
-def test_a_program_as_a_graph_has_a_box_an_operation() -> None:
+def test_a_graph_of_a_program_has_a_box_per_operation() -> None:
     constant = np.ones(3, dtype=np.float32)
     dot = pnn.trace(lambda x: pnn.xp.tanh(x + constant), pnn.ArrayType((3,), "float32")).to_dot()
     assert dot.startswith("digraph program {")
@@ -291,7 +291,7 @@ def test_every_function_of_the_standard_is_traced_or_says_why_not() -> None:
     assert len(names) > 150
 
 
-def test_the_namespace_tells_its_default_dtypes() -> None:
+def test_the_namespace_returns_its_default_dtypes() -> None:
     seen: list[Any] = []
 
     def asks(x: Any) -> Any:

@@ -114,7 +114,7 @@ def test_a_product_is_computed_where_the_dead_carried_value_was() -> None:
     assert step.arena == NBYTES
 
 
-def test_carried_values_that_change_places_go_by_way_of_temporary_buffers() -> None:
+def test_carried_values_that_are_swapped_use_temporary_buffers() -> None:
     step = scheduled(lambda i, x, y: [y, x], ZERO, X, X, carried=2)
     assert copies(step) == 4
     program = traced(lambda i, x, y: [y, x], ZERO, X, X)

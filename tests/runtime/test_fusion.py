@@ -125,7 +125,7 @@ def test_an_optimizers_update_is_one_group_with_its_scalars() -> None:
     assert len(agree(adam, *vectors, np.asarray(3.0))) == 1
 
 
-def test_a_way_through_an_operation_outside_keeps_groups_apart() -> None:
+def test_groups_with_a_path_through_another_operation_are_not_merged() -> None:
     def around(x: Any) -> Any:
         y = of(x).tanh(x + 1.0)
         return y * 2.0 + (y @ y) * 3.0
@@ -134,7 +134,7 @@ def test_a_way_through_an_operation_outside_keeps_groups_apart() -> None:
     assert groups(agree(around, x)) == [["add", "tanh", "multiply"], ["multiply", "add"]]
 
 
-def test_groups_that_wait_for_each_other_do_not_become_one() -> None:
+def test_groups_that_depend_on_each_other_are_not_merged() -> None:
     def crossed(x: Any, z: Any) -> Any:
         a, b = x * 2.0, z * 3.0
         c = b + of(x).sum(a, axis=0) * 1.0  # a column sum: outside
@@ -156,7 +156,7 @@ def test_a_single_rows_value_does_not_go_into_single_numbers() -> None:
     agree(lambda x, b: of(x).sum(x * 2.0) * b, np.ones(3), np.full((1, 1), 3.0))
 
 
-def test_groups_do_not_grow_without_end() -> None:
+def test_groups_have_a_maximum_number_of_operations() -> None:
     def long(x: Any) -> Any:
         for i in range(3 * MAX_OPERATIONS):
             x = x * 1.01 + float(i % 7)
@@ -198,7 +198,7 @@ def test_random_programs_mean_the_same_in_groups(shapes: Any, instructions: Any,
 
 @given(programs.shapes, programs.steps)
 @settings(max_examples=100, deadline=None)
-def test_every_operation_stands_in_one_unit_after_what_it_reads(shapes: Any, instructions: Any) -> None:
+def test_every_operation_is_in_one_unit_after_what_it_reads(shapes: Any, instructions: Any) -> None:
     types = [FLOAT(shape, "float64") for shape in shapes]
     program = simplify(pnn.trace(lambda *a: programs.run(of(*a), a, instructions), *types))
     units = fuse(program)

@@ -232,7 +232,7 @@ def test_a_wrong_loop_is_noticed_by_the_change_of_what_it_carries(case: str) -> 
 
 
 @pytest.mark.parametrize(("count", "ran"), [(1, [1]), (2, [2]), (5, [5, 2])])
-def test_two_steps_are_compared_and_all_are_the_fast_paths(count: int, ran: list[int]) -> None:
+def test_two_steps_are_compared_and_all_results_are_of_the_fast_path(count: int, ran: list[int]) -> None:
     loop = guard.compile_loop(Fast(changed(1.005)), STEP, 2)
     results = loop(count, X, N, DATA)
     expected = changed(1.005)(pnn.Backend("plain", xp).compile_loop(STEP, 2)(count, X, N, DATA))
@@ -243,7 +243,7 @@ def test_two_steps_are_compared_and_all_are_the_fast_paths(count: int, ran: list
     assert (loop.backend.ran, loop.backend.interpreted) == ([*ran, count], 1)
 
 
-def test_no_steps_prove_nothing() -> None:
+def test_a_loop_of_no_steps_is_not_taken_as_a_comparison() -> None:
     loop = guard.compile_loop(Fast(changed(2.0)), STEP, 2)
     x, n, sums = loop(0, X, N, DATA)
     np.testing.assert_array_equal(x, X)
@@ -282,7 +282,7 @@ def sign_of(difference: Any) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("difference", "accepted"), [(lambda a, b: a * b * b - a * (b * b), True), (lambda a, b: a - b, False)]
 )
-def test_signs_of_what_is_rounding_alone_may_flip(difference: Any, accepted: bool) -> None:
+def test_signs_of_results_that_are_only_rounding_may_flip(difference: Any, accepted: bool) -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 200)).astype(np.float32)
     run = guard.compile(Fast(times(np.float32(-1.0))), traced(sign_of(difference), a, b))
     with contextlib.nullcontext() if accepted else pytest.warns(FastPathWarning, match="deviates by"):
@@ -290,7 +290,7 @@ def test_signs_of_what_is_rounding_alone_may_flip(difference: Any, accepted: boo
     assert (run.how == "graph") is accepted
 
 
-def test_adam_on_a_bias_before_batch_norm_is_not_taken_for_a_fault() -> None:
+def test_adam_on_a_bias_before_batch_norm_is_accepted() -> None:
     """Its gradient is zero but for rounding, so that each library moves it in another direction."""
 
     class Reordered(Fast):
@@ -339,7 +339,7 @@ def test_out_of_memory_later_is_tried_again_too() -> None:
     assert run.how.startswith("interpreter: graph failed (MemoryError")
 
 
-def test_what_a_failed_attempt_held_is_let_go_before_the_next() -> None:
+def test_memory_of_a_failed_attempt_is_freed_before_the_next() -> None:
     held: list[Any] = []
 
     class Array:
@@ -403,7 +403,7 @@ def test_a_fast_path_that_cannot_be_compiled_says_why_in_one_line() -> None:
     np.testing.assert_array_equal(run(F4)[0], F4 + F4)
 
 
-def test_a_fast_path_that_fails_later_is_given_up() -> None:
+def test_a_fast_path_that_fails_later_is_replaced() -> None:
     backend = Fast()
     backend.before = failing(None, RuntimeError("launch failed"))
     run = guard.compile(backend, traced(lambda x: x + x, F4))

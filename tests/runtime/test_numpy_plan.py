@@ -215,7 +215,7 @@ def test_a_program_without_operations_copies_its_input() -> None:
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "strided", "reversed"])
-def test_inputs_may_lie_in_memory_as_they_like(layout: str) -> None:
+def test_inputs_may_have_any_memory_layout(layout: str) -> None:
     base = np.arange(24.0).reshape(4, 6)
     x = {
         "C": base,

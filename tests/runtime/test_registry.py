@@ -23,7 +23,7 @@ def _run(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
 
-def test_a_third_partys_plug_in_is_found_used_and_listed(tmp_path: Path) -> None:
+def test_an_installed_plug_in_is_found_used_and_listed(tmp_path: Path) -> None:
     environment = installed(tmp_path, THIRD_PARTY, "third_party:CountingBackend")
     code = (
         "import numpy as np, portablenn as pnn\n"
@@ -171,7 +171,7 @@ def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_what_is_not_usable_says_how_to_get_it(module: str, install: str, tmp_path: Path) -> None:
+def test_an_unusable_backend_says_how_to_install_it(module: str, install: str, tmp_path: Path) -> None:
     environment = installed(tmp_path, module, "third_party:Anything")
     code = "import portablenn as pnn\nprint([i.install for i in pnn.backends() if i.name == 'array_api_strict'])"
     assert _run(code, environment).stdout == f"[{install!r}]\n"
@@ -229,7 +229,7 @@ def test_the_plug_in_for_torch_keeps_no_gradients() -> None:
 
 
 @pytest.mark.parametrize("name", ["torch:bogus", "torch:cuda", "jax:bogus", "array_api_strict:device9"])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+def test_a_device_that_does_not_exist_is_an_error(name: str) -> None:
     library = pytest.importorskip(name.partition(":")[0])
     if name == "torch:cuda" and library.cuda.is_available():
         pytest.skip("there is a CUDA device")

@@ -24,13 +24,13 @@ test_conformance = testing.conformance_tests(*BACKENDS, *GPU)
 
 def test_every_operation_that_can_be_traced_is_tried() -> None:
     text = Path(standard.__file__).read_text(encoding="utf-8")
-    recorded = set(
+    traceable = set(
         re.findall(r'_(?:record|elementwise|reduction|extreme|test|cumulative|arg_extreme)\(\s*"(\w+)"', text)
     )
-    recorded |= {n for table in (standard._UNARY, standard._BINARY) for names in table.values() for n in names.split()}
+    traceable |= {n for table in (standard._UNARY, standard._BINARY) for names in table.values() for n in names.split()}
     tried = {name for dtype in operations.DTYPES for name, _, _ in operations.cases(dtype)}
-    assert recorded - tried == set()
-    assert len(recorded) > 90
+    assert traceable - tried == set()
+    assert len(traceable) > 90
 
 
 # Broken backends: the interpreter on NumPy-like arrays, with one thing wrong
@@ -259,7 +259,7 @@ def test_a_broken_backend_is_caught_by_the_check_of_that_name(name: str) -> None
         testing.CHECKS[check](kind())
 
 
-def test_drifting_is_seen_in_twenty_steps_alone() -> None:
+def test_drift_is_detected_only_in_twenty_steps() -> None:
     _strict()
     testing.CHECKS["one step float64"](_Drifting())
 

@@ -64,7 +64,7 @@ def test_a_correct_backend_passes_every_check(name: str) -> None:
     assert min(found.small, found.large) > 0.0
 
 
-def test_without_names_every_usable_backend_is_verified_on_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_every_usable_backend_is_verified_on_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
     infos = [
         pnn.BackendInfo("array_api_strict", True, "", ("device1", "device9"), "", "", None),
         pnn.BackendInfo("no_such_library", False, "not there", (), "", "", None),
@@ -127,7 +127,7 @@ def test_a_failed_check_is_named_and_the_exit_status_is_1(tmp_path: Path) -> Non
     assert "Traceback" not in run.stderr
 
 
-def test_a_name_that_stands_for_nothing_is_an_error(tmp_path: Path) -> None:
+def test_an_unknown_backend_name_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("typer")
     run = _verify("numpy", "no_such_library")
     assert run.returncode == 1

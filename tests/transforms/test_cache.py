@@ -61,7 +61,7 @@ def test_the_bound_in_bytes_holds_and_the_newest_entry_stays() -> None:
     assert cache.find("e") is not None
 
 
-def test_sizes_are_asked_for_again_because_they_grow() -> None:
+def test_sizes_of_entries_that_grow_are_updated() -> None:
     cache = ProgramCache(maxbytes=100)
     first = Sized(1)
     cache.add("a", first)
@@ -70,7 +70,7 @@ def test_sizes_are_asked_for_again_because_they_grow() -> None:
     assert cache.find("a") is None
 
 
-def test_an_entry_dies_with_any_of_its_owners() -> None:
+def test_an_entry_is_dropped_with_any_of_its_owners() -> None:
     cache = ProgramCache()
     one, two = Owner(), Owner()
     cache.add("a", Sized(1), (one, two))
@@ -84,14 +84,14 @@ def test_an_entry_dies_with_any_of_its_owners() -> None:
     assert cache.info().size == 0
 
 
-def test_owners_that_cannot_be_referenced_weakly_live_as_long_as_the_entry() -> None:
+def test_owners_that_cannot_be_weakly_referenced_are_kept_with_the_entry() -> None:
     cache = ProgramCache()
     cache.add("a", Sized(1), ((1, 2),))
     gc.collect()
     assert cache.find("a") is not None
 
 
-def test_an_owner_that_dies_while_the_cache_is_locked_is_forgotten_afterwards() -> None:
+def test_an_owner_deallocated_while_the_cache_is_locked_is_dropped_afterwards() -> None:
     cache = ProgramCache()
     owner = Owner()
     cache.add("a", Sized(1), (owner,))
@@ -102,7 +102,7 @@ def test_an_owner_that_dies_while_the_cache_is_locked_is_forgotten_afterwards() 
     assert cache.info().size == 0
 
 
-def test_equal_values_share_entries_and_the_last_one_takes_them_along() -> None:
+def test_equal_values_share_entries_which_are_dropped_with_the_last_one() -> None:
     cache = ProgramCache(spare=0)
     one, two = Make(1), Make(1)
     group = cache.group(one)
@@ -117,7 +117,7 @@ def test_equal_values_share_entries_and_the_last_one_takes_them_along() -> None:
     assert cache.info().size == 0
 
 
-def test_entries_of_values_that_died_are_kept_within_the_spare_bytes() -> None:
+def test_entries_of_deallocated_values_are_kept_within_the_spare_bytes() -> None:
     cache = ProgramCache(spare=100)
     for number, nbytes in enumerate((60, 50, 40)):
         make = Make(number)
@@ -133,7 +133,7 @@ def test_entries_of_values_that_died_are_kept_within_the_spare_bytes() -> None:
     assert cache.info().size == 0
 
 
-def test_values_come_and_go_without_a_trace() -> None:
+def test_deallocated_values_leave_nothing_in_the_cache() -> None:
     cache = ProgramCache()
     for number in range(20):
         cache.group(Make(number))
@@ -142,7 +142,7 @@ def test_values_come_and_go_without_a_trace() -> None:
     assert len(cache._groups) == 0
 
 
-def test_threads_may_use_a_cache_while_owners_die() -> None:
+def test_threads_can_use_a_cache_while_owners_are_deallocated() -> None:
     cache = ProgramCache(maxsize=8)
     failures: list[Any] = []
 
@@ -177,7 +177,7 @@ class Scaled:
         return pnn.xp.sum(x * self.factor)
 
 
-def test_the_program_of_a_function_dies_with_it() -> None:
+def test_the_program_of_a_function_is_dropped_with_it() -> None:
     x = np.ones(3)
     table = np.ones(3)
     double, scaled = (lambda x: x * 2.0 + table), Scaled(3.0)

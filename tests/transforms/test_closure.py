@@ -57,7 +57,7 @@ def test_a_global_is_read_at_each_call(function: Any, monkeypatch: pytest.Monkey
     assert g(np.asarray(1.0)) == 4.0
 
 
-def test_values_that_are_equal_and_differ_are_told_apart() -> None:
+def test_zero_and_minus_zero_are_different_values() -> None:
     k: Any = 0.0
     inverse = pnn.compile(lambda x: 1.0 / (x * k))
     with np.errstate(divide="ignore"):
@@ -141,7 +141,7 @@ def test_a_function_that_counts_its_traces_is_traced_once() -> None:
     assert count == 1
 
 
-def test_a_closure_over_itself_dies() -> None:
+def test_a_closure_over_itself_is_deallocated() -> None:
     def make() -> None:
         def function(x: Any) -> Any:
             return x * 2.0 if function else x

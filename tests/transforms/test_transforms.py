@@ -159,7 +159,7 @@ def test_compile_loop_for_carries_a_tree_and_collects_another(library: Any) -> N
     assert library.numpy(iterations).tolist() == [0.0, 1.0, 2.0]
 
 
-def test_what_is_no_array_is_static() -> None:
+def test_arguments_that_are_not_arrays_are_static() -> None:
     calls: list[Any] = []
 
     def function(x: Any, power: int, mode: str | None) -> Any:
@@ -180,17 +180,17 @@ def test_one_and_true_and_one_point_zero_are_different_statics() -> None:
     assert [float(compiled(np.asarray(0.0), n)) for n in (1, True, 1.0, 1)] == [10.0, 20.0, 30.0, 10.0]
 
 
-def test_a_function_is_recorded_once_for_each_shape_and_dtype() -> None:
-    recorded: list[Any] = []
+def test_a_function_is_traced_once_for_each_shape_and_dtype() -> None:
+    traces: list[Any] = []
 
     def function(x: Any) -> Any:
-        recorded.append((x.shape, str(x.dtype)))
+        traces.append((x.shape, str(x.dtype)))
         return x * 2.0
 
     compiled = pnn.compile(function)
     for x in (np.ones(2), np.zeros(2), np.ones(3), np.ones(2, dtype=np.float32), np.ones(2)):
         compiled(x)
-    assert recorded == [((2,), "float64"), ((3,), "float64"), ((2,), "float32")]
+    assert traces == [((2,), "float64"), ((3,), "float64"), ((2,), "float32")]
     info = pnn.program_cache.info()
     assert (info.hits, info.misses, info.size) == (2, 3, 3)
 
@@ -211,7 +211,7 @@ def test_a_failing_function_leaves_nothing_in_the_cache() -> None:
     assert pnn.program_cache.info().size == 0
 
 
-def test_networks_of_the_same_make_share_their_programs() -> None:
+def test_equal_networks_share_their_programs() -> None:
     X, y = np.ones((8, 3), dtype=np.float32), np.zeros(8, dtype=int)
     for seed in range(5):
         net = pnn.mlp([3, 4, 2], loss="softmax_cross_entropy", seed=seed)
@@ -280,7 +280,7 @@ def test_wrong_calls_say_what_is_wrong(call: Any, says: str) -> None:
         call()
 
 
-def test_the_program_of_a_call_can_be_looked_at() -> None:
+def test_the_program_of_a_call_can_be_inspected() -> None:
     program = pnn.grad(lambda x: pnn.xp.sum(x * x)).program(np.ones(3))
     assert "sum" in str(program)
     assert program.outputs[1].type.shape == (3,)
@@ -305,7 +305,7 @@ def test_the_environment_names_the_default_backend(monkeypatch: pytest.MonkeyPat
     assert pnn.get_backend().name == "numpy"
 
 
-def test_statics_that_are_equal_and_differ_are_different_programs() -> None:
+def test_equal_statics_of_different_types_are_different_programs() -> None:
     inverse = pnn.compile(lambda x, s: 1.0 / (x * s))
     with np.errstate(divide="ignore"):
         assert [float(inverse(np.ones(1), s)[0]) for s in (0.0, -0.0)] == [np.inf, -np.inf]
@@ -323,7 +323,7 @@ def test_captured_arrays_are_read_at_each_call() -> None:
     assert compiled(np.zeros(3))[1].tolist() == [14.0] * 3
 
 
-def test_an_array_kept_from_an_earlier_recording_is_refused() -> None:
+def test_using_a_tracer_of_an_earlier_trace_is_an_error() -> None:
     kept: list[Any] = []
     pnn.compile(lambda x: kept.append(x * 2.0) or x)(np.ones(2))
     with pytest.raises(pnn.TracerValueError, match="kept from an earlier trace"):
@@ -344,7 +344,7 @@ def test_an_array_kept_from_an_earlier_recording_is_refused() -> None:
         (lambda x: pnn.xp.tensordot(pnn.xp.reshape(x, (2, 2)), x, axes=1), "tensordot.*differ"),
     ],
 )
-def test_beginners_mistakes_are_told_what_to_write(function: Any, says: str) -> None:
+def test_errors_for_common_mistakes_say_what_to_write(function: Any, says: str) -> None:
     with pytest.raises((TypeError, AttributeError, IndexError, ValueError), match=f"(?s){says}"):
         pnn.compile(function)(np.arange(4.0))
 
@@ -363,7 +363,7 @@ def test_other_libraries_functions_say_what_to_use() -> None:
         (lambda: pnn.trace(lambda x: x, {"w": 1}), "trace takes an ArrayType"),
     ],
 )
-def test_wrong_uses_of_a_transform_are_told(call: Any, says: str) -> None:
+def test_wrong_uses_of_a_transform_are_errors(call: Any, says: str) -> None:
     with pytest.raises(TypeError, match=says):
         call()
 

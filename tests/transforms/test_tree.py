@@ -71,7 +71,7 @@ def test_structures_of_different_trees_differ(one: Any, other: Any) -> None:
     assert tree_flatten(one)[1] != tree_flatten(other)[1]
 
 
-def test_a_static_key_tells_apart_what_is_equal_and_is_not_the_same() -> None:
+def test_static_keys_of_equal_values_of_different_types_differ() -> None:
     values = [1, True, 1.0, 1 + 0j, "1", None, 0.0, -0.0, 0, False, (0.0,), (-0.0,), (1,), (True,), ((1,),), "0.0"]
     assert len({static_key(value) for value in values}) == len(values)
     assert static_key(float("nan")) == static_key(float("nan"))
