@@ -1,4 +1,4 @@
-"""An estimator whose fitted part is a network: where it is, what it shows, how it is copied, pickled and moved."""
+"""The base of the estimators, whose fitted part is a network: placement, representation, copies and pickles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import inputs
 
 
 class ScoreMixin:
-    """``score`` of arrays that NumPy does not read by itself; in front of scikit-learn's mixin."""
+    """``score`` of arrays that NumPy cannot convert; comes before scikit-learn's mixin in the bases of a class."""
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of a classifier, R² of a regressor, as scikit-learn's own estimators do.
@@ -33,10 +33,6 @@ class ScoreMixin:
             True labels or values.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
-
-        Returns
-        -------
-        float
         """
         if get_config()["array_api_dispatch"] or not any(map(inputs.is_foreign, (X, y, sample_weight))):
             return super().score(X, y, sample_weight=sample_weight)  # type: ignore[misc]
@@ -46,14 +42,14 @@ class ScoreMixin:
 
 
 class NetworkEstimator(BaseEstimator):
-    """What the estimators have in common."""
+    """The base of all estimators."""
 
     _network: Network
     _like: Any = None
     """No rows of the X of ``fit``, in whose library and on whose device results are; None for NumPy."""
 
     def _set_parameters(self, parameters: dict[str, Any]) -> None:
-        """Set each parameter as an attribute, unchanged as scikit-learn demands; they are the ``locals()`` of ``__init__``."""
+        """Set the ``locals()`` of ``__init__`` as attributes, unchanged as scikit-learn demands."""
         self.__dict__.update((name, value) for name, value in parameters.items() if name != "self")
 
     @property
@@ -83,7 +79,7 @@ class NetworkEstimator(BaseEstimator):
             raise
 
     def _record_placement(self, x: Any) -> None:
-        """Keep where X was and where the network is, after training."""
+        """Remember the placement of X and of the network after training."""
         self._like = x[:0, :] if inputs.is_foreign(x) else None
         self.backend_ = str(self._network.backend)
 
@@ -104,25 +100,23 @@ class NetworkEstimator(BaseEstimator):
         return inputs.rows(self, X, reset=False)
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Return whether there is a trained network."""
         return hasattr(self, "backend_")
 
     def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's tags, with sparse matrices and arrays of any library accepted."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """Return scikit-learn's representation, and what the network was trained on."""
+        """Return scikit-learn's representation, and the backend that the network was trained on."""
         # scikit-learn breaks the lines of estimators with its own __repr__ only, so another class represents this one
         kind = type(type(self).__name__, (type(self),), {"__repr__": BaseEstimator.__repr__})
         text = BaseEstimator.__repr__(kind(**self.get_params(deep=False)), N_CHAR_MAX)
         return f"{text}  # trained on {self.backend_}" if hasattr(self, "backend_") else text
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state with the placement of X as a name, so that it can be read where there is no such device."""
+        """Return the state with the placement of X as a name, so that it can be read on a machine without that device."""
         state = super().__getstate__().copy()
         if state.get("_like") is not None:
             state["_like"] = get_backend(state["_like"]).full_name

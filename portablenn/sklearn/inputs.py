@@ -1,4 +1,4 @@
-"""Validation of what users hand in: rows, targets, weights and classes; and labels as class numbers and back.
+"""Validation of rows, targets, weights and classes; and labels as class numbers and back.
 
 Arrays of other libraries than NumPy stay where they are, whether scikit-learn's dispatch is on or not; targets and weights are
 validated on the host and follow X to its device.
@@ -6,6 +6,7 @@ validated on the host and follow X to its device.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Number
 from typing import Any, NamedTuple
@@ -29,13 +30,7 @@ def is_foreign(x: Any) -> bool:
 
 
 def rows(estimator: Any, X: Any, reset: bool) -> Any:
-    """Validate X: return a NumPy array, a CSR matrix, or an array of another library.
-
-    Raises
-    ------
-    ValueError, TypeError
-        With the messages of scikit-learn's own estimators.
-    """
+    """Validate X, with scikit-learn's messages: return a NumPy array, a CSR matrix, or an array of another library."""
     if is_foreign(X):
         return _foreign_rows(estimator, X, reset)
     return validate_data(estimator, _from_table(X), accept_sparse="csr", dtype="numeric", reset=reset)
@@ -74,18 +69,14 @@ def _from_table(X: Any) -> Any:
     import narwhals as nw
 
     table = nw.from_native(X, eager_only=True)
-    try:
-        return table.to_polars()
-    except ImportError:
-        pass
-    try:
-        return table.to_pandas()
-    except ImportError:
-        raise ImportError("a table of pyarrow is read by way of polars or pandas: pip install pandas") from None
+    for convert in (table.to_polars, table.to_pandas):
+        with suppress(ImportError):
+            return convert()
+    raise ImportError("tables of pyarrow require polars or pandas: pip install pandas")
 
 
 def float_dtype(wanted: Any, X: Any) -> str:
-    """Return the dtype of the network: ``wanted``; if that is None, float32 for X of float32, else float64."""
+    """Return ``wanted``; if that is None, float32 for X of float32, else float64."""
     if wanted is not None:
         return str(validation.check_float_dtype(wanted))
     return "float32" if dtype_name(X.dtype) == "float32" else "float64"
@@ -151,11 +142,10 @@ class Samples(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """The number of rows."""
+        """Number of rows."""
         return int(self.x.shape[0])
 
     def take(self, indices: np.ndarray) -> Samples:
-        """Return some of the rows."""
         if is_foreign(self.x):
             x = array_namespace(self.x).take(self.x, get_backend(self.x).indices(indices), axis=0)
         else:
@@ -172,7 +162,7 @@ class Labels:
 
     @classmethod
     def from_targets(cls, y: np.ndarray, classes: Any = None) -> Labels:
-        """Return the labels of validated targets; ``classes`` are all that there will be, if they are known beforehand."""
+        """Return the labels of validated targets; ``classes`` are all labels of later targets, too, if they are known."""
         kind = type_of_target(y, input_name="y")
         if kind == "multilabel-indicator":
             return cls(kind, np.arange(y.shape[1]))
@@ -181,7 +171,7 @@ class Labels:
 
     @property
     def outputs(self) -> int:
-        """The number of outputs of a network for these classes."""
+        """Number of outputs of a network for these classes."""
         return 1 if self.kind == "binary" else len(self.classes)
 
     def encode(self, y: np.ndarray) -> np.ndarray:
@@ -217,13 +207,7 @@ class Labels:
 
 
 def check_all_classes(labels: Labels | None, classes: Any) -> None:
-    """Validate the ``classes`` of ``partial_fit``: all in the first call, the same or None in later ones.
-
-    Raises
-    ------
-    ValueError
-        For anything else.
-    """
+    """Validate the ``classes`` of ``partial_fit``: all in the first call, the same or None in later ones."""
     if labels is None:
         if classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")

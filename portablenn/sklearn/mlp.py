@@ -57,7 +57,7 @@ def _has_probabilities(estimator: Any) -> bool:
 
 
 class _MLP(NetworkEstimator):
-    """What the classifier and the regressor have in common."""
+    """The base of classifier and regressor."""
 
     loss_curve_: list[float]
     validation_scores_: list[float] | None
@@ -76,10 +76,6 @@ class _MLP(NetworkEstimator):
             Labels or values.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
-
-        Returns
-        -------
-        self
         """
         with self._unchanged_on_error():
             return self._fit(X, y, sample_weight, incremental=False)
@@ -114,14 +110,14 @@ class _MLP(NetworkEstimator):
         return self
 
     def _targets(self, y: Any, x: Any, reset: bool, incremental: bool) -> np.ndarray:
-        """Validate y; where ``reset``, record what it says of the outputs."""
+        """Validate y; if ``reset``, set the attributes of the outputs."""
         raise NotImplementedError
 
     def _weights(self, target: np.ndarray, sample_weight: Any, x: Any, dtype: str) -> np.ndarray | None:
         return inputs.weights(sample_weight, x, dtype)
 
     def _stratify(self, target: np.ndarray) -> np.ndarray | None:
-        """Return what rows are held out in proportion to, for early stopping."""
+        """Return the classes whose proportions are kept where rows are held out for early stopping."""
         return None
 
     def _validation_score(self, held_out: Samples) -> float:
@@ -170,7 +166,6 @@ class _MLP(NetworkEstimator):
             self._reset_history()
 
     def _loss(self) -> Any:
-        """Return the loss that trains."""
         raise NotImplementedError
 
     def _initial_weights(self, widths: list[int]) -> dict[str, np.ndarray]:
@@ -306,11 +301,7 @@ class MLPClassifier(ScoreMixin, ClassifierMixin, _MLP):
         X, y, sample_weight
             As in `fit`.
         classes : array-like of shape (n_classes,), default=None
-            All labels that there will be; required in the first call.
-
-        Returns
-        -------
-        self
+            All labels of this and later calls; required in the first call.
         """
         with self._unchanged_on_error():
             labels = getattr(self, "_labels", None)
@@ -322,7 +313,7 @@ class MLPClassifier(ScoreMixin, ClassifierMixin, _MLP):
             return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: Any) -> Array:
-        """Return the label of each row, (n_samples,), or rows of 0 and 1; text in NumPy, numbers where X is."""
+        """Return the label of each row, (n_samples,), or rows of 0 and 1, where X is; text is in NumPy arrays."""
         return self._predict(self._checked(X, "predict"))
 
     def _predict(self, x: Any) -> Array:
@@ -355,7 +346,6 @@ class MLPClassifier(ScoreMixin, ClassifierMixin, _MLP):
         return float(accuracy_score(truth, to_numpy(self._predict(held_out.x)), sample_weight=held_out.weights))
 
     def __sklearn_tags__(self) -> Any:
-        """Return the tags, with several labels per row accepted."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
@@ -378,10 +368,7 @@ class MLPRegressor(ScoreMixin, RegressorMixin, _MLP):
     True""",
     )
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **private.CONSTRAINTS["MLPRegressor"],
-        **parameters.CONSTRAINTS,
-    }
+    _parameter_constraints: ClassVar[dict[str, Any]] = private.CONSTRAINTS["MLPRegressor"] | parameters.CONSTRAINTS
 
     def __init__(
         self, loss: str | losses.Loss = "squared_error", hidden_layer_sizes: Any = (100,), activation: Any = "relu", *,
@@ -417,12 +404,7 @@ class MLPRegressor(ScoreMixin, RegressorMixin, _MLP):
     @available_if(_is_stochastic)
     @private.validated
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train for one epoch on X and y, as in `fit`.
-
-        Returns
-        -------
-        self
-        """
+        """Train for one epoch on X and y, as in `fit`."""
         with self._unchanged_on_error():
             return self._fit(X, y, sample_weight, incremental=True)
 
@@ -438,7 +420,6 @@ class MLPRegressor(ScoreMixin, RegressorMixin, _MLP):
         return float(r2_score(held_out.target, guess, sample_weight=held_out.weights))
 
     def __sklearn_tags__(self) -> Any:
-        """Return the tags, with several outputs accepted."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags

@@ -95,10 +95,6 @@ class Perceptron(ScoreMixin, ClassifierMixin, NetworkEstimator):
             Initial weights and biases.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
-
-        Returns
-        -------
-        self
         """
         with self._unchanged_on_error():
             samples = self._prepare(X, y, sample_weight, not self.warm_start)
@@ -122,11 +118,7 @@ class Perceptron(ScoreMixin, ClassifierMixin, NetworkEstimator):
         X, y, sample_weight
             As in `fit`.
         classes : array-like of shape (n_classes,), default=None
-            All labels that there will be; required in the first call.
-
-        Returns
-        -------
-        self
+            All labels of this and later calls; required in the first call.
         """
         inputs.check_all_classes(getattr(self, "_labels", None), classes)
         if self.class_weight == "balanced":
@@ -169,12 +161,8 @@ class Perceptron(ScoreMixin, ClassifierMixin, NetworkEstimator):
 
     def _build(self, features: int, dtype: str) -> None:
         layer = Dense(self._labels.outputs, use_bias=self.fit_intercept, kernel_init="zeros")
-        l1, l2 = {
-            None: (0.0, 0.0),
-            "l2": (0.0, 1.0),
-            "l1": (1.0, 0.0),
-            "elasticnet": (self.l1_ratio, 1.0 - self.l1_ratio),
-        }[self.penalty]
+        l1 = {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
+        l2 = 0.0 if self.penalty is None else 1.0 - l1
         optimizer = optimizers.SGD(self.eta0, l1=l1 * self.alpha, l2=l2 * self.alpha)
         loss = losses.Perceptron(reduction="sum")
         self._network = Network([layer], features, loss, optimizer, backend=self.backend, dtype=dtype)

@@ -1,7 +1,4 @@
-"""The parts of scikit-learn that have no public name, each with the reason; no other module uses any.
-
-Checked against scikit-learn 1.9.1.
-"""
+"""The private parts of scikit-learn that portablenn uses, each with the reason; checked against scikit-learn 1.9.1."""
 
 from __future__ import annotations
 

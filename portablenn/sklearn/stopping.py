@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,25 +13,22 @@ from ..runtime.arrays import to_numpy
 from .inputs import Samples
 
 
-class StochasticStopping(Callback):
-    """The rule of "sgd" and "adam": record the loss or score, lower the rate, stop, and keep the best state.
+@dataclass(eq=False)
+class _Stopping(Callback):
+    """A rule for an estimator, the rows held out for early stopping, and the number of training rows."""
 
-    Parameters
-    ----------
-    estimator
-        An `MLPClassifier` or `MLPRegressor`; its fitted attributes are updated after each epoch.
-    held_out
-        The rows of early stopping, or None.
-    count
-        The number of training rows.
-    """
+    estimator: Any
+    held_out: Samples | None
+    count: int
 
-    def __init__(self, estimator: Any, held_out: Samples | None, count: int) -> None:
-        self.estimator, self.held_out, self.count = estimator, held_out, count
-        self.best: Any = None
+
+@dataclass(eq=False)
+class StochasticStopping(_Stopping):
+    """The rule of "sgd" and "adam": update the fitted attributes, lower the rate, stop, and keep the best state."""
+
+    best: Any = None
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
-        """Return whether to stop."""
         e = self.estimator
         e.n_iter_ += 1
         e.t_ += self.count
@@ -77,15 +74,14 @@ class StochasticStopping(Callback):
             print(message)
 
 
+@dataclass(eq=False)
 class LBFGSStopping(Callback):
     """The rule of SciPy's L-BFGS-B: stop where the loss decreases by less than 2.2e-9 of itself."""
 
-    def __init__(self, verbose: bool) -> None:
-        self.verbose = verbose
-        self.before: float | None = None
+    verbose: bool
+    before: float | None = None
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
-        """Return whether to stop."""
         loss, before = logs["loss"], self.before
         self.before = loss
         if self.verbose:
@@ -93,27 +89,18 @@ class LBFGSStopping(Callback):
         return before is not None and (before - loss) <= 2.220446049250313e-09 * max(abs(before), abs(loss), 1.0)
 
 
-class LinearStopping(Callback):
-    """The rule of scikit-learn's linear models: stop where the loss, or the score of held-out rows, improves no more.
+@dataclass(eq=False)
+class LinearStopping(_Stopping):
+    """The rule of scikit-learn's linear models: stop where the loss, or the score of held-out rows, stops improving."""
 
-    Parameters
-    ----------
-    estimator
-        A `Perceptron`.
-    held_out
-        The rows of early stopping, or None.
-    count
-        The number of training rows.
-    """
-
-    def __init__(self, estimator: Any, held_out: Samples | None, count: int) -> None:
-        self.estimator, self.held_out, self.count = estimator, held_out, count
-        self.best, self.no_improvement_count, self.epochs, self.converged = -np.inf, 0, 0, False
+    best: float = -np.inf
+    no_improvement_count: int = 0
+    epochs: int = 0
+    converged: bool = False
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
-        """Return whether to stop."""
         e = self.estimator
-        self.epochs += 1
+        self.epochs = epoch
         if not np.isfinite(logs["loss"]):
             raise ValueError(
                 "Floating-point under-/overflow occurred at epoch #"
