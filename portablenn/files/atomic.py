@@ -67,16 +67,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a whole file; see `replacing`.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "three"
-    >>> write(path, b"abc")
-    >>> path.read_bytes()
-    b'abc'
-    """
+    """Write a whole file; see `replacing`."""
     with replacing(path) as file:
         file.write(content)
 
@@ -96,13 +87,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def writable_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the folder as a Path, created if necessary, after a test write; remove files left over by earlier processes.
-
-    Raises
-    ------
-    OSError
-        If it is not writable; the message gives the reason.
-    """
+    """Return the folder as a Path, created if necessary, after a test write; remove files left over by earlier processes."""
     import tempfile
     from pathlib import Path
 

@@ -1,7 +1,6 @@
 """Checkpoints: a folder of recent training states, from which training resumes bit for bit.
 
-Requires safetensors (the extra "files"). Each is one file, ``checkpoint-<step>.safetensors``, written atomically, with a
-checksum of its content.
+Each is one file, ``checkpoint-<step>.safetensors``, written atomically, with a checksum of its content.
 """
 
 from __future__ import annotations
@@ -24,45 +23,34 @@ if TYPE_CHECKING:
 VERSION = 1
 _FACTS: dict[str, Any] = {
     "about": dict, "callbacks": list, "done": int, "ended": str, "epoch": int, "epochs": int, "evaluations": int,
-    "history": dict, "labels": list, "optimizer": dict, "search": (dict, type(None)), "steps": int, "versions": dict,
+    "history": dict, "interrupted": bool, "labels": list, "multilabel": bool, "optimizer": dict,
+    "search": (dict, type(None)), "steps": int, "versions": dict,
 }  # fmt: skip
 _NAME = re.compile(r"checkpoint-(\d{12,})\.safetensors")
 
 
 class Snapshot(NamedTuple):
-    """The state of training at one moment: facts as JSON values, and arrays by name."""
+    """The state of a training: facts as JSON values, and arrays by name."""
 
     facts: dict[str, Any]
     arrays: dict[str, Any]
 
 
 def write(folder: str | Path, step: int, snapshot: Snapshot, keep: int) -> Path:
-    """Write a checkpoint, then remove all but it and the ``keep`` - 1 before it; those with a later step were damaged.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; the earlier ones are then unchanged.
-    """
+    """Write a checkpoint, then remove all but it and the ``keep`` - 1 before it; those with a later step were damaged."""
     from pathlib import Path
 
     path = Path(folder) / f"checkpoint-{step:012d}.safetensors"
-    safetensors_file.write(path, {**snapshot.facts, "version": VERSION}, snapshot.arrays)
-    others = list_paths(folder)
-    place = others.index(path)
-    for old in (*others[:place], *others[place + keep :]):
-        old.unlink(missing_ok=True)
+    safetensors_file.write(path, VERSION, snapshot.facts, snapshot.arrays)
+    paths = list_paths(folder)
+    index = paths.index(path)
+    for other in (*paths[:index], *paths[index + keep :]):
+        other.unlink(missing_ok=True)
     return path
 
 
 def list_paths(folder: str | Path) -> list[Path]:
-    """Return the paths of the checkpoints in a folder, newest first; an empty list if the folder does not exist.
-
-    Examples
-    --------
-    >>> list_paths("nowhere")
-    []
-    """
+    """Return the paths of the checkpoints in a folder, newest first; an empty list if the folder does not exist."""
     from pathlib import Path
 
     if not Path(folder).is_dir():
@@ -72,12 +60,7 @@ def list_paths(folder: str | Path) -> list[Path]:
 
 
 def newest(folder: str | Path) -> Snapshot | None:
-    """Read the newest undamaged checkpoint; return None if the folder has no checkpoint.
-
-    Warns
-    -----
-    RuntimeWarning
-        For each damaged one that is skipped.
+    """Read the newest undamaged checkpoint, and warn of damaged ones; return None if the folder has no checkpoint.
 
     Raises
     ------
@@ -101,31 +84,19 @@ def newest(folder: str | Path) -> Snapshot | None:
 
 
 def read(path: str | Path) -> Snapshot:
-    """Read one checkpoint.
+    """Read one checkpoint; see `safetensors_file.read` for the errors."""
 
-    Raises
-    ------
-    FileNotFoundError
-        If the file does not exist.
-    FileFormatError
-        If it is not a checkpoint, is damaged, or is of another version.
-    """
-
-    def check(description: dict[str, Any], _: safetensors_file.Types) -> dict[str, Any]:
-        safetensors_file.known_version(description, VERSION)
-        for name, kinds in _FACTS.items():
-            if not isinstance(description.get(name), kinds):
-                raise FileFormatError(f"invalid {name}, got {str(description.get(name))[:50]}")
-        if not all(isinstance(one, list) and list(map(type, one)) == [str, dict] for one in description["callbacks"]):
+    def check(facts: dict[str, Any], _: safetensors_file.Types) -> dict[str, Any]:
+        safetensors_file.check_fields(facts, _FACTS)
+        if not all(isinstance(one, list) and list(map(type, one)) == [str, dict] for one in facts["callbacks"]):
             raise FileFormatError("invalid callbacks")
-        return {name: fact for name, fact in description.items() if name != "version"}
+        return facts
 
-    with safetensors_file.file_errors(path, "checkpoint"):
-        return Snapshot(*safetensors_file.read(path, check))
+    return Snapshot(*safetensors_file.read(path, "checkpoint", VERSION, check))
 
 
 def prepare(folder: str | Path) -> Path:
-    """Return the folder, created if necessary; raise now, not at the first checkpoint, if it is not writable."""
+    """Return the folder, created if necessary; if it is not writable, raise now and not at the first checkpoint."""
     safetensors_file.need_safetensors()
     return atomic.writable_folder(folder)
 

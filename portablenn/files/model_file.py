@@ -1,7 +1,7 @@
 """Model files: a network as safetensors with strictly validated JSON metadata. Nothing in a file names code.
 
-Requires safetensors (the extra "files"). A file holds each parameter and statistic under its name, the optimizer's
-vectors as "optimizer.<name>", and in its metadata, under "portablenn", the layers, the loss and the optimizer.
+A file holds each parameter and statistic under its name, the optimizer's vectors as "optimizer.<name>", and in its
+metadata, under "portablenn", the layers, the loss and the optimizer.
 """
 
 from __future__ import annotations
@@ -26,26 +26,21 @@ MAX_WIDTH = 1 << 31
 MAX_DEPTH = 8
 MAX_NUMBER = 1e30
 _SLOT = "optimizer."
+_FACTS: dict[str, Any] = {
+    "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int, "steps": int, "epochs": int,
+    "labels": list, "multilabel": bool, "table": (dict, type(None)),
+}  # fmt: skip
+_SCHEDULES = "CosineDecay ExponentialDecay InverseScaling InverseTimeDecay StepDecay WarmUp".split()
 _ALLOWED: dict[str, dict[str, Any]] = {
     "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Activation, layers.Dropout, layers.BatchNorm)},
     "loss": {kind.__name__: kind for kind in losses.LOSSES.values()},
     "optimizer": {kind.__name__: kind for kind in optimizers.OPTIMIZERS.values()},
-    "schedule": {
-        kind.__name__: kind
-        for kind in (
-            schedules.CosineDecay,
-            schedules.ExponentialDecay,
-            schedules.InverseScaling,
-            schedules.InverseTimeDecay,
-            schedules.StepDecay,
-            schedules.WarmUp,
-        )
-    },
+    "schedule": {name: getattr(schedules, name) for name in _SCHEDULES},
 }
 
 
 def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
-    """Write a network to ``path`` atomically.
+    """Write a network atomically.
 
     Parameters
     ----------
@@ -54,10 +49,8 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any],
     facts
         "inputs", "layers", "loss", "optimizer", "dtype", "seed", "steps", "epochs", "labels", "multilabel"; and "table", the
         description of a table model's preprocessing, or None.
-    arrays
-        Parameters and statistics by name.
-    slots
-        The optimizer's vectors by name.
+    arrays, slots
+        Parameters and statistics by name, and the optimizer's vectors by name.
 
     Raises
     ------
@@ -66,33 +59,23 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any],
     """
     description = {
         **facts,
-        "version": VERSION,
         "layers": [_encode(layer, "layer") for layer in facts["layers"]],
         "loss": _encode(facts["loss"], "loss"),
         "optimizer": _encode(facts["optimizer"], "optimizer"),
     }
     named = {**arrays, **{f"{_SLOT}{name}": vector for name, vector in slots.items()}}
-    safetensors_file.write(path, description, named)
+    safetensors_file.write(path, VERSION, description, named)
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the facts, arrays and slots that `write` was given; arrays are read after the metadata was validated.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file does not exist.
-    FileFormatError
-        If it is not a model file, is damaged, or is of another version.
-    """
+    """Return the facts, arrays and slots that `write` was given; see `safetensors_file.read` for the errors."""
 
     def check(description: dict[str, Any], types: Types) -> dict[str, Any]:
         facts, expected = _validated(description)
         _check_types(types, expected, facts["dtype"])
         return facts
 
-    with safetensors_file.file_errors(path, "model file"):
-        facts, arrays = safetensors_file.read(path, check)
+    facts, arrays = safetensors_file.read(path, "model file", VERSION, check)
     slots = {name.removeprefix(_SLOT): v for name, v in arrays.items() if name.startswith(_SLOT)}
     return facts, {name: v for name, v in arrays.items() if not name.startswith(_SLOT)}, slots
 
@@ -146,20 +129,8 @@ def _decode(facts: Any, role: str, depth: int = 0) -> Any:
 
 
 def _validated(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """Validate a description; return the facts, with objects for their descriptions, and the shape of every array by name."""
-    kinds: dict[str, Any] = {
-        "version": int, "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int,
-        "steps": int, "epochs": int, "labels": list, "multilabel": bool, "table": (dict, type(None)),
-    }  # fmt: skip
-    safetensors_file.known_version(description, VERSION)
-    if set(description) != set(kinds):
-        raise FileFormatError(f"expected the keys {sorted(kinds)}, got {sorted(description)}")
-    for name, kind in kinds.items():
-        value = description[name]
-        if type(value) not in (kind if isinstance(kind, tuple) else (kind,)) or (
-            kind is int and not 0 <= value < 2**64
-        ):
-            raise FileFormatError(f"invalid {name}, got {value!r}")
+    """Return the facts of a validated description, with objects for their descriptions, and each array's shape by name."""
+    safetensors_file.check_fields(description, _FACTS)
     if not 1 <= description["inputs"] <= MAX_WIDTH or not 1 <= len(description["layers"]) <= MAX_LAYERS:
         raise FileFormatError("the number of inputs or of layers is 0 or too large")
     if description["dtype"] not in ("float32", "float64") or description["labels"] not in ([0, 1], [-1, 1]):

@@ -1,7 +1,4 @@
-"""Named arrays and a JSON description in one safetensors file, checked before anything is allocated. Nothing in it names code.
-
-Requires safetensors (the extra "files").
-"""
+"""Named arrays and a JSON description in one safetensors file, validated before anything is allocated. It names no code."""
 
 from __future__ import annotations
 
@@ -34,14 +31,17 @@ def need_safetensors() -> None:
         raise ImportError('model files need safetensors: pip install "portablenn[files]"')
 
 
-def write(path: str | os.PathLike[str], description: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Write arrays of any library and a JSON description; what was at ``path`` stays until the new file is complete."""
+def write(
+    path: str | os.PathLike[str], version: int, description: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> None:
+    """Write arrays of any library and a JSON description atomically."""
     need_safetensors()
     import json
 
     from safetensors.numpy import save
 
     tensors = {name: np.asarray(to_numpy(array), order="C") for name, array in arrays.items()}
+    description = {**description, "version": version}
     text = json.dumps({**description, "checksum": checksum(description, tensors)})
     atomic.write(path, save(tensors, metadata={KEY: text}))
 
@@ -76,13 +76,7 @@ def file_errors(path: str | os.PathLike[str], what: str) -> Iterator[None]:
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Types]]:
-    """Open a safetensors file, and return it with the types of its arrays, of which none is read.
-
-    Raises
-    ------
-    FileFormatError
-        If it is damaged, or holds too many arrays.
-    """
+    """Open a safetensors file, and return it with the types of its arrays, of which none is read."""
     need_safetensors()
     from safetensors import SafetensorError, safe_open
 
@@ -98,29 +92,26 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Types]]:
 
 
 def read(
-    path: str | os.PathLike[str], check: Callable[[dict[str, Any], Types], Any]
+    path: str | os.PathLike[str], what: str, version: int, check: Callable[[dict[str, Any], Types], Any]
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """Return what ``check`` returns for the description, and the arrays.
-
-    Parameters
-    ----------
-    path
-        The file.
-    check
-        Gets the description and the arrays' types before any array is read, and raises `FileFormatError`.
+    """Return what ``check`` returns for the description and the arrays' types, before any array is read; and the arrays.
 
     Raises
     ------
+    FileNotFoundError
+        If the file does not exist.
     FileFormatError
-        If it is of another format, or damaged.
+        If it is of another format or version, or damaged, or ``check`` raises it.
     """
-    with opened(path) as (file, types):
-        description = _description(file.metadata())
-        given = description.pop("checksum", None)
-        checked = check(description, types)
-        arrays = {name: file.get_tensor(name) for name in types}
-    if given != checksum(description, arrays):
-        raise FileFormatError("the checksum does not match the content: the file is damaged")
+    with file_errors(path, what):
+        with opened(path) as (file, types):
+            description = _description(file.metadata())
+            given = description.pop("checksum", None)
+            _check_version(description.get("version"), version)
+            checked = check({name: fact for name, fact in description.items() if name != "version"}, types)
+            arrays = {name: file.get_tensor(name) for name in types}
+        if given != checksum(description, arrays):
+            raise FileFormatError("the checksum does not match the content: the file is damaged")
     return checked, arrays
 
 
@@ -141,13 +132,19 @@ def _description(metadata: dict[str, str] | None) -> dict[str, Any]:
     return description
 
 
-def known_version(description: Mapping[str, Any], known: int) -> None:
-    """Raise FileFormatError for a file of another version."""
-    version = description.get("version")
+def _check_version(version: Any, known: int) -> None:
     if type(version) is not int or version != known:
-        other = (
-            "an older portablenn wrote it"
-            if isinstance(version, int) and version < known
-            else "a newer one may read it"
-        )
-        raise FileFormatError(f"expected version {known}, got {version!r}: {other}")
+        older = isinstance(version, int) and version < known
+        fix = "an older portablenn wrote it" if older else "a newer one may read it"
+        raise FileFormatError(f"expected version {known}, got {version!r}: {fix}")
+
+
+def check_fields(description: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Raise FileFormatError unless a description has exactly these keys, with values of these types; no integer is negative."""
+    if set(description) != set(types):
+        raise FileFormatError(f"expected the keys {sorted(types)}, got {sorted(description)}")
+    for name, kind in types.items():
+        value = description[name]
+        known = type(value) in (kind if isinstance(kind, tuple) else (kind,))
+        if not known or (kind is int and not 0 <= value < 2**64):
+            raise FileFormatError(f"invalid {name}, got {value!r:.50}")

@@ -1,4 +1,4 @@
-"""Atomic files: a folder that can be written to, leftovers of other processes, and what a file system may refuse."""
+"""Atomic files: a folder that can be written to, leftovers of other processes, and errors of a file system."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 from portablenn.files import atomic, safetensors_file
 
 
-def test_a_folder_is_made_with_its_parents_and_may_be_there_already(tmp_path: Path) -> None:
+def test_a_folder_is_created_with_its_parents_and_may_exist_already(tmp_path: Path) -> None:
     for _ in range(2):
         assert atomic.writable_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-def test_only_unfinished_files_that_nobody_writes_any_more_are_removed(tmp_path: Path) -> None:
+def test_only_abandoned_unfinished_files_are_removed(tmp_path: Path) -> None:
     names = [f".old{atomic.UNFINISHED}", f".new{atomic.UNFINISHED}", "old.safetensors"]
     for name in names:
         (tmp_path / name).touch()
@@ -31,7 +31,7 @@ def test_only_unfinished_files_that_nobody_writes_any_more_are_removed(tmp_path:
     assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
 
 
-def test_a_failed_write_leaves_the_file_of_before_and_no_other(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_earlier_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     atomic.write(path, b"before")
     with pytest.raises(ZeroDivisionError), atomic.replacing(path) as file:
@@ -41,7 +41,7 @@ def test_a_failed_write_leaves_the_file_of_before_and_no_other(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
-def test_a_file_system_that_cannot_sync_folders_is_enough_and_one_that_fails_is_not(
+def test_a_file_system_may_lack_the_sync_of_folders_but_may_not_fail_at_it(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fsync(handle: int) -> None:

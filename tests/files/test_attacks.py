@@ -1,6 +1,6 @@
-"""Published attacks on loaders of models, as files: each is refused, with the one error, and nothing of it runs.
+"""Published attacks on loaders of models, as files: each raises FileFormatError, and nothing in it runs.
 
-safetensors: Trail of Bits' audit (2023) and the format's own list of what must be refused. Keras: CVE-2024-3660 and
+safetensors: Trail of Bits' audit (2023) and the format's own list of what must be rejected. Keras: CVE-2024-3660 and
 CVE-2025-9905 (code in a Lambda layer), CVE-2025-1550 and CVE-2025-9906 (modules named by a configuration). NumPy:
 CVE-2019-6446 (a pickle in an array file). ONNX: CVE-2022-25882 and CVE-2024-27318 (external data outside the folder), which
 ``test_convert_files.py`` has with others. PyTorch: a pickle for weights.
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
-from portablenn.files import checkpoint
+from portablenn.files import checkpoint, model_file
 from portablenn.files import safetensors_file as tensors
 
 pytest.importorskip("safetensors")
@@ -94,18 +94,18 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "weights": ("x.safetensors", lambda path: pnn.load_weights(pnn.mlp([2, 1]), path)),
     "checkpoint": ("checkpoint-000000000001.safetensors", checkpoint.read),
     "npy": ("x.npy", lambda path: np.asarray(pnn.data.read_npy(path))),
-    "npz": ("x.npz", lambda path: [np.asarray(a) for a in pnn.data.read_npz(path).values()] or _refuse()),
+    "npz": ("x.npz", lambda path: [np.asarray(a) for a in pnn.data.read_npz(path).values()] or _reject()),
     "onnx": ("x.onnx", pnn.from_onnx),
 }
 
 
-def _refuse() -> None:
+def _reject() -> None:
     raise pnn.FileFormatError("it holds no array")
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("attack", FOREIGN)
-def test_no_reader_takes_files_of_others(attack: str, reader: str, tmp_path: Path) -> None:
+def test_no_reader_accepts_files_of_other_formats(attack: str, reader: str, tmp_path: Path) -> None:
     name, read = READERS[reader]
     if reader == "onnx":
         pytest.importorskip("onnx")
@@ -117,7 +117,7 @@ def test_no_reader_takes_files_of_others(attack: str, reader: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("attack", SAFETENSORS)
-def test_a_model_whose_file_is_an_attack_is_refused(attack: str, tmp_path: Path) -> None:
+def test_a_model_whose_file_is_an_attack_raises(attack: str, tmp_path: Path) -> None:
     net, path = pnn.mlp([2, 1], optimizer="sgd", backend="numpy"), tmp_path / "x.safetensors"
     for save, read in (
         (net.save, pnn.load),
@@ -161,8 +161,8 @@ def test_a_description_names_no_code(name: str, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     seen: list[dict[str, Any]] = []
-    tensors.read(path, lambda description, _: seen.append(description))
+    tensors.read(path, "model file", model_file.VERSION, lambda description, _: seen.append(description))
     description = {**seen[0], "layers": [LAYERS[name]]}
-    tensors.write(path, description, load_file(path))
+    tensors.write(path, model_file.VERSION, description, load_file(path))
     with pytest.raises(pnn.FileFormatError, match="unknown layer|has fields|unknown activation"):
         pnn.load(path)

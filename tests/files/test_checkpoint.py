@@ -1,4 +1,4 @@
-"""Checkpoints as files: what they say of objects, which are found, kept and passed over."""
+"""Checkpoints: descriptions of objects, and validation of what is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import types
 from pathlib import Path
 from typing import Any
 
-from portablenn.files.checkpoint import describe
+import pytest
+
+from portablenn.files import checkpoint
+from portablenn.files.checkpoint import Snapshot, describe
+from portablenn.files.safetensors_file import FileFormatError
 
 
 def _module(folder: Path, text: str) -> types.ModuleType:
@@ -51,3 +55,22 @@ def test_a_function_without_source_is_its_name() -> None:
     namespace: dict[str, Any] = {"__name__": "console"}
     exec("def loss(p, t):\n    return p - t", namespace)
     assert describe(namespace["loss"]) == {"kind": "console.loss", "source": None}
+
+
+FACTS: dict[str, Any] = {
+    "about": {}, "callbacks": [], "done": 0, "ended": "", "epoch": 1, "epochs": 2, "evaluations": 0, "history": {},
+    "interrupted": False, "labels": [0, 1], "multilabel": False, "optimizer": {}, "search": None, "steps": 3, "versions": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("interrupted", "yes"), ("multilabel", 1), ("steps", -1), ("epoch", True), ("callbacks", [["Stop"]])],
+)
+def test_a_checkpoint_with_an_invalid_value_raises(name: str, value: Any, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    path = checkpoint.write(tmp_path, 3, Snapshot(FACTS, {}), keep=1)
+    assert checkpoint.read(path) == Snapshot(FACTS, {})
+    path = checkpoint.write(tmp_path, 3, Snapshot(FACTS | {name: value}, {}), keep=1)
+    with pytest.raises(FileFormatError, match=f"invalid {name}"):
+        checkpoint.read(path)

@@ -1,4 +1,4 @@
-"""Some thousands of mutated files, other ones in each run of CI's numbers; ``tests/fuzz.py`` runs millions."""
+"""Thousands of mutated files; ``tests/helpers/fuzz.py`` runs millions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ pytest.importorskip("sklearn")
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.skipif(not os.path.isfile("/proc/self/statm"), reason="measures its memory as Linux tells it")
+@pytest.mark.skipif(not os.path.isfile("/proc/self/statm"), reason="measures its memory in Linux's way")
 @pytest.mark.parametrize("seed", [1, 2])
-def test_mutated_files_are_read_or_refused(seed: int) -> None:
+def test_mutated_files_are_read_or_rejected(seed: int) -> None:
     count = os.environ.get("PORTABLENN_FUZZ", "6000")
     command = [
         sys.executable,

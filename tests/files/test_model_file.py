@@ -1,4 +1,4 @@
-"""Model files: what is written is read again, and what is not ours is refused before anything is made of it."""
+"""Model files: what is written is read again, and an invalid file raises before anything is built from it."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "without a checksum": (lambda d: d.pop("checksum") and None, "the checksum does not match the content"),
     "unknown layer": (lambda d: d["layers"][0].update(kind="os.system"), "unknown layer 'os.system'"),
     "unknown activation": (lambda d: d["layers"][0].update(activation="eval"), "unknown activation 'eval'"),
-    "layer that is no dict": (lambda d: d["layers"].append("Dense"), "unknown layer"),
-    "extra fact": (lambda d: d["layers"][0].update(code="import os"), "has fields"),
-    "fact of a wrong kind": (lambda d: d["layers"][0].update(units=[8]), "units of the layer Dense is a list"),
+    "layer that is not a dict": (lambda d: d["layers"].append("Dense"), "unknown layer"),
+    "extra field": (lambda d: d["layers"][0].update(code="import os"), "has fields"),
+    "field of a wrong type": (lambda d: d["layers"][0].update(units=[8]), "units of the layer Dense is a list"),
     "huge width": (lambda d: d["layers"][0].update(units=2**60), r"of F32\[1152921504606846976\], got F32\[8\]"),
     "no layers": (lambda d: d.update(layers=[]), "of layers is 0"),
     "too many layers": (lambda d: d.update(layers=[{"kind": "Dropout", "rate": 0.1}] * 10_001), "too large"),
-    "missing fact": (lambda d: d.pop("seed"), "expected the keys"),
+    "missing key": (lambda d: d.pop("seed"), "expected the keys"),
     "negative steps": (lambda d: d.update(steps=-1), "invalid steps, got -1"),
     "true inputs": (lambda d: d.update(inputs=True), "invalid inputs, got True"),
     "other dtype": (lambda d: d.update(dtype="float16"), "invalid dtype or labels, got 'float16'"),
@@ -152,7 +152,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_description_that_is_not_ours_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_invalid_description_raises(name: str, tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     _network().save(path)
     change, says = CHANGES[name]
@@ -165,13 +165,13 @@ def test_a_description_that_is_not_ours_is_refused(name: str, tmp_path: Path) ->
     "content",
     [b"", b"\x00" * 8, b"PK\x03\x04" + b"\x00" * 100, struct.pack("<Q", 2**62) + b"{}", b"\x80\x04cos\nsystem\n."],
 )
-def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_raises(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(pnn.FileFormatError, match="is not a valid model file"):
         pnn.load(tmp_path / "file")
 
 
-def test_a_cut_file_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_raises(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     _network().save(path)
     path.write_bytes(path.read_bytes()[:-10])
@@ -179,18 +179,18 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
         pnn.load(path)
 
 
-def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
+def test_other_safetensors_files_raise(tmp_path: Path) -> None:
     save_file({"weight": np.ones(3, dtype="f4")}, tmp_path / "other.safetensors")
     with pytest.raises(pnn.FileFormatError, match='no "portablenn"'):
         pnn.load(tmp_path / "other.safetensors")
 
 
-def test_a_missing_file_is_said_to_be_missing() -> None:
+def test_a_missing_file_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="the model file nowhere.safetensors does not exist"):
         pnn.load("nowhere.safetensors")
 
 
-def test_a_file_with_one_other_bit_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_one_flipped_bit_raises(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     _network().save(path)
     whole = path.read_bytes()
