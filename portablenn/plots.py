@@ -1,7 +1,7 @@
 """Plots of networks and their training.
 
-Requires matplotlib (the extra "plot"). Each function draws on the axes it is given, or on new ones, and returns them; it
-neither shows nor saves anything.
+Each function draws on matplotlib's axes ``ax``, or on an array of them, ``axes``, and returns them; None is for new ones.
+It neither shows nor saves anything. Requires matplotlib (the extra "plot").
 """
 
 from __future__ import annotations
@@ -32,15 +32,7 @@ def _axes(ax: Any, figsize: tuple[float, float] = (6.4, 4.0)) -> Any:
 
 
 def save(ax: Any, path: str | Path) -> Path:
-    """Save the figure of some axes as PNG, close it, and return the path.
-
-    Parameters
-    ----------
-    ax
-        Axes, or an array of axes of one figure.
-    path
-        The file.
-    """
+    """Save the figure of axes, or of an array of axes, as PNG; close it, and return the path."""
     figure = np.asarray(ax).flat[0].figure
     figure.savefig(path, dpi=120)
     _pyplot().close(figure)
@@ -48,15 +40,7 @@ def save(ax: Any, path: str | Path) -> Path:
 
 
 def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
-    """Plot the losses over the epochs; accuracies, if there are any, on a second axis on the right.
-
-    Parameters
-    ----------
-    history
-        {name: value for each epoch}, as `Network.fit` returns it.
-    ax
-        Axes to draw on; None for new ones.
-    """
+    """Plot the losses of a history of `Network.fit` over the epochs; accuracies, if there are any, on a second axis."""
     ax = _axes(ax)
     epochs = range(1, 1 + max((len(v) for v in history.values()), default=0))
     losses = {name: values for name, values in history.items() if "accuracy" not in name}
@@ -86,18 +70,7 @@ def _legend_above(ax: Any, lines: Sequence[Any]) -> None:
 def first_layer_weights(network: Any, shape: tuple[int, int], axes: Any = None) -> Any:
     """Plot the weights of each unit of the first dense layer as an image: positive green, negative red, zero white.
 
-    Parameters
-    ----------
-    network
-        A network whose inputs are the pixels of an image.
-    shape
-        Rows and columns of the image.
-    axes
-        Array of axes, one for each unit; None for new ones.
-
-    Returns
-    -------
-    ndarray of axes
+    ``shape`` is the number of rows and columns of the image.
 
     Raises
     ------
@@ -138,20 +111,7 @@ def _grid(count: int, size: float = 1.4, extra: float = 0.0) -> Any:
 def predicted_images(images: Any, predicted: Any, actual: Any, confidence: Any = None, axes: Any = None) -> Any:
     """Plot a grid of images with their predicted labels; a wrong one is red and followed by the true label.
 
-    Parameters
-    ----------
-    images
-        Images, (n, rows, columns).
-    predicted, actual
-        Predicted and true labels, (n,).
-    confidence
-        Probabilities of the predicted labels, (n,), or None.
-    axes
-        Array of axes; None for new ones.
-
-    Returns
-    -------
-    ndarray of axes
+    Images are (n, rows, columns); predicted and actual labels, and the probabilities of the predicted ones, are (n,).
     """
     images, predicted, actual = (to_numpy(a) for a in (images, predicted, actual))
     if axes is None:
@@ -167,16 +127,9 @@ def predicted_images(images: Any, predicted: Any, actual: Any, confidence: Any =
 
 
 def decision_boundary(network: Any, X: Any, y: Any, ax: Any = None) -> Any:
-    """Plot what a network with two inputs predicts over the plane, and some rows.
+    """Plot what a network or an estimator with two inputs predicts over the plane.
 
-    Parameters
-    ----------
-    network
-        A network, or an estimator, with two inputs.
-    X, y
-        Rows, (rows, 2), and their targets, (rows,), which colour them.
-    ax
-        Axes to draw on; None for new ones.
+    Rows X, (rows, 2), are drawn as points in the colours of their targets y, (rows,).
     """
     X, y = to_numpy(X), np.asarray(to_numpy(y)).reshape(-1)
     ax = _axes(ax, (5.0, 4.4))
@@ -231,21 +184,7 @@ def learning(network: Any, X: Any, y: Any, epochs: int = 50, frames: int = 50, *
 
 
 def activations(network: Any, row: Any, axes: Any = None) -> Any:
-    """Plot the outputs of each layer for one row as bars, a layer below the other.
-
-    Parameters
-    ----------
-    network
-        The network.
-    row
-        Inputs, (inputs,).
-    axes
-        Array of axes, one for each layer; None for new ones.
-
-    Returns
-    -------
-    ndarray of axes
-    """
+    """Plot the outputs of each layer for one row, (inputs,), as bars, a layer below the other."""
     outputs = network.layer_outputs(np.asarray(to_numpy(row)).reshape(1, -1))
     if axes is None:
         size = (6.4, 1.5 * len(outputs) + 0.3)
@@ -262,14 +201,7 @@ def activations(network: Any, row: Any, axes: Any = None) -> Any:
 def diagram(network: Any, maximum: int = 16, ax: Any = None) -> Any:
     """Plot the network as circles and lines: each weight is a line, green if positive, red if negative, wide if large.
 
-    Parameters
-    ----------
-    network
-        A network with at least one dense layer.
-    maximum
-        Maximum number of units of a layer that are drawn.
-    ax
-        Axes to draw on; None for new ones.
+    At most ``maximum`` units of a layer are drawn.
 
     Raises
     ------
@@ -312,44 +244,22 @@ def _draw_weights(ax: Any, level: int, weights: np.ndarray, left: np.ndarray, ri
 
 
 def learning_rates(search: Any, ax: Any = None) -> Any:
-    """Plot the loss over the learning rate and the suggested rate.
-
-    Parameters
-    ----------
-    search
-        What `portablenn.find_learning_rate` returns.
-    ax
-        Axes to draw on; None for new ones.
-    """
+    """Plot the loss over the learning rate, and the suggestion; ``search`` is the result of `find_learning_rate`."""
     ax = _axes(ax)
     ax.plot(search.rates, search.losses, color="tab:gray", alpha=0.5, linewidth=1, label="loss of a batch")
     ax.plot(search.rates, search.smoothed, color="tab:blue", label="smoothed")
     ax.axvline(search.suggestion, color=GREEN, linestyle="--", label=f"suggested: {search.suggestion:.2g}")
     finite = search.smoothed[np.isfinite(search.smoothed)]
     low, high = float(finite.min()), float(finite[: max(1, len(finite) // 2)].max())
-    ax.set(
-        xscale="log",
-        xlabel="learning rate",
-        ylabel="loss",
-        ylim=(low - 0.1 * (high - low) - 1e-9, high + 0.5 * (high - low) + 1e-9),
-    )
+    limits = low - 0.1 * (high - low) - 1e-9, high + 0.5 * (high - low) + 1e-9
+    ax.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=limits)
     ax.grid(alpha=0.3)
     ax.legend()
     return ax
 
 
 def importances(importances: Mapping[str, float], maximum: int = 20, ax: Any = None) -> Any:
-    """Plot importances as bars, the largest at the top.
-
-    Parameters
-    ----------
-    importances
-        {name: importance}.
-    maximum
-        Maximum number of bars.
-    ax
-        Axes to draw on; None for new ones.
-    """
+    """Plot importances, {name: importance}, as at most ``maximum`` bars, the largest at the top."""
     names = sorted(importances, key=lambda name: -importances[name])[:maximum]
     ax = _axes(ax, (6.4, 0.3 * len(names) + 1.0))
     ax.barh(range(len(names)), [importances[name] for name in names], color=GREEN)
@@ -375,14 +285,14 @@ def permutation_importance(
     names
         Names of the columns; None for their numbers.
     repeats, seed
-        How often each column is shuffled, and the seed of the shuffles.
+        Number of shuffles of each column, and their seed.
     ax
         Axes to draw on; None for new ones.
 
     Raises
     ------
     TypeError
-        If it is neither a network nor an estimator.
+        If ``network`` is neither.
     """
     from sklearn.inspection import permutation_importance as compute_importance
     from sklearn.metrics import accuracy_score, r2_score
@@ -401,14 +311,9 @@ def permutation_importance(
 
 
 def predicted_values(pairs: Any, ax: Any = None) -> Any:
-    """Plot true values over predicted ones, and the line where they are equal. Requires scikit-learn.
+    """Plot true values over predicted ones, pairs of shape (rows, 2), and the line where they are equal.
 
-    Parameters
-    ----------
-    pairs
-        True and predicted values, (rows, 2).
-    ax
-        Axes to draw on; None for new ones.
+    Requires scikit-learn.
     """
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
     from sklearn.metrics import PredictionErrorDisplay
@@ -426,15 +331,7 @@ def predicted_values(pairs: Any, ax: Any = None) -> Any:
 
 
 def confusion_matrix(actual: Any, predicted: Any, ax: Any = None) -> Any:
-    """Plot how many rows of each true class were predicted as each class. Requires scikit-learn.
-
-    Parameters
-    ----------
-    actual, predicted
-        True and predicted labels, (rows,).
-    ax
-        Axes to draw on; None for new ones.
-    """
+    """Plot how many rows of each true class were predicted as each class, for labels, (rows,). Requires scikit-learn."""
     from sklearn.metrics import ConfusionMatrixDisplay
 
     ax = _axes(ax, (5.6, 5.0))

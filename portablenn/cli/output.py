@@ -1,7 +1,4 @@
-"""What the commands print: models, backends and verifications as text or as JSON, warnings as lines.
-
-Requires typer and rich (the extra "cli").
-"""
+"""Output of the commands: models, backends and verifications as text or as JSON, warnings as lines."""
 
 from __future__ import annotations
 
@@ -22,21 +19,18 @@ FEW_ROWS = 50
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
-    """Print a value as JSON, with null for NaN and infinity, which JSON does not have."""
+    """Print a value, which may hold dataclasses, as JSON, with null for NaN and infinity, which JSON does not have."""
     typer.echo(json.dumps(_finite(value), indent=indent))
 
 
 def _finite(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def print_records(records: Sequence[Any]) -> None:
-    """Print dataclasses as JSON."""
-    print_json([dataclasses.asdict(record) for record in records])
 
 
 def print_warning(message: object) -> None:
@@ -46,7 +40,7 @@ def print_warning(message: object) -> None:
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Print warnings as one line on standard error, without the place in the code."""
+    """Print warnings as one line on standard error, without their location in the code."""
     import warnings
 
     with warnings.catch_warnings():
@@ -66,7 +60,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], footer: Sequ
 
 
 def describe_model(model: Any) -> dict[str, Any]:
-    """Return what there is to know of a table's model, as values for JSON."""
+    """Return the description of a table's model as values for JSON."""
     return {
         "task": model.task,
         "target": model.target.name,
@@ -88,7 +82,7 @@ def describe_layers(network: Any) -> list[dict[str, Any]]:
 
 
 def print_model(model: Any) -> None:
-    """Print the task, what became of rows and columns, the course of the training, and the metrics."""
+    """Print the task, the use of rows and columns, the course of the training, and the metrics."""
     results = model.results
     for line in (*_lines_of_data(model), *_lines_of_training(results)):
         typer.echo(line)

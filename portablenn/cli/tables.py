@@ -1,7 +1,4 @@
-"""Commands for tables: train, predict, inspect.
-
-Requires pyarrow, safetensors and scikit-learn besides typer and rich (the extras "tables", "files", "sklearn").
-"""
+"""Commands for tables: train, predict, inspect."""
 
 from __future__ import annotations
 
@@ -23,25 +20,11 @@ from .output import describe_layers, describe_model, print_json, print_model, pr
 
 INTERRUPTED = 130
 
-os.environ.setdefault(
-    "ARROW_DEFAULT_MEMORY_POOL", "system"
-)  # other pools reserve 1 GB of addresses: fails under ulimit -v
+# other pools reserve 1 GB of addresses, which fails under ulimit -v
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
-
-class Task(StrEnum):
-    """What kind of target to predict."""
-
-    classification = "classification"
-    regression = "regression"
-
-
-class Missing(StrEnum):
-    """What to do with missing cells."""
-
-    impute = "impute"
-    refuse = "refuse"
-
-
+Task = StrEnum("Task", ["classification", "regression"])
+Missing = StrEnum("Missing", ["impute", "refuse"])
 TABLE = "A .csv, .tsv, .parquet, .arrow or .feather file; also compressed CSV, .csv.gz."
 MODEL = "A model file that 'portablenn train' wrote."
 
@@ -135,7 +118,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="A .csv, .parquet or .arrow file; default: CSV to standard output.")
     ] = None,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Add a column for each class, too.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also add a column for each class.")] = False,
     backend: Annotated[str, typer.Option(help="Backend to predict on.")] = "auto",
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:

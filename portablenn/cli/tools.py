@@ -14,25 +14,10 @@ import typer
 import portablenn
 
 from .app import AS_JSON, app
-from .output import print_backends, print_records, print_verifications
+from .output import print_backends, print_json, print_verifications
 
-
-class Demo(StrEnum):
-    """Examples that can be run."""
-
-    digits = "digits"
-    first_network = "first-network"
-    perceptron = "perceptron"
-    three_layers = "three-layers"
-    threshold_neuron = "threshold-neuron"
-    xor = "xor"
-
-
-class Activation(StrEnum):
-    """Activations of the digits example."""
-
-    relu = "relu"
-    sigmoid = "sigmoid"
+Demo = StrEnum("Demo", ["digits", "first-network", "perceptron", "three-layers", "threshold-neuron", "xor"])
+Activation = StrEnum("Activation", ["relu", "sigmoid"])
 
 
 @app.command()
@@ -68,7 +53,7 @@ def backends(as_json: Annotated[bool, AS_JSON] = False) -> None:
     """List the backends: NumPy, and each library with a plug-in; for one that is not usable, the reason."""
     listed = portablenn.backends()
     if as_json:
-        print_records(listed)
+        print_json(listed)
     else:
         print_backends(listed, portablenn.explain_auto())
 
@@ -92,7 +77,7 @@ def verify(
 
     results = verify_backends(names)
     if as_json:
-        print_records(results)
+        print_json(results)
     else:
         print_verifications(results, TOLERANCES)
     if not all(result.passed for result in results):

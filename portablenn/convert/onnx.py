@@ -1,7 +1,7 @@
 """Export of networks to ONNX, and import of feed-forward graphs.
 
-Requires onnx (the extra "onnx"). A graph is read strictly: operators, shapes and sizes are validated before a network is
-built, and data outside the file is an error.
+A graph is read strictly: operators, shapes and sizes are validated before a network is built; data outside the file is an
+error.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from ..files import atomic
 from ..files.safetensors_file import FileFormatError, file_errors
+from ..nn import losses
 from ..nn.layers import Activation, BatchNorm, Dense, Dropout
 from ..runtime.arrays import to_numpy
 from ..training.network import Network
@@ -86,10 +87,8 @@ def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None
     outputs = [("output", network.outputs)]
     graph.add("Identity", [x], "output")
     if probabilities:
-        names = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid"}
-        from ..nn.losses import LOSSES
-
-        link = next((names[n] for n, kind in LOSSES.items() if n in names and type(network.loss) is kind), None)
+        links = {losses.SoftmaxCrossEntropy: "softmax", losses.SigmoidCrossEntropy: "sigmoid"}
+        link = links.get(type(network.loss))
         if link is None:
             raise ValueError(f"probabilities require a classification loss, got {type(network.loss).__name__}")
         graph.add("Identity", [graph.activation("output", link, "link")], "probabilities")
@@ -100,15 +99,14 @@ def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None
 
 
 class _Graph:
-    """Collects the nodes and initializers of a graph."""
+    """The nodes and initializers of a graph that is being built."""
 
     def __init__(self, onnx: Any) -> None:
         self.onnx, self.nodes, self.initializers = onnx, list[Any](), list[Any]()
 
     def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(
-            self.onnx.helper.make_node(operator, inputs, [output], name=f"{output}_{operator}", **attributes)
-        )
+        make_node = self.onnx.helper.make_node
+        self.nodes.append(make_node(operator, inputs, [output], name=f"{output}_{operator}", **attributes))
         return output
 
     def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
@@ -116,7 +114,7 @@ class _Graph:
         return name
 
     def layer(self, x: str, name: str, layer: Any, own: dict[str, np.ndarray]) -> str:
-        """Add the nodes of a layer; return the name of its output."""
+        """Add the nodes of a layer with arrays ``own``; return the name of its output."""
         if type(layer) is Dropout:
             return x
         if type(layer) is Activation:
@@ -210,7 +208,7 @@ def from_onnx(path: str | Path, loss: Any = "squared_error", **network: Any) -> 
 
 
 class _Chain:
-    """Reads a graph from its input to its output."""
+    """A graph that is read from its input to its output."""
 
     def __init__(self, onnx: Any, model: Any) -> None:
         self.onnx, graph = onnx, model.graph
@@ -374,10 +372,9 @@ class _Chain:
     def _step(self, node: Any, x: str) -> tuple[str, Any, dict[str, np.ndarray]]:
         """Return the step activation: (x ≥ 0) as a number."""
         zero = self.tensors.get(node.input[1]) if len(node.input) == 2 and node.input[0] == x else None
+        scalar = zero is not None and not zero.dims and not zero.external_data
         casts = self.takers.get(node.output[0], [])
-        if zero is None or list(zero.dims) != [] or len(casts) != 1 or casts[0].op_type != "Cast":
-            raise FileFormatError("a GreaterOrEqual is not a threshold of 0")
-        if zero.external_data or float(np.asarray(self.onnx.numpy_helper.to_array(zero))) != 0.0:
+        if not scalar or self.onnx.numpy_helper.to_array(zero) != 0.0 or [c.op_type for c in casts] != ["Cast"]:
             raise FileFormatError("a GreaterOrEqual is not a threshold of 0")
         return casts[0].output[0], Activation("step"), {}
 
@@ -391,13 +388,13 @@ def _joined(parts: list[tuple[Any, dict[str, np.ndarray]]]) -> list[tuple[Any, d
     made: list[tuple[Any, dict[str, np.ndarray]]] = []
     for layer, own in parts:
         before, theirs = made[-1] if made else (None, {})
-        plain = isinstance(before, Dense) and before.activation is None
+        dense = before if isinstance(before, Dense) and before.activation is None else None
         if layer is _BIAS:
-            if not (plain and isinstance(before, Dense) and not before.use_bias):
+            if dense is None or dense.use_bias:
                 raise FileFormatError("an Add does not follow a MatMul")
-            made[-1] = replace(before, use_bias=True), theirs | own
-        elif isinstance(layer, Activation) and plain and isinstance(before, Dense):
-            made[-1] = replace(before, activation=layer.activation), theirs
+            made[-1] = replace(dense, use_bias=True), theirs | own
+        elif isinstance(layer, Activation) and dense is not None:
+            made[-1] = replace(dense, activation=layer.activation), theirs
         else:
             made.append((layer, own))
     return made

@@ -12,7 +12,7 @@ from ..nn.layers import Activation, BatchNorm, Dense, Dropout
 from ..runtime.arrays import to_numpy
 from ..training.network import Network
 
-Values = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
 
 ACTIVATIONS = {
     "ELU": "elu", "GELU": "gelu", "Identity": "identity", "LeakyReLU": "leaky_relu", "ReLU": "relu", "SiLU": "silu",
@@ -52,7 +52,7 @@ def from_torch(module: Any, loss: Any = "squared_error", **network: Any) -> Netw
     >>> from_torch(module, backend="numpy")
     <Network 2-3-3-1, 13 parameters, float32, numpy>
     """
-    made = [_LAYERS[kind](part) for part in _flat(module) for kind in [_kind(part)]]
+    made = [_LAYERS[_kind(part)](part) for part in _flat(module)]
     links = {"Softmax": losses.SoftmaxCrossEntropy, "Sigmoid": losses.SigmoidCrossEntropy}
     last = _kind(list(_flat(module))[-1]) if made else ""
     if last in links and isinstance(losses.get(loss), links[last]):
@@ -84,7 +84,7 @@ def _kind(module: Any) -> str:
     return name
 
 
-def _linear(module: Any) -> tuple[Dense, Values]:
+def _linear(module: Any) -> tuple[Dense, Arrays]:
     kernel = np.ascontiguousarray(to_numpy(module.weight.detach()).T)
     values = {"kernel": kernel}
     if module.bias is not None:
@@ -92,7 +92,7 @@ def _linear(module: Any) -> tuple[Dense, Values]:
     return Dense(kernel.shape[1], use_bias=module.bias is not None, kernel_init="zeros"), values
 
 
-def _batch_norm(module: Any) -> tuple[BatchNorm, Values]:
+def _batch_norm(module: Any) -> tuple[BatchNorm, Arrays]:
     if module.running_mean is None or not module.affine or module.momentum is None:
         raise ValueError(f"{module} has no counterpart: expected affine, momentum and running statistics")
     pieces = {
@@ -102,14 +102,14 @@ def _batch_norm(module: Any) -> tuple[BatchNorm, Values]:
     return BatchNorm(momentum=1.0 - module.momentum, epsilon=module.eps), values
 
 
-def _activation(module: Any) -> tuple[Activation, Values]:
+def _activation(module: Any) -> tuple[Activation, Arrays]:
     for name, value in DEFAULTS.items():
         if getattr(module, name, value) not in (value, -1 if name == "dim" else value):
             raise ValueError(f"{module} has no counterpart: expected {name}={value!r}")
     return Activation(ACTIVATIONS[type(module).__name__]), {}
 
 
-_LAYERS: dict[str, Callable[[Any], tuple[Any, Values]]] = {
+_LAYERS: dict[str, Callable[[Any], tuple[Any, Arrays]]] = {
     "Linear": _linear,
     "BatchNorm1d": _batch_norm,
     "Dropout": lambda module: (Dropout(module.p), {}),

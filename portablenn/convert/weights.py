@@ -1,6 +1,6 @@
 """Weights in safetensors files with the names and layouts of PyTorch or Keras.
 
-Requires safetensors (the extra "files"). A file is read strictly: its arrays must match those of the network one to one.
+A file is read strictly: its arrays must match those of the network one to one.
 """
 
 from __future__ import annotations
@@ -22,27 +22,13 @@ from ..runtime.arrays import to_numpy
 
 @dataclass(frozen=True)
 class NamingConvention:
-    """How a library names its arrays and lays them out.
+    """How a library names its arrays and lays them out."""
 
-    Attributes
-    ----------
-    names
-        Name of each array, by ours.
-    separator
-        Between a layer's name and an array's.
-    transposed
-        Whether a kernel is (units, inputs).
-    kinds
-        The names of dense layers and batch norms, counted for each; None where a layer's name is its number.
-    metadata
-        The format in the metadata of the library's files.
-    """
-
-    names: dict[str, str]
-    separator: str
-    transposed: bool
-    kinds: tuple[str, str] | None
-    metadata: str
+    names: dict[str, str]  # {our name: theirs}
+    separator: str  # between a layer's name and an array's
+    transposed: bool  # a kernel is (units, inputs)
+    kinds: tuple[str, str] | None  # names of dense layers and batch norms; None where a layer's name is its number
+    metadata: str  # the format in the metadata of the library's files
 
 
 OURS = ("kernel", "bias", "scale", "shift", "mean", "variance")
@@ -54,9 +40,9 @@ CONVENTIONS = {
     "keras": NamingConvention(dict(zip(OURS, KERASS)), "/", False, ("dense", "batch_normalization"), "keras"),
 }
 IGNORED = {"num_batches_tracked"}
-"""PyTorch's batch norms count batches; nothing here depends on that."""
+"""Arrays of PyTorch that nothing here depends on."""
 
-CODES = {"F64": "float64", "F32": "float32", "F16": "float16"}
+CODES = ("F64", "F32", "F16")
 
 
 def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
@@ -89,7 +75,7 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
     True
     """
     if layout not in CONVENTIONS:
-        raise ValueError(f"layout must be one of {', '.join(map(repr, CONVENTIONS))}, got {layout!r}")
+        raise ValueError(f"layout must be one of {list(CONVENTIONS)}, got {layout!r}")
     theirs = CONVENTIONS[layout]
     safetensors_file.need_safetensors()
     from safetensors.numpy import save
@@ -105,24 +91,21 @@ def save_weights(network: Any, path: str | Path, layout: str = "torch") -> None:
 
 def _places(network: Any, convention: NamingConvention) -> Iterator[tuple[str, str, list[str]]]:
     """Yield for each layer with arrays its name in a file, its name here, and the names of its arrays here."""
-    place, counts = 0, Counter[str]()
+    number, counts = 0, Counter[str]()
+    names = (*network.model.parameters.shapes, *network.model.statistics.shapes)
     for name, layer in network.model.layers:
-        pieces = [n.rpartition(".")[2] for n in _names(network) if n.rpartition(".")[0] == name]
+        pieces = [n.rpartition(".")[2] for n in names if n.rpartition(".")[0] == name]
         if pieces and not isinstance(layer, (Dense, BatchNorm)):
             raise ValueError(f"{name} is {type(layer).__name__}, which has no counterpart in other libraries")
         if convention.kinds is None:
-            prefix = f"{place}"
-            place += 2 if isinstance(layer, Dense) and layer.activation not in (None, "identity") else 1
+            prefix = f"{number}"
+            number += 2 if isinstance(layer, Dense) and layer.activation not in (None, "identity") else 1
         else:
             kind = convention.kinds[isinstance(layer, BatchNorm)]
             prefix = f"{kind}_{counts[kind]}" if counts[kind] else kind
             counts[kind] += bool(pieces)
         if pieces:
             yield prefix, name, pieces
-
-
-def _names(network: Any) -> tuple[str, ...]:
-    return (*network.model.parameters.shapes, *network.model.statistics.shapes)
 
 
 def load_weights(network: Any, path: str | Path) -> None:
@@ -154,10 +137,9 @@ def load_weights(network: Any, path: str | Path) -> None:
     True
     """
     with safetensors_file.file_errors(path, "file of weights"), safetensors_file.opened(path) as (file, types):
-        wanted = _matched(network, types)
-        arrays = {
-            own: file.get_tensor(name).T if transposed else file.get_tensor(name) for own, name, transposed in wanted
-        }
+        arrays = {}
+        for own, name, transposed in _matched(network, types):
+            arrays[own] = file.get_tensor(name).T if transposed else file.get_tensor(name)
         bad = next((own for own, array in arrays.items() if not np.isfinite(array).all()), None)
         if bad is not None:
             raise FileFormatError(f"its array for {bad} holds NaN or infinity")
@@ -165,7 +147,7 @@ def load_weights(network: Any, path: str | Path) -> None:
 
 
 def _matched(network: Any, types: safetensors_file.Types) -> list[tuple[str, str, bool]]:
-    """Return the network's name and the file's name of each array, and whether it is to be transposed."""
+    """Return the network's name and the file's name of each array, and whether it must be transposed."""
     keras = any(re.search(r"(^|/)(kernel|gamma)$", name) for name in types)
     convention = CONVENTIONS["keras" if keras else "torch"]
     groups: dict[str, dict[str, str]] = {}
@@ -174,33 +156,31 @@ def _matched(network: Any, types: safetensors_file.Types) -> list[tuple[str, str
         if last not in IGNORED:
             groups.setdefault(prefix, {})[last] = name
     expected = list(_places(network, convention))
-    by_kind: dict[bool, list[dict[str, str]]] = {True: [], False: []}
-    for group in groups.values():
-        by_kind["gamma" in group or "running_mean" in group].append(group)
-    wanted: dict[str, tuple[str, bool]] = {}
-    norms = [pieces for _, _, pieces in expected if "mean" in pieces]
-    if len(by_kind[True]) != len(norms) or len(by_kind[False]) != len(expected) - len(norms):
+    norms = [group for group in groups.values() if "gamma" in group or "running_mean" in group]
+    dense = [group for group in groups.values() if group not in norms]
+    count = sum("mean" in pieces for _, _, pieces in expected)
+    if (len(dense), len(norms)) != (len(expected) - count, count):
         raise FileFormatError(
-            f"expected {len(expected) - len(norms)} dense layers and {len(norms)} batch norms, got "
-            f"{len(by_kind[False])} and {len(by_kind[True])}"
+            f"expected {len(expected) - count} dense layers and {count} batch norms, got {len(dense)} and {len(norms)}"
         )
-    taken = {True: iter(by_kind[True]), False: iter(by_kind[False])}
-    for _, own, pieces in expected:
-        group = next(taken["mean" in pieces])
+    remaining = {True: iter(norms), False: iter(dense)}
+    shapes = network.model.parameters.shapes | network.model.statistics.shapes
+    matched = []
+    for _, layer, pieces in expected:
+        group = next(remaining["mean" in pieces])
         theirs = {convention.names[piece]: piece for piece in pieces}
         if set(group) != set(theirs):
-            raise FileFormatError(f"expected its layer for {own} to have {sorted(theirs)}, got {sorted(group)}")
+            raise FileFormatError(f"expected its layer for {layer} to have {sorted(theirs)}, got {sorted(group)}")
         for last, name in group.items():
-            wanted[name] = f"{own}.{theirs[last]}", convention.transposed and theirs[last] == "kernel"
-    shapes = network.model.parameters.shapes | network.model.statistics.shapes
-    for name, (place, transposed) in wanted.items():
-        kind, shape = types[name]
-        expected_shape = shapes[place][::-1] if transposed else shapes[place]
-        if kind not in CODES or shape != expected_shape:
-            raise FileFormatError(
-                f"expected {name} to hold numbers of shape {list(expected_shape)}, got {kind}{list(shape)}"
-            )
-    return [(place, name, transposed) for name, (place, transposed) in wanted.items()]
+            own, transposed = f"{layer}.{theirs[last]}", convention.transposed and theirs[last] == "kernel"
+            kind, shape = types[name]
+            wanted = shapes[own][::-1] if transposed else shapes[own]
+            if kind not in CODES or shape != wanted:
+                raise FileFormatError(
+                    f"expected {name} to hold numbers of shape {list(wanted)}, got {kind}{list(shape)}"
+                )
+            matched.append((own, name, transposed))
+    return matched
 
 
 def _natural(name: str) -> list[Any]:

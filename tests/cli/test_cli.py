@@ -23,7 +23,7 @@ DEMOS = {
 def _command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "portablenn", *arguments]
     clean = {k: v for k, v in os.environ.items() if k != "PORTABLENN_DATA"}
-    figures = {"MPLBACKEND": "Agg", "PORTABLENN_BACKEND": "numpy"}  # which are told to every digit
+    figures = {"MPLBACKEND": "Agg", "PORTABLENN_BACKEND": "numpy"}  # where results are compared to every digit
     return subprocess.run(command, capture_output=True, text=True, env={**clean, **figures, **environment})
 
 

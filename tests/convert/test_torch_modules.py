@@ -71,6 +71,6 @@ def test_a_last_link_is_the_losss_own(last: Any, loss: Any) -> None:
         (object(), TypeError, "object has no counterpart"),
     ],
 )
-def test_what_has_no_counterpart_is_refused(module: Any, error: type[Exception], message: str) -> None:
+def test_a_module_without_a_counterpart_raises(module: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         pnn.from_torch(module)

@@ -379,7 +379,7 @@ def test_wrong_input_raises_with_scikit_learns_messages(broken: Any, message: st
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, Perceptron])
-def test_a_fit_that_fails_leaves_the_estimator_as_it_was(kind: Any) -> None:
+def test_a_fit_that_fails_leaves_the_estimator_unchanged(kind: Any) -> None:
     estimator = kind(max_iter=5).fit(X, Y)
     before, expected = dict(vars(estimator)), estimator.predict(X)
     for broken in (lambda: estimator.fit(X[:, :3], Y[:5]), lambda: estimator.partial_fit(X, Y, classes=[7, 8])):
@@ -401,7 +401,7 @@ class _Boo(pnn.callbacks.Callback):
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
-def test_a_training_that_fails_midway_leaves_the_estimator_as_it_was(solver: str) -> None:
+def test_training_that_fails_midway_leaves_the_estimator_unchanged(solver: str) -> None:
     estimator = _net(solver=solver, warm_start=True).fit(X, Y)
     weights, figures = (
         [np.array(w) for w in estimator.coefs_],
