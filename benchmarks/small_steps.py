@@ -109,8 +109,7 @@ def tracing_ours(sizes: list[int], backend: str) -> Timed:
     """Trace and compile a training step again; no step is run."""
     import portablenn as pnn
     from portablenn.nn.model import Batches
-    from portablenn.training.step import trace_step
-    from portablenn.transforms.compile import prepared
+    from portablenn.transforms.compile import prepared, trace_loop
 
     X, order = np.zeros((256, sizes[0]), dtype=np.float32), np.zeros((2, 128), dtype=np.int64)
     y = np.zeros(256, dtype=np.int64)
@@ -118,7 +117,8 @@ def tracing_ours(sizes: list[int], backend: str) -> Timed:
 
     def run() -> None:
         batches = Batches(X, y, None, order, None, np.asarray(0, dtype=np.int32))
-        program = prepared(trace_step(net.model, net.state, batches, None), net.backend)
+        traced, _ = trace_loop(net.model.step, net.state, batches, None)
+        program = prepared(traced, net.backend)
         loop = net.backend.compile_loop(program, 4)
         assert loop.source  # the source is generated here
 

@@ -29,19 +29,13 @@ if TYPE_CHECKING:
     from .tables import TableError, TableModel, report
     from .training.lr_finder import LearningRates, find_learning_rate
 
-# Imported at the first use: they cost an import more than most use of it.
+# Imported at the first use, so that importing portablenn is fast.
 _LAZY_NAMES = {
     "LearningRates": ".training.lr_finder", "TableError": ".tables", "TableModel": ".tables",
     "find_learning_rate": ".training.lr_finder", "from_onnx": ".convert", "from_torch": ".convert", "load_weights": ".convert",
     "save_weights": ".convert", "to_onnx": ".convert",
 }  # fmt: skip
-_LAZY_MODULES = {
-    "convert": ".convert",
-    "data": ".data",
-    "plots": ".plots",
-    "report": ".tables.report",
-    "tables": ".tables",
-}
+_LAZY_MODULES = {"report": ".tables.report"} | {name: f".{name}" for name in ("convert", "data", "plots", "tables")}
 
 
 def __getattr__(name: str) -> object:

@@ -30,7 +30,7 @@ _AT_ONCE = 1 << 15
 
 
 def threefry2x32(key: Array, counter: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Return the 64-bit blocks of Threefry-2x32 with 20 rounds.
+    """Return the blocks of Threefry-2x32: two int32 arrays of the counters' shape, together 64 random bits for each counter.
 
     Parameters
     ----------
@@ -39,14 +39,8 @@ def threefry2x32(key: Array, counter: tuple[Array, Array]) -> tuple[Array, Array
     counter
         Two int32 arrays, of one dimension or more, that broadcast together.
 
-    Returns
-    -------
-    tuple of arrays
-        Two int32 arrays of the counters' shape: 64 random bits for each counter.
-
     Examples
     --------
-    >>> import numpy as np
     >>> zero = np.zeros(1, dtype=np.int32)
     >>> [hex(int(word[0]) & 0xFFFFFFFF) for word in threefry2x32(np.zeros(2, dtype=np.int32), (zero, zero))]
     ['0x6b200159', '0x99ba4efe']
@@ -71,7 +65,7 @@ def _rotated(xp: Any, word: Array, bits: int) -> Array:
 
 
 def bits(key: Array, stream: Array, count: int) -> Array:
-    """Return ``count`` words of 32 random bits for each stream.
+    """Return ``count`` words of 32 random bits for each stream, int32, shape (s, count).
 
     Parameters
     ----------
@@ -82,14 +76,8 @@ def bits(key: Array, stream: Array, count: int) -> Array:
     count
         Words per stream.
 
-    Returns
-    -------
-    array
-        int32, shape (s, count).
-
     Examples
     --------
-    >>> import numpy as np
     >>> bits(new_key(0, ORDER), np.zeros(1, dtype=np.int32), 3).shape
     (1, 3)
     """
@@ -101,7 +89,9 @@ def bits(key: Array, stream: Array, count: int) -> Array:
 
 
 def keep_mask(key: Array, stream: Array, shape: tuple[int, ...], rate: float) -> Array:
-    """Return a mask of the elements that are kept when each is dropped with probability ``rate``.
+    """Return a bool mask of the elements that are kept when each is dropped with probability ``rate``.
+
+    It is a comparison of integers, so the same in every library.
 
     Parameters
     ----------
@@ -114,14 +104,8 @@ def keep_mask(key: Array, stream: Array, shape: tuple[int, ...], rate: float) ->
     rate
         From 0 to 1, to the nearest 2⁻³².
 
-    Returns
-    -------
-    array
-        bool, of ``shape``; a comparison of integers, so the same in every library.
-
     Examples
     --------
-    >>> import numpy as np
     >>> mask = keep_mask(new_key(0, MASKS), np.asarray(7, dtype=np.int32), (4, 3), 0.5)
     >>> mask.shape, str(mask.dtype)
     ((4, 3), 'bool')
@@ -157,19 +141,7 @@ class Stream:
 
 
 def new_key(seed: int, purpose: int, index: int = 0) -> np.ndarray:
-    """Return the key of a purpose (and, for example, a layer) for a seed.
-
-    Parameters
-    ----------
-    seed
-        From 0 to 2⁶⁴ - 1.
-    purpose, index
-        Non-negative.
-
-    Returns
-    -------
-    ndarray
-        int32, shape (2,).
+    """Return the key, int32, shape (2,), of a purpose (and, for example, a layer) for a seed from 0 to 2⁶⁴ - 1.
 
     Examples
     --------
@@ -247,7 +219,6 @@ def normal_quantile(p: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> import numpy as np
     >>> normal_quantile(np.asarray([0.5, 0.975])).round(6).tolist()
     [0.0, 1.959964]
     """
@@ -260,8 +231,7 @@ def normal_quantile(p: np.ndarray) -> np.ndarray:
 
 
 def _ratio(polynomials: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndarray) -> np.ndarray:
-    top, bottom = (_polynomial(coefficients, x) for coefficients in polynomials)
-    return top / bottom
+    return _polynomial(polynomials[0], x) / _polynomial(polynomials[1], x)
 
 
 def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
@@ -283,21 +253,10 @@ def _log(x: np.ndarray) -> np.ndarray:
 
 
 def permutations(key: np.ndarray, first: int, epochs: int, rows: int) -> np.ndarray:
-    """Return the order of the rows in each epoch: row numbers sorted by random words, ties by row number.
+    """Return the order of the rows in each epoch, int64, shape (epochs, rows).
 
-    Parameters
-    ----------
-    key
-        int32, shape (2,).
-    first, epochs
-        The first epoch and how many; each has its own stream, so that no epoch depends on those before it.
-    rows
-        Number of rows.
-
-    Returns
-    -------
-    ndarray
-        int64, shape (epochs, rows).
+    It is the row numbers sorted by random words, ties by row number. Each epoch has its own stream, so that none depends on
+    those before it.
 
     Examples
     --------

@@ -7,13 +7,10 @@ from .progress import Progress, ProgressBar
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
-    from .logs import CSVLog, MLflow, TensorBoard
-    from .logs import CSVLog as CSVLogger
+    from .logs import CSVLog, CSVLogger, MLflow, TensorBoard
     from .pictures import LivePlot
-    from .rates import ReduceOnPlateau
-    from .rates import ReduceOnPlateau as ReduceLROnPlateau
-    from .stopping import EarlyStopping, StopOnNaN, TimeLimit
-    from .stopping import StopOnNaN as TerminateOnNaN
+    from .rates import ReduceLROnPlateau, ReduceOnPlateau
+    from .stopping import EarlyStopping, StopOnNaN, TerminateOnNaN, TimeLimit
 
 __all__ = [
     "CSVLog",
@@ -34,12 +31,10 @@ __all__ = [
     "TimeLimit",
 ]
 
-_SYNONYMS = {"CSVLogger": "CSVLog", "ReduceLROnPlateau": "ReduceOnPlateau", "TerminateOnNaN": "StopOnNaN"}
-"""Names that callbacks have in Keras and PyTorch."""
-
 _MODULES = {
-    "CSVLog": ".logs", "Checkpoint": ".checkpoint", "EarlyStopping": ".stopping", "LivePlot": ".pictures", "MLflow": ".logs",
-    "ReduceOnPlateau": ".rates", "StopOnNaN": ".stopping", "TensorBoard": ".logs", "TimeLimit": ".stopping",
+    "CSVLog": ".logs", "CSVLogger": ".logs", "Checkpoint": ".checkpoint", "EarlyStopping": ".stopping", "LivePlot": ".pictures",
+    "MLflow": ".logs", "ReduceLROnPlateau": ".rates", "ReduceOnPlateau": ".rates", "StopOnNaN": ".stopping",
+    "TensorBoard": ".logs", "TerminateOnNaN": ".stopping", "TimeLimit": ".stopping",
 }  # fmt: skip
 
 
@@ -47,7 +42,6 @@ def __getattr__(name: str) -> object:
     """Import a callback at its first use."""
     import importlib
 
-    name = _SYNONYMS.get(name, name)
     if name in _MODULES:
         return getattr(importlib.import_module(_MODULES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,4 @@
-"""The callback that writes checkpoints.
-
-Requires safetensors (the extra "files").
-"""
+"""The callback that writes checkpoints; it requires safetensors (the extra "files")."""
 
 from __future__ import annotations
 
@@ -58,13 +55,7 @@ class Checkpoint(Callback):
         self._written = 0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Create the folder, and check that it can be written to and holds no checkpoints of another run.
-
-        Raises
-        ------
-        ValueError
-            If it holds some, and this training was not resumed from them.
-        """
+        """Create the folder, and check that it can be written to and holds no checkpoints of another run."""
         checkpoint.prepare(self.folder)
         self._written = network.steps
         if checkpoint.list_paths(self.folder) and not network.history.resumed:
@@ -74,7 +65,6 @@ class Checkpoint(Callback):
             )
 
     def on_snapshot_ready(self, network: Any, training: Any) -> None:
-        """Write a checkpoint if it is due."""
         if training.ended and training.state_replaced:
             return  # such as by StopOnNaN: this state is not that of any step
         state = training.train_state

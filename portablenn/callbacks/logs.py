@@ -1,7 +1,4 @@
-"""Callbacks that write the metrics of each epoch for other programs: CSV, TensorBoard, MLflow.
-
-Requires tensorboardX for `TensorBoard` and mlflow for `MLflow` (the extras of these names).
-"""
+"""Callbacks that write the metrics of each epoch for other programs: CSV, TensorBoard, MLflow."""
 
 from __future__ import annotations
 
@@ -38,16 +35,13 @@ class CSVLog(Callback):
         self.path, self._rows = os.path.abspath(path), list[list[str]]()
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Check that the folder exists."""
         folder, name = os.path.split(self.path)
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"cannot write {name}: the folder {folder} does not exist")
         self._rows = []
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Write the line."""
-        names = ["epoch", *logs]
-        new = not self._rows
+        names, new = ["epoch", *logs], not self._rows
         if new:
             self._rows = [names]
         elif names != self._rows[0]:
@@ -56,7 +50,6 @@ class CSVLog(Callback):
         self._write("w" if new else "a", self._rows if new else self._rows[-1:])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the lines so far."""
         return {"rows": self._rows} if self._rows else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -71,6 +64,9 @@ class CSVLog(Callback):
             csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+CSVLogger = CSVLog  # the name in Keras
+
+
 class TensorBoard(Callback):
     """Write each metric as a scalar, and the network's summary as a text, to a folder that TensorBoard reads.
 
@@ -83,7 +79,6 @@ class TensorBoard(Callback):
         self._epoch = 0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Check that tensorboardX is installed."""
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
@@ -91,7 +86,6 @@ class TensorBoard(Callback):
         self._epoch = 0
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Write the metrics."""
         if self._writer is None:
             from tensorboardX import SummaryWriter
 
@@ -104,17 +98,14 @@ class TensorBoard(Callback):
         self._epoch = epoch
 
     def on_train_end(self, network: Any) -> None:
-        """Close the file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last epoch."""
         return {"epoch": self._epoch} if self._epoch else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue after it."""
         self._epoch = int(state_dict["epoch"])
 
 
@@ -125,10 +116,8 @@ class MLflow(Callback):
     ----------
     experiment
         Its name; created if it does not exist.
-    run_name
-        Of the run; None for MLflow's own.
-    tracking_uri
-        Where to log to; None for the default of MLflow.
+    run_name, tracking_uri
+        Name of the run, and where to log to; None for MLflow's defaults.
 
     Attributes
     ----------
@@ -144,14 +133,13 @@ class MLflow(Callback):
         self._client: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Check that mlflow is installed, and make a client."""
         try:
             from mlflow import MlflowClient
         except ImportError as error:
             raise ImportError('MLflow needs mlflow: pip install "portablenn[mlflow]"') from error
         self._client, self.run_id = MlflowClient(self.tracking_uri), ""
 
-    def _begin(self, network: Any) -> None:
+    def _start_run(self, network: Any) -> None:
         client = self._client
         known = client.get_experiment_by_name(self.experiment)
         number = client.create_experiment(self.experiment) if known is None else known.experiment_id
@@ -170,22 +158,18 @@ class MLflow(Callback):
             client.log_param(self.run_id, name, str(value)[:500])
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Log the metrics."""
         if not self.run_id:
-            self._begin(network)
+            self._start_run(network)
         for name, value in logs.items():
             if math.isfinite(value):
                 self._client.log_metric(self.run_id, name, value, step=epoch)
 
     def on_train_end(self, network: Any) -> None:
-        """Close the run."""
         if self.run_id:
             self._client.set_terminated(self.run_id)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the run."""
         return {"run_id": self.run_id} if self.run_id else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue it."""
         self.run_id = state_dict["run_id"]

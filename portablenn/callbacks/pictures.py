@@ -1,7 +1,4 @@
-"""The callback that plots curves during training, in a notebook.
-
-Requires matplotlib and IPython.
-"""
+"""The callback that plots curves during training, in a notebook; it requires matplotlib and IPython."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ class LivePlot(Callback):
         self._handle: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Check that IPython is installed."""
         try:
             import IPython  # noqa: F401
         except ImportError as error:
@@ -28,7 +24,6 @@ class LivePlot(Callback):
         self._handle, self.epochs = None, epochs
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Draw."""
         if epoch % self.every and epoch != self.epochs:
             return
         from IPython.display import display

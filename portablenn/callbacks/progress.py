@@ -31,12 +31,10 @@ class Progress(Callback):
         self.start = self.last = 0.0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Start the clock."""
         self.epochs, self.start = epochs, time.perf_counter()
         self.last = self.start
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Write the line."""
         now = time.perf_counter()
         if epoch % self.every == 0 or epoch == self.epochs or now - self.last > self.seconds:
             seconds, self.last = now - self.start, now
@@ -52,7 +50,6 @@ class ProgressBar(Callback):
         self.lines: Progress | None = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Show the bar."""
         if importlib.util.find_spec("rich") is None:
             raise ImportError('the progress bar needs rich: pip install "portablenn[cli]"')
         from rich.console import Console
@@ -66,24 +63,21 @@ class ProgressBar(Callback):
             self.lines.on_train_begin(network, epochs)
             return
         count = TextColumn("{task.fields[epoch]}/{task.total}")
-        columns = (BarColumn(), count, TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+        columns = (BarColumn(), count, TimeRemainingColumn(), TextColumn("{task.fields[metrics]}"))
         self.bar = Bar(TextColumn("epoch"), *columns, console=console)
-        self.task = self.bar.add_task("training", total=epochs, figures="", epoch=0)
+        self.task = self.bar.add_task("training", total=epochs, metrics="", epoch=0)
         self.bar.start()
 
     def on_steps_end(self, network: Any, steps: Steps) -> None:
-        """Advance within an epoch."""
         if self.bar is not None and steps.total:
             self.bar.update(self.task, completed=steps.epoch - 1 + steps.last / steps.total)
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Advance to the epoch."""
         if self.lines is not None:
             self.lines.on_epoch_end(network, epoch, logs)
         else:
-            self.bar.update(self.task, completed=epoch, epoch=epoch, figures=described(logs))
+            self.bar.update(self.task, completed=epoch, epoch=epoch, metrics=described(logs))
 
     def on_train_end(self, network: Any) -> None:
-        """Stop the bar, and leave it visible."""
         if self.bar is not None:
             self.bar.stop()

@@ -51,7 +51,6 @@ class ReduceOnPlateau(Callback):
         self._network: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Reset, and check that the rate can be reduced."""
         if callable(network.optimizer.learning_rate):
             raise ValueError(
                 f"ReduceOnPlateau requires a constant learning rate, got {network.optimizer.learning_rate}"
@@ -61,7 +60,6 @@ class ReduceOnPlateau(Callback):
         self.best, self.stale, self._network = math.nan, 0, network
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
-        """Compare the metric with the best one."""
         figure = watched(logs, self.monitor, "ReduceOnPlateau")
         if math.isnan(self.best) or self.sign * figure < self.sign * self.best - self.min_delta:
             self.best, self.stale = figure, 0
@@ -76,10 +74,11 @@ class ReduceOnPlateau(Callback):
         network.optimizer = replace(network.optimizer, learning_rate=rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value, the epochs since then, and the rate."""
         return {"best": self.best, "stale": self.stale, "rate": self._network.optimizer.learning_rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from there."""
         self.best, self.stale = state_dict["best"], state_dict["stale"]
         self._set(self._network, state_dict["rate"])
+
+
+ReduceLROnPlateau = ReduceOnPlateau  # the name in PyTorch

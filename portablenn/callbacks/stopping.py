@@ -63,10 +63,9 @@ class EarlyStopping(Callback):
 
     Notes
     -----
-    What is restored is the state that ``best`` was measured on: for metrics of validation rows, and for the loss of L-BFGS, the
-    state at the end of the epoch. "loss" is measured before each step; where an epoch is one step of all rows, the state
-    restored is the one before that step. Where an epoch has several steps, "loss" is their mean, which is the loss of no single
-    state, and the state at the end of the epoch is restored, as in Keras.
+    The state restored is the one that ``best`` was measured on: for metrics of validation rows, and for the loss of L-BFGS, the
+    state at the end of the epoch. "loss" is measured before each step: if an epoch is one step, the state before it is
+    restored; of several steps "loss" is the mean, and the state at the end of the epoch is restored, as in Keras.
 
     Examples
     --------
@@ -89,15 +88,14 @@ class EarlyStopping(Callback):
             raise ValueError(f"expected patience ≥ 1 and min_delta ≥ 0, got {patience!r} and {min_delta!r}")
         self.monitor, self.patience, self.min_delta, self.restore_best = monitor, patience, min_delta, restore_best
         self.sign = sign_of(monitor, mode)
-        self._kept: Any = None
-        self._before: State | None = None
         self._reset()
 
     def _reset(self) -> None:
-        self.best, self.best_epoch, self.stale, self._kept, self._before = math.inf, 0, 0, None, None
+        self.best, self.best_epoch, self.stale = math.inf, 0, 0
+        self._kept: Any = None
+        self._before: State | None = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Start anew, and check that the metric will be there."""
         self._reset()
         loss = self.monitor == "loss" or (self.monitor == "auto" and network.training.evaluate is None)
         if loss and self.restore_best and not isinstance(network.optimizer, LBFGS):
@@ -109,12 +107,10 @@ class EarlyStopping(Callback):
             )
 
     def on_steps_end(self, network: Any, steps: Steps) -> None:
-        """Find out whether an epoch has several steps."""
         if steps.total != 1:
             self._before = None
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> str | None:
-        """Compare the metric with the best one."""
         value = watched(logs, self.monitor, "EarlyStopping")
         first = self.best_epoch == 0 or math.isnan(self.best)
         now = network.snapshot() if self._before is not None else None
@@ -130,13 +126,11 @@ class EarlyStopping(Callback):
         return None if self.stale < self.patience else f"{self.name} did not improve for {self.stale} epochs"
 
     def on_train_end(self, network: Any) -> None:
-        """Restore the best state."""
         if self._kept is not None:
             network.restore(network.snapshot(self._kept))
         self._kept = self._before = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value and its state."""
         if self.best_epoch == 0 and not self.stale:
             return {}
         known = {"best": self.best, "best_epoch": self.best_epoch, "stale": self.stale, "name": self.name}
@@ -146,7 +140,6 @@ class EarlyStopping(Callback):
         return {**known, "theta": theta, "statistics": statistics, **{f"slot.{i}": s for i, s in enumerate(slots)}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> str | None:
-        """Continue from there."""
         self.best, self.best_epoch, self.stale = state_dict["best"], state_dict["best_epoch"], state_dict["stale"]
         self.name = state_dict["name"]
         if "theta" in state_dict and self.restore_best:
@@ -158,8 +151,8 @@ class EarlyStopping(Callback):
 class StopOnNaN(Callback):
     """End training at the first loss, or the first weights, that are NaN or infinite; name the step and the row.
 
-    The row is the first of the batch whose loss by itself is not finite, if there is one. The network gets the state back that
-    it had at the last check.
+    The row is the first of the batch whose loss by itself is not finite, if there is one. The state of the last check is
+    restored.
 
     Parameters
     ----------
@@ -182,35 +175,30 @@ class StopOnNaN(Callback):
         self._good: Any = None
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Keep the first state."""
         self._good = network.snapshot()
 
     def on_steps_end(self, network: Any, steps: Steps) -> str | None:
-        """Check."""
         bad = np.flatnonzero(~np.isfinite(steps.losses))
         xp = network.backend.xp
-        reason = None
         if len(bad):
             number = int(bad[0])
-            reason = (
-                f"the loss is {steps.losses[number]} at {self._place(steps, number)}{self._row(network, steps, number)}"
-            )
+            place = self._place(steps, number)
+            reason = f"the loss is {steps.losses[number]} at {place}{self._row(network, steps, number)}"
         elif not bool(xp.all(xp.isfinite(network.state.theta))):
             reason = f"the weights are not finite after {self._place(steps, len(steps.losses) - 1)}"
-        if reason is None:
+        else:
             self._good = network.snapshot()
             return None
         network.restore(self._good)
         warnings.warn(
-            f"{reason}: training ended and the network has the state of before. Lower the learning rate, scale the data, or "
-            "clip the gradient with clip_norm",
+            f"{reason}: training ended and the state before it is restored. Lower the learning rate, scale the data, or clip "
+            "the gradient with clip_norm",
             RuntimeWarning,
             stacklevel=2,
         )
         return reason
 
     def on_train_end(self, network: Any) -> None:
-        """Release the state."""
         self._good = None
 
     @staticmethod
@@ -223,7 +211,7 @@ class StopOnNaN(Callback):
         """Name the first row of a step whose loss by itself is not finite at the last good state; "" if there is none."""
         data, model, backend = network.training.data, network.model, network.backend
         if isinstance(data.x, (Blocks, BatchStream)):
-            return ""  # whose rows are gone
+            return ""  # the rows are no longer in memory
         known = steps.rows(number)
         found = []
         for samples in row_slices(backend, data if known is None else data.take(backend, known), CHUNK):
@@ -239,6 +227,9 @@ class StopOnNaN(Callback):
         first = bad[0] if known is None else known[bad[0]]
         which = "the rows trained on" if known is None else "its rows"
         return f"; the loss of row {first}, the first of {len(bad)} among {which}, is not finite by itself"
+
+
+TerminateOnNaN = StopOnNaN  # the name in Keras
 
 
 class TimeLimit(Callback):
@@ -260,11 +251,9 @@ class TimeLimit(Callback):
         self.seconds, self.every_steps, self.start = seconds, every_steps, 0.0
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
-        """Start the clock."""
         self.start = time.monotonic()
 
     def on_steps_end(self, network: Any, steps: Steps) -> str | None:
-        """Check the clock."""
         network.backend.synchronize()
         late = time.monotonic() - self.start >= self.seconds
         return f"the time limit of {self.seconds:g} s was reached" if late else None

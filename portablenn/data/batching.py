@@ -38,13 +38,11 @@ def chunks_of_epoch(
     batching: Batching, key: np.ndarray, backend: Backend, data: Dataset, epoch: int, start: int
 ) -> Generator[tuple[Chunk, bool], None, None]:
     """Return the chunks of one epoch from step ``start`` on, and whether each is the last."""
-    if isinstance(data.x, Blocks):
-        assert data.validate is not None
-        return _prefetched(backend, block_chunks(batching, key, data.x, data.validate, epoch, start))
+    if data.validate is None:
+        return _mark_last(_row_chunks(batching, key, backend, data, epoch, start))
     if isinstance(data.x, BatchStream):
-        assert data.validate is not None
         return _prefetched(backend, stream_chunks(batching, data.x, data.validate, epoch, start))
-    return _mark_last(_row_chunks(batching, key, backend, data, epoch, start))
+    return _prefetched(backend, block_chunks(batching, key, data.x, data.validate, epoch, start))
 
 
 def _row_chunks(
@@ -59,12 +57,12 @@ def _row_chunks(
             yield from (c._replace(order=None, row_numbers=None) for c in _source_chunks(backend, data, everything))
         return
     order, size = batching.orders(key, epoch, 1)[0], batching.batch_size
-    full = batching.epoch_rows // size
+    full = batching.epoch_rows // size  # steps of whole batches: a smaller last one has another shape
     assert batching.steps_per_epoch is not None
     for part in batching.slices(batching.steps_per_epoch, start):
-        for steps in (slice(part.start, min(part.stop, full)), slice(max(part.start, full), part.stop)):
-            if steps.start < steps.stop:
-                rows = order[steps.start * size : steps.stop * size].reshape(steps.stop - steps.start, -1)
+        for first, stop in ((part.start, min(part.stop, full)), (max(part.start, full), part.stop)):
+            if first < stop:
+                rows = order[first * size : stop * size].reshape(stop - first, -1)
                 if is_array(data.x):
                     yield Chunk(data.samples, len(rows), rows, rows)
                 else:
@@ -91,7 +89,7 @@ def _prefetched(backend: Backend, chunks: Iterator[Chunk]) -> Generator[tuple[Ch
     with contextlib.closing(prefetch(_mark_last(chunks))) as read:
         for chunk, is_last in read:
             if chunk.samples is not sent[0]:  # several chunks may take rows of one group of blocks
-                sent = chunk.samples, Samples(*(None if a is None else backend.send(a) for a in chunk.samples))
+                sent = chunk.samples, chunk.samples.map(backend.send)
             if waiting is not None:
                 yield _receive(*waiting)
             assert sent[1] is not None
@@ -101,7 +99,7 @@ def _prefetched(backend: Backend, chunks: Iterator[Chunk]) -> Generator[tuple[Ch
 
 
 def _receive(chunk: Chunk, is_last: bool, sent: Samples) -> tuple[Chunk, bool]:
-    return chunk._replace(samples=Samples(*(None if receive is None else receive() for receive in sent))), is_last
+    return chunk._replace(samples=sent.map(lambda receive: receive())), is_last
 
 
 def _mark_last(chunks: Iterator[Chunk]) -> Generator[tuple[Chunk, bool], None, None]:
@@ -128,7 +126,7 @@ def row_slices(backend: Backend, data: Dataset, size: int) -> Iterator[Samples]:
         parts = data.x.epoch(0)
     for samples in (data.validate(*part).samples for part in parts if len(part[0])):
         for rows in slices(len(samples.x), size):
-            yield Samples(*(None if a is None else backend.asarray(a[rows, ...]) for a in samples))
+            yield samples.rows(rows).map(backend.asarray)
 
 
 def count_slices(data: Dataset, size: int) -> int:

@@ -1,4 +1,4 @@
-"""The chunks of an epoch whose rows come in blocks or batches, of which only some are in memory at a time."""
+"""The chunks of an epoch of blocks or of a stream of batches, of which only some are in memory at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from .. import random
 from ..runtime.arrays import array_namespace
 from .chunks import Batching, Chunk, Samples, shapes_of
-from .sources import BatchStream, Block, Blocks, BlocksSubset
+from .sources import BatchStream, Block, Blocks
 
 GROUP_SIZE = 1 << 22
 """Elements, approximately, of the blocks whose rows are shuffled together."""
@@ -22,7 +22,7 @@ STREAM_SIZE = 1 << 23
 """Elements, approximately, of the batches of a stream that are trained on in one chunk."""
 
 STREAM_SECONDS = 1.0
-"""Seconds after which batches that arrive slowly are trained on: Ctrl-C and time limits are looked at between chunks."""
+"""Seconds after which batches that arrive slowly are trained on: Ctrl-C and time limits are checked between chunks."""
 
 
 class Validated(NamedTuple):
@@ -37,32 +37,11 @@ Validate = Callable[..., Validated]
 
 
 def read_block(blocks: Blocks, number: int) -> Block:
-    """Read a block and check that it has as many rows as announced.
-
-    Raises
-    ------
-    ValueError
-        If it has another number of rows.
-    """
+    """Read a block; raise `ValueError` unless it has as many rows as announced."""
     block = blocks.read(number)
     if len(block[0]) != blocks.sizes[number]:
         raise ValueError(f"expected {blocks.sizes[number]} rows in block {number}, got {len(block[0])}")
     return block
-
-
-def split_blocks(seed: int, blocks: Blocks, share: float) -> tuple[BlocksSubset, BlocksSubset]:
-    """Split the rows of each block into those to train on and a share to validate on, which has at least one row in all."""
-    key, ends = random.new_key(seed, random.SPLIT), np.cumsum([0, *blocks.sizes])
-    held_out_before = np.maximum(np.rint(ends * share).astype(int), ends > 0)  # of all rows up to the block
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    for number, size in enumerate(blocks.sizes):
-        permuted = random.permutations(key, number, 1, size)[0]
-        count = min(size, int(held_out_before[number + 1] - held_out_before[number]))
-        parts.append((np.sort(permuted[count:]), np.sort(permuted[:count])))
-    train, held_out = (BlocksSubset(blocks, rows) for rows in zip(*parts))
-    if not sum(train.sizes):
-        raise ValueError(f"validation_split={share} of {sum(blocks.sizes)} rows leaves none to train on")
-    return train, held_out
 
 
 def shuffle_groups(batching: Batching, key: np.ndarray, blocks: Blocks, epoch: int) -> list[list[int]]:
@@ -103,7 +82,7 @@ def block_chunks(
             continue
         shuffled = batching.order == "shuffle"
         order = random.permutations(group_key, number, 1, rows)[0] if shuffled else np.arange(rows)
-        parts = [validate(*read_block(blocks, b)) for b in group if blocks.sizes[b]]
+        parts = [validate(*read_block(blocks, b)) for b in group]
         if leftover is not None:
             count = len(leftover.samples.x)
             order = np.concatenate([np.arange(count), order + count])
@@ -117,9 +96,7 @@ def block_chunks(
             batching, samples, order[:used], (seen - len(order)) // batching.batch_size, multilabel
         )
         rest = order[used:]
-        leftover = (
-            Validated(Samples(*(None if a is None else a[rest] for a in samples)), multilabel) if len(rest) else None
-        )
+        leftover = Validated(samples.rows(rest), multilabel) if len(rest) else None
     if leftover is not None:
         yield Chunk(leftover.samples, 1, multilabel=leftover.multilabel)
 

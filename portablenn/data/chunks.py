@@ -15,7 +15,7 @@ from .. import random
 
 CHUNK_OPERATIONS = 3e11
 """Multiplications and additions of one compiled call, approximately: some seconds on a CPU. Ctrl-C, time limits and callbacks
-are looked at between calls."""
+are checked between calls."""
 
 
 class Samples(NamedTuple):
@@ -25,29 +25,25 @@ class Samples(NamedTuple):
     y: Any = None
     weights: Any = None
 
+    def map(self, function: Callable[[Any], Any]) -> Samples:
+        """Return what ``function`` makes of each array; None stays None."""
+        return Samples(*(None if array is None else function(array) for array in self))
+
+    def rows(self, index: Any) -> Samples:
+        """Return the rows of a slice, or of an array of row numbers."""
+        return self.map(lambda array: array[index, ...])
+
 
 class Chunk(NamedTuple):
-    """Steps that run in one compiled call.
-
-    Attributes
-    ----------
-    samples
-        What the steps read.
-    steps
-        Number of steps.
-    order
-        Positions in ``samples`` that each step takes, shape (steps, batch), int64; None if each step takes all rows in order.
-    row_numbers
-        The same rows as numbers in the whole data set, shape (steps, batch); None if unknown or all rows.
-    multilabel
-        Whether a target row of 0 and 1 has been seen whose sum is not 1.
-    """
+    """Steps that run in one compiled call."""
 
     samples: Samples
     steps: int
-    order: np.ndarray | None = None
-    row_numbers: np.ndarray | None = None
-    multilabel: bool = False
+    order: np.ndarray | None = (
+        None  # positions in `samples`, (steps, batch), int64; None if each step takes all rows in order
+    )
+    row_numbers: np.ndarray | None = None  # the same rows in the whole data set; None if unknown, or all rows
+    multilabel: bool = False  # whether a target row of 0 and 1 has been seen whose sum is not 1
 
     @property
     def batch_size(self) -> int:
@@ -57,36 +53,16 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Batching:
-    """How an epoch is divided into steps and chunks.
+    """How an epoch is divided into steps and chunks."""
 
-    Attributes
-    ----------
-    count
-        Number of rows to train on.
-    batch_size
-        Rows of a step.
-    order
-        "shuffle", "sequential", "random", or a function that returns the row numbers of an epoch.
-    epoch_rows
-        Rows of an epoch: ``count``, unless rows are drawn with replacement.
-    subset
-        Numbers of the rows to train on, shape (count,), int64; None for all rows.
-    pauses
-        A chunk ends at each step of an epoch that is a multiple of one of these numbers.
-    max_steps
-        Maximum number of steps in a chunk.
-    max_batches
-        Maximum number of batches that a stream contributes to an epoch; None for all.
-    """
-
-    count: int
+    count: int  # number of rows to train on
     batch_size: int
-    order: str | Callable[[int], Any]
-    epoch_rows: int
-    subset: np.ndarray | None = None
-    pauses: tuple[int, ...] = ()
-    max_steps: int = 1 << 31
-    max_batches: int | None = None
+    order: str | Callable[[int], Any]  # as `Network.fit` takes it
+    epoch_rows: int  # rows of an epoch: `count`, unless rows are drawn with replacement
+    subset: np.ndarray | None = None  # numbers of the rows to train on, (count,), int64; None for all rows
+    pauses: tuple[int, ...] = ()  # a chunk ends at each step of an epoch that is a multiple of one of these numbers
+    max_steps: int = 1 << 31  # maximum number of steps in a chunk
+    max_batches: int | None = None  # maximum number of batches of a stream in an epoch; None for all
 
     @property
     def full_batch(self) -> bool:
@@ -118,11 +94,8 @@ class Batching:
     def _validated(self, rows: Any) -> np.ndarray:
         """Validate the result of a user's ``order`` function."""
         rows = np.asarray(rows)
-        if (
-            rows.shape != (self.epoch_rows,)
-            or rows.dtype.kind not in "iu"
-            or not (0 <= rows.min() <= rows.max() < self.count)
-        ):
+        integers = rows.shape == (self.epoch_rows,) and rows.dtype.kind in "iu"
+        if not integers or not 0 <= rows.min() <= rows.max() < self.count:
             raise ValueError(
                 f"order must return {self.epoch_rows} integer row numbers from 0 to {self.count - 1}, got {rows.dtype} of "
                 f"shape {rows.shape}"
@@ -141,16 +114,10 @@ class Batching:
 
 
 def slices(count: int, size: int) -> Iterator[slice]:
-    """Return slices of at most ``size`` rows that cover ``count`` rows.
-
-    Examples
-    --------
-    >>> list(slices(5, 3))
-    [slice(0, 3, None), slice(3, 5, None)]
-    """
+    """Return slices of at most ``size`` rows that cover ``count`` rows."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def shapes_of(samples: Samples) -> list[Any]:
-    """Return shape and dtype of each array; None where there is none."""
-    return [None if a is None else (a.shape, a.dtype) for a in samples]
+def shapes_of(samples: Samples) -> Samples:
+    """Return the shape and dtype of each array."""
+    return samples.map(lambda array: (array.shape, array.dtype))

@@ -15,9 +15,9 @@ from ..program.ir import Array
 from ..runtime.arrays import array_namespace, is_array, to_numpy
 from ..runtime.backend import Backend
 from . import validation
-from .blocks import Validate, Validated, split_blocks
+from .blocks import Validate, Validated
 from .chunks import Samples
-from .sources import BatchStream, Blocks
+from .sources import BatchStream, Blocks, BlocksSubset
 
 
 @dataclass(frozen=True)
@@ -32,36 +32,16 @@ class Spec:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows, targets and weights that a network accepts.
+    """Rows, targets and weights that a network accepts."""
 
-    Attributes
-    ----------
-    x
-        An array or a `Source` of shape (rows, columns); or `Blocks` or a `BatchStream`, which bring targets and weights.
-    y
-        Class numbers of shape (rows,), or an array of shape (rows, outputs).
-    weights
-        Shape (rows,), or None.
-    rows
-        Number of rows; 0 for a stream of unknown length.
-    labels
-        The two labels, if there is one output and a classification loss.
-    multilabel
-        Whether a row of 0 and 1 has a sum that is not 1.
-    sample
-        Some of the rows, whose library and device are those of all.
-    validate
-        Of blocks and streams: validates what is read later.
-    """
-
-    x: Any
-    y: Any
-    weights: Any
-    rows: int
-    labels: tuple[int, int] | None
-    multilabel: bool
-    sample: Any
-    validate: Validate | None = None
+    x: Any  # an array or a `Source`, (rows, columns); or `Blocks` or a `BatchStream`, which bring targets and weights
+    y: Any  # class numbers, (rows,), or values, (rows, outputs)
+    weights: Any  # (rows,), or None
+    rows: int  # number of rows; 0 for a stream of unknown length
+    labels: tuple[int, int] | None  # the two labels, if there is one output and a classification loss
+    multilabel: bool  # whether a row of 0 and 1 has a sum that is not 1
+    sample: Any  # some of the rows, whose library and device are those of all
+    validate: Validate | None = None  # of blocks and streams: validates what is read later
 
     @property
     def samples(self) -> Samples:
@@ -88,34 +68,37 @@ class Dataset:
 
     def take(self, backend: Backend, rows: np.ndarray) -> Dataset:
         """Return the rows with these numbers, on the backend."""
+        index = backend.indices(rows)
 
-        def taken(array: Array) -> Array:
-            return backend.xp.take(backend.asarray(array), backend.indices(rows), axis=0)
+        def taken(part: Any) -> Any:
+            return backend.xp.take(backend.asarray(part), index, axis=0) if is_array(part) else part.subset(rows)
 
-        x = taken(self.x) if is_array(self.x) else self.x.subset(rows)
-        weights = None if self.weights is None else taken(self.weights)
-        return replace(self, x=x, y=taken(self.y), weights=weights, rows=len(rows))
+        x, y, weights = self.samples.map(taken)
+        return replace(self, x=x, y=y, weights=weights, rows=len(rows))
 
     def split_blocks(self, seed: int, share: float) -> tuple[Dataset, Dataset]:
-        """Return rows of each block to train on, and a share to validate on."""
-        parts = split_blocks(seed, self.x, share)
-        train, held_out = (replace(self, x=part, rows=sum(part.sizes)) for part in parts)
+        """Split the rows of each block for training and validation, a share that has at least one row in all."""
+        key, sizes = random.new_key(seed, random.SPLIT), self.x.sizes
+        ends = np.cumsum([0, *sizes])
+        held_out_before = np.maximum(np.rint(ends * share).astype(int), ends > 0)  # of all rows up to the block
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        for number, size in enumerate(sizes):
+            permuted = random.permutations(key, number, 1, size)[0]
+            count = min(size, int(held_out_before[number + 1] - held_out_before[number]))
+            parts.append((np.sort(permuted[count:]), np.sort(permuted[:count])))
+        subsets = (BlocksSubset(self.x, rows) for rows in zip(*parts))
+        train, held_out = (replace(self, x=subset, rows=sum(subset.sizes)) for subset in subsets)
+        if not train.rows:
+            raise ValueError(f"validation_split={share} of {sum(sizes)} rows leaves none to train on")
         return train, held_out
 
 
 def make_dataset(
     spec: Spec, X: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, name: str = ""
 ) -> Dataset:
-    """Validate arrays, blocks, or an iterable of batches.
+    """Validate arrays, blocks, or an iterable of batches, as `Network.fit` takes them.
 
-    Parameters
-    ----------
-    spec
-        What the network accepts.
-    X, y, sample_weight, class_weight
-        As `Network.fit` takes them.
-    name
-        Prefix of the arguments' names in error messages.
+    ``name`` is a prefix of the arguments' names in error messages.
 
     Raises
     ------
@@ -142,9 +125,9 @@ def make_validation_dataset(spec: Spec, validation_data: Any) -> Dataset:
     list_of_batches = isinstance(first, (tuple, list)) and len(first) in (2, 3) and all(map(is_array, first))
     arrays = isinstance(validation_data, (tuple, list)) and not list_of_batches
     if is_array(validation_data) or (arrays and len(validation_data) not in (2, 3)):
-        found = "an array" if is_array(validation_data) else f"{len(validation_data)} items"
+        got = "an array" if is_array(validation_data) else f"{len(validation_data)} items"
         raise ValueError(
-            f"validation_data must be (X, y), (X, y, weights), blocks, or an iterable of batches, got {found}"
+            f"validation_data must be (X, y), (X, y, weights), blocks, or an iterable of batches, got {got}"
         )
     if arrays:
         x, y, weights = (*validation_data, None)[:3]

@@ -12,13 +12,7 @@ _END: Any = object()
 
 
 def prefetch(items: Iterator[T], buffer_size: int = 1) -> Generator[T, None, None]:
-    """Yield the items, made in a thread that is at most ``buffer_size`` items ahead; an error is raised in place of its item.
-
-    Examples
-    --------
-    >>> list(prefetch(iter([1, 2, 3])))
-    [1, 2, 3]
-    """
+    """Yield the items, made in a thread at most ``buffer_size`` items ahead; an error is raised in place of its item."""
     buffer: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(buffer_size)
     closed = threading.Event()
 
@@ -51,4 +45,4 @@ def prefetch(items: Iterator[T], buffer_size: int = 1) -> Generator[T, None, Non
             yield item
     finally:
         closed.set()
-        thread.join(1.0)  # a thread that waits for input for ever is a daemon: it ends with the process
+        thread.join(1.0)  # a thread that still waits for input is a daemon, which ends with the process

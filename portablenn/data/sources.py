@@ -30,14 +30,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SparseRows:
-    """The rows of a SciPy matrix in compressed sparse row format; a `Source`.
-
-    Examples
-    --------
-    >>> from scipy.sparse import csr_array
-    >>> SparseRows.of(csr_array([[0.0, 1.0], [2.0, 0.0]])).take(np.asarray([1])).tolist()
-    [[2.0, 0.0]]
-    """
+    """The rows of a SciPy matrix in compressed sparse row format; a `Source`."""
 
     matrix: Any
 
@@ -48,12 +41,10 @@ class SparseRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(rows, columns)."""
         return tuple(self.matrix.shape)
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the elements."""
         return self.matrix.dtype
 
     def take(self, rows: np.ndarray) -> np.ndarray:
@@ -64,24 +55,12 @@ class SparseRows:
 
 
 def is_sparse(x: Any) -> bool:
-    """Return whether ``x`` is a sparse matrix or array of SciPy.
-
-    Examples
-    --------
-    >>> is_sparse(np.zeros(3))
-    False
-    """
+    """Return whether ``x`` is a sparse matrix or array of SciPy."""
     return hasattr(x, "tocsr") and hasattr(x, "toarray")
 
 
 def slice_rows(x: Array | Source, rows: slice) -> Array:
-    """Return a slice of the rows of an array or a source.
-
-    Examples
-    --------
-    >>> slice_rows(np.eye(3), slice(1, 2)).tolist()
-    [[0.0, 1.0, 0.0]]
-    """
+    """Return a slice of the rows of an array or a source."""
     if is_array(x):
         return x[rows, :]  # type: ignore[index]
     return x.take(np.arange(rows.start, rows.stop))
@@ -158,21 +137,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class BlocksSubset:
-    """Some of the rows of each block of other blocks.
-
-    Examples
-    --------
-    >>> part = BlocksSubset(Rows(np.eye(3), np.arange(3)), (np.asarray([0, 2]),))
-    >>> part.sizes, part.read(0)[1].tolist()
-    ((2,), [0, 2])
-    """
+    """Some of the rows of each block of other blocks."""
 
     blocks: Blocks
     rows: tuple[np.ndarray, ...]
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return tuple(len(rows) for rows in self.rows)
+        return tuple(map(len, self.rows))
 
     @property
     def columns(self) -> int:
@@ -208,8 +180,7 @@ class BatchStream:
     """
 
     def __init__(self, batches: Iterable[Any] | Callable[[int], Iterable[Any]]) -> None:
-        self._function = batches if callable(batches) else None
-        self._batches = None if callable(batches) else batches
+        self._batches = batches
         iterator = self._start(0)
         builtin = type(iterator).__module__ in ("builtins", "itertools")
         self.single_use = iterator is batches and builtin  # other iterators may start again at each iter()
@@ -221,15 +192,12 @@ class BatchStream:
         self._started: Iterator[Any] | None = _chain(self.first, iterator)
 
     def _start(self, epoch: int) -> Iterator[Any]:
-        if self._function is not None:
-            return iter(self._function(epoch))
-        assert self._batches is not None
-        return iter(self._batches)
+        return iter(self._batches(epoch) if callable(self._batches) else self._batches)
 
     def epoch(self, number: int) -> Iterator[Block]:
         """Return the batches of an epoch, copied because the iterable may reuse its memory."""
         started, self._started = self._started, None
-        if started is not None and self._function is not None and number != 0:
+        if callable(self._batches) and number != 0:
             started = None
         if started is None and self.single_use:
             raise ValueError(
@@ -239,7 +207,7 @@ class BatchStream:
 
     def skip(self, epochs: int) -> None:
         """Iterate over epochs without using them, so that an iterable that shuffles itself is as far as it was."""
-        if self._function is None and not isinstance(self._batches, (list, tuple)):
+        if not callable(self._batches) and not isinstance(self._batches, (list, tuple)):
             for number in range(epochs):
                 for _ in self.epoch(number):
                     pass

@@ -1,7 +1,4 @@
-"""Validation of what users pass: one clear error before anything changes.
-
-Values are looked at once per call of ``fit`` or ``predict``, never in a training step.
-"""
+"""Validation of what users pass, once per call of ``fit`` or ``predict``: an error comes before anything changes."""
 
 from __future__ import annotations
 
@@ -18,13 +15,7 @@ from .sources import SparseRows, is_sparse
 
 
 def check_array(value: Any, name: str) -> Array:
-    """Return ``value`` as an array of real numbers; lists and data frames become arrays of NumPy.
-
-    Raises
-    ------
-    TypeError
-        If it does not consist of real numbers.
-    """
+    """Return ``value`` as an array of real numbers, or raise `TypeError`; lists and data frames become arrays of NumPy."""
     if value is None:
         raise TypeError(f"{name} is None: expected an array")
     if hasattr(value, "toarray"):
@@ -36,15 +27,15 @@ def check_array(value: Any, name: str) -> Array:
             raise TypeError(
                 f"{name} cannot be converted to an array ({error}): expected rows of equal length"
             ) from None
-    if (
-        isinstance(value, np.ndarray)
-        and value.dtype == object
-        and all(isinstance(v, (Real, np.bool_)) for v in value.flat)
-    ):
+    objects = isinstance(value, np.ndarray) and value.dtype == object
+    if objects and all(isinstance(v, (Real, np.bool_)) for v in value.flat):
         value = value.astype(np.float64)  # a data frame with columns of several numeric dtypes
     if hasattr(value, "detach"):
         value = value.detach()  # from torch's autograd
-    kind = _kind(value)
+    try:
+        kind = dtype_name(value.dtype).kind
+    except TypeError:
+        kind = ""
     if kind == "complex floating":
         raise TypeError(f"expected real numbers in {name}, got dtype {value.dtype}: take the real part")
     if kind == "":
@@ -57,21 +48,8 @@ def check_array(value: Any, name: str) -> Array:
     return value
 
 
-def _kind(array: Array) -> str:
-    try:
-        return dtype_name(array.dtype).kind
-    except TypeError:
-        return ""
-
-
 def check_inputs(x: Any, width: int, dtype: str, name: str = "X") -> Array | SparseRows:
-    """Return ``x`` as at least one row of ``width`` numbers that are finite in ``dtype``; sparse matrices stay sparse.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it has another shape, or holds NaN, infinity, or numbers that overflow in ``dtype``.
-    """
+    """Return ``x`` as at least one row of ``width`` numbers that are finite in ``dtype``; sparse matrices stay sparse."""
     if is_sparse(x):
         x = SparseRows.of(x)
         values = check_array(x.matrix.data, name)
@@ -91,7 +69,7 @@ def check_inputs(x: Any, width: int, dtype: str, name: str = "X") -> Array | Spa
 def check_finite(x: Array, name: str, dtype: str) -> None:
     """Raise an error for NaN, infinity, and numbers that overflow in ``dtype``.
 
-    Row sums come first: they cost one pass and no memory. Elements are looked at only if a sum is not finite. A product with
+    Row sums come first: they cost one pass and no memory. Elements are checked only if a sum is not finite. A product with
     ones takes a third of the time of a sum, because BLAS computes it.
     """
     own = dtype_name(x.dtype)
@@ -140,11 +118,6 @@ def check_targets(
         For classification losses integers of shape (rows,), or shape (rows, outputs) if passed so; else (rows, outputs).
     labels : (int, int) or None
         The two labels, if there is one output and a classification loss.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the shape is wrong, or there are NaN, infinity, or values that the loss is not defined for.
     """
     y = check_array(y, name)
     if y.ndim not in (1, 2):
@@ -164,15 +137,15 @@ def check_targets(
         raise ValueError(f"expected {outputs} columns in {name} (the network's outputs), got {y.shape[1]}")
     lowest, highest = _range(xp, y)
     if loss.targets == "counts" and lowest < 0:
-        raise ValueError(f"the loss {loss_name(loss)} takes values of at least 0, got {lowest:g} in {name}")
+        raise ValueError(f"the loss {type(loss).__name__} takes values of at least 0, got {lowest:g} in {name}")
     if loss.targets == "classes" and not (lowest >= 0 and highest <= 1):
         raise ValueError(
-            f"the loss {loss_name(loss)} takes columns of 0 and 1, or one class number from 0 to {outputs - 1} per row, "
+            f"the loss {type(loss).__name__} takes columns of 0 and 1, or one class number from 0 to {outputs - 1} per row, "
             f"got values from {lowest:g} to {highest:g} in {outputs} columns of {name}"
         )
     if loss.exclusive and bool(xp.any(xp.abs(xp.sum(xp.astype(y, xp.float32), axis=1) - 1.0) > 1e-3)):
         raise ValueError(
-            f"{name} has rows whose sum is not 1: the loss {loss_name(loss)} is for one class per row. For several labels "
+            f"{name} has rows whose sum is not 1: the loss {type(loss).__name__} is for one class per row. For several labels "
             'per row use loss="sigmoid_cross_entropy"'
         )
     return y, None
@@ -183,7 +156,7 @@ def _classes(xp: Any, y: Array, outputs: int, loss: Loss, name: str) -> tuple[Ar
         whole = xp.astype(y, xp.int32)
         if bool(xp.any(xp.astype(whole, y.dtype) != y)):
             raise ValueError(
-                f"the loss {loss_name(loss)} takes class numbers, got values in {name} that are not integers"
+                f"the loss {type(loss).__name__} takes class numbers, got values in {name} that are not integers"
             )
         y = whole
     lowest, highest = (int(v) for v in _range(xp, y))
@@ -192,8 +165,8 @@ def _classes(xp: Any, y: Array, outputs: int, loss: Loss, name: str) -> tuple[Ar
             return xp.astype(xp.astype(y > 0, xp.int32), y.dtype), (-1, 1)
         if not (lowest >= 0 and highest <= 1):
             raise ValueError(
-                f"with one output the loss {loss_name(loss)} takes labels 0 and 1, or -1 and 1, got labels from {lowest} to "
-                f"{highest} in {name}: for more classes give the last layer one unit per class"
+                f"with one output the loss {type(loss).__name__} takes labels 0 and 1, or -1 and 1, got labels from {lowest} "
+                f"to {highest} in {name}: for more classes give the last layer one unit per class"
             )
         return y, (0, 1)
     if lowest < 0 or highest >= outputs:
@@ -208,19 +181,8 @@ def _range(xp: Any, y: Array) -> tuple[Any, Any]:
     return float(xp.min(y)), float(xp.max(y))
 
 
-def loss_name(loss: Loss) -> str:
-    """Return the name of a loss for messages."""
-    return type(loss).__name__
-
-
 def check_sample_weight(value: Any, rows: int, name: str = "sample_weight", partial: bool = False) -> Array:
-    """Return one weight per row, finite and at least 0; not all may be 0, unless the rows are ``partial`` data.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If they are anything else.
-    """
+    """Return one weight per row, finite and at least 0; not all may be 0, unless the rows are ``partial`` data."""
     w = check_array(value, name)
     if tuple(w.shape) != (rows,):
         raise ValueError(f"expected {name} of shape ({rows},), got {tuple(w.shape)}")
@@ -235,13 +197,7 @@ def check_sample_weight(value: Any, rows: int, name: str = "sample_weight", part
 
 
 def class_weight_table(value: Any, classes: Array, count: int, labels: tuple[int, int] | None) -> np.ndarray:
-    """Return a weight per class, shape (count,), from {label: weight} or "balanced" (rows / (classes present · rows of class)).
-
-    Raises
-    ------
-    ValueError
-        If a label is unknown, or a weight is not finite and at least 0.
-    """
+    """Return class weights, (count,), from {label: weight} or "balanced" (rows / (classes present · rows of the class))."""
     xp = array_namespace(classes)
     if isinstance(value, str) and value == "balanced":
         rows = [float(xp.sum(xp.astype(classes == k, xp.int32))) for k in range(count)]
@@ -263,26 +219,19 @@ def class_weight_table(value: Any, classes: Array, count: int, labels: tuple[int
     return table
 
 
-def check_callbacks(value: Any) -> list[Any]:
-    """Return a list of objects with the methods of `callbacks.Callback`."""
-    if not isinstance(value, (list, tuple)):
-        raise TypeError(f"callbacks must be a list, got {value!r}")
-    for callback in value:
-        missing = [m for m in ("on_train_begin", "on_epoch_end", "on_train_end") if not hasattr(callback, m)]
-        if missing or isinstance(callback, type):
-            fix = "pass an instance" if isinstance(callback, type) else "subclass portablenn.callbacks.Callback"
-            raise TypeError(f"{callback!r} is not a callback: {fix}")
-    return list(value)
-
-
-def check_output_activation(layer: Any, loss: Loss) -> None:
-    """Raise an error where the loss would apply the output activation a second time."""
-    activation = getattr(layer, "activation", None)
-    name = activation if isinstance(activation, str) else getattr(activation, "__name__", None)
-    if loss.targets == "classes" and loss.link is not None and name in ("softmax", "sigmoid"):
+def check_last_layer(layer: Any, outputs: int, loss: Loss) -> None:
+    """Raise an error if the loss needs more outputs, or would apply the activation of the last layer a second time."""
+    name = type(loss).__name__
+    if loss.exclusive and outputs == 1:
         raise ValueError(
-            f"the loss {loss_name(loss)} takes logits, got a last layer with activation {name!r}: give the last layer no "
-            "activation"
+            f"the loss {name} requires one output per class, got a last layer with one unit: give it one unit per class, or "
+            'use loss="sigmoid_cross_entropy"'
+        )
+    activation = getattr(layer, "activation", None)
+    known = activation if isinstance(activation, str) else getattr(activation, "__name__", None)
+    if loss.targets == "classes" and loss.link is not None and known in ("softmax", "sigmoid"):
+        raise ValueError(
+            f"the loss {name} takes logits, got a last layer with activation {known!r}: give the last layer no activation"
         )
 
 

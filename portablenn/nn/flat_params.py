@@ -15,15 +15,7 @@ from ..runtime.arrays import device_of
 
 @dataclass(frozen=True)
 class FlatParams:
-    """The names and shapes of the arrays in a vector, in their order.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> flat = FlatParams((("kernel", (2, 1)), ("bias", (1,))))
-    >>> flat.size, flat.split(np, np.arange(3.0))["bias"].tolist()
-    (3, [2.0])
-    """
+    """The names and shapes of the arrays in a vector, in their order."""
 
     pieces: tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -53,7 +45,7 @@ class FlatParams:
         return arrays
 
     def join(self, xp: Any, arrays: Mapping[str, Array], like: Array) -> Array:
-        """Return the vector of these arrays; ``like`` gives dtype and device if there are none."""
+        """Return the vector of these arrays; without any an empty one, of the dtype and on the device of ``like``."""
         if not self.pieces:
             return xp.zeros((0,), dtype=like.dtype, device=device_of(like))
         return xp.concat([xp.reshape(arrays[name], (-1,)) for name, _ in self.pieces], axis=0)

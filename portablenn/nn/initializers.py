@@ -103,11 +103,6 @@ def initial(initializer: Any, key: np.ndarray, shape: tuple[int, ...], what: str
     ------
     ValueError
         For an unknown name, or an array of another shape.
-
-    Examples
-    --------
-    >>> initial("ones", random.new_key(0, random.WEIGHTS), (2,)).tolist()
-    [1.0, 1.0]
     """
     if isinstance(initializer, str):
         initializer = lookup("initializer", INITIALIZERS, initializer, f"an array of the shape of {what}, {shape}")

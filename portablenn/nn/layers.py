@@ -41,7 +41,6 @@ class Dense:
 
     Examples
     --------
-    >>> import numpy as np
     >>> params = {"kernel": np.ones((2, 1)), "bias": np.asarray([0.5])}
     >>> Dense(1).apply(np, params, np.asarray([[1.0, 2.0]])).tolist()
     [[3.5]]
@@ -77,7 +76,6 @@ class Activation:
 
     Examples
     --------
-    >>> import numpy as np
     >>> Activation("relu").apply(np, {}, np.asarray([[-1.0, 2.0]])).tolist()
     [[0.0, 2.0]]
     """
@@ -102,7 +100,6 @@ class Dropout:
 
     Examples
     --------
-    >>> import numpy as np
     >>> Dropout(0.5).apply(np, {}, np.ones((1, 3))).tolist()  # in prediction
     [[1.0, 1.0, 1.0]]
     """
@@ -134,7 +131,6 @@ class BatchNorm:
 
     Examples
     --------
-    >>> import numpy as np
     >>> params = BatchNorm().init(np.zeros(2), 1)
     >>> BatchNorm(epsilon=0.0).apply(np, params, np.asarray([[1.0], [3.0]]), training=True).tolist()
     [[-1.0], [1.0]]

@@ -170,7 +170,7 @@ def _next(
         parabola = x.length + x.slope / bend / 2.0 * (p.length - x.length)
         closer = abs(cubic - x.length) < abs(parabola - x.length)
         length, bracketed = cubic if closer else cubic + (parabola - cubic) / 2.0, True
-    elif opposite:  # a slope of the other sign: likewise
+    elif opposite:  # a slope of the other sign: also between
         cubic = _cubic(p, x)
         length = cubic if abs(cubic - p.length) > abs(secant - p.length) else secant
         bracketed = True

@@ -79,7 +79,7 @@ class Loss:
         Raises
         ------
         ValueError
-            For arrays of other shapes, which would broadcast to something else than was meant.
+            For arrays of other shapes, which would broadcast.
         """
         rows = self.of_rows(predictions, targets)
         return reduced(array_namespace(rows), rows, weights, self.reduction)

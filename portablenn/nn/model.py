@@ -31,57 +31,27 @@ class State(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """The inputs of a step besides the state.
+    """The inputs of a step besides the state."""
 
-    Attributes
-    ----------
-    x
-        (rows, inputs), any real dtype; converted batch by batch.
-    y
-        (rows,) class numbers, or (rows, outputs).
-    weights
-        (rows,).
-    order
-        (steps, batch) row numbers; None if every step takes all rows in their order.
-    keys
-        (layers, 2), int32: the keys of the layers' random numbers.
-    first_step
-        int32, (): the number of the first step.
-    """
-
-    x: Array
-    y: Array
-    weights: Array | None
-    order: Array | None
-    keys: Array | None
-    first_step: Array
+    x: Array  # (rows, inputs), any real dtype; converted batch by batch
+    y: Array  # (rows,) class numbers, or (rows, outputs)
+    weights: Array | None  # (rows,)
+    order: Array | None  # (steps, batch) row numbers; None if every step takes all rows in their order
+    keys: Array | None  # (layers, 2), int32: the keys of the layers' random numbers
+    first_step: Array  # int32, (): the number of the first step
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network without its state.
+    """A network without its state."""
 
-    Attributes
-    ----------
-    layers
-        Pairs of a name and a layer.
-    parameters, statistics
-        Names and shapes of the views of each vector.
-    loss
-        The loss to minimize.
-    dtype
-        Dtype of parameters and computations, such as "float32".
-    report_loss
-        The loss that the history, ``evaluate`` and the line search of L-BFGS report, of the same reduction; None for ``loss``.
-    """
-
-    layers: tuple[tuple[str, Any], ...]
+    layers: tuple[tuple[str, Any], ...]  # pairs of a name and a layer
     parameters: FlatParams
     statistics: FlatParams
-    loss: Loss
+    loss: Loss  # which is minimized
     optimizer: Optimizer
-    dtype: str
-    report_loss: Loss | None = None
+    dtype: str  # of parameters and computations, such as "float32"
+    report_loss: Loss | None = None  # what history, `evaluate` and the line search of L-BFGS report; None for `loss`
 
     def __post_init__(self) -> None:
         if self.reported.reduction != self.loss.reduction:

@@ -36,7 +36,6 @@ class Optimizer:
     --------
     A custom optimizer is a subclass with the direction of a step:
 
-    >>> import numpy as np
     >>> class SignDescent(Optimizer):
     ...     def direction(self, xp, gradient, slots, step, learning_rate):
     ...         return -learning_rate * xp.sign(gradient), slots
@@ -106,8 +105,12 @@ class Optimizer:
     def moved(
         self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
     ) -> tuple[Array, Slots]:
-        """Take a step with a gradient that includes the penalties."""
-        gradient = self.clipped(xp, gradient)
+        """Take a step with a gradient that includes the penalties, which is clipped first."""
+        if self.clip_value is not None:
+            gradient = xp.clip(gradient, -self.clip_value, self.clip_value)
+        if self.clip_norm is not None:
+            norm = xp.sqrt(xp.sum(gradient * gradient))
+            gradient = gradient * (self.clip_norm / xp.maximum(norm, self.clip_norm))
         learning_rate = rate(self.learning_rate, step)
         direction, slots = self.direction(xp, gradient, slots, step, learning_rate)
         if self.weight_decay:
@@ -135,15 +138,6 @@ class Optimizer:
             terms.append(self.l1 * xp.sum(_on(kernels, xp.abs(theta))))
         return sum(terms[1:], start=terms[0])
 
-    def clipped(self, xp: Any, gradient: Array) -> Array:
-        """Return the clipped gradient."""
-        if self.clip_value is not None:
-            gradient = xp.clip(gradient, -self.clip_value, self.clip_value)
-        if self.clip_norm is not None:
-            norm = xp.sqrt(xp.sum(gradient * gradient))
-            gradient = gradient * (self.clip_norm / xp.maximum(norm, self.clip_norm))
-        return gradient
-
 
 def _on(kernels: Array | None, theta: Array) -> Array:
     return theta if kernels is None else theta * kernels
@@ -157,7 +151,6 @@ class SGD(Optimizer):
 
     Examples
     --------
-    >>> import numpy as np
     >>> theta, g = np.asarray([1.0]), np.asarray([0.5])
     >>> SGD(0.1).update(np, theta, g, (), np.asarray(0.0))[0].tolist()
     [0.95]
@@ -186,7 +179,6 @@ class Adagrad(Optimizer):
 
     Examples
     --------
-    >>> import numpy as np
     >>> Adagrad(0.1).update(np, np.ones(1), np.asarray([0.5]), (np.zeros(1),), np.asarray(0.0))[0].round(6).tolist()
     [0.9]
     """
@@ -205,7 +197,6 @@ class RMSprop(Optimizer):
 
     Examples
     --------
-    >>> import numpy as np
     >>> theta, g, zero = np.ones(1), np.asarray([0.5]), np.zeros(1)
     >>> RMSprop(0.1, decay=0.75).update(np, theta, g, (zero,), np.asarray(0.0))[0].round(6).tolist()
     [0.8]
@@ -231,7 +222,6 @@ class Adam(Optimizer):
 
     Examples
     --------
-    >>> import numpy as np
     >>> theta, g, zero = np.asarray([1.0]), np.asarray([0.5]), np.zeros(1)
     >>> Adam(0.1).update(np, theta, g, (zero, zero), np.asarray(0.0))[0].round(6).tolist()
     [0.9]

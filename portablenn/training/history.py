@@ -1,4 +1,4 @@
-"""History: the figures of each epoch of training."""
+"""History: the metrics of each epoch of training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class History(dict[str, list[float]]):
     evaluations: int = 0
 
     def add(self, logs: Mapping[str, float]) -> None:
-        """Append the figures of an epoch."""
+        """Append the metrics of an epoch."""
         for name, value in logs.items():
             self.setdefault(name, []).append(value)
 

@@ -28,14 +28,7 @@ class CtrlC:
 
 @contextmanager
 def catch_ctrl_c() -> Iterator[CtrlC]:
-    """Handle Ctrl-C in the main thread, unless somebody else does; restore the handler afterwards.
-
-    Examples
-    --------
-    >>> with catch_ctrl_c() as ctrl_c:
-    ...     ctrl_c.pressed
-    False
-    """
+    """Handle Ctrl-C in the main thread, unless the program already does; restore the handler afterwards."""
     import signal
     import threading
 

@@ -14,15 +14,12 @@ from ..nn.model import State
 from ..nn.optimizers import LBFGS
 from ..program.ir import Array
 from ..runtime.arrays import is_array
+from ..transforms.compile import compile_for
 from .state import Run, StepResult, TrainState
-from .step import compiled
 
 
 def minimize(run: Run) -> Generator[StepResult, None, None]:
-    """Minimise the loss of all rows until the tolerance, the budget or the last epoch is reached.
-
-    A resumed search goes on. Rows that are not in memory are read in parts, whose losses and gradients are added up.
-    """
+    """Minimise the loss of all rows until the tolerance, the budget or the last epoch is reached; continue a resumed search."""
     optimizer, before = run.model.optimizer, run.train_state
     assert isinstance(optimizer, LBFGS)
     objective = _Objective(run, optimizer)
@@ -56,7 +53,10 @@ def _over_budget(run: Run, optimizer: LBFGS) -> bool:
 
 
 class _Objective:
-    """The loss of all rows and its gradient, as a function of the parameter vector."""
+    """The loss of all rows and its gradient, as a function of the parameter vector.
+
+    Rows that are not in memory are read in parts, whose losses and gradients are added up.
+    """
 
     def __init__(self, run: Run, optimizer: LBFGS) -> None:
         self.run = run
@@ -88,13 +88,13 @@ class _Objective:
         run = self.run
         batches = run.batches(samples, None, run.train_state.steps)
         arguments = (theta, self.statistics, batches, self.mask, batches.first_step)
-        if (shapes := tuple(shapes_of(samples))) not in self._known:
-            self._known[shapes] = compiled(run.model, run.backend, run.model.penalized_objective, *arguments)
+        if (shapes := shapes_of(samples)) not in self._known:
+            self._known[shapes] = compile_for(run.backend, run.model.penalized_objective, run.model, *arguments)
         loss, gradient, self.updated = self._known[shapes](*arguments)
         return float(loss), gradient
 
     def _weight(self, samples: Samples) -> float:
-        """What the loss of some rows counts among those of others."""
+        """Return the weight of the loss of some rows."""
         if self.run.model.loss.reduction != "mean":
             return 1.0
         if samples.weights is None:

@@ -25,40 +25,35 @@ from .state import Run, StepResult, TrainState
 from .step import compiled_steps
 
 ROWS_PER_CALL = 1 << 20
-"""Several epochs run in one call, if no callback looks in between, up to about this many rows."""
+"""Without callbacks or validation, several epochs run in one call, up to about this many rows."""
 
 
 class TrainingLoop(Run):
     """One call of ``fit``; callbacks find it as ``network.training``."""
 
     def snapshot(self) -> checkpoint.Snapshot:
-        """Return everything that the rest of the run depends on.
-
-        Raises
-        ------
-        TypeError
-            If the state of a callback holds something that is neither an array nor JSON.
-        """
-        from . import resume  # imported where it is used: not every run needs it
+        """Return everything that the rest of the run depends on; see `resume.snapshot`."""
+        from . import resume  # here, because few runs need it
 
         return resume.snapshot(self)
 
     def run(self, folder: Any = None) -> History:
         """Train until the last epoch, or until a callback or Ctrl-C ends it; resume from the newest checkpoint of a folder."""
-        from . import resume
+        saved = None if folder is None else checkpoint.newest(folder)
+        hooks = {getattr(type(callback), "on_snapshot_ready", None) for callback in self.callbacks}
+        if saved is not None or hooks - {None, Callback.on_snapshot_ready}:
+            from . import resume
 
-        found = None if folder is None else checkpoint.newest(folder)
-        if found is not None:
-            resume.restore(self, found)
-        elif any(_overrides(callback, "on_snapshot_ready") for callback in self.callbacks):
             resume.about(self)  # describes the data before the first step, not at the first checkpoint
+            if saved is not None:
+                resume.restore(self, saved)
         started: list[Callback] = []
         try:
             for callback in self.callbacks:
                 started.append(callback)
                 callback.on_train_begin(self.network, self.epochs)
-            if found is not None:
-                resume.restore_callbacks(self, found)
+            if saved is not None:
+                resume.restore_callbacks(self, saved)
             if not self.ended:
                 self._train()
         except BaseException:
@@ -71,15 +66,8 @@ class TrainingLoop(Run):
 
     # Steps
 
-    def _results(self) -> Generator[StepResult, None, None]:
-        if isinstance(self.model.optimizer, LBFGS):
-            from . import lbfgs_fit
-
-            return lbfgs_fit.minimize(self)
-        return self._step_results()
-
     def _step_results(self) -> Generator[StepResult, None, None]:
-        """Train to the last epoch, the current one included; return after each call if something looks in between."""
+        """Train to the end of the last epoch; without callbacks or validation one call may have several epochs."""
         key, batching = random.new_key(self.network.seed, random.ORDER), self.batching
         watched = bool(self.callbacks) or self.evaluate is not None
         steps_per_call = batching.max_steps * batching.batch_size
@@ -88,10 +76,8 @@ class TrainingLoop(Run):
         compiled = _CompiledSteps(self)
         while (epoch := self.train_state.epochs) < last:
             if together and not self.train_state.steps_done:
-                limit = min(ROWS_PER_CALL, steps_per_call) // batching.epoch_rows
-                count = max(1, min(last - epoch, limit))
-                state, step = self.train_state.state, self.train_state.steps
-                losses = []
+                count = max(1, min(last - epoch, min(ROWS_PER_CALL, steps_per_call) // batching.epoch_rows))
+                state, step, losses = self.train_state.state, self.train_state.steps, []
                 for chunk in chunks_of_epochs(batching, key, self.data, epoch, count):
                     state, some = compiled.run(chunk, state, step)
                     step += chunk.steps
@@ -100,9 +86,7 @@ class TrainingLoop(Run):
                 continue
             yield from self._epoch_results(key, compiled)
             if self.train_state.epochs == epoch:
-                raise ValueError(
-                    f"there is no batch to train on in epoch {epoch}, counted from 0: the iterable is empty"
-                )
+                raise ValueError(f"there is no batch to train on in epoch {epoch} (from 0): the iterable is empty")
 
     def _epoch_results(self, key: np.ndarray, compiled: _CompiledSteps) -> Generator[StepResult, None, None]:
         """Train to the end of the current epoch, chunk by chunk."""
@@ -122,7 +106,12 @@ class TrainingLoop(Run):
     # Between steps
 
     def _train(self) -> None:
-        with interrupts.catch_ctrl_c() as ctrl_c, contextlib.closing(self._results()) as results:
+        steps = self._step_results()
+        if isinstance(self.model.optimizer, LBFGS):
+            from . import lbfgs_fit
+
+            steps = lbfgs_fit.minimize(self)
+        with interrupts.catch_ctrl_c() as ctrl_c, contextlib.closing(steps) as results:
             for result in results:
                 self._process(result, ctrl_c)
                 if self.ended:
@@ -149,9 +138,9 @@ class TrainingLoop(Run):
         self.train_state = self.train_state._replace(state=self.network.state)
 
     def _adopt(self, result: StepResult) -> Steps:
-        """Take over the state after some steps; return what callbacks are told of them."""
+        """Take over the state after some steps; return their description for callbacks."""
         network, first = self.network, self.train_state.steps_done
-        self.begun, self.train_state = True, result.train_state
+        self.started, self.train_state = True, result.train_state
         network.state, network.epochs, network.steps = result.train_state[:3]
         network.multilabel = network.multilabel or result.multilabel
         self.history.how = f"{self.backend}: {result.how}" if result.how else str(self.backend)
@@ -162,7 +151,7 @@ class TrainingLoop(Run):
         return Steps(self.epoch + 1, first + 1, last, total, network.steps, result.losses, result.row_numbers)
 
     def _end_epochs(self, epochs: int) -> list[tuple[Callback, str]]:
-        """Record the figures of epochs that have ended; return the callbacks that end training, with their reasons."""
+        """Record the metrics of epochs that have ended; return the callbacks that end training, with their reasons."""
         read = [(self.backend.to_numpy(some).astype(np.float64), rows) for some, rows in self.losses]
         self.losses = []
         for loss in epoch_losses(read, epochs, self.model.loss.reduction == "mean"):
@@ -174,13 +163,7 @@ class TrainingLoop(Run):
         return self._call("on_epoch_end", self.epoch, logs)
 
     def _adopt_changes_of_callbacks(self, state: State) -> None:
-        """Take over what callbacks did to the network.
-
-        Raises
-        ------
-        ValueError
-            If training cannot go on with it.
-        """
+        """Take over what callbacks did to the network, or raise `ValueError` if training cannot continue with it."""
         network = self.network
         self.state_replaced = network.state is not state
         if self.state_replaced and self.train_state.search is not None and not self.ended:
@@ -193,11 +176,12 @@ class TrainingLoop(Run):
         self.train_state = self.train_state._replace(state=network.state)
 
     def _call(self, hook: str, *arguments: Any) -> list[tuple[Callback, str]]:
-        """Call a method of each callback that has it; return those that end training, with their reasons."""
+        """Call a hook of each callback that has it; return the callbacks that end training, with their reasons."""
         reasons = []
         for callback in self.callbacks:
+            method = getattr(callback, hook, None)
             try:
-                answer = getattr(callback, hook, _do_nothing)(self.network, *arguments)
+                answer = method(self.network, *arguments) if method else None
             except BaseException:
                 self.failed_in_callback = True
                 raise
@@ -219,7 +203,7 @@ class TrainingLoop(Run):
             raise failed
 
     def _warn(self) -> None:
-        if "Ctrl-C" in self.ended and self.begun:
+        if "Ctrl-C" in self.ended and self.started:
             warnings.warn(f"training was ended by {self.ended}", RuntimeWarning, stacklevel=4)
         losses = self.history.get("loss", ())
         bad = next((i for i, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
@@ -260,16 +244,9 @@ class _CompiledSteps:
 
 
 def epoch_losses(losses: Sequence[tuple[np.ndarray, int]], epochs: int, mean: bool) -> list[float]:
-    """Reduce the losses of steps to one loss per epoch.
+    """Reduce the losses of steps (see `Run.losses`) to one for each of some epochs of equal length.
 
-    Parameters
-    ----------
-    losses
-        For each call the losses of its steps, shape (steps,), and the number of rows of a step.
-    epochs
-        Number of epochs, of equal length.
-    mean
-        Whether the loss of an epoch is the mean over rows; else the sum over steps.
+    It is the mean over rows, or without ``mean`` the sum over steps.
 
     Examples
     --------
@@ -281,11 +258,3 @@ def epoch_losses(losses: Sequence[tuple[np.ndarray, int]], epochs: int, mean: bo
         rows = np.concatenate([np.full(len(some), n) for some, n in losses])
         values = values * rows / (rows.sum() / epochs)
     return [float(v) for v in values.reshape(epochs, -1).sum(axis=1)]
-
-
-def _overrides(callback: Any, hook: str) -> bool:
-    return getattr(type(callback), hook, None) is not getattr(Callback, hook)
-
-
-def _do_nothing(*_: Any) -> None:
-    """Stand in for a hook that a callback does not have."""

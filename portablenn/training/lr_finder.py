@@ -107,7 +107,7 @@ def find_learning_rate(
     trial.steps = 0
     trial.optimizer = replace(network.optimizer, learning_rate=ExponentialDecay(lowest, highest / lowest, steps - 1))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the loss is meant to diverge in the end
+        warnings.simplefilter("ignore", RuntimeWarning)  # the loss is expected to diverge in the end
         facts = {"order": "random", "steps_per_epoch": steps} | fit
         trial.fit(X, y, epochs=1, batch_size=batch_size, callbacks=[seen], **facts)
     losses = np.concatenate(seen.losses)[:steps]

@@ -16,7 +16,7 @@ from ..program.ir import ArrayType, DType, Program
 from ..program.simplify import simplify
 from ..runtime.arrays import array_type, is_array
 from ..runtime.backend import Backend, OutOfMemoryError
-from .step import INT32, trace_step
+from ..transforms.compile import trace_loop
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class MemoryEstimate:
         """Return the peak size in bytes of the values of a step; an estimate, because views are counted as arrays."""
         model, order = self.model, ArrayType((1, rows), DType("int64"))
         random_layers = any("random" in accepted(layer) for _, layer in model.layers)
-        keys = ArrayType((len(model.layers), 2), INT32) if random_layers else None
+        keys = ArrayType((len(model.layers), 2), DType("int32")) if random_layers else None
         mask = self.state.theta if model.optimizer.penalizes else None
-        batches = Batches(*self.data, order, keys, ArrayType((), INT32))
-        return peak(simplify(trace_step(model, self.state, batches, mask)))
+        batches = Batches(*self.data, order, keys, ArrayType((), DType("int32")))
+        program, _ = trace_loop(model.step, self.state, batches, mask)
+        return peak(simplify(program))
 
     def describe(self, backend: Backend, error: BaseException) -> str:
         """Return an error message for the out-of-memory ``error`` of a backend."""

@@ -29,10 +29,10 @@ from ..program.ir import Array
 from ..runtime.arrays import array_namespace, device_of, is_array, to_numpy
 from ..runtime.backend import NUMPY, Backend, BackendError
 from ..runtime.registry import get_backend
+from ..transforms.compile import compile_for
 from .fit_options import FitOptions
 from .history import History
 from .loop import TrainingLoop
-from .step import compiled
 
 if TYPE_CHECKING:
     from pathlib import Path  # costs an import more than the file is worth
@@ -47,7 +47,7 @@ class Network:
     Parameters
     ----------
     layers
-        `Dense`, `Dropout`, `BatchNorm`, or layers of your own (see `layers`).
+        `Dense`, `Dropout`, `BatchNorm`, or custom layers (see `layers`).
     inputs
         Columns of X.
     loss
@@ -98,31 +98,20 @@ class Network:
         self.inputs = validation.check_int(inputs, "inputs", 1)
         self.dtype = validation.check_float_dtype(dtype)
         self.seed = seed
-        self.layers = tuple(_checked_layers(layers))
+        _check_layers(layers)
+        self.layers = tuple(layers)
         self.backend = get_backend(backend)
         self.pinned = not _is_auto(backend)
         named = tuple(zip(layer_names(self.layers), self.layers, strict=True))
         params, statistics, self._widths = initial_values(named, self.inputs, seed, self.dtype)
-        self.model = Model(
-            named,
-            FlatParams.of(params),
-            FlatParams.of(statistics),
-            losses.get(loss),
-            optimizers.get(optimizer),
-            self.dtype,
-        )
-        if self.model.loss.exclusive and self.outputs == 1:
-            raise ValueError(
-                f"the loss {validation.loss_name(self.model.loss)} requires one output per class, got a last layer with one "
-                'unit: give it one unit per class, or use loss="sigmoid_cross_entropy"'
-            )
-        validation.check_output_activation(self.layers[-1], self.model.loss)
-        zeros = np.zeros(self.model.parameters.size)
-        self.state = self._state_on(
-            State(_vector(params), tuple(zeros for _ in self.model.optimizer.slots), _vector(statistics))
-        )
-        self.steps = 0
-        self.epochs = 0
+        flat = FlatParams.of(params), FlatParams.of(statistics)
+        self.model = Model(named, *flat, losses.get(loss), optimizers.get(optimizer), self.dtype)
+        validation.check_last_layer(self.layers[-1], self.outputs, self.model.loss)
+        theta = flat[0].join(NUMPY.xp, params, np.zeros(0))
+        kept = flat[1].join(NUMPY.xp, statistics, np.zeros(0))
+        slots = tuple(np.zeros_like(theta) for _ in self.optimizer.slots)
+        self.state = self._state_on(State(theta, slots, kept))
+        self.steps = self.epochs = 0
         self.labels: tuple[int, int] = (0, 1)
         self.multilabel = False
         self.history = History()
@@ -132,7 +121,6 @@ class Network:
 
     @property
     def outputs(self) -> int:
-        """Number of outputs."""
         return self._widths[-1]
 
     @property
@@ -142,15 +130,13 @@ class Network:
 
     @property
     def loss(self) -> losses.Loss:
-        """The loss function."""
         return self.model.loss
 
     @property
     def optimizer(self) -> optimizers.Optimizer:
-        """The optimizer. It can be replaced at any time; in a callback the new one is used from the next epoch on.
+        """The optimizer, which can be replaced at any time; in a callback the new one is used from the next epoch on.
 
-        Its slots, such as moments, are kept if the new optimizer has the same ones, such as Adam with another rate; else
-        they start at zero.
+        Its slots are kept if the new optimizer has the same ones, such as Adam with another rate; else they start at zero.
         """
         return self.model.optimizer
 
@@ -220,8 +206,8 @@ class Network:
 
     def _set_arrays(self, arrays: Mapping[str, Array], slots: Sequence[Array]) -> None:
         """Replace parameters and statistics by validated arrays, and the optimizer slots."""
-        xp, make = self.backend.xp, self.backend.asarray
-        new = {name: make(array, self.dtype) for name, array in arrays.items()}
+        xp = self.backend.xp
+        new = {name: self.backend.asarray(array, self.dtype) for name, array in arrays.items()}
         self.state = State(
             self.model.parameters.join(xp, self.parameters | new, self.state.theta),
             tuple(self.backend.own(slot, self.dtype) for slot in slots),
@@ -234,21 +220,18 @@ class Network:
         return self.__dict__ | facts
 
     def __setstate__(self, facts: dict[str, Any]) -> None:
-        """Move to the backend of before; warn and use "auto" if it is not available."""
+        """Move to the previous backend; warn and use "auto" if it is not available."""
         try:
             backend = get_backend(facts["backend"])
         except BackendError as error:
             backend = get_backend("auto")
-            warnings.warn(
-                f"backend {facts['backend']!r} is not available, using {backend}: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            message = f"backend {facts['backend']!r} is not available, using {backend}: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         self.__dict__.update(facts | {"backend": backend})
         self.state = self._state_on(self.state)
 
     def to(self, backend: Any) -> Network:
-        """Move parameters, optimizer slots and statistics to another backend; training continues there.
+        """Move parameters, optimizer slots and statistics to another backend, where training continues; return this network.
 
         Parameters
         ----------
@@ -256,15 +239,10 @@ class Network:
             What `get_backend` takes, such as "torch:cuda": the network then stays there, whatever the data are. "auto": it
             moves to the current default, and to the backend of the data when ``fit`` is called.
 
-        Returns
-        -------
-        Network
-            This network.
-
         Raises
         ------
         BackendError
-            If there is no such backend; the network is then unchanged.
+            If the backend does not exist; the network is then unchanged.
 
         Examples
         --------
@@ -423,30 +401,27 @@ class Network:
         OutOfMemoryError
             If the device is out of memory; the network is then in its state after the last complete epoch.
         """
-        from .memory_estimate import explain_out_of_memory  # as `loop` imports what only some runs need
-        from .resume import fingerprint
+        from .memory_estimate import explain_out_of_memory  # here, because importing portablenn should be fast
 
-        options = FitOptions(epochs, batch_size, order, validation_split, steps_per_epoch, callbacks)
+        lbfgs = isinstance(self.optimizer, optimizers.LBFGS)
+        options = FitOptions(epochs, batch_size, order, validation_split, steps_per_epoch, callbacks, lbfgs)
         if verbose:
             options.callbacks = [*options.callbacks, Progress()]
         data = make_dataset(self.spec, X, y, sample_weight, class_weight)
         held_out = None if validation_data is None else make_validation_dataset(self.spec, validation_data)
-        options.check_data(data, held_out, self.optimizer)
+        options.check_data(data, held_out)
         backend = get_backend(data.sample) if data.foreign and not self.pinned else self.backend
-        with explain_out_of_memory(self.model, backend, data, options.rows_per_step(data.rows, self.optimizer)):
+        with explain_out_of_memory(self.model, backend, data, options.rows_per_step(data.rows)):
             data = data.to(backend, self.dtype)
-            data, held_out, subset = options.split(data, held_out, backend, self.seed, self.optimizer)
+            data, held_out, subset = options.split(data, held_out, backend, self.seed)
             known = [array for part in (data, held_out) if part is not None for array in part.samples]
             evaluate = None if held_out is None else partial(self._evaluate, held_out.to(backend, self.dtype))
-            batching = options.batching(data, subset, self.optimizer, self.parameter_count)
+            batching = options.batching(data, subset, self.parameter_count)
             with self._unchanged_on_error():
                 self._move(backend)
                 self.labels, self.multilabel = data.labels or self.labels, data.multilabel
                 self.history = History()
-                self.training = TrainingLoop(
-                    self, data, batching, options.epochs, evaluate, partial(fingerprint, known), options.callbacks,
-                    self._layer_keys(), self._penalty_mask(),
-                )  # fmt: skip
+                self.training = TrainingLoop(self, data, batching, options.epochs, evaluate, known, options.callbacks)
                 return self.training.run(resume)
 
     @contextmanager
@@ -457,8 +432,8 @@ class Network:
             yield
         except BaseException:
             loop = self.training
-            begun, in_callback = loop and loop.begun, loop and loop.failed_in_callback
-            if not begun or (self.epochs == before["epochs"] and not in_callback):
+            started, in_callback = loop and loop.started, loop and loop.failed_in_callback
+            if not started or (self.epochs == before["epochs"] and not in_callback):
                 self.__dict__.update(before)
             raise
         finally:
@@ -498,7 +473,7 @@ class Network:
         loss = self.loss
         if loss.targets != "classes" or loss.link is None:
             raise TypeError(
-                f"predict_proba requires a loss with probabilities, got {validation.loss_name(loss)}: use "
+                f"predict_proba requires a loss with probabilities, got {type(loss).__name__}: use "
                 '"sigmoid_cross_entropy" or "softmax_cross_entropy", or call predict'
             )
         probability = loss.link(self._outputs(X))
@@ -513,17 +488,14 @@ class Network:
         Examples
         --------
         >>> import portablenn as pnn
-        >>> {name: found.shape for name, found in pnn.mlp([2, 3, 1]).layer_outputs([[0.0, 1.0]]).items()}
+        >>> {name: output.shape for name, output in pnn.mlp([2, 3, 1]).layer_outputs([[0.0, 1.0]]).items()}
         {'dense_1': (1, 3), 'dense_2': (1, 1)}
         """
         x = self.backend.asarray(validation.check_array(validation.check_inputs(X, self.inputs, self.dtype), "X"))
         found = {}
         for last in range(1, len(self.model.layers) + 1):
             part = replace(self.model, layers=self.model.layers[:last])
-            run = compiled(part, self.backend, part.forward, self.state.theta, self.state.statistics, x)
-            found[self.model.layers[last - 1][0]] = self._convert_like(
-                run(self.state.theta, self.state.statistics, x), X
-            )
+            found[self.model.layers[last - 1][0]] = self._convert_like(self._run(part.forward, x), X)
         return found
 
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
@@ -531,11 +503,13 @@ class Network:
         return self._evaluate(make_dataset(self.spec, X, y, sample_weight).to(self.backend, self.dtype))
 
     def _outputs(self, X: Any) -> Array:
-        parts = []
-        for part in self._parts(X):
-            run = compiled(self.model, self.backend, self.model.forward, self.state.theta, self.state.statistics, part)
-            parts.append(run(self.state.theta, self.state.statistics, part))
+        parts = [self._run(self.model.forward, part) for part in self._parts(X)]
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
+
+    def _run(self, method: Any, *arrays: Array | None) -> Any:
+        """Compile a method of a model for parameters, statistics and arrays like these, and return its result."""
+        arguments = self.state.theta, self.state.statistics, *arrays
+        return compile_for(self.backend, method, method.__self__, *arguments)(*arguments)
 
     def _parts(self, X: Any) -> Iterator[Array]:
         """Return rows on the backend, a bounded number at a time."""
@@ -551,9 +525,7 @@ class Network:
     def _evaluate(self, data: Dataset) -> dict[str, float]:
         sums = []
         for part in row_slices(self.backend, data, CHUNK_ROWS):
-            arrays = part.x, part.y, part.weights
-            run = compiled(self.model, self.backend, self.model.evaluated, *self.state[::2], *arrays)
-            sums.append((part.x.shape[0], part.weights, *run(*self.state[::2], *arrays)))
+            sums.append((part.x.shape[0], part.weights, *self._run(self.model.evaluated, *part)))
         sizes = np.asarray([float(self.backend.xp.sum(w)) if w is not None else float(n) for n, w, *_ in sums])
         means = np.asarray([float(loss) for _, _, loss, _ in sums])
         mean = self.loss.reduction == "mean"
@@ -586,11 +558,9 @@ class Network:
         """Return 1 where the parameter vector holds kernels, which penalties apply to, else 0; None without penalties."""
         if not self.optimizer.penalizes:
             return None
-        pieces = [
-            np.full(int(np.prod(shape)), float(name.endswith(".kernel")))
-            for name, shape in self.model.parameters.pieces
-        ]
-        return self.backend.asarray(np.concatenate(pieces), self.dtype)
+        flat = self.model.parameters
+        ones = {name: np.full(shape, float(name.endswith(".kernel"))) for name, shape in flat.pieces}
+        return self.backend.asarray(flat.join(NUMPY.xp, ones, np.zeros(0)), self.dtype)
 
     def _convert_like(self, array: Array, like: Any) -> Array:
         """Convert a result to the library and device of ``like``; to NumPy if that is not an array."""
@@ -614,7 +584,7 @@ def load(path: str | Path, backend: Any = "auto") -> Network:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     FileFormatError
         If it is not a complete model file of a known version.
 
@@ -655,14 +625,9 @@ def _is_auto(backend: Any) -> bool:
     return isinstance(backend, str) and backend == "auto"
 
 
-def _checked_layers(layers: Sequence[Any]) -> Iterator[Any]:
+def _check_layers(layers: Sequence[Any]) -> None:
     if not isinstance(layers, (list, tuple)) or not layers:
         raise ValueError(f"layers must be a list of at least one layer, got {layers!r}")
     for layer in layers:
         if not (hasattr(layer, "init") and hasattr(layer, "apply")) or isinstance(layer, type):
             raise TypeError(f"a layer must have init(key, inputs) and apply(xp, params, x), got {layer!r}")
-        yield layer
-
-
-def _vector(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.zeros(0), *(a.reshape(-1) for a in arrays.values())])

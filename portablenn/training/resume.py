@@ -1,6 +1,6 @@
-"""Resuming: everything that the rest of a run depends on, as a checkpoint holds it.
+"""Resuming: everything that the rest of a run depends on, to and from a checkpoint.
 
-A run that goes on from a checkpoint ends in the same bits, on the same backend, as one that was never interrupted.
+On the same backend, a resumed run ends in the same bits as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,46 +26,6 @@ FINGERPRINT_SIZE, FINGERPRINT_ROWS = 1 << 20, 1000
 """Elements of an array up to which the fingerprint covers all; of a larger array it covers this number of rows."""
 
 
-@dataclass(frozen=True)
-class CallbackState:
-    """The state of a callback: facts that JSON can express, and arrays."""
-
-    kind: str
-    facts: dict[str, Any]
-    arrays: dict[str, Any]
-
-    @classmethod
-    def of(cls, callback: Any) -> CallbackState:
-        """Ask a callback for its state."""
-        get = getattr(callback, "state_dict", None)
-        state = get() if callable(get) else {}
-        state = {k: v.item() if isinstance(v, np.generic) else v for k, v in state.items()}
-        facts = {k: v for k, v in state.items() if not is_array(v)}
-        return cls(type(callback).__name__, facts, {k: v for k, v in state.items() if is_array(v)})
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to restore."""
-        return not self.facts and not self.arrays
-
-
-@dataclass(frozen=True)
-class RunState:
-    """A run at one moment."""
-
-    train_state: TrainState
-    epoch: int
-    evaluations: int
-    losses: list[tuple[Any, int]]
-    history: dict[str, list[float]]
-    labels: tuple[int, int]
-    multilabel: bool
-    ended: str
-    interrupted: bool
-    optimizer: dict[str, Any]
-    callbacks: list[CallbackState]
-
-
 def snapshot(run: Run) -> Snapshot:
     """Return the state of a run as a checkpoint holds it.
 
@@ -75,23 +34,61 @@ def snapshot(run: Run) -> Snapshot:
     TypeError
         If the state of a callback holds something that is neither an array nor JSON.
     """
-    network = run.network
+    network, train_state, search = run.network, run.train_state, run.train_state.search
     losses = [(run.backend.to_numpy(some).astype(np.float64), rows) for some, rows in run.losses]
-    found = RunState(
-        run.train_state,
-        run.epoch,
-        run.evaluations,
-        losses,
-        dict(run.history),
-        network.labels,
-        network.multilabel,
-        run.ended,
-        run.interrupted,
-        checkpoint.describe(network.optimizer),
-        [CallbackState.of(callback) for callback in run.callbacks],
-    )
-    facts, arrays = _encode(found)
-    return Snapshot(facts | {"about": about(run), "versions": versions(run.backend)}, arrays)
+    arrays: dict[str, Any] = {"theta": train_state.state.theta, "statistics": train_state.state.statistics}
+    arrays |= {f"slot.{i}": slot for i, slot in enumerate(train_state.state.slots)}
+    arrays["losses"] = np.concatenate([np.zeros(0), *(some for some, _ in losses)])
+    arrays["losses.rows"] = np.concatenate([np.zeros(0), *(np.full(len(some), float(n)) for some, n in losses)])
+    search_facts: dict[str, Any] | None = None
+    if search is not None:
+        search_facts = {"loss": search.loss, "iterations": search.iterations}
+        search_facts["curvatures"] = [curvature for *_, curvature in search.steps]
+        arrays["search.gradient"] = search.gradient
+        for i, (change, turn, _) in enumerate(search.steps):
+            arrays |= {f"search.change.{i}": change, f"search.turn.{i}": turn}
+    callbacks = []
+    for i, callback in enumerate(run.callbacks):
+        state = _state_of(callback)
+        arrays |= {f"callback.{i}.{name}": value for name, value in state.items() if is_array(value)}
+        callbacks.append([type(callback).__name__, {k: v for k, v in state.items() if not is_array(v)}])
+    facts = {
+        "optimizer": checkpoint.describe(network.optimizer),
+        "epoch": run.epoch,
+        "epochs": train_state.epochs,
+        "steps": train_state.steps,
+        "done": train_state.steps_done,
+        "evaluations": run.evaluations,
+        "search": search_facts,
+        "history": dict(run.history),
+        "ended": run.ended,
+        "interrupted": run.interrupted,
+        "multilabel": network.multilabel,
+        "labels": list(network.labels),
+        "callbacks": callbacks,
+        "about": about(run),
+        "versions": versions(run.backend),
+    }
+    return Snapshot(facts, arrays)
+
+
+def _state_of(callback: Any) -> dict[str, Any]:
+    get = getattr(callback, "state_dict", None)
+    state = get() if callable(get) else {}
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in state.items()}
+
+
+def versions(backend: Any) -> dict[str, str]:
+    """Return what a run depends on besides its data."""
+    import platform
+
+    return {
+        "portablenn": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "backend": str(backend),
+        "machine": platform.machine(),
+    }
 
 
 def restore(run: Run, snapshot: Snapshot) -> None:
@@ -104,114 +101,33 @@ def restore(run: Run, snapshot: Snapshot) -> None:
     FileFormatError
         If something is missing in it.
     """
-    network = run.network
+    network, (facts, arrays) = run.network, snapshot
     try:
-        _check_same_run(run, snapshot.facts)
-        found = _decode(run, snapshot)
+        _check_same_run(run, facts)
+        train_state = _train_state(run, facts, arrays)
+        epoch, evaluations = _counter(facts, "epoch"), _counter(facts, "evaluations")
+        losses = [(arrays["losses"][i : i + 1], int(n)) for i, n in enumerate(arrays["losses.rows"])]
+        history = {name: [float(v) for v in values] for name, values in facts["history"].items()}
+        labels = int(facts["labels"][0]), int(facts["labels"][1])
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise FileFormatError(f"the checkpoint does not have the expected content: {error!r}") from None
-    if found.epoch > run.epochs or (found.epoch == run.epochs and found.train_state.steps_done):
+    if epoch > run.epochs or (epoch == run.epochs and train_state.steps_done):
         raise ValueError(
-            f"the checkpoint was written after {found.epoch} epochs and {found.train_state.steps_done} steps, and epochs="
-            f"{run.epochs} is the total number: pass a larger one"
+            f"the checkpoint was written after {epoch} epochs and {train_state.steps_done} steps, and epochs={run.epochs} "
+            "is the total number: pass a larger one"
         )
-    run.train_state, run.epoch, run.losses, run.evaluations = (
-        found.train_state, found.epoch, found.losses, found.evaluations,
-    )  # fmt: skip
-    run.history.update(found.history)
-    run.history.evaluations, run.history.resumed = found.evaluations, found.train_state.steps
-    network.state, network.epochs, network.steps = found.train_state[:3]
-    network.labels, network.multilabel = found.labels, found.multilabel
-    if found.ended and not found.interrupted:
-        run.ended = found.ended
+    run.train_state, run.epoch, run.losses, run.evaluations = train_state, epoch, losses, evaluations
+    run.history.update(history)
+    run.history.evaluations, run.history.resumed = evaluations, train_state.steps
+    network.state, network.epochs, network.steps = train_state[:3]
+    network.labels, network.multilabel = labels, bool(facts.get("multilabel", False))
+    if facts["ended"] and not facts.get("interrupted"):
+        run.ended = facts["ended"]
     if isinstance(run.data.x, BatchStream):
-        run.data.x.skip(found.epoch)
+        run.data.x.skip(epoch)
 
 
-def restore_callbacks(run: Run, snapshot: Snapshot) -> None:
-    """Give each callback the state of one of its class, in their order; one may end the run at once.
-
-    Raises
-    ------
-    ValueError
-        If the state of a callback would be lost, or an optimizer that one had put in place.
-    """
-    left = _decode_callbacks(snapshot)
-    for callback in run.callbacks:
-        match = next((state for state in left if state.kind == type(callback).__name__), None)
-        if match is None:
-            continue
-        left.remove(match)
-        if not match.empty:
-            run.ended = callback.load_state_dict(match.facts | match.arrays) or run.ended
-    lost = [state.kind for state in left if not state.empty]
-    if lost:
-        raise ValueError(
-            f"the checkpoint has the state of {', '.join(lost)}, and this fit has no such callback: pass it as before"
-        )
-    now, before = checkpoint.describe(run.network.optimizer), snapshot.facts["optimizer"]
-    if now != before:
-        raise ValueError(
-            f"the checkpoint was written with the optimizer {before}, and now it is {now}: a callback that replaces the "
-            "optimizer must keep it in its state and replace it again when that is restored"
-        )
-    run.slots = run.model.optimizer.slots
-
-
-# Encoding as facts and arrays
-
-
-def _encode(found: RunState) -> tuple[dict[str, Any], dict[str, Any]]:
-    state, search = found.train_state.state, found.train_state.search
-    arrays: dict[str, Any] = {"theta": state.theta, "statistics": state.statistics}
-    arrays |= {f"slot.{i}": slot for i, slot in enumerate(state.slots)}
-    arrays["losses"] = np.concatenate([np.zeros(0), *(some for some, _ in found.losses)])
-    arrays["losses.rows"] = np.concatenate([np.zeros(0), *(np.full(len(some), float(n)) for some, n in found.losses)])
-    search_facts: dict[str, Any] | None = None
-    if search is not None:
-        search_facts = {"loss": search.loss, "iterations": search.iterations}
-        search_facts["curvatures"] = [curvature for *_, curvature in search.steps]
-        arrays["search.gradient"] = search.gradient
-        for i, (change, turn, _) in enumerate(search.steps):
-            arrays |= {f"search.change.{i}": change, f"search.turn.{i}": turn}
-    for i, callback in enumerate(found.callbacks):
-        arrays |= {f"callback.{i}.{name}": array for name, array in callback.arrays.items()}
-    facts = {
-        "optimizer": found.optimizer,
-        "epoch": found.epoch,
-        "epochs": found.train_state.epochs,
-        "steps": found.train_state.steps,
-        "done": found.train_state.steps_done,
-        "evaluations": found.evaluations,
-        "search": search_facts,
-        "history": found.history,
-        "ended": found.ended,
-        "interrupted": found.interrupted,
-        "multilabel": found.multilabel,
-        "labels": list(found.labels),
-        "callbacks": [[callback.kind, callback.facts] for callback in found.callbacks],
-    }
-    return facts, arrays
-
-
-def _decode(run: Run, snapshot: Snapshot) -> RunState:
-    facts, arrays = snapshot
-    return RunState(
-        _decode_train_state(run, facts, arrays),
-        _counter(facts, "epoch"),
-        _counter(facts, "evaluations"),
-        [(arrays["losses"][i : i + 1], int(n)) for i, n in enumerate(arrays["losses.rows"])],
-        {name: [float(v) for v in values] for name, values in facts["history"].items()},
-        (int(facts["labels"][0]), int(facts["labels"][1])),
-        bool(facts.get("multilabel", False)),
-        facts["ended"],
-        bool(facts.get("interrupted")),
-        facts["optimizer"],
-        _decode_callbacks(snapshot),
-    )
-
-
-def _decode_train_state(run: Run, facts: dict[str, Any], arrays: dict[str, Any]) -> TrainState:
+def _train_state(run: Run, facts: dict[str, Any], arrays: dict[str, Any]) -> TrainState:
     model, backend = run.model, run.backend
 
     def vector(name: str, size: int = model.parameters.size) -> Any:
@@ -237,15 +153,6 @@ def _decode_train_state(run: Run, facts: dict[str, Any], arrays: dict[str, Any])
     return TrainState(state, epochs, total, done, search)
 
 
-def _decode_callbacks(snapshot: Snapshot) -> list[CallbackState]:
-    found = []
-    for i, (kind, facts) in enumerate(snapshot.facts["callbacks"]):
-        prefix = f"callback.{i}."
-        arrays = {name[len(prefix) :]: a for name, a in snapshot.arrays.items() if name.startswith(prefix)}
-        found.append(CallbackState(kind, facts, arrays))
-    return found
-
-
 def _counter(facts: dict[str, Any], name: str) -> int:
     """Return a number of epochs, steps or iterations."""
     value = facts[name]
@@ -254,43 +161,73 @@ def _counter(facts: dict[str, Any], name: str) -> int:
     return value
 
 
+def restore_callbacks(run: Run, snapshot: Snapshot) -> None:
+    """Give each callback the state of one of its class, in their order; one may end the run at once.
+
+    Raises
+    ------
+    ValueError
+        If the state of a callback would be lost, or an optimizer that one had put in place.
+    """
+    left = []
+    for i, (kind, facts) in enumerate(snapshot.facts["callbacks"]):
+        prefix = f"callback.{i}."
+        arrays = {name[len(prefix) :]: a for name, a in snapshot.arrays.items() if name.startswith(prefix)}
+        left.append((kind, facts | arrays))
+    for callback in run.callbacks:
+        match = next((i for i, (kind, _) in enumerate(left) if kind == type(callback).__name__), None)
+        if match is None:
+            continue
+        _, state = left.pop(match)
+        if state:
+            run.ended = callback.load_state_dict(state) or run.ended
+    lost = [kind for kind, state in left if state]
+    if lost:
+        raise ValueError(
+            f"the checkpoint has the state of {', '.join(lost)}, and this fit has no such callback: pass it as before"
+        )
+    now, before = checkpoint.describe(run.network.optimizer), snapshot.facts["optimizer"]
+    if now != before:
+        raise ValueError(
+            f"the checkpoint was written with the optimizer {before}, and now it is {now}: a callback that replaces the "
+            "optimizer must keep it in its state and replace it again when that is restored"
+        )
+    run.slots = run.model.optimizer.slots
+
+
 # Whether two runs are the same
 
 
 def about(run: Run) -> dict[str, Any]:
-    """Return the description of a run, made at the first call."""
+    """Return what another run must have in common with this one to resume it; made at the first call."""
     if run.about is None:
-        run.about = describe_run(run)
-    return run.about
-
-
-def describe_run(run: Run) -> dict[str, Any]:
-    """Return what another run must have in common with this one to resume it."""
-    model, batching = run.model, run.batching
-    return {
-        "network": {
+        model, batching = run.model, run.batching
+        network = {
             "layers": [[name, checkpoint.describe(layer)] for name, layer in model.layers],
             "parameters": {name: list(shape) for name, shape in model.parameters.pieces},
             "statistics": {name: list(shape) for name, shape in model.statistics.pieces},
             "loss": checkpoint.describe(model.loss),
-            "optimizer": run.initial_optimizer,
+            "optimizer": checkpoint.describe(run.initial_optimizer),
             "dtype": str(model.dtype),
             "seed": int(run.network.seed),
-        },
-        "rows": batching.count,
-        "batch_size": batching.batch_size,
-        "order": batching.order if isinstance(batching.order, str) else "a function",
-        "rows_an_epoch": batching.epoch_rows,
-        "steps_per_epoch": batching.max_batches,
-        "data": run.fingerprint(),
-    }
+        }
+        run.about = {
+            "network": network,
+            "rows": batching.count,
+            "batch_size": batching.batch_size,
+            "order": batching.order if isinstance(batching.order, str) else "a function",
+            "rows_an_epoch": batching.epoch_rows,
+            "steps_per_epoch": batching.max_batches,
+            "data": fingerprint(run.arrays),
+        }
+    return run.about
 
 
 def _check_same_run(run: Run, facts: dict[str, Any]) -> None:
-    own = about(run)
-    if facts["optimizer"] == run.initial_optimizer:  # a callback had replaced it, and the network may be that very one
-        run.initial_optimizer = own["network"]["optimizer"] = facts["about"]["network"]["optimizer"]
-    different = checkpoint.differences(facts["about"], own)
+    network = about(run)["network"]
+    if facts["optimizer"] == network["optimizer"]:  # a callback had replaced it, and the network may be that very one
+        network["optimizer"] = facts["about"]["network"]["optimizer"]
+    different = checkpoint.differences(facts["about"], about(run))
     if different:
         raise ValueError(
             f"the checkpoint belongs to another run and cannot be resumed by this one ({'; '.join(different[:5])}): pass the "
@@ -327,28 +264,4 @@ def _fingerprint_of(part: Any) -> list[Any]:
         some = np.stack([to_numpy(part[int(i), ...]) for i in rows])
     else:
         some = part.take(rows)
-    return [
-        [int(n) for n in part.shape],
-        str(some.dtype),
-        zlib.crc32(np.ascontiguousarray(some).tobytes()),
-    ]
-
-
-def versions(backend: Any) -> dict[str, str]:
-    """Return what a run depends on besides its data.
-
-    Examples
-    --------
-    >>> import portablenn as pnn
-    >>> sorted(versions(pnn.get_backend("numpy")))
-    ['backend', 'machine', 'numpy', 'portablenn', 'python']
-    """
-    import platform
-
-    return {
-        "portablenn": __version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "backend": str(backend),
-        "machine": platform.machine(),
-    }
+    return [[int(n) for n in part.shape], str(some.dtype), zlib.crc32(np.ascontiguousarray(some).tobytes())]

@@ -1,4 +1,4 @@
-"""The state of training: what the loop hands from chunk to chunk, and what it trains."""
+"""The state of training, the result of some steps, and the run that the training loop extends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import numpy as np
 from ..callbacks.base import Callback
 from ..data.chunks import Batching, Samples
 from ..data.dataset import Dataset
-from ..files import checkpoint
 from ..nn.model import Batches, Model, State
-from ..program.ir import Array
 from ..runtime.backend import Backend
 from .history import History
 
@@ -22,111 +20,54 @@ if TYPE_CHECKING:
 
 
 class TrainState(NamedTuple):
-    """A network's state and counters in the course of training.
-
-    Attributes
-    ----------
-    state
-        Parameters, optimizer slots, statistics.
-    epochs, steps
-        Epochs and steps since the network was made.
-    steps_done
-        Steps of the current epoch that are done.
-    search
-        State of the L-BFGS search; None for other optimizers.
-    """
+    """A network's state and counters in the course of training."""
 
     state: State
-    epochs: int
-    steps: int
-    steps_done: int = 0
-    search: lbfgs.Search | None = None
+    epochs: int  # since the network was made
+    steps: int  # since the network was made
+    steps_done: int = 0  # in the current epoch
+    search: lbfgs.Search | None = None  # the state of the L-BFGS search; None for other optimizers
 
 
 class StepResult(NamedTuple):
-    """What some training steps led to.
-
-    Attributes
-    ----------
-    train_state
-        After the steps.
-    losses
-        For each compiled call the losses of its steps, shape (steps,), on the backend, and the number of rows of a step.
-    epochs
-        Number of epochs that ended with these steps.
-    row_numbers
-        The rows of each step, shape (steps, batch); None if unknown, or all rows.
-    how
-        How the backend executed the steps; "" if there is only one way.
-    multilabel
-        Whether a target row of 0 and 1 has been seen whose sum is not 1.
-    """
+    """The result of some training steps."""
 
     train_state: TrainState
-    losses: list[tuple[Any, int]]
-    epochs: int
-    row_numbers: np.ndarray | None = None
-    how: str = ""
-    multilabel: bool = False
+    losses: list[tuple[Any, int]]  # for each call the losses of its steps, (steps,), and the number of rows of a step
+    epochs: int  # that ended with these steps
+    row_numbers: np.ndarray | None = None  # of each step, (steps, batch); None if unknown, or all rows
+    how: str = ""  # how the backend executed the steps; "" if there is only one way
+    multilabel: bool = False  # whether a target row of 0 and 1 has been seen whose sum is not 1
 
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """What one call of ``fit`` trains, and how far it is.
-
-    Attributes
-    ----------
-    network
-        The network that is trained.
-    data, batching
-        What it is trained on, and how that is divided into steps.
-    epochs
-        Number of epochs of this call.
-    evaluate
-        Returns the figures of the validation rows; None without validation rows.
-    fingerprint
-        Returns what distinguishes these data from others.
-    callbacks
-        Called in this order.
-    keys
-        Keys of the layers that draw random numbers, shape (layers, 2), int32; None if no layer does.
-    penalty_mask
-        1 where the parameter vector holds kernels, else 0; None without penalties.
-    epoch
-        Number of epochs that have ended.
-    ended
-        Why training ends; "" while it goes on.
-    evaluations
-        How often L-BFGS has computed the loss of all rows.
-    about
-        What another run must have in common with this one to resume it; see `resume.about`.
-    state_replaced
-        Whether a callback has just replaced the state that the steps led to.
-    """
+    """What one call of ``fit`` trains, and its progress."""
 
     network: Any
     data: Dataset
     batching: Batching
     epochs: int
-    evaluate: Callable[[], dict[str, float]] | None
-    fingerprint: Callable[[], Any]
+    evaluate: Callable[[], dict[str, float]] | None  # the metrics of the validation rows, if there are any
+    arrays: Sequence[Any]  # rows, targets and weights, by which a checkpoint recognizes the data
     callbacks: Sequence[Callback]
-    keys: Array | None
-    penalty_mask: Array | None
-    epoch: int = 0
-    ended: str = ""
-    evaluations: int = 0
-    about: dict[str, Any] | None = None
-    losses: list[tuple[Any, int]] = field(default_factory=list)
-    """The losses of the current epoch: for each call the losses of its steps, and the number of rows of a step."""
+    epoch: int = 0  # number of epochs that have ended
+    ended: str = ""  # why training ends; "" while it continues
+    evaluations: int = 0  # how often L-BFGS has computed the loss of all rows
+    about: dict[str, Any] | None = None  # what a run that resumes this one must have in common with it
+    losses: list[tuple[Any, int]] = field(default_factory=list)  # of the current epoch, as in `StepResult`
+    started: bool = False  # whether a step has been taken
+    failed_in_callback: bool = False
+    state_replaced: bool = False  # whether a callback has just replaced the state that the steps led to
+    interrupted: bool = False  # whether a resumed run continues after the end
 
     def __post_init__(self) -> None:
-        """Start from the network's state."""
-        self.train_state = TrainState(self.network.state, self.network.epochs, self.network.steps)
-        self.history: History = self.network.history
-        self.initial_optimizer = checkpoint.describe(self.model.optimizer)
+        network = self.network
+        self.train_state = TrainState(network.state, network.epochs, network.steps)
+        self.history: History = network.history
+        self.keys, self.penalty_mask = network._layer_keys(), network._penalty_mask()
+        self.initial_optimizer = self.model.optimizer
         self.slots = self.model.optimizer.slots
-        self.begun = self.failed_in_callback = self.state_replaced = self.interrupted = False
 
     @property
     def model(self) -> Model:

@@ -223,11 +223,11 @@ def test_a_step_stays_on_its_device() -> None:
     """Tensors with a device and without values: another device, or a value that is read, raises."""
     from portablenn.nn.model import Batches
     from portablenn.program.interpret import interpret
-    from portablenn.training.step import trace_step
+    from portablenn.transforms.compile import trace_loop
 
     net = _net(backend="torch", optimizer=pnn.Adam(0.01, clip_norm=1.0))
     X, y = (torch.asarray(a) for a in _data())
     order, first = torch.zeros((3, 16), dtype=torch.int64), torch.asarray(0, dtype=torch.int32)
-    program = trace_step(net.model, net.state, Batches(X, y, None, order, net._layer_keys(), first), None)
+    program, _ = trace_loop(net.model.step, net.state, Batches(X, y, None, order, net._layer_keys(), first), None)
     inputs = [torch.empty(v.type.shape, dtype=getattr(torch, v.type.dtype), device="meta") for v in program.inputs]
     assert {o.device.type for o in interpret(net.backend.xp, program, *inputs, device="meta")} == {"meta"}

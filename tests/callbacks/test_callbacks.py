@@ -59,7 +59,7 @@ class Noted(Callback):
         self.said.append("end")
 
 
-def test_callbacks_are_told_in_this_order() -> None:
+def test_callbacks_are_called_in_this_order() -> None:
     noted = Noted(every=2)
     _network().fit(X, Y, epochs=2, batch_size=20, callbacks=[noted])
     one = ["steps {}: 1-2 of 3", "pause", "steps {}: 3-3 of 3", "epoch {}", "pause"]
@@ -134,7 +134,7 @@ def test_nan_ends_with_the_step_the_batch_and_the_row_to_blame(library: Any) -> 
     make, values = _values(47)
     net = make(library.backend)
     before = to_numpy(net.state.theta).copy()
-    with pytest.warns(RuntimeWarning, match="training ended and the network has the state of before") as said:
+    with pytest.warns(RuntimeWarning, match="training ended and the state before it is restored") as said:
         history = net.fit(X, values, epochs=5, batch_size=20, order="sequential", callbacks=[StopOnNaN()])
     assert len(said) == 1
     row = "the loss of row 47, the first of 1 among its rows, is not finite by itself"
@@ -151,7 +151,7 @@ def test_the_row_to_blame_may_be_any_of_its_batch(order: str) -> None:
         make().fit(X, values, batch_size=None, callbacks=[StopOnNaN()])
 
 
-def test_no_row_is_to_blame_where_the_rate_is() -> None:
+def test_no_row_is_named_if_the_rate_is_the_cause() -> None:
     net = pnn.mlp([2, 6, 1], optimizer=pnn.SGD(1e30), backend="numpy")
     with pytest.warns(RuntimeWarning, match=r"at step 2 \(epoch 1, batch 2 of 3\): training ended"):
         net.fit(X, X[:, 0], batch_size=20, callbacks=[StopOnNaN()])
@@ -173,7 +173,7 @@ def test_a_time_limit_ends_in_the_middle_of_an_epoch() -> None:
     assert history.ended == "the time limit of 0.2 s was reached"
 
 
-def test_the_rate_falls_where_the_loss_stays() -> None:
+def test_the_rate_falls_while_the_loss_does_not() -> None:
     net = _network(1e-12)
     net.fit(X, Y, epochs=7, callbacks=[ReduceOnPlateau(0.1, patience=2, min_delta=1e-3)])
     assert net.optimizer.learning_rate == pytest.approx(1e-15)
@@ -314,7 +314,7 @@ def test_a_live_plot_is_drawn_again_in_its_place(monkeypatch: pytest.MonkeyPatch
     assert len(shown[-1].axes[0].get_lines()[0].get_xdata()) == 5
 
 
-def test_a_bar_is_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_is_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rich")
     _network().fit(X, Y, epochs=20, callbacks=[ProgressBar()])
     lines = capsys.readouterr().out.splitlines()

@@ -23,7 +23,7 @@ from portablenn.data import blocks as blocks_module
 from portablenn.data.batching import chunks_of_epoch
 from portablenn.data.blocks import Validated
 from portablenn.data.chunks import Batching, Samples
-from portablenn.data.dataset import Dataset
+from portablenn.data.dataset import Dataset, make_dataset
 from portablenn.data.prefetch import prefetch
 from portablenn.runtime.arrays import to_numpy
 
@@ -94,7 +94,7 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time(
 
 @pytest.mark.parametrize("pooled", [1, 50, 1 << 22])
 @pytest.mark.parametrize("order", ["shuffle", "sequential"])
-def test_an_epoch_of_blocks_can_be_begun_at_any_batch(pooled: int, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_of_blocks_can_start_at_any_batch(pooled: int, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks_module, "GROUP_SIZE", pooled)
     whole = _numbers(order)
     for done in range(1, 13):
@@ -127,7 +127,7 @@ KINDS: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("at", [1, 5, 13, 20])
-def test_a_training_that_was_killed_goes_on_to_the_same_bits(kind: str, at: int, library: Any, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(kind: str, at: int, library: Any, tmp_path: Path) -> None:
     def fit(net: pnn.Network, *callbacks: Any, **facts: Any) -> pnn.Network:
         net.fit(
             KINDS[kind](),
@@ -258,7 +258,7 @@ class Anew:
         return X[self.at : self.at + 10], Y[self.at : self.at + 10]
 
 
-def test_an_iterator_that_begins_anew_is_gone_through_once_an_epoch() -> None:
+def test_an_iterator_that_restarts_is_iterated_over_once_an_epoch() -> None:
     net = _network()
     net.fit(Anew(), epochs=3)
     assert net.steps == 15
@@ -275,7 +275,7 @@ class Shuffled:
         return iter([(X[order[i : i + 8]], Y[order[i : i + 8]]) for i in range(0, 103, 8)])
 
 
-def test_a_loader_that_shuffles_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_loader_that_shuffles_resumes_at_its_epoch(tmp_path: Path) -> None:
     whole, rest = _network(), _network()
     whole.fit(Shuffled(), epochs=4)
     with pytest.raises(KeyboardInterrupt):
@@ -321,10 +321,8 @@ def test_blocks_of_other_kinds_are_not_cut_down(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("block_rows", [1, 2, 5, 30, 103])
 def test_a_share_of_small_blocks_is_the_share_of_all(block_rows: int) -> None:
-    from portablenn.data.blocks import split_blocks
-
-    train, apart = split_blocks(0, Rows(X, Y, block_rows=block_rows), 0.2)
-    assert (sum(train.sizes), sum(apart.sizes)) == (82, 21)
+    train, apart = make_dataset(_network().spec, Rows(X, Y, block_rows=block_rows)).split_blocks(0, 0.2)
+    assert (sum(train.x.sizes), sum(apart.x.sizes)) == (82, 21)
 
 
 def test_an_empty_block_is_passed_over() -> None:
@@ -344,7 +342,7 @@ def test_an_empty_block_is_passed_over() -> None:
     np.testing.assert_allclose(net.state.theta, whole.state.theta, rtol=1e-6)
 
 
-def test_a_reader_that_hangs_holds_nobody_up() -> None:
+def test_a_reader_that_hangs_does_not_delay_an_error() -> None:
     hang = threading.Event()
 
     def hanging(epoch: int) -> Iterator[Any]:

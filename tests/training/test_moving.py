@@ -111,7 +111,7 @@ def test_what_is_written_to_arrays_that_were_handed_in_does_not_change_a_network
 
 
 @pytest.mark.parametrize(("start", "end"), PAIRS)
-def test_a_network_that_moved_shares_no_memory_with_where_it_was(start: str, end: str) -> None:
+def test_a_moved_network_shares_no_memory_with_its_previous_backend(start: str, end: str) -> None:
     _here(start, end)
     net = _net(start)
     before, old = _values(net.to(start)), net.state
@@ -229,7 +229,7 @@ def _small(room: int | None = 1_000_000, steps: int = 0) -> Small:
         (None, pnn.Adam(), r"a step of 400 rows about .*B\. Use a smaller batch_size$"),
     ],
 )  # fmt: skip
-def test_memory_that_does_not_suffice_is_told_with_sizes(room: int | None, optimizer: Any, helps: str) -> None:
+def test_an_out_of_memory_error_has_the_sizes(room: int | None, optimizer: Any, helps: str) -> None:
     _here("array_api_strict")
     small = _small(room)
     net = _net(small, optimizer=optimizer)
@@ -252,7 +252,7 @@ def test_the_batch_that_is_proposed_would_fit() -> None:
     assert "by estimate batch_size=100" in estimate.describe(small, MemoryError())
 
 
-def test_data_that_do_not_fit_are_told_before_anything_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_too_large_for_memory_are_an_error_before_anything_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     net = _net("numpy")
     facts = dict(net.__dict__)
 
@@ -265,7 +265,7 @@ def test_data_that_do_not_fit_are_told_before_anything_changed(monkeypatch: pyte
     assert net.__dict__ == facts
 
 
-def test_memory_that_ends_later_leaves_the_last_whole_epoch() -> None:
+def test_running_out_of_memory_later_leaves_the_last_complete_epoch() -> None:
     _here("array_api_strict")
     net, whole = _net(_small(steps=2)), _net("numpy")
     with pytest.raises(pnn.OutOfMemoryError):
@@ -275,7 +275,7 @@ def test_memory_that_ends_later_leaves_the_last_whole_epoch() -> None:
     _agree(net, whole, 1e-9)
 
 
-def test_full_batches_are_not_told_of_smaller_ones() -> None:
+def test_smaller_batches_are_not_proposed_for_full_batches() -> None:
     net = _net("numpy", optimizer=pnn.LBFGS())
     error = MemoryError()
     with (

@@ -77,7 +77,7 @@ def test_batches_follow_the_order_that_the_seed_gives() -> None:
 
 @pytest.mark.parametrize("optimizer", [pnn.Adam(0.02), pnn.SGD(0.1, momentum=0.9)])
 @pytest.mark.parametrize("batch_size", [16, 50, None])
-def test_fit_called_again_goes_on_where_it_stood(optimizer: Any, batch_size: int | None) -> None:
+def test_a_second_fit_continues_from_the_current_state(optimizer: Any, batch_size: int | None) -> None:
     X, y = _blobs()
     layers = [pnn.Dense(8, "relu"), pnn.Dropout(0.2), pnn.BatchNorm(), pnn.Dense(3)]
     once = pnn.Network(layers, inputs=2, loss="softmax_cross_entropy", optimizer=optimizer)
@@ -364,7 +364,7 @@ def test_dropout_is_for_training_only_and_differs_from_step_to_step() -> None:
     assert len(set(net.fit(X, y, epochs=20, batch_size=None)["loss"])) > 3
 
 
-def test_callbacks_are_told_and_can_stop() -> None:
+def test_callbacks_are_called_and_can_end_training() -> None:
     told: list[Any] = []
 
     class Listener(Callback):
@@ -385,7 +385,7 @@ def test_callbacks_are_told_and_can_stop() -> None:
     assert len(history["loss"]) == net.epochs == 3
 
 
-def test_fit_is_silent_unless_told_to_speak(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_is_silent_unless_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     X, y = _blobs()
     net = pnn.mlp([2, 3], loss="softmax_cross_entropy")
     net.fit(X, y, epochs=2)
@@ -459,7 +459,7 @@ def test_rows_of_several_labels_come_back_as_rows() -> None:
         pnn.mlp([3, 3], loss="softmax_cross_entropy").fit(X, Y)
 
 
-def test_a_loss_that_is_not_finite_is_told_once() -> None:
+def test_a_loss_that_is_not_finite_is_warned_of_once() -> None:
     X = np.linspace(0, 1, 20)[:, None]
     net = pnn.mlp([1, 16, 1], optimizer=pnn.SGD(1e9))
     with pytest.warns(RuntimeWarning, match="the loss is .* from epoch .* lower the learning rate") as told:
@@ -598,7 +598,7 @@ def test_a_callback_lowers_the_rate_from_the_next_epoch_on(library: Any) -> None
     np.testing.assert_allclose(lowered, by_hand, rtol=1e-12)
 
 
-def test_another_kind_of_optimizer_starts_anew_and_not_within_a_training() -> None:
+def test_another_kind_of_optimizer_starts_from_zero_and_not_within_a_fit() -> None:
     net = pnn.mlp([2, 1], optimizer=pnn.Adam())
     net.fit(np.eye(2), [0.0, 1.0])
     net.optimizer = "sgd"

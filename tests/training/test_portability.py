@@ -21,7 +21,7 @@ def test_different_seeds_give_different_weights() -> None:
     assert len(first) == 20
 
 
-def test_a_network_runs_where_its_data_lie(other_library: Any) -> None:
+def test_a_network_runs_on_the_device_of_its_data(other_library: Any) -> None:
     net = NETWORKS["relu"](seed=0)
     x, y = other_library.array(X.astype("f4")), other_library.array(CLASSES)
     net.fit(x, y, epochs=2)
@@ -115,7 +115,7 @@ def test_the_step_traces_under_jax_jit_so_nothing_reads_a_value() -> None:
         np.testing.assert_allclose(np.asarray(unrecorded), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_step_runs_on_torchs_meta_device_where_nothing_has_a_value() -> None:
+def test_the_step_runs_on_torchs_meta_device_which_has_no_values() -> None:
     torch = pytest.importorskip("torch")
     net = NETWORKS["relu"](backend="numpy")
     flat = [np.asarray(2, np.int32), net.state.theta, *net.state.slots, net.state.statistics, X.astype("f4"), CLASSES]

@@ -68,7 +68,7 @@ def _killed(net: pnn.Network, at: int, folder: Path, every: int = 1, **facts: An
 
 
 @pytest.mark.parametrize("at", [1, 2, 6, 7, 8, 13, 20, STEPS - 1])
-def test_a_run_that_ended_after_any_step_goes_on_to_the_same_bits(library: Any, at: int, tmp_path: Path) -> None:
+def test_a_run_that_ended_after_any_step_resumes_to_the_same_bits(library: Any, at: int, tmp_path: Path) -> None:
     whole = _fitted(_network(library.backend), callbacks=[Checkpoint(tmp_path / "whole", every_steps=1), Callback()])
     _killed(_network(library.backend), at, tmp_path / "parts")
     _same(
@@ -120,7 +120,7 @@ def test_every_optimizer_remembers_all(optimizer: Any, tmp_path: Path) -> None:
     _same(_fitted(network(), epochs=9, resume=tmp_path), whole)
 
 
-def test_callbacks_go_on_counting(tmp_path: Path) -> None:
+def test_callbacks_continue_to_count(tmp_path: Path) -> None:
     def callbacks(name: str) -> list[Callback]:
         return [EarlyStopping(patience=4, monitor="val_accuracy"), ReduceOnPlateau(0.5, 2), CSVLog(tmp_path / name)]
 
@@ -155,7 +155,7 @@ def test_more_epochs_than_first_asked_for_are_trained_on_top(tmp_path: Path) -> 
     _same(_fitted(_network(), epochs=4, resume=tmp_path), _fitted(_network(), epochs=4))
 
 
-def test_an_empty_or_missing_folder_starts_anew(tmp_path: Path) -> None:
+def test_an_empty_or_missing_folder_starts_a_new_run(tmp_path: Path) -> None:
     _same(_fitted(_network(), resume=tmp_path), _fitted(_network(), resume=tmp_path / "missing"))
 
 
@@ -249,7 +249,7 @@ def test_callbacks_resume_in_any_order(at: int, tmp_path: Path) -> None:
     _same(fit("parts", resume=tmp_path / "parts"), whole)
 
 
-def test_nan_after_a_resume_goes_back_to_where_all_was_well(tmp_path: Path) -> None:
+def test_nan_after_a_resume_restores_the_last_finite_state(tmp_path: Path) -> None:
     from portablenn.callbacks import StopOnNaN
 
     def fit(folder: str, *more: Callback, **facts: Any) -> pnn.Network:
@@ -294,7 +294,7 @@ def test_a_budget_of_lbfgs_is_spent_once(tmp_path: Path) -> None:
     _same(_fitted(network(), epochs=50, resume=tmp_path), whole)
 
 
-def test_fewer_epochs_than_there_were_are_refused(tmp_path: Path) -> None:
+def test_fewer_epochs_than_are_done_are_an_error(tmp_path: Path) -> None:
     _killed(_network(), 17, tmp_path)  # two epochs and three steps
     with pytest.raises(
         ValueError, match="the checkpoint was written after 2 epochs and 3 steps, and epochs=2 is the total"
@@ -302,21 +302,21 @@ def test_fewer_epochs_than_there_were_are_refused(tmp_path: Path) -> None:
         _fitted(_network(), epochs=2, resume=tmp_path)
 
 
-def test_the_network_that_was_interrupted_can_go_on_itself(tmp_path: Path) -> None:
+def test_the_interrupted_network_itself_can_resume(tmp_path: Path) -> None:
     whole = _fitted(_network(), epochs=6)
     net = _network()
     _killed(net, 10, tmp_path, callbacks=[], epochs=6)
     _same(_fitted(net, epochs=6, resume=tmp_path), whole)
 
 
-def test_validation_rows_and_settings_must_be_those_of_before(tmp_path: Path) -> None:
+def test_validation_rows_and_settings_must_be_the_same(tmp_path: Path) -> None:
     _killed(_network(), 10, tmp_path, validation_data=(X[:9], Y[:9]))
     for other in ({}, {"validation_data": (X[1:10], Y[1:10])}):
         with pytest.raises(ValueError, match="data: others"):
             _fitted(_network(), resume=tmp_path, **other)
 
 
-def test_all_callbacks_are_told_of_the_end() -> None:
+def test_all_callbacks_are_called_at_the_end() -> None:
     class Fails(Callback):
         def on_train_end(self, network: Any) -> None:
             raise RuntimeError("upload failed")
