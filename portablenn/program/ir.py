@@ -187,21 +187,11 @@ class Program:
         return f"{operation.name}({', '.join(shown)})"
 
     def to_dot(self) -> str:
-        """Return the program as Graphviz DOT text: arrays are arrows, operations are boxes.
-
-        Examples
-        --------
-        >>> import portablenn as pnn
-        >>> program = pnn.trace(lambda x: x * x + 1.0, pnn.ArrayType((3,), "float32"))
-        >>> print(program.to_dot().splitlines()[0])
-        digraph program {
-        """
+        """Return the program as Graphviz DOT text: arrays are arrows, operations are boxes."""
         number = {variable: f"v{i}" for i, variable in enumerate(self.names)}
         lines = ["digraph program {", '    node [shape=box, fontname="monospace"];']
-        for variable in self.inputs:
-            lines.append(f'    {number[variable]} [label="{self.names[variable]}: {variable.type}", shape=ellipse];')
-        for variable in self.constants:
-            lines.append(f'    {number[variable]} [label="constant {variable.type}", shape=ellipse, style=dashed];')
+        lines += [f'    {number[v]} [label="{self.names[v]}: {v.type}", shape=ellipse];' for v in self.inputs]
+        lines += [f'    {number[v]} [label="constant {v.type}", shape=ellipse, style=dashed];' for v in self.constants]
         for operation in self.operations:
             facts = [_show(a) for a in operation.arguments if not isinstance(a, Variable)]
             facts += [f"{name}={_show(value)}" for name, value in operation.parameters.items()]

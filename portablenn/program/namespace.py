@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partialmethod
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,6 @@ from .type_rules import (
     reduced_shape,
     scalar_dtype,
     shape_of,
-    slice_length,
     type_of,
     unusual_dtype,
 )
@@ -91,11 +91,10 @@ class TracingNamespace:
     def abs(self, x: Any, /) -> Tracer:
         return self._elementwise("abs", (x,), "numeric", real_dtype(x))
 
-    def real(self, x: Any, /) -> Tracer:
-        return self._elementwise("real", (x,), "floating", real_dtype(x))
+    def _part(self, name: str, x: Any, /) -> Tracer:
+        return self._elementwise(name, (x,), "floating", real_dtype(x))
 
-    def imag(self, x: Any, /) -> Tracer:
-        return self._elementwise("imag", (x,), "floating", real_dtype(x))
+    real, imag = partialmethod(_part, "real"), partialmethod(_part, "imag")
 
     def clip(self, x: Any, /, min: Any = None, max: Any = None) -> Tracer:
         if min is not None:
@@ -194,11 +193,10 @@ class TracingNamespace:
         thin = [self.reshape(x, tuple(-1 if i == j else 1 for j in order)) for i, x in enumerate(arrays)]
         return [self.broadcast_to(x, shape) for x in thin]
 
-    def tril(self, x: Any, /, *, k: int = 0) -> Tracer:
-        return self._emit("tril", (x,), type_of(x), k=k)
+    def _triangle(self, name: str, x: Any, /, *, k: int = 0) -> Tracer:
+        return self._emit(name, (x,), type_of(x), k=k)
 
-    def triu(self, x: Any, /, *, k: int = 0) -> Tracer:
-        return self._emit("triu", (x,), type_of(x), k=k)
+    tril, triu = partialmethod(_triangle, "tril"), partialmethod(_triangle, "triu")
 
     # Dtypes
 
@@ -248,7 +246,7 @@ class TracingNamespace:
         keys = full_key(entries, x.ndim)
         by_axis = [k for k in keys if k is not None]
         slices = tuple(positive_slice(k, axis, n) for axis, (k, n) in enumerate(zip(by_axis, x.shape, strict=True)))
-        counts = tuple(map(slice_length, slices))
+        counts = tuple(len(range(s.start, s.stop, s.step)) for s in slices)
         if counts != x.shape:
             x = self._emit("getitem", (x, slices), ArrayType(counts, x.dtype))
         backwards = tuple(a for a, k in enumerate(by_axis) if isinstance(k, slice) and (k.step or 1) < 0)
@@ -265,27 +263,24 @@ class TracingNamespace:
         taken = self.take(x, self.reshape(indices, (-1,)), axis=axis)
         return self.reshape(taken, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
-    def _indices(self, indices: Any) -> Tracer:
+    def _indices(self, name: str, indices: Any, rank: int = 1) -> Tracer:
         """Return indices of a dtype that every library indexes by, and that holds the length of any axis."""
         indices = self._lift(indices)
-        small = indices.dtype.is_integer and indices.dtype not in ("int32", "int64")
-        return self.astype(indices, INDEX) if small else indices
+        if not indices.dtype.is_integer or indices.ndim != rank:
+            raise TypeError(f"{name}() expects a {rank}-D integer array, got {type_of(indices)}, at {users_line()}")
+        return indices if indices.dtype in ("int32", "int64") else self.astype(indices, INDEX)
 
     def take(self, x: Any, indices: Any, /, *, axis: int | None = None) -> Tracer:
-        x, indices = self._lift(x), self._indices(indices)
+        x, indices = self._lift(x), self._indices("take", indices)
         if axis is None and x.ndim != 1:
             raise ValueError(f"take() needs axis= for {x.ndim} dimensions, at {users_line()}")
         axis = normalized_axis(axis or 0, x.ndim)
-        if not indices.dtype.is_integer or indices.ndim != 1:
-            raise TypeError(f"take() expects a 1-D integer array, got {type_of(indices)}, at {users_line()}")
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self._emit("take", (x, indices), ArrayType(shape, x.dtype), axis=axis)
 
     def take_along_axis(self, x: Any, indices: Any, /, *, axis: int = -1) -> Tracer:
-        x, indices = self._lift(x), self._indices(indices)
+        x, indices = self._lift(x), self._indices("take_along_axis", indices, x.ndim)
         axis = normalized_axis(axis, x.ndim)
-        if not indices.dtype.is_integer or indices.ndim != x.ndim:
-            raise TypeError(f"take_along_axis() expects a {x.ndim}-D integer array, got {type_of(indices)}")
         thin = [tuple(1 if j == axis else n for j, n in enumerate(a.shape)) for a in (x, indices)]
         shape = list(broadcast_shape("take_along_axis", thin))
         shape[axis] = indices.shape[axis]
@@ -295,10 +290,8 @@ class TracingNamespace:
 
     def index_add(self, x: Any, indices: Any, updates: Any, /, *, axis: int) -> Tracer:
         """Return ``x`` with ``updates`` added at ``indices`` along ``axis``; negative indices count from the end."""
-        x, indices, updates = self._lift(x), self._indices(indices), self._lift(updates)
+        x, indices, updates = self._lift(x), self._indices("index_add", indices), self._lift(updates)
         axis = normalized_axis(axis, x.ndim)
-        if not indices.dtype.is_integer or indices.ndim != 1:
-            raise TypeError(f"index_add() expects a 1-D integer array, got {type_of(indices)}, at {users_line()}")
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         if updates.shape != shape:
             raise ValueError(f"index_add: expected updates of shape {shape}, got {updates.shape}, at {users_line()}")
@@ -320,12 +313,9 @@ class TracingNamespace:
             raise ValueError(f"matmul is for arrays of one dimension or more, at {users_line()}\nUse x * y.")
         if x1.ndim == 1:
             product = self.matmul(self.reshape(x1, (1, -1)), x2)
-            return self.reshape(
-                product, product.shape[:-1] if x2.ndim == 1 else (*product.shape[:-2], *product.shape[-1:])
-            )
+            return self.squeeze(product, axis=-1 if x2.ndim == 1 else -2)
         if x2.ndim == 1:
-            product = self.matmul(x1, self.reshape(x2, (-1, 1)))
-            return self.reshape(product, product.shape[:-1])
+            return self.squeeze(self.matmul(x1, self.reshape(x2, (-1, 1))), axis=-1)
         if x1.shape[-1] != x2.shape[-2]:
             raise ValueError(
                 f"matmul: {type_of(x1)} has {x1.shape[-1]} columns and {type_of(x2)} has {x2.shape[-2]} rows, at {users_line()}"
@@ -353,21 +343,16 @@ class TracingNamespace:
         if isinstance(axes, int):
             axes = (tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes)))
         over1, over2 = (tuple(normalized_axis(a, x.ndim) for a in over) for over, x in zip(axes, (x1, x2), strict=True))
-        kept1 = tuple(a for a in range(x1.ndim) if a not in over1)
-        kept2 = tuple(a for a in range(x2.ndim) if a not in over2)
+        kept1, kept2 = (tuple(a for a in range(x.ndim) if a not in over) for x, over in ((x1, over1), (x2, over2)))
         if [x1.shape[a] for a in over1] != [x2.shape[a] for a in over2]:
             raise ValueError(
                 f"tensordot: {x1.shape} over {over1} and {x2.shape} over {over2} differ, at {users_line()}"
             )
+        rows, columns = (tuple(x.shape[a] for a in kept) for x, kept in ((x1, kept1), (x2, kept2)))
         contracted = math.prod(x1.shape[a] for a in over1)
-        left = self.reshape(
-            self.permute_dims(x1, (*kept1, *over1)), (math.prod(x1.shape[a] for a in kept1), contracted)
-        )
-        right = self.reshape(
-            self.permute_dims(x2, (*over2, *kept2)), (contracted, math.prod(x2.shape[a] for a in kept2))
-        )
-        shape = (*(x1.shape[a] for a in kept1), *(x2.shape[a] for a in kept2))
-        return self.reshape(self.matmul(left, right), shape)
+        left = self.reshape(self.permute_dims(x1, (*kept1, *over1)), (math.prod(rows), contracted))
+        right = self.reshape(self.permute_dims(x2, (*over2, *kept2)), (contracted, math.prod(columns)))
+        return self.reshape(self.matmul(left, right), (*rows, *columns))
 
     # Manipulation
 
@@ -390,10 +375,8 @@ class TracingNamespace:
         return self._emit("permute_dims", (x, axes), ArrayType(tuple(x.shape[a] for a in axes), x.dtype))
 
     def moveaxis(self, x: Any, source: Any, destination: Any, /) -> Tracer:
-        source, destination = (
-            [normalized_axis(a, x.ndim) for a in (p if isinstance(p, (tuple, list)) else (p,))]
-            for p in (source, destination)
-        )
+        pairs = (p if isinstance(p, (tuple, list)) else (p,) for p in (source, destination))
+        source, destination = ([normalized_axis(a, x.ndim) for a in axes] for axes in pairs)
         order = [a for a in range(x.ndim) if a not in source]
         for to, axis in sorted(zip(destination, source, strict=True)):
             order.insert(to, axis)
@@ -505,17 +488,13 @@ class TracingNamespace:
             raise TypeError(f"{name} is for numeric dtypes, got bool: use xp.count_nonzero, at {users_line()}")
         return x if dtype is None else self.astype(x, dtype)
 
-    def max(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
-        return self._extreme("max", x, axis, keepdims)
-
-    def min(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
-        return self._extreme("min", x, axis, keepdims)
-
-    def _extreme(self, name: str, x: Any, axis: Any, keepdims: Any) -> Tracer:
+    def _extreme(self, name: str, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         x = self._lift(x)
         if any(x.shape[a] == 0 for a in normalized_axes(axis, x.ndim)):
             raise ValueError(f"{name} of an empty axis, at {users_line()}")
         return self._reduction(name, x, axis, keepdims)
+
+    max, min = partialmethod(_extreme, "max"), partialmethod(_extreme, "min")
 
     def mean(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         x = self._floating("mean", x)
@@ -537,7 +516,9 @@ class TracingNamespace:
             raise TypeError(f"{name} is for floating dtypes, got {x.dtype}: convert with xp.astype, at {users_line()}")
         return x
 
-    def _cumulative(self, name: str, x: Any, axis: int | None, dtype: Any, include_initial: Any) -> Tracer:
+    def _cumulative(
+        self, name: str, x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: Any = False
+    ) -> Tracer:
         x = self._accumulated(x, dtype, name)
         if axis is None and x.ndim != 1:
             raise ValueError(f"{name} needs axis= for {x.ndim} dimensions, at {users_line()}")
@@ -550,15 +531,8 @@ class TracingNamespace:
         first = self.full(thin, 0 if name == "cumulative_sum" else 1, dtype=result.dtype)
         return self.concat([first, result], axis=axis)
 
-    def cumulative_sum(
-        self, x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: Any = False
-    ) -> Tracer:
-        return self._cumulative("cumulative_sum", x, axis, dtype, include_initial)
-
-    def cumulative_prod(
-        self, x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: Any = False
-    ) -> Tracer:
-        return self._cumulative("cumulative_prod", x, axis, dtype, include_initial)
+    cumulative_sum = partialmethod(_cumulative, "cumulative_sum")
+    cumulative_prod = partialmethod(_cumulative, "cumulative_prod")
 
     def diff(self, x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tracer:
         axis = normalized_axis(axis, x.ndim)
@@ -570,14 +544,10 @@ class TracingNamespace:
 
     # Searching, sorting, testing
 
-    def all(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
-        return self._test("all", x, axis, keepdims)
-
-    def any(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
-        return self._test("any", x, axis, keepdims)
-
-    def _test(self, name: str, x: Any, axis: Any, keepdims: Any) -> Tracer:
+    def _test(self, name: str, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         return self._reduction(name, self._truth(x), axis, keepdims)
+
+    all, any = partialmethod(_test, "all"), partialmethod(_test, "any")
 
     def _truth(self, x: Any) -> Tracer:
         x = self._lift(x)
@@ -586,27 +556,19 @@ class TracingNamespace:
     def count_nonzero(self, x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tracer:
         return self.sum(self.astype(self._truth(x), INDEX), axis=axis, keepdims=keepdims)
 
-    def argmax(self, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Tracer:
-        return self._arg_extreme("argmax", x, axis, keepdims)
-
-    def argmin(self, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Tracer:
-        return self._arg_extreme("argmin", x, axis, keepdims)
-
-    def _arg_extreme(self, name: str, x: Any, axis: int | None, keepdims: Any) -> Tracer:
+    def _arg_extreme(self, name: str, x: Any, /, *, axis: int | None = None, keepdims: Any = False) -> Tracer:
         x = self._lift(x)
         axis = None if axis is None else normalized_axis(axis, x.ndim)
         shape = reduced_shape(x.shape, normalized_axes(axis, x.ndim), keepdims)
         return self._emit(name, (x,), ArrayType(shape, INDEX), axis=axis, keepdims=bool(keepdims))
 
-    def argsort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
-        return self._sorting("argsort", x, INDEX, axis, descending, stable)
+    argmax, argmin = partialmethod(_arg_extreme, "argmax"), partialmethod(_arg_extreme, "argmin")
 
-    def sort(self, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
-        return self._sorting("sort", x, dtype_name(x.dtype), axis, descending, stable)
-
-    def _sorting(self, name: str, x: Any, dtype: DType, axis: int, descending: Any, stable: Any) -> Tracer:
-        type = ArrayType(tuple(x.shape), dtype)
+    def _sorting(self, name: str, x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tracer:
+        type = ArrayType(tuple(x.shape), INDEX if name == "argsort" else dtype_name(x.dtype))
         return self._emit(name, (x,), type, axis=normalized_axis(axis, x.ndim), descending=descending, stable=stable)
+
+    sort, argsort = partialmethod(_sorting, "sort"), partialmethod(_sorting, "argsort")
 
     def searchsorted(self, x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Tracer:
         x1, x2 = self._lift(x1), self._lift(x2)

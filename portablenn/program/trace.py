@@ -19,18 +19,9 @@ _active: ContextVar[tuple[Trace, ...]] = ContextVar("portablenn_traces", default
 
 
 def trace(function: Callable[..., Any], *types: ArrayType, device: Any = None, name: str | None = None) -> Program:
-    """Trace ``function`` on arrays of these types.
+    """Trace ``function``, which takes one array for each type and returns an array or a tuple of arrays.
 
-    Parameters
-    ----------
-    function
-        Takes one array for each type; returns an array or a tuple of arrays.
-    *types
-        Shape and dtype of each argument.
-    device
-        The ``device`` of the tracers.
-    name
-        The program's name; the function's own if None.
+    ``device`` is that of the tracers, ``name`` that of the program, by default the function's.
 
     Examples
     --------

@@ -107,8 +107,6 @@ class Tracer:
     def __hash__(self) -> int:
         return hash(self.variable)
 
-    # Asking for a value: the one thing a tracer cannot do.
-
     def _no_value(self, asked: str) -> NoReturn:
         raise TracerValueError(
             f"{asked} asks for the value of {self.variable.type}, which is being traced and has none yet, at "
@@ -116,37 +114,10 @@ class Tracer:
             "functions in place of math's, keep numbers as arrays, or take the decision outside the function."
         )
 
-    def __bool__(self) -> bool:
-        self._no_value("bool() (an if, while, and, or, not)")
-
-    def __float__(self) -> float:
-        self._no_value("float()")
-
-    def __int__(self) -> int:
-        self._no_value("int()")
-
-    def __complex__(self) -> complex:
-        self._no_value("complex()")
-
-    def __index__(self) -> int:
-        self._no_value("use as an index or a length")
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
-        self._no_value("np.asarray()")
-
-    def __dlpack__(self, **_: Any) -> NoReturn:
-        self._no_value("from_dlpack()")
-
     def __format__(self, specification: str) -> str:
         if specification:
             self._no_value("a format with digits")
         return repr(self)
-
-    def item(self) -> NoReturn:
-        self._no_value(".item()")
-
-    def tolist(self) -> NoReturn:
-        self._no_value(".tolist()")
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise TypeError(
@@ -201,6 +172,14 @@ class Tracer:
         return self.trace.namespace.bitwise_invert(self)
 
 
+_ASK_FOR_A_VALUE = {
+    "__bool__": "bool() (an if, while, and, or, not)", "__float__": "float()", "__int__": "int()",
+    "__complex__": "complex()", "__index__": "use as an index or a length", "__array__": "np.asarray()",
+    "__dlpack__": "from_dlpack()", "item": ".item()", "tolist": ".tolist()",
+}  # fmt: skip
+"""What a tracer cannot do: methods that return a value of the array, and their names in the error message."""
+
+
 _NUMPY_NAMES = {
     "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
     "arctan2": "atan2", "arctanh": "atanh", "concatenate": "concat", "conjugate": "conj", "invert": "bitwise_invert",
@@ -236,6 +215,12 @@ def _operator(function: str, swapped: bool = False) -> Callable[[Tracer, Any], A
     return method
 
 
+def _asking(what: str) -> Callable[..., NoReturn]:
+    return lambda self, *_, **__: self._no_value(what)
+
+
+for _name, _what in _ASK_FOR_A_VALUE.items():
+    setattr(Tracer, _name, _asking(_what))
 for _name, _function in _OPERATORS.items():
     setattr(Tracer, f"__{_name}__", _operator(_function))
     setattr(Tracer, f"__r{_name}__", _operator(_function, swapped=True))

@@ -194,11 +194,6 @@ def positive_slice(key: Any, axis: int, length: int) -> slice:
     return slice(start, start + (count - 1) * step + 1, step)
 
 
-def slice_length(part: slice) -> int:
-    """Return the number of elements of a slice as `positive_slice` returns it."""
-    return len(range(part.start, part.stop, part.step))
-
-
 def indexed_shape(keys: Sequence[Any], counts: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of ``x[keys]``: without the axes of integers, with an axis of length 1 for each None."""
     lengths = iter(counts)

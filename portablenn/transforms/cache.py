@@ -34,14 +34,8 @@ class ProgramCache:
 
     An entry is dropped when one of its owners, such as the function that was compiled, is deallocated. Entries that belong to a
     value, such as a network's model, serve every object equal to it; when the last of these is gone, they are kept for the
-    next one as long as all such entries fit into ``spare`` bytes.
-
-    Parameters
-    ----------
-    maxsize, maxbytes
-        Maximum number of entries, and of bytes that these occupy; the newest entry is kept however large it is.
-    spare
-        Maximum number of bytes in entries of values without an object.
+    next one as long as all such entries fit into ``spare`` bytes. There are at most ``maxsize`` entries, of ``maxbytes`` bytes
+    together; the newest entry is kept however large it is.
     """
 
     def __init__(self, maxsize: int = MAXSIZE, maxbytes: int = MAXBYTES, spare: int = SPARE) -> None:

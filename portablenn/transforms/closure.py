@@ -87,10 +87,7 @@ class _Reader:
                 self.read(known[name])
 
     def _read_array(self, array: Any) -> None:
-        """Read an array by its contents, because it may be written to; by its id if it is immutable, or on a device.
-
-        A device array is not copied to the host at each call: what is written into it in place is not seen.
-        """
+        """Read a writeable array on the host by its contents, others by their id: a device array is not copied at each call."""
         if is_writeable_array(array) and _on_host(array):
             contents = np.ascontiguousarray(to_numpy(array)).reshape(-1).view(np.uint8)
             small = contents.nbytes <= MAX_BYTES

@@ -94,11 +94,8 @@ def compile_loop_for(
 ) -> Callable[..., Any]:
     """Compile a loop over ``step(iteration, carry, *data)``, which returns the next carry and what to collect.
 
-    Returns
-    -------
-    callable
-        ``run(count, carry, *data)`` returns the carry after ``count`` steps, and what they collected, (count, …) each. Its
-        attribute ``loop`` is what the backend compiled.
+    The result, ``run(count, carry, *data)``, returns the carry after ``count`` steps, and what they collected, (count, …) each.
+    Its attribute ``loop`` is what the backend compiled.
     """
     leaves, structure = tree_flatten((carry, *data))
     carried, carry_structure = len(tree_flatten(carry)[0]), tree_flatten(carry)[1]
@@ -290,13 +287,7 @@ class Transform:
 
 
 def prepared(program: Program, backend: Backend) -> Program:
-    """Return a program ready to be compiled: simplified, and with copies of its constants, so that they never change.
-
-    Raises
-    ------
-    TypeError
-        If it uses arrays of another library.
-    """
+    """Return a program ready to be compiled: simplified, and with copies of its constants, so that they never change."""
     program = simplify(program)
     for constant in program.constants.values():
         if array_namespace(constant) is not backend.xp:

@@ -19,8 +19,9 @@ def tree_flatten(tree: Any) -> tuple[list[Any], Structure]:
 
     Examples
     --------
-    >>> tree_flatten({"b": 1, "a": [2, None, 3]})[0]
-    [2, 3, 1]
+    >>> leaves, structure = tree_flatten({"b": 1, "a": [2, None, 3]})
+    >>> tree_unflatten(structure, [x * 10 for x in leaves])
+    {'a': [20, None, 30], 'b': 10}
     """
     leaves: list[Any] = []
     return leaves, _flatten(tree, leaves)
@@ -51,14 +52,7 @@ def _flatten(tree: Any, leaves: list[Any]) -> Structure:
 
 
 def tree_unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
-    """Return the tree of this structure with these leaves.
-
-    Examples
-    --------
-    >>> leaves, structure = tree_flatten({"b": 1, "a": [2, None, 3]})
-    >>> tree_unflatten(structure, [x * 10 for x in leaves])
-    {'a': [20, None, 30], 'b': 10}
-    """
+    """Return the tree of this structure with these leaves."""
     return _unflatten(structure, iter(leaves))
 
 
