@@ -84,18 +84,15 @@ def first_layer_weights(network: Any, shape: tuple[int, int], axes: Any = None) 
         )
     if axes is None:
         axes = _grid(kernel.shape[1])
+    from matplotlib.colors import LinearSegmentedColormap  # after _grid, whose error says how to install matplotlib
+
+    colours = LinearSegmentedColormap.from_list("red_white_green", [RED, "#ffffff", GREEN])
     bound = float(np.quantile(np.abs(kernel), 0.995)) or 1.0
     for unit, ax in enumerate(axes.flat):
         ax.axis("off")
         if unit < kernel.shape[1]:
-            ax.imshow(kernel[:, unit].reshape(shape), cmap=_red_white_green(), vmin=-bound, vmax=bound)
+            ax.imshow(kernel[:, unit].reshape(shape), cmap=colours, vmin=-bound, vmax=bound)
     return axes
-
-
-def _red_white_green() -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("red_white_green", [RED, "#ffffff", GREEN])
 
 
 def _grid(count: int, size: float = 1.4, extra: float = 0.0) -> Any:
@@ -213,7 +210,7 @@ def diagram(network: Any, maximum: int = 16, ax: Any = None) -> Any:
         raise ValueError("a diagram requires a dense layer, this network has none")
     ax = _axes(ax, (2.2 * len(kernels) + 2.0, 4.4))
     widths = [next(iter(kernels.values())).shape[0], *(kernel.shape[1] for kernel in kernels.values())]
-    shown = [_evenly_chosen(width, maximum) for width in widths]
+    shown = [np.unique(np.linspace(0, width - 1, min(width, maximum)).astype(int)) for width in widths]
     heights = [np.linspace(1.0, 0.0, len(units)) if len(units) > 1 else np.asarray([0.5]) for units in shown]
     for level, kernel in enumerate(kernels.values()):
         weights = kernel[np.ix_(shown[level], shown[level + 1])] / (float(np.abs(kernel).max()) or 1.0)
@@ -226,10 +223,6 @@ def diagram(network: Any, maximum: int = 16, ax: Any = None) -> Any:
     ax.set(xlim=(-0.5, len(kernels) + 0.5), ylim=(-0.32, 1.08))
     ax.axis("off")
     return ax
-
-
-def _evenly_chosen(width: int, maximum: int) -> np.ndarray:
-    return np.unique(np.linspace(0, width - 1, min(width, maximum)).astype(int))
 
 
 def _draw_weights(ax: Any, level: int, weights: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:

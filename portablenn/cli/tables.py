@@ -65,6 +65,7 @@ def train(
     --out ill.safetensors", "portablenn train big.parquet --target y --checkpoints runs/1 --backend torch:cuda".
     """
     from ..tables import TableModel
+    from ..tables import report as reports
 
     page = None if no_report else report or out.parent / f"{out.stem}.html"
     _check_outputs([table], [out, page])
@@ -92,7 +93,10 @@ def train(
         model.results |= {"command": shlex.join(["portablenn", *sys.argv[1:]]), "table": str(table)}
         model.save(out)
         if page is not None:
-            _write_report(page, model, out)
+            try:
+                reports.write(page, model)
+            except Exception as error:
+                raise RuntimeError(f"the model was written to {out}, but not the report {page}: {error}") from error
     if as_json:
         print_json({"model": str(out), "report": None if page is None else str(page), **describe_model(model)})
     else:
@@ -100,15 +104,6 @@ def train(
         typer.echo(f"model: {out}" + ("" if page is None else f"\nreport: {page}"))
     if model.results["ended"].startswith("Ctrl-C"):
         raise typer.Exit(INTERRUPTED)
-
-
-def _write_report(page: Path, model: Any, out: Path) -> None:
-    from ..tables import report
-
-    try:
-        report.write(page, model)
-    except Exception as error:
-        raise RuntimeError(f"the model was written to {out}, but the report {page} could not be: {error}") from error
 
 
 @app.command()

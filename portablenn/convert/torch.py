@@ -23,7 +23,7 @@ DEFAULTS = {"alpha": 1.0, "approximate": "tanh", "negative_slope": 0.01, "beta":
 
 
 def from_torch(module: Any, loss: Any = "squared_error", **network: Any) -> Network:
-    """Return the network of a ``torch.nn.Sequential``, with its weights.
+    """Return the network of a ``torch.nn.Sequential``, with its weights; it predicts as the module does in ``eval`` mode.
 
     Parameters
     ----------
@@ -33,11 +33,6 @@ def from_torch(module: Any, loss: Any = "squared_error", **network: Any) -> Netw
         See `losses`. A last Softmax or Sigmoid is left out where the loss takes logits.
     **network
         Other arguments of `Network`: optimizer, backend, seed. The dtype is the module's.
-
-    Returns
-    -------
-    Network
-        It predicts as the module does in ``eval`` mode.
 
     Raises
     ------

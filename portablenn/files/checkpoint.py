@@ -102,14 +102,7 @@ def prepare(folder: str | Path) -> Path:
 
 
 def describe(thing: Any, depth: int = 0) -> Any:
-    """Return an object as JSON values for comparison: its type's name and its fields; a function by its name and source.
-
-    Examples
-    --------
-    >>> from portablenn import Dropout
-    >>> describe(Dropout(0.5))
-    {'kind': 'Dropout', 'rate': 0.5}
-    """
+    """Return an object as JSON values: the name of its type and its fields; a function by its name and source."""
     if isinstance(thing, (str, int, float, bool, type(None))):
         return thing
     if depth > 8:
@@ -155,13 +148,7 @@ def _source(function: Any) -> str | None:
 
 
 def differences(saved: Mapping[str, Any], expected: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the facts that differ between a checkpoint and now, one line each.
-
-    Examples
-    --------
-    >>> differences({"rows": 3, "order": "shuffle"}, {"rows": 4, "order": "shuffle"})
-    ['rows: 3, now 4']
-    """
+    """Return a line for each fact that differs between a checkpoint and now, such as "rows: 3, now 4"."""
     lines = []
     for name in sorted({*saved, *expected}):
         a, b = saved.get(name), expected.get(name)

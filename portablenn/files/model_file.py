@@ -40,22 +40,10 @@ _ALLOWED: dict[str, dict[str, Any]] = {
 
 
 def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any], slots: Mapping[str, Any]) -> None:
-    """Write a network atomically.
+    """Write a network atomically; raise TypeError if a layer, activation, loss or schedule is user-defined.
 
-    Parameters
-    ----------
-    path
-        The file.
-    facts
-        "inputs", "layers", "loss", "optimizer", "dtype", "seed", "steps", "epochs", "labels", "multilabel"; and "table", the
-        description of a table model's preprocessing, or None.
-    arrays, slots
-        Parameters and statistics by name, and the optimizer's vectors by name.
-
-    Raises
-    ------
-    TypeError
-        If a layer, activation, loss or schedule is user-defined: a file holds data, not code.
+    ``facts`` has the keys of ``_FACTS``, "table" being the description of a table model's preprocessing, or None; ``arrays``
+    are parameters and statistics, ``slots`` the optimizer's vectors.
     """
     description = {
         **facts,

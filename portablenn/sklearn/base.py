@@ -23,17 +23,7 @@ class ScoreMixin:
     """``score`` of arrays that NumPy cannot convert; comes before scikit-learn's mixin in the bases of a class."""
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy of a classifier, R² of a regressor, as scikit-learn's own estimators do.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            True labels or values.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-        """
+        """Return the accuracy of a classifier, R² of a regressor, weighted by ``sample_weight``, (n_samples,)."""
         if get_config()["array_api_dispatch"] or not any(map(inputs.is_foreign, (X, y, sample_weight))):
             return super().score(X, y, sample_weight=sample_weight)  # type: ignore[misc]
         metric = accuracy_score if is_classifier(self) else r2_score

@@ -14,7 +14,7 @@ from .mlp import MLPClassifier, MLPRegressor
 
 
 def from_sklearn(estimator: Any, **parameters: Any) -> MLPClassifier | MLPRegressor:
-    """Return a portablenn estimator with the parameters, weights and attributes of a fitted one of scikit-learn.
+    """Return a portablenn estimator that predicts the same as a fitted one of scikit-learn, with its parameters and attributes.
 
     Parameters
     ----------
@@ -22,11 +22,6 @@ def from_sklearn(estimator: Any, **parameters: Any) -> MLPClassifier | MLPRegres
         A fitted estimator.
     **parameters
         Parameters of the new estimator that differ or that scikit-learn does not have, such as ``backend="cupy"``.
-
-    Returns
-    -------
-    MLPClassifier or MLPRegressor
-        An estimator whose predictions are the same.
 
     Raises
     ------

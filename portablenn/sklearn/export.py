@@ -19,17 +19,12 @@ out_activation_ n_features_in_ feature_names_in_""".split()
 
 
 def to_sklearn(estimator: Any) -> Any:
-    """Return scikit-learn's own estimator with the weights and attributes, and the parameters that it has.
+    """Return scikit-learn's own estimator that predicts the same, with the attributes and the parameters that it has.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
         A fitted estimator.
-
-    Returns
-    -------
-    sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
-        An estimator whose predictions are the same.
 
     Raises
     ------

@@ -85,13 +85,7 @@ def is_present(column: Any) -> np.ndarray:
 
 
 def as_codes(column: Any, name: str, values: Sequence[str], exact: bool = False) -> np.ndarray:
-    """Return the index of each text in ``values``, (rows,), int64: -1 for other texts, -2 where the cell is missing.
-
-    Raises
-    ------
-    TableError
-        If the column is of a type that has no text.
-    """
+    """Return the index of each text in ``values``, (rows,), int64: -1 for other texts, -2 where the cell is missing."""
     import pyarrow.compute as pc
 
     if not column_kind(column):
@@ -106,12 +100,7 @@ def as_numbers(column: Any, name: str, date: bool = False) -> np.ndarray:
     """Return a column as numbers, (rows,), float64; NaN where a cell is missing.
 
     Decimal commas in text are accepted where they cannot be thousands separators. With ``date``, text is parsed as dates,
-    which are days since 1970.
-
-    Raises
-    ------
-    TableError
-        If a cell is not a number, or not a date; the message quotes it.
+    which are days since 1970. Raises a `TableError` that quotes the first cell that is not a number or date.
     """
     import pyarrow
     import pyarrow.compute as pc

@@ -32,25 +32,16 @@ class NumericColumn:
 
     A missing cell becomes 0; if there were any in training, a second input is 1 there. Dates are days since 1970.
 
-    Attributes
-    ----------
-    mean, scale
-        Mean and standard deviation in the training rows.
-    missing
-        Whether cells were missing in the training rows.
-    date
-        Whether the column is of dates.
-
     Examples
     --------
-    >>> NumericColumn("age", 40.0, 10.0, True).input_names
+    >>> NumericColumn("age", mean=40.0, scale=10.0, missing=True).input_names
     ('age', 'age is missing')
     """
 
     name: str
     mean: float
-    scale: float
-    missing: bool
+    scale: float  # standard deviation
+    missing: bool  # cells were missing in training
     date: bool = False
 
     @property
@@ -76,25 +67,16 @@ class NumericColumn:
 class CategoricalColumn:
     """A column of text, one-hot encoded: an input for each value; all are 0 for any other value.
 
-    Attributes
-    ----------
-    values
-        Values that have an input, the most frequent first.
-    missing
-        Whether cells were missing in the training rows; if so, an input is 1 where they are.
-    infrequent
-        Number of distinct values in the training rows that have no input.
-
     Examples
     --------
-    >>> CategoricalColumn("sex", ("f", "m"), False).input_names
+    >>> CategoricalColumn("sex", ("f", "m"), missing=False).input_names
     ('sex = f', 'sex = m')
     """
 
     name: str
-    values: tuple[str, ...]
-    missing: bool
-    infrequent: int = 0
+    values: tuple[str, ...]  # the most frequent first
+    missing: bool  # cells were missing in training; an input is then 1 where they are
+    infrequent: int = 0  # number of values in training that have no input
 
     @property
     def input_names(self) -> tuple[str, ...]:

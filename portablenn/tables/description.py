@@ -23,13 +23,7 @@ def describe(preprocessor: Preprocessor, results: dict[str, Any]) -> dict[str, A
 
 
 def preprocessor_from(description: dict[str, Any]) -> tuple[Preprocessor, dict[str, Any]]:
-    """Return the preprocessor and the results that `describe` described.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the description is invalid.
-    """
+    """Return the preprocessor and the results that `describe` described; raise TypeError or ValueError if it is invalid."""
     _check_types(description, {"columns": list, "target": dict, "results": dict}, "table")
     if not 1 <= len(description["columns"]) <= MAX_COLUMNS:
         raise ValueError(f"expected 1 to {MAX_COLUMNS:,} columns, got {len(description['columns'])}")

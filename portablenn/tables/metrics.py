@@ -92,16 +92,13 @@ def importances(model: Any, part: EncodedPart, seed: int = 0) -> dict[str, float
         variance = float(np.var(targets))
         return 1.0 - float(np.mean((predicted - targets) ** 2)) / variance if variance else math.nan
 
-    def shuffled_score(index: int) -> float:
-        shuffled = cells.copy()
-        shuffled[:, index] = generator.permutation(shuffled[:, index])
-        return score(shuffled)
-
-    unshuffled = score(cells)
-    falls = {
-        column.name: unshuffled - float(np.mean([shuffled_score(i) for _ in range(IMPORTANCE_REPEATS)]))
-        for i, column in enumerate(preprocessor.columns)
-    }
+    unshuffled, falls = score(cells), {}
+    for i, column in enumerate(preprocessor.columns):
+        shuffled, scores = cells.copy(), []
+        for _ in range(IMPORTANCE_REPEATS):
+            shuffled[:, i] = generator.permutation(cells[:, i])
+            scores.append(score(shuffled))
+        falls[column.name] = unshuffled - float(np.mean(scores))
     return dict(sorted(falls.items(), key=lambda pair: -pair[1]))
 
 

@@ -174,12 +174,7 @@ class TableModel:
         return "regression" if self.target.classes is None else "classification"
 
     def predict(self, table: Any) -> np.ndarray:
-        """Return the predicted label or value of each row, (rows,).
-
-        Parameters
-        ----------
-        table
-            As for `train`; only the columns that the model uses are required.
+        """Return the predicted label or value of each row, (rows,), of a table that has at least the columns that are used.
 
         Raises
         ------
@@ -197,10 +192,9 @@ class TableModel:
         return np.concatenate(results or [self._apply(function, np.zeros((0, self.network.inputs), np.float32))])
 
     def _apply(self, function: Any, inputs: np.ndarray) -> np.ndarray:
-        """Apply a function of at least one row; no rows give a result of its dtype and shape, without rows."""
-        if len(inputs):
-            return np.asarray(function(inputs))
-        return np.asarray(function(np.zeros((1, self.network.inputs), np.float32)))[:0]
+        """Apply a function that requires at least one row."""
+        padded = inputs if len(inputs) else np.zeros((1, self.network.inputs), np.float32)
+        return np.asarray(function(padded))[: len(inputs)]
 
     def _predict(self, inputs: np.ndarray) -> np.ndarray:
         return self.target.decode(self.network.predict(inputs))

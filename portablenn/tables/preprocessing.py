@@ -131,13 +131,7 @@ class FitResult:
 
 
 def assign_parts(start: int, count: int, shares: Sequence[float], seed: int) -> np.ndarray:
-    """Return the part of each row, 0 for training, 1 for validation, 2 for test: it depends on row number and seed alone.
-
-    Examples
-    --------
-    >>> np.bincount(assign_parts(0, 1000, (0.8, 0.1, 0.1), 0)).tolist()
-    [799, 97, 104]
-    """
+    """Return the part of each row, 0 for training, 1 for validation, 2 for test: it depends on row number and seed alone."""
     key = random.new_key(seed, random.SPLIT, 1)
     row_numbers = np.arange(start, start + count)
     counter = tuple((row_numbers >> shift & 0xFFFFFFFF).astype(np.uint32).view(np.int32) for shift in (32, 0))
@@ -229,13 +223,7 @@ def _class_target(name: str, values: Counter[str] | None) -> Target:
 
 
 def natural_key(text: str) -> list[Any]:
-    """Return a sort key that puts "class 10" after "class 9".
-
-    Examples
-    --------
-    >>> sorted(["b10", "b9", "a"], key=natural_key)
-    ['a', 'b9', 'b10']
-    """
+    """Return a sort key that puts "class 10" after "class 9"."""
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", text)]
 
 

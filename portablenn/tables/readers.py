@@ -151,7 +151,8 @@ def _csv(path: Path) -> Table:
     text = head.decode("utf-8-sig", errors="replace")
     if len(head) >= CSV_BLOCK and "\n" not in text:
         raise TableError(f"{path} has a line of more than {CSV_BLOCK:,} bytes: is it a table?")
-    delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else _delimiter(text)
+    is_tsv = path.name.lower().removesuffix(".gz").endswith(".tsv")
+    delimiter = "\t" if is_tsv else max(",;\t|", key=text.splitlines()[0].count)
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text)
     options = csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False)
 
@@ -167,11 +168,6 @@ def _csv(path: Path) -> Table:
             yield from rows
 
     return Table(path.name, names, batches, untyped=True)
-
-
-def _delimiter(text: str) -> str:
-    """Return the delimiter that occurs most often in the first line."""
-    return max(",;\t|", key=text.splitlines()[0].count)
 
 
 def _parquet(path: Path) -> Table:
