@@ -95,7 +95,7 @@ def check_finite(x: Array, name: str, dtype: str) -> None:
     if not bool(xp.any(bad)):
         return
     where = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
-    place = where if x.ndim == 1 else f"row {where // x.shape[1]}, column {where % x.shape[1]}"
+    place = where if x.ndim != 2 else f"row {where // x.shape[1]}, column {where % x.shape[1]}"
     value = float(xp.reshape(x, (-1,))[where])
     if np.isfinite(value):
         raise ValueError(

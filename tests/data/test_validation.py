@@ -206,6 +206,12 @@ def test_set_parameters_sets_all_or_nothing(values: dict[str, Any], says: str) -
     np.testing.assert_array_equal(net.state.theta, before)
 
 
+@pytest.mark.parametrize("shape", [(), (2, 1, 2)])
+def test_a_value_that_is_not_finite_is_located_in_arrays_of_any_dimension(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="scale holds NaN or infinity, first at 0:"):
+        validation.check_finite(np.full(shape, np.nan), "scale", "float32")
+
+
 def test_mixed_libraries_are_refused(other_library: Any) -> None:
     net = _classifier()
     before = net.backend
