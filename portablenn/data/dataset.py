@@ -99,11 +99,6 @@ def make_dataset(
     """Validate arrays, blocks, or an iterable of batches, as `Network.fit` takes them.
 
     ``name`` is a prefix of the arguments' names in error messages.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the network does not accept them.
     """
     iterable = hasattr(X, "__iter__") and not hasattr(X, "shape")  # a data frame has a shape
     if y is None and not is_array(X) and (isinstance(X, Blocks) or iterable or callable(X)):

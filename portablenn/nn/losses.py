@@ -60,7 +60,7 @@ class Loss:
             raise ValueError(f'reduction must be "mean" or "sum", got {self.reduction!r}')
 
     def __call__(self, predictions: Array, targets: Array, weights: Array | None = None) -> Array:
-        """Return the loss of a batch.
+        """Return the loss of a batch, an array of shape ().
 
         Parameters
         ----------
@@ -70,11 +70,6 @@ class Loss:
             (rows, outputs) in the predictions' dtype; class numbers, integers of shape (rows,), for losses of classes.
         weights
             One number for each row, (rows,), or None.
-
-        Returns
-        -------
-        array
-            Of shape ().
 
         Raises
         ------
