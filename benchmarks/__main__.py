@@ -16,12 +16,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser("portablenn bench", description=f"{__doc__} Workloads: {titles}.")
     options.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"one of {' '.join(WORKLOADS)}; default: all")
     options.add_argument("--rounds", type=int, default=7, help="number of timed rounds")
-    options.add_argument(
-        "--only", default="", help="comma-separated names of contestants to run; portablenn always runs"
-    )
-    options.add_argument(
-        "--without", default="torch.compile", help="comma-separated names to leave out (torch.compile starts slowly)"
-    )
+    options.add_argument("--only", default="", help="comma-separated contestants to run besides portablenn's")
+    options.add_argument("--without", default="torch.compile", help="comma-separated contestants to leave out")
     options.add_argument("--quick", action="store_true", help="tiny workloads, only to check that everything runs")
     options.add_argument("--json", type=Path, help="write all measurements to this file")
     options.add_argument("--markdown", type=Path, help="write the tables to this file")
@@ -30,20 +26,19 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown:
         options.error(f"expected workloads of {', '.join(WORKLOADS)}, got {unknown[0]!r}")
     facts, results = machine(), dict[str, dict[str, Measured]]()
-    print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
+    head = ", ".join(f"{key} {value}" for key, value in facts.items())
+    print(head, flush=True)
     only, without = (set(filter(None, text.split(","))) for text in (given.only, given.without))
     for letter in given.workloads or WORKLOADS:
         workload = quick(letter) if given.quick else WORKLOADS[letter]
-        contestants = [
-            c for c in workload.contestants
-            if c.name not in without and (not only or c.name in only or c.name.startswith("portablenn") or c.name == "limit")
-        ]  # fmt: skip
+        always = ("portablenn", "limit")
+        chosen = [c for c in workload.contestants if not only or c.name in only or c.name.startswith(always)]
+        contestants = [c for c in chosen if c.name not in without]
         results[workload.title] = compete(contestants, 1 if given.quick else given.rounds)
         print("\n" + markdown(workload.title, results[workload.title]), flush=True)
     if given.json:
         given.json.write_text(json.dumps(as_json(facts, results), indent=1) + "\n")
     if given.markdown:
-        head = ", ".join(f"{key} {value}" for key, value in facts.items())
         tables = (markdown(title, found) for title, found in results.items())
         given.markdown.write_text("\n".join([head, "", summary(results), *tables]))
 

@@ -77,6 +77,14 @@ def pytorch(
     return epoch
 
 
+def jax_logits(params: Any, x: Any) -> Any:
+    import jax
+
+    for w, b in params[:-1]:
+        x = jax.nn.relu(x @ w + b)
+    return x @ params[-1][0] + params[-1][1]
+
+
 def jax_training(sizes: list[int]) -> tuple[Any, Any]:
     """Return a state (parameters, Adam's vectors, steps, sum of losses) and the step from one to the next."""
     import jax
@@ -89,9 +97,7 @@ def jax_training(sizes: list[int]) -> tuple[Any, Any]:
     state = [params, zeros, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), "float32"), jnp.zeros((), "float32")]
 
     def loss_of(params: Any, x: Any, target: Any) -> Any:
-        for w, b in params[:-1]:
-            x = jax.nn.relu(x @ w + b)
-        logits = jax.nn.log_softmax(x @ params[-1][0] + params[-1][1])
+        logits = jax.nn.log_softmax(jax_logits(params, x))
         return -jnp.mean(jnp.take_along_axis(logits, target[:, None], axis=1))
 
     def step(state: Any, x: Any, target: Any) -> Any:
@@ -223,14 +229,6 @@ def predict_jax(sizes: list[int], rows: int) -> Timed:
     import jax.numpy as jnp
 
     X, _ = data(sizes, rows)
-    rng = np.random.default_rng(0)
-    params = [(jnp.asarray(rng.normal(0, 0.1, (a, b)), "float32"), jnp.zeros(b)) for a, b in itertools.pairwise(sizes)]
-
-    @jax.jit
-    def classes(params: Any, x: Any) -> Any:
-        for w, b in params[:-1]:
-            x = jax.nn.relu(x @ w + b)
-        return jnp.argmax(x @ params[-1][0] + params[-1][1], axis=1)
-
-    x_all = jnp.asarray(X)
+    params, x_all = jax_training(sizes)[0][0], jnp.asarray(X)
+    classes = jax.jit(lambda params, x: jnp.argmax(jax_logits(params, x), axis=1))
     return lambda: np.asarray(classes(params, x_all))

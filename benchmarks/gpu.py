@@ -1,7 +1,6 @@
 """An epoch of several classifiers on a GPU, with the data on the device: portablenn on each library and its peers, in turns.
 
-Peers: PyTorch eager with its fused Adam, PyTorch with torch.compile(mode="reduce-overhead"), which is a CUDA graph, and
-JAX with one scan per epoch and donated buffers. Writes JSON and a table. ``--device cpu --quick`` checks the script itself.
+Writes JSON and a table. ``--device cpu --quick`` checks the script itself.
 """
 
 from __future__ import annotations
@@ -157,11 +156,11 @@ def timed(epochs: dict[str, Callable[[], object]], rounds: int) -> dict[str, lis
 
 def candidates(device: str, sizes: list[int], rows: int, batch: int) -> dict[str, Timed]:
     facts: dict[str, Any] = {"sizes": sizes, "rows": rows, "batch": batch}
+    there = facts | {"device": device}
     makers: dict[str, tuple[str, Callable[..., Timed], dict[str, Any]]] = {}
     for backend in {"cpu": ["numpy", "torch:cpu", "jax:cpu"], "cuda": ["cupy", "torch:cuda", "jax:cuda"]}[device]:
         library = backend.partition(":")[0]
         makers[f"portablenn on {library}"] = (library, ours, facts | {"backend": backend})
-    there = facts | {"device": device}
     makers["PyTorch eager"] = ("torch", pytorch, there)
     if device == "cuda":
         makers["torch.compile"] = ("torch", pytorch, there | {"compiled": True, "mode": "reduce-overhead"})
@@ -180,19 +179,16 @@ def candidates(device: str, sizes: list[int], rows: int, batch: int) -> dict[str
 
 def small_steps(device: str, rounds: int, count: int) -> dict[str, list[float]]:
     """Return steps per second of workload J: the tutorial's 3-4-1 network, full batches of four rows, float64."""
-    rates: dict[str, list[float]] = {}
-    for backend in {"cpu": ["numpy"], "cuda": ["cupy", "torch:cuda", "jax:cuda"]}[device]:
-        if not importlib.util.find_spec(backend.partition(":")[0]):
-            continue
-        times = timed(
-            {backend: three_layers_ours(count, backend)}, rounds
-        )  # fit reads its losses, so the device is done
-        rates |= {f"portablenn on {name}": [count / t for t in some] for name, some in times.items()}
-    return rates
+    backends = {"cpu": ["numpy"], "cuda": ["cupy", "torch:cuda", "jax:cuda"]}[device]
+    epochs = {  # fit reads its losses, so it waits for the device
+        f"portablenn on {backend}": three_layers_ours(count, backend)
+        for backend in backends
+        if importlib.util.find_spec(backend.partition(":")[0])
+    }
+    return {name: [count / t for t in times] for name, times in timed(epochs, rounds).items()}
 
 
 def on_device(device: str) -> dict[str, str]:
-    """Return what it runs on."""
     facts = {"date": datetime.date.today().isoformat()} | machine()
     if device == "cuda":
         import cupy
@@ -218,9 +214,7 @@ def table(facts: dict[str, str], results: dict[str, dict[str, list[float]]]) -> 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    options.add_argument(
-        "--quick", action="store_true", help="one round of few rows, only to check that the script runs"
-    )
+    options.add_argument("--quick", action="store_true", help="one round of few rows, to check that the script runs")
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options.add_argument("--seconds", type=float, default=240.0, help="start no new workload after this many seconds")
     given = options.parse_args()
@@ -234,8 +228,9 @@ def main() -> None:
             print(f"no time left for {title}")
             continue
         rows = min(rows, STEPS * batch, 1000 if given.quick else rows) // batch * batch
-        results[f"{title}, {rows:,} rows"] = timed(candidates(given.device, sizes, rows, batch), rounds)
-        print(table(facts, {title: results[f"{title}, {rows:,} rows"]}), flush=True)
+        title = f"{title}, {rows:,} rows"
+        results[title] = timed(candidates(given.device, sizes, rows, batch), rounds)
+        print(table(facts, {title: results[title]}), flush=True)
     rates = small_steps(given.device, rounds, 500 if given.quick else 20_000)
     given.out.mkdir(parents=True, exist_ok=True)
     name = f"{facts['date']}-{facts.get('device', given.device).replace(' ', '-')}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
 from typing import Any
 
 from .rounds import Measured
@@ -23,27 +22,19 @@ def ratios(theirs: Measured, mine: Measured) -> tuple[float, float, float]:
     return min(values), statistics.median(values), max(values)
 
 
-def rows_of(found: dict[str, Measured]) -> Iterable[tuple[str, float, str, str, float, float]]:
-    """Yield name, median seconds, ratio to the best of ours and to ours on NumPy, seconds of the first call, MB of growth."""
-    best, plain = found[best_of_ours(found)], found.get(f"{OURS}NumPy")
+def markdown(title: str, found: dict[str, Measured]) -> str:
+    lines = [f"**{title}** (best of ours: {best_of_ours(found)})", ""]
+    head = (
+        "| | median s | theirs / best of ours: min, median, max | theirs / ours on NumPy | first call s | memory MB |"
+    )
+    lines += [head, "|---|---|---|---|---|---|"]
     for name, measured in found.items():
         against = ["", ""]
         if not name.startswith(OURS):
-            against = ["{:.2f} {:.2f} {:.2f}".format(*ratios(measured, m)) if m else "" for m in (best, plain)]
-        yield (
-            name, statistics.median(measured.seconds), against[0], against[1], measured.first, measured.peak_bytes / 1e6,
-        )  # fmt: skip
-
-
-def markdown(title: str, found: dict[str, Measured]) -> str:
-    """Return a Markdown table of one workload."""
-    lines = [f"**{title}** (best of ours: {best_of_ours(found)})", ""]
-    lines += [
-        "| | median s | theirs / best of ours: min, median, max | theirs / ours on NumPy | first call s | memory MB |"
-    ]
-    lines += ["|---|---|---|---|---|---|"]
-    for name, median, best, plain, first, memory in rows_of(found):
-        lines.append(f"| {name} | {median:.4f} | {best} | {plain} | {first:.2f} | {memory:.0f} |")
+            mine = (found[best_of_ours(found)], found.get(f"{OURS}NumPy"))
+            against = ["{:.2f} {:.2f} {:.2f}".format(*ratios(measured, m)) if m else "" for m in mine]
+        figures = f"{measured.first:.2f} | {measured.peak_bytes / 1e6:.0f}"
+        lines.append(f"| {name} | {statistics.median(measured.seconds):.4f} | {' | '.join(against)} | {figures} |")
     return "\n".join([*lines, ""])
 
 
@@ -65,5 +56,4 @@ def _shown(measured: Measured) -> str:
 
 
 def as_json(facts: dict[str, str], results: dict[str, dict[str, Measured]]) -> dict[str, Any]:
-    """Return all measurements."""
     return {"machine": facts, "workloads": {t: {n: vars(m) for n, m in found.items()} for t, found in results.items()}}

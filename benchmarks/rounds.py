@@ -29,20 +29,9 @@ SETTINGS = ("OPENBLAS_", "OMP_", "MKL_", "XLA_", "NUMBA_", "PORTABLENN_")
 
 @dataclass(frozen=True)
 class Contestant:
-    """A contestant: a function in this folder that returns, given the arguments, the function to time.
+    """A contestant: ``maker``, a "module:function" of this folder, returns the function to time for these arguments.
 
-    Attributes
-    ----------
-    name
-        The name in the tables.
-    maker
-        "module:function".
-    arguments
-        Arguments of the function.
-    packages
-        The packages it imports; it is left out where one is not installed.
-    environment
-        Environment variables of its process.
+    It is left out where one of ``packages`` is not installed; ``environment`` is set in its process.
     """
 
     name: str
@@ -52,7 +41,7 @@ class Contestant:
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
-    def here(self) -> bool:
+    def installed(self) -> bool:
         return all(importlib.util.find_spec(package) for package in self.packages)
 
 
@@ -67,7 +56,7 @@ class Measured:
 
 def compete(contestants: list[Contestant], rounds: int) -> dict[str, Measured]:
     """Return the measurements by name, after two untimed calls of each; a contestant that fails is printed and left out."""
-    with _started([c for c in contestants if c.here]) as ready:
+    with _started([c for c in contestants if c.installed]) as ready:
         seconds: dict[str, list[float]] = {name: [] for name in ready}
         for _ in range(rounds):
             for name, (line, _) in ready.items():
@@ -147,8 +136,6 @@ def machine() -> dict[str, str]:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    return platform.processor() or platform.machine()

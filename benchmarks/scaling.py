@@ -59,14 +59,12 @@ def draw(found: dict[str, dict[str, list[dict[str, float]]]], file: Path, title:
     rest.set_axis_off()
     for backend, all_series in found.items():
         for axis, (name, lines) in zip(times, all_series.items(), strict=True):
-            axis.plot(
-                [line[name] for line in lines], [line["seconds a row"] * 1e6 for line in lines], "o-", label=backend
-            )
+            times_per_row = [line["seconds a row"] * 1e6 for line in lines]
+            axis.plot([line[name] for line in lines], times_per_row, "o-", label=backend)
             axis.set(xscale="log", yscale="log", xlabel=name, ylabel="µs per row and epoch")
         lines = all_series["rows"]
-        memory.plot(
-            [line["bytes of data"] / 1e6 for line in lines], [line["bytes beyond"] / 1e6 for line in lines], "o-"
-        )
+        data, beyond = ([line[key] / 1e6 for line in lines] for key in ("bytes of data", "bytes beyond"))
+        memory.plot(data, beyond, "o-")
     memory.set(xscale="log", xlabel="data, MB", ylabel="beyond them, MB", ylim=(0, None))
     for axis in (*times, memory):
         axis.grid(alpha=0.3, which="both")

@@ -5,9 +5,12 @@ Each function returns a function that runs all steps.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,9 +82,8 @@ def online_ours(steps: int, backend: str) -> Timed:
     """One row per step, in random order."""
     import portablenn as pnn
 
-    net = pnn.mlp(
-        [3, 8, 1], "sigmoid", loss="half_squared_error", optimizer=pnn.SGD(0.1), backend=backend, dtype="float64"
-    )
+    facts = {"loss": "half_squared_error", "optimizer": pnn.SGD(0.1), "dtype": "float64"}
+    net = pnn.mlp([3, 8, 1], "sigmoid", backend=backend, **facts)
     return lambda: net.fit(ROWS, PARITY, epochs=steps // 8, batch_size=1)
 
 
@@ -187,21 +189,28 @@ def fits_ours(fits: int, backend: str) -> Timed:
     return run
 
 
-def fits_scikit_learn(fits: int) -> Timed:
-    import warnings
+def quietly(run: Callable[[], None]) -> Timed:
+    """Return ``run`` without warnings, such as those of too few epochs."""
 
+    def quiet() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run()
+
+    return quiet
+
+
+def fits_scikit_learn(fits: int) -> Timed:
     from sklearn.neural_network import MLPClassifier
 
     X, y = _small()
 
     def run() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for seed in range(fits):
-                net = MLPClassifier((8,), learning_rate_init=0.01, batch_size=20, max_iter=10, random_state=seed)
-                net.fit(X, y)
+        for seed in range(fits):
+            net = MLPClassifier((8,), learning_rate_init=0.01, batch_size=20, max_iter=10, random_state=seed)
+            net.fit(X, y)
 
-    return run
+    return quietly(run)
 
 
 def _small() -> tuple[np.ndarray, np.ndarray]:
@@ -211,26 +220,18 @@ def _small() -> tuple[np.ndarray, np.ndarray]:
 
 def estimators(package: str, epochs: int, **parameters: Any) -> Timed:
     """Fit a perceptron of 100 units to each of four data sets that come with scikit-learn, standardized."""
-    import importlib
-    import warnings
-
     from sklearn import datasets
     from sklearn.preprocessing import scale
 
-    module = importlib.import_module(package)
-    sets = [
-        getattr(datasets, f"load_{name}")(return_X_y=True) for name in ("breast_cancer", "wine", "digits", "diabetes")
-    ]
-    kinds = [module.MLPClassifier] * 3 + [module.MLPRegressor]
-    tasks = [
-        (scale(X), y if kind is not module.MLPRegressor else scale(y), kind)
-        for (X, y), kind in zip(sets, kinds, strict=True)
-    ]
+    module, tasks = importlib.import_module(package), []
+    for name in ("breast_cancer", "wine", "digits", "diabetes"):
+        X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+        regression = name == "diabetes"
+        kind = module.MLPRegressor if regression else module.MLPClassifier
+        tasks.append((scale(X), scale(y) if regression else y, kind))
 
     def run() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for X, y, kind in tasks:
-                kind(max_iter=epochs, tol=0.0, n_iter_no_change=epochs, random_state=0, **parameters).fit(X, y)
+        for X, y, kind in tasks:
+            kind(max_iter=epochs, tol=0.0, n_iter_no_change=epochs, random_state=0, **parameters).fit(X, y)
 
-    return run
+    return quietly(run)

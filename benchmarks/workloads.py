@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .rounds import Contestant
 
@@ -13,6 +15,7 @@ OURS: dict[str, Packages] = {
     "JAX": ("jax", "portablenn_jax"),
     "torch": ("torch", "portablenn_torch"),
 }
+WITHOUT_TORCH = ("NumPy", "Numba", "JAX")
 PEERS = {
     "scikit-learn": ("scikit_learn", ("sklearn",), {}),
     "PyTorch eager": ("pytorch", ("torch",), {}),
@@ -31,80 +34,66 @@ class Workload:
     contestants: tuple[Contestant, ...]
 
 
-def ours(name: str) -> str:
-    """Return the name of a backend of portablenn in the tables."""
-    return f"portablenn, {name}"
+def _ours(
+    maker: str, facts: dict[str, Any], names: Iterable[str] = OURS, environment: dict[str, str] | None = None
+) -> list[Contestant]:
+    return [
+        Contestant(f"portablenn, {name}", maker, facts | {"backend": name.lower()}, OURS[name], environment or {})
+        for name in names
+    ]
 
 
 def _classifier(letter: str, sizes: list[int], rows: int, batch: int) -> Workload:
     facts = {"sizes": sizes, "rows": rows, "batch": batch}
-    all_ = [
-        Contestant(ours(n), "classifiers:ours", facts | {"backend": n.lower()}, packages)
-        for n, packages in OURS.items()
-    ]
-    all_ += [Contestant(n, f"classifiers:{maker}", facts | more, p) for n, (maker, p, more) in PEERS.items()]
+    theirs = [Contestant(n, f"classifiers:{maker}", facts | more, p) for n, (maker, p, more) in PEERS.items()]
+    limit = Contestant("limit", "classifiers:limit", facts)
     title = f"{letter} {'-'.join(map(str, sizes))}, {rows:,} rows, batch {batch}"
-    return Workload(title, (*all_, Contestant("limit", "classifiers:limit", facts)))
+    return Workload(title, (*_ours("classifiers:ours", facts), *theirs, limit))
 
 
 def _small(
     letter: str, title: str, kind: str, facts: dict[str, int], peers: dict[str, tuple[str, Packages]]
 ) -> Workload:
     double = {"JAX_ENABLE_X64": "1"}
-    some = {name: OURS[name] for name in ("NumPy", "Numba", "JAX")}
-    all_ = [
-        Contestant(ours(n), f"small_steps:{kind}_ours", facts | {"backend": n.lower()}, p, double)
-        for n, p in some.items()
-    ]
-    all_ += [Contestant(n, f"small_steps:{kind}_{maker}", facts, p, double) for n, (maker, p) in peers.items()]
-    return Workload(f"{letter} {title}", tuple(all_))
+    theirs = [Contestant(n, f"small_steps:{kind}_{maker}", facts, p, double) for n, (maker, p) in peers.items()]
+    return Workload(f"{letter} {title}", (*_ours(f"small_steps:{kind}_ours", facts, WITHOUT_TORCH, double), *theirs))
 
 
 def _start_up(letter: str) -> Workload:
-    some = {name: OURS[name] for name in ("NumPy", "Numba", "JAX")}
-    all_ = [
-        Contestant(ours(n), "small_steps:start_up", {"kind": "ours", "backend": n.lower()}, p) for n, p in some.items()
-    ]
     peers = {
         "scikit-learn": ("scikit_learn", ("sklearn",)),
         "PyTorch eager": ("pytorch", ("torch",)),
         "limit": ("nothing", ()),
     }
-    all_ += [Contestant(n, "small_steps:start_up", {"kind": k}, p) for n, (k, p) in peers.items()]
-    return Workload(
-        f"{letter} start-up: a new process imports, and fits 200 rows; the limit imports NumPy alone", tuple(all_)
-    )
+    theirs = [Contestant(n, "small_steps:start_up", {"kind": kind}, p) for n, (kind, p) in peers.items()]
+    title = f"{letter} start-up: a new process imports, and fits 200 rows; the limit imports NumPy alone"
+    return Workload(title, (*_ours("small_steps:start_up", {"kind": "ours"}, WITHOUT_TORCH), *theirs))
 
 
 def _tracing(letter: str, sizes: list[int]) -> Workload:
-    """Tracing and compiling, without Numba, which caches compiled code on disk."""
-    mine = Contestant(ours("NumPy"), "small_steps:tracing_ours", {"sizes": sizes, "backend": "numpy"})
+    """Return tracing and compiling, without Numba, which caches compiled code on disk."""
     peer = Contestant("jax.jit", "small_steps:tracing_jax", {"sizes": sizes}, ("jax",))
-    return Workload(f"{letter} a step of {'-'.join(map(str, sizes))} with Adam traced and compiled again", (mine, peer))
+    title = f"{letter} a step of {'-'.join(map(str, sizes))} with Adam traced and compiled again"
+    return Workload(title, (*_ours("small_steps:tracing_ours", {"sizes": sizes}, ["NumPy"]), peer))
 
 
 def _estimators(letter: str, epochs: int) -> Workload:
-    facts = {"package": "portablenn.sklearn", "epochs": epochs}
-    all_ = [
-        Contestant(ours(n), "small_steps:estimators", facts | {"backend": n.lower()}, (*OURS[n], "sklearn"))
-        for n in ("NumPy", "Numba")
-    ]
-    theirs = Contestant(
-        "scikit-learn", "small_steps:estimators", facts | {"package": "sklearn.neural_network"}, ("sklearn",)
-    )
-    return Workload(f"{letter} estimators on four small data sets, {epochs} epochs", (*all_, theirs))
+    facts, function = {"package": "portablenn.sklearn", "epochs": epochs}, "small_steps:estimators"
+    mine = [replace(c, packages=(*c.packages, "sklearn")) for c in _ours(function, facts, ["NumPy", "Numba"])]
+    theirs = Contestant("scikit-learn", function, facts | {"package": "sklearn.neural_network"}, ("sklearn",))
+    return Workload(f"{letter} estimators on four small data sets, {epochs} epochs", (*mine, theirs))
 
 
 def _prediction(letter: str, sizes: list[int], rows: int) -> Workload:
     facts = {"sizes": sizes, "rows": rows}
-    all_ = [Contestant(ours(n), "classifiers:predict_ours", facts | {"backend": n.lower()}, p) for n, p in OURS.items()]
     peers = {
         "scikit-learn": ("scikit_learn", "sklearn"),
         "PyTorch eager": ("pytorch", "torch"),
         "jax.jit": ("jax", "jax"),
     }
-    all_ += [Contestant(n, f"classifiers:predict_{m}", facts, (p,)) for n, (m, p) in peers.items()]
-    return Workload(f"{letter} prediction of {'-'.join(map(str, sizes))} on {rows:,} rows", tuple(all_))
+    theirs = [Contestant(n, f"classifiers:predict_{maker}", facts, (p,)) for n, (maker, p) in peers.items()]
+    title = f"{letter} prediction of {'-'.join(map(str, sizes))} on {rows:,} rows"
+    return Workload(title, (*_ours("classifiers:predict_ours", facts), *theirs))
 
 
 WORKLOADS = {
@@ -127,18 +116,11 @@ WORKLOADS = {
 
 def quick(letter: str) -> Workload:
     """Return a tiny version of a workload, only to check that it runs."""
-    few = {
-        "A": _classifier("A", [784, 16, 16, 10], 512, 128),
-        "B": _classifier("B", [784, 512, 512, 10], 256, 128),
-        "C": _classifier("C", [28, 256, 256, 2], 2048, 1024),
-        "D": _classifier("D", [20, 64, 64, 2], 400, 200),
-        "G": _prediction("G", [28, 256, 256, 2], 1000),
-    }
-    if letter in few:
-        return few[letter]
     whole = WORKLOADS[letter]
-    less = {"steps": 80, "fits": 2, "epochs": 2}
-    contestants = tuple(
-        replace(c, arguments={k: less.get(k, v) for k, v in c.arguments.items()}) for c in whole.contestants
-    )
+
+    def smaller(arguments: dict[str, Any]) -> dict[str, Any]:
+        less = {"steps": 80, "fits": 2, "epochs": 2, "rows": 2 * arguments.get("batch", 500)}
+        return {name: less.get(name, value) for name, value in arguments.items()}
+
+    contestants = tuple(replace(c, arguments=smaller(c.arguments)) for c in whole.contestants)
     return Workload(f"{whole.title}, quick", contestants)

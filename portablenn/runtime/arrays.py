@@ -15,22 +15,14 @@ __all__ = ["array_namespace", "array_type", "device_of", "is_array", "is_writeab
 
 
 def is_array(value: Any) -> bool:
-    """Return whether ``value`` is an array of a library that follows the standard, or a recorded one."""
+    """Return whether ``value`` is an array of a library that follows the standard, or a tracer."""
     return isinstance(value, Tracer) or bool(array_api_compat.is_array_api_obj(value))
 
 
 def array_namespace(*arrays: Array) -> Any:
-    """Return the Array API namespace of these arrays; Python scalars and None are ignored.
+    """Return the Array API namespace of these arrays, or tracers; Python scalars and None are ignored.
 
-    Parameters
-    ----------
-    *arrays
-        Arrays of one library, or tracers.
-
-    Returns
-    -------
-    module or namespace
-        With all functions of the standard: array-api-compat fills in what a library lacks.
+    It has all functions of the standard: array-api-compat adds those that a library lacks.
 
     Raises
     ------
@@ -51,19 +43,15 @@ def array_namespace(*arrays: Array) -> Any:
     found = [a for a in arrays if is_array(a)]
     if not found:
         kinds = ", ".join(type(a).__name__ for a in arrays) or "nothing"
-        raise TypeError(f"expected at least one array, found {kinds}: convert with numpy.asarray or your library's own")
-    libraries = sorted({type(a).__module__.partition(".")[0] for a in found})
-    namespaces = {id(xp): xp for xp in map(_namespace_of, found)}
+        raise TypeError(f"expected at least one array, got {kinds}: convert with numpy.asarray or your library's own")
+    namespaces = {id(xp): xp for xp in map(array_api_compat.array_namespace, found)}
     if len(namespaces) > 1:
+        libraries = sorted({type(a).__module__.partition(".")[0] for a in found})
         raise TypeError(
-            f"arrays of different libraries in one call: {' and '.join(libraries)}. Convert them to one, for example "
+            f"arrays of different libraries in one call: {' and '.join(libraries)}. Convert them to one library, for example "
             "with portablenn.get_backend(name).asarray(x)"
         )
     return next(iter(namespaces.values()))
-
-
-def _namespace_of(array: Array) -> Any:
-    return array_api_compat.array_namespace(array)
 
 
 def array_type(array: Array) -> ArrayType:
@@ -104,7 +92,7 @@ def _by_device(array: Array) -> np.ndarray:
 
 
 def stop_gradient(array: Array) -> Array:
-    """``array``, as a constant: no gradient passes through it.
+    """Return ``array`` as a constant: no gradient passes through it.
 
     Examples
     --------
@@ -113,6 +101,4 @@ def stop_gradient(array: Array) -> Array:
     >>> float(pnn.grad(lambda x: x * pnn.stop_gradient(x))(np.asarray(3.0)))
     3.0
     """
-    if isinstance(array, Tracer):
-        return array.trace.namespace.stop_gradient(array)
-    return array
+    return array.trace.namespace.stop_gradient(array) if isinstance(array, Tracer) else array

@@ -61,24 +61,24 @@ class Backend:
     device
         The library's own device object, or its name; None for the default device.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import portablenn as pnn
-    >>> pnn.get_backend(np.zeros(3))
-    <backend numpy>
-
     Attributes
     ----------
     guarded
-        Whether the core compares the first execution of what `compile` and `compile_loop` return with the interpreter: see
-        `runtime.guard`. Of the class, as are the following.
+        Whether the first execution of what `compile` and `compile_loop` return is compared with the interpreter: see
+        `runtime.guard`. An attribute of the class, like the following.
     install
         How to install the library where it is missing; "" for ``pip install`` of the plug-in's distribution.
     library
         The library whose arrays a plug-in works on, if the plug-in has another name.
     functions
         The library's own functions for operations that the Array API lacks; see `portablenn.program.interpret.EXTENSIONS`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> pnn.get_backend(np.zeros(3))
+    <backend numpy>
     """
 
     guarded = True
@@ -118,13 +118,9 @@ class Backend:
         """Return ``x``, an array of any library, as an array of this backend; a copy only if necessary.
 
         Arrays move between libraries on GPUs of the same vendor by DLPack, otherwise through the host. There NumPy's memory
-        is shared if this library's arrays are writeable, as its own ``asarray`` does, and copied if they are immutable. See
-        `own`.
+        is shared if this library's arrays are writeable, as its own ``asarray`` does, and copied if they are immutable.
 
-        Raises
-        ------
-        BackendError
-            If the library does not keep the requested dtype (JAX without 64-bit numbers).
+        Raises BackendError if the library does not keep the requested dtype (JAX without 64-bit numbers).
         """
         wanted = None if dtype is None else getattr(self.xp, dtype)
         copy: bool | None = None
@@ -133,9 +129,8 @@ class Backend:
             if imported is None:
                 x = np.asarray(to_numpy(x), order="C") if is_array(x) else np.asarray(x, dtype=dtype)
                 x = x if x.flags.writeable else x.copy()  # some libraries share it with a warning
-                x = (
-                    x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
-                )  # only NumPy supports other byte orders
+                if not x.dtype.isnative:  # only NumPy supports other byte orders
+                    x = x.astype(x.dtype.newbyteorder("="))
             else:
                 x = imported
             copy = None if is_writeable_array(self._empty) else True
@@ -151,7 +146,7 @@ class Backend:
         return array
 
     def _copied_from_host(self, x: np.ndarray, dtype: Any) -> Array:
-        """Copy a NumPy array; for a library whose arrays are immutable."""
+        """Copy a NumPy array for a library whose arrays are immutable."""
         return self.xp.asarray(x, dtype=dtype, device=self.device, copy=True)
 
     @cached_property
@@ -159,10 +154,8 @@ class Backend:
         return self.xp.zeros((0,), device=self.device)
 
     def _imported(self, x: Array) -> Array | None:
-        """Import ``x`` by DLPack if it is on a GPU of the same vendor; return None if it has to go through the host.
-
-        On the CPU going through NumPy costs the same. Some libraries abort the process for negative strides.
-        """
+        """Import ``x`` by DLPack if it is on a GPU of the same vendor; return None if it has to go through the host."""
+        # some libraries abort the process for negative strides; on the CPU going through NumPy costs the same
         if any(stride < 0 for stride in getattr(x, "strides", None) or ()):
             return None
         try:
@@ -174,45 +167,19 @@ class Backend:
             return None
 
     def own(self, x: Any, dtype: str | None = None) -> Array:
-        """Return a copy of ``x``, an array of any library, on this backend; later writes to ``x`` do not reach it.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import portablenn as pnn
-        >>> x = np.zeros(2)
-        >>> mine = pnn.get_backend("numpy").own(x)
-        >>> x += 1.0
-        >>> mine.tolist()
-        [0.0, 0.0]
-        """
+        """Return a copy of ``x``, an array of any library, on this backend; later writes to ``x`` do not change it."""
         return self.xp.asarray(self.asarray(x, dtype), device=self.device, copy=True)
 
     def send(self, x: Any) -> Callable[[], Array]:
         """Start to copy ``x`` to this backend, and return a function that waits for the copy and returns it.
 
         A plug-in may copy on a separate stream while other work is running.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import portablenn as pnn
-        >>> pnn.get_backend("numpy").send(np.zeros(2))().tolist()
-        [0.0, 0.0]
         """
         array = self.asarray(x)
         return lambda: array
 
     def indices(self, rows: np.ndarray) -> Array:
-        """Return row numbers of any shape on this backend, in the integer dtype that the library indexes with.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import portablenn as pnn
-        >>> pnn.get_backend("numpy").indices(np.asarray([2, 0], dtype=np.int32)).dtype
-        dtype('int64')
-        """
+        """Return row numbers of any shape on this backend, in the integer dtype that the library indexes with."""
         return self.asarray(rows, dtype_name(self.xp.arange(1).dtype))
 
     def to_numpy(self, array: Array) -> np.ndarray:
@@ -222,12 +189,8 @@ class Backend:
     def compile(self, program: Program) -> Compiled:
         """Return a callable that takes one array per input and returns one per output; the interpreter if not overridden.
 
-        An attribute ``how`` of it names the way in which it executes the program.
-
-        Raises
-        ------
-        UnsupportedError
-            If there is no faster way than the interpreter for this program; the interpreter then runs it.
+        Its attribute ``how`` names the way in which it executes the program. Raises UnsupportedError if there is no faster way
+        than the interpreter, which then runs the program.
         """
         return self.interpreter(program)
 
@@ -321,17 +284,14 @@ class NumpyBackend(Backend):
         return importlib.import_module("array_api_compat.numpy")
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        """Return ``x``, an array of any library, as a NumPy array."""
         return np.asarray(to_numpy(x) if is_array(x) else x, dtype=dtype)
 
     def compile(self, program: Program) -> Compiled:
-        """See `runtime.numpy.plan.plan`."""
         from .numpy.plan import plan
 
         return plan(program)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """See `runtime.numpy.plan.plan_loop`."""
         from .numpy.plan import plan_loop
 
         return plan_loop(program, carried)

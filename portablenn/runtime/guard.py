@@ -1,9 +1,8 @@
 """Guard the fast paths of backends: compare their first execution with the interpreter, and fall back to it where they fail.
 
-The one place of the core that compiles programs. Backends that say ``guarded = False`` keep the interpreter's meaning by
-other means and pay nothing here: NumPy's plan, and Numba's loops in it, are tested operation by operation against the
-interpreter on the same machine; JAX compiles the interpreter itself. GPU kernels, graphs and compilers of third parties
-depend on drivers that no test of ours has seen, so they are compared where they run.
+Backends with ``guarded = False`` pay nothing here: NumPy's plan, and Numba's loops in it, are tested operation by operation
+against the interpreter; JAX compiles the interpreter itself. GPU kernels, graphs and compilers of third parties depend on
+drivers that were not tested, so they are compared where they run.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Integers and booleans have to be equal. Of a dtype that is missing here, half th
 """
 
 ROUNDINGS = 4
-"""How many times the deviation that the last digit of the inputs makes in the interpreter is accepted besides."""
+"""Multiple of the interpreter's own deviation, when the last digit of its inputs changes, that is accepted in addition."""
 
 STEPS = 2
 """How many steps of a loop are compared: the second one shows whether the first left its results where it should."""
@@ -54,17 +53,7 @@ def compile(backend: Backend, program: Program) -> Compiled:
 
 
 def compile_loop(backend: Backend, program: Program, carried: int) -> Compiled:
-    """Return a callable ``loop(count, *carry, *data)`` that runs a step ``count`` times: see `Backend.compile_loop`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import portablenn as pnn
-    >>> program = pnn.trace(lambda i, x: [x + x], pnn.ArrayType((), "int32"), pnn.ArrayType((), "float64"))
-    >>> loop = compile_loop(pnn.get_backend("numpy"), program, 1)
-    >>> float(loop(3, np.asarray(1.0))[0])
-    8.0
-    """
+    """Return a callable ``loop(count, *carry, *data)`` that runs a step ``count`` times: see `Backend.compile_loop`."""
     return _guarded(backend, program, carried) if backend.guarded else backend.compile_loop(program, carried)
 
 
@@ -74,23 +63,10 @@ def _guarded(backend: Backend, program: Program, carried: int | None) -> Compile
 
 
 class Guarded:
-    """A program, or a loop of steps, through a backend's fast path while that agrees with the interpreter.
+    """A program, or a loop of steps with ``carried`` arrays, on a backend's fast path while it agrees with the interpreter.
 
-    Parameters
-    ----------
-    backend
-        Compiles and interprets.
-    program
-        What to run; a step if ``carried`` is given.
-    carried
-        How many arrays a step hands on; None for a single program.
-
-    Attributes
-    ----------
-    how
-        In which way it runs: what the fast path says of itself, or "interpreter: reason".
-    fallback
-        The interpreter, if it runs instead.
+    ``how`` names the way in which it runs: the fast path's own ``how``, or "interpreter: reason". ``fallback`` is the
+    interpreter, if it runs instead.
     """
 
     def __init__(self, backend: Backend, program: Program, carried: int | None) -> None:
@@ -107,7 +83,7 @@ class Guarded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the memory that the fast path keeps, as far as it says."""
+        """Bytes of the memory that the fast path keeps, as far as it is known."""
         return int(getattr(self._fast, "nbytes", 0))
 
     def __call__(self, *arguments: Any) -> tuple[Array, ...]:
@@ -121,10 +97,10 @@ class Guarded:
         return self._interpreter()(*arguments) if results is None else results
 
     def _first(self, arguments: Sequence[Any]) -> tuple[Array, ...]:
-        """Run the interpreter and the fast path, and return what the fast path does if both agree.
+        """Run the interpreter and the fast path, and return the results of the fast path if both agree.
 
-        The interpreter runs first, so that a fast path that writes to its inputs does not spoil the comparison. Of a loop
-        it runs the first steps alone; the fast path runs all, so that what it allocates serves later calls, and then those.
+        The interpreter runs first, because a fast path may write to its inputs. Of a loop it runs the first `STEPS` only; the
+        fast path runs all, so that it allocates what later calls need, and then the first ones.
         """
         looped = self.carried is not None
         if looped and arguments[0] == 0:
@@ -148,7 +124,7 @@ class Guarded:
         return self._interpreter()(*arguments) if expected is None or longer else expected
 
     def _expected(self, arguments: Sequence[Any]) -> tuple[Array, ...] | None:
-        """The interpreter's results; None if they take more memory than there is, as the fast path may take less."""
+        """Return the interpreter's results; None if it runs out of memory, as the fast path may need less."""
         try:
             return self._interpreter()(*arguments)
         except Exception as error:
@@ -158,7 +134,7 @@ class Guarded:
             return None
 
     def _attempt(self, arguments: Sequence[Any]) -> tuple[Array, ...] | None:
-        """The fast path's results, at the second attempt if memory was missing; None where the interpreter has to run."""
+        """Return the fast path's results, at the second attempt if it ran out of memory; None if the interpreter has to run."""
         for last in (False, True):
             if self.fallback is not None:
                 break
@@ -176,7 +152,7 @@ class Guarded:
         return None
 
     def _built(self) -> Compiled:
-        """The fast path; compiled if that has not been done, or was undone to free memory."""
+        """Return the fast path; compile it unless it is there."""
         fast = self._fast
         if fast is None:
             with self.backend.context():
@@ -212,7 +188,6 @@ class Guarded:
             self._fall_back(f"{self.how or 'the fast path'} failed ({type(error).__name__}: {message})")
 
     def _fall_back(self, reason: str, quietly: bool = False) -> None:
-        """Run the interpreter from now on."""
         if self.fallback is not None:  # another thread was faster
             return
         self.fallback, self._fast = self._interpreter(reason), None
@@ -222,11 +197,11 @@ class Guarded:
             warnings.warn(message, FastPathWarning, stacklevel=5)
 
     def _difference(self, inputs: Sequence[Any], found: Sequence[Array], expected: Sequence[Array]) -> str:
-        """Where and by how much the fast path's results differ from the interpreter's; "" if they do not.
+        """Return where and by how much the fast path's results differ from the interpreter's; "" if they do not.
 
-        By the relative size of the change of a carried array, as Adam's first step flips the signs of gradients that are
-        zero but for rounding. A result that is all rounding (a gradient that cancels) deviates by its own size: so it is
-        also accepted where the interpreter itself deviates as much after the last digit of its inputs has changed.
+        Compared with the change of a carried array, as Adam's first step flips the signs of gradients at rounding level. A
+        result that is only rounding error (a gradient that cancels) deviates by its own size, so it is also accepted if the
+        interpreter deviates as much when the last digit of its inputs changes.
         """
         if len(found) != len(expected):
             return f"{len(found)} results, expected {len(expected)}"
@@ -251,7 +226,7 @@ class Guarded:
         return ""
 
     def _sensitivities(self, inputs: Sequence[Any], expected: Sequence[Array]) -> list[float]:
-        """How far the interpreter's results move where the last digit of its inputs changes."""
+        """Return how far the interpreter's results move when the last digit of its inputs changes."""
         moved = [0.0] * len(expected)
         expected = self._expected(inputs) or expected  # again, for the fast path may have changed the inputs
         for digits in (1, -1, 2):
@@ -262,7 +237,7 @@ class Guarded:
         return moved
 
     def _deviation(self, found: Array, expected: Array, start: Array | None) -> tuple[float, float]:
-        """The norm of the difference of two results, and how large it may be."""
+        """Return the norm of the difference of two results, and its accepted maximum."""
         mine, right = (self.backend.to_numpy(a).reshape(-1) for a in (found, expected))
         dtype = dtype_name(expected.dtype)
         if right.dtype.kind in "biu":
@@ -282,7 +257,7 @@ class Guarded:
 
 
 def _chunks(dtype: Any, *arrays: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Some elements of each at a time, widened."""
+    """Yield some elements of each array at a time, converted to a wider dtype."""
     for start in range(0, arrays[0].size, CHUNK):
         yield [np.asarray(a[start : start + CHUNK], dtype=dtype) for a in arrays]
 

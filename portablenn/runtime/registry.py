@@ -94,17 +94,16 @@ def _automatic() -> tuple[Backend, str]:
     """Return the first accelerator that a plug-in finds, else NumPy; and why. Import nothing on a machine without a GPU."""
     if not _accelerator_present():
         return NUMPY, "this machine has no GPU"
-    passed: list[str] = []
+    skipped: list[str] = []
     for library in plugins():
         try:
             device = plugin(library).accelerator()
             if device is not None:
-                backend = _by_name(f"{library}:{device}")
-                return backend, "; ".join(["the first usable accelerator", *passed])
-            passed.append(f"{library}: only the CPU")
+                return _by_name(f"{library}:{device}"), "; ".join(["the first usable accelerator", *skipped])
+            skipped.append(f"{library}: only the CPU")
         except Exception as error:  # a broken plug-in must not hide a working one
-            passed.append(f"{library}: {str(error).partition(chr(10))[0]}")
-    return NUMPY, f"no usable accelerator ({'; '.join(passed) or 'no plug-in is installed'})"
+            skipped.append(f"{library}: {str(error).partition(chr(10))[0]}")
+    return NUMPY, f"no usable accelerator ({'; '.join(skipped) or 'no plug-in is installed'})"
 
 
 def explain_auto() -> str:
@@ -131,8 +130,8 @@ def _auto() -> tuple[Backend, str]:
 
 @functools.cache
 def _accelerator_present() -> bool:
-    """Return whether there is a sign of a GPU: a driver's device file (NVIDIA, AMD, WSL), or Apple's hardware."""
-    import glob  # here, as it costs the package's import more than this function does
+    """Return whether there is a driver's device file of a GPU (NVIDIA, AMD, WSL), or Apple's hardware."""
+    import glob  # here, because importing it takes longer than this function
 
     files = any(glob.glob(pattern) for pattern in ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg"))
     return files or (sys.platform == "darwin" and platform.machine() == "arm64")
@@ -147,13 +146,7 @@ def plugins() -> dict[str, EntryPoint]:
 
 
 def plugin(library: str) -> type[Backend]:
-    """Return the class of a library's backend: its plug-in's, or `Backend` if it has none.
-
-    Raises
-    ------
-    BackendError
-        If the plug-in cannot be loaded, with the reason.
-    """
+    """Return the class of a library's backend: its plug-in's, or `Backend`; raise BackendError if it cannot be loaded."""
     entry = plugins().get(library)
     if entry is None:
         return Backend
@@ -168,26 +161,11 @@ def plugin(library: str) -> type[Backend]:
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """One record of `backends`.
+    """One record of `backends`: the name of a library, whether `get_backend` returns it, and the reason if it does not.
 
-    Attributes
-    ----------
-    name
-        The library.
-    usable
-        Whether `get_backend` returns it.
-    reason
-        Reason if it is not usable.
-    devices
-        The names of its devices on this machine.
-    version
-        The library's version; "" if it is not installed.
-    executes
-        How it runs a Program: the plug-in's name, or "plan" for NumPy.
-    memory
-        Free and total bytes of its default device, or None.
-    install
-        How to install it if it is not usable; "" if it is.
+    ``devices`` are the names of its devices on this machine, ``version`` is the library's, or "" if it is not installed,
+    ``executes`` is the plug-in that runs a Program, or "plan" for NumPy, ``memory`` are the free and total bytes of the default
+    device, or None, and ``install`` says how to install a library that is not usable.
 
     Examples
     --------

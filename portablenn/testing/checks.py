@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -38,16 +39,7 @@ from .operations import (
 
 
 def check_steps(backend: Backend, dtype: str = "float32", steps: int = 1) -> None:
-    """Check that training each of `NETWORKS` ends where NumPy in float64 does, within `TOLERANCES`.
-
-    Parameters
-    ----------
-    backend
-        The backend to check.
-    dtype
-        "float32" or "float64".
-    steps
-        1 or 20.
+    """Check that training each of `NETWORKS` for 1 or 20 steps ends where NumPy in float64 does, within `TOLERANCES`.
 
     Examples
     --------
@@ -83,12 +75,15 @@ def check_seeds(backend: Backend) -> None:
         step = np.asarray(3, dtype=np.int32)
         mask = _compiled(backend, lambda key, step: random.keep_mask(key, step, (13, 7), 0.3), key, step)[0]
         _same(backend, "a mask", mask, random.keep_mask(key, step, (13, 7), 0.3))
-        for order in (
-            random.permutations(random.new_key(9, random.ORDER), 0, 1, 20),
-            random.draws(random.new_key(9, random.ORDER), 0, 1, 20, 20),
-        ):
+        orders = random.new_key(9, random.ORDER)
+        for order in (random.permutations(orders, 0, 1, 20), random.draws(orders, 0, 1, 20, 20)):
             _same(backend, "the order of the rows", _seen(backend, order), order[0].astype(np.float32))
         _same(backend, "dropout's masks in training", _masks(backend), _masks(NUMPY))
+
+
+def _unchanged(backend: Backend, arrays: Iterable[Array], before: Iterable[np.ndarray], message: str) -> None:
+    for number, (array, was) in enumerate(zip(arrays, before, strict=True)):
+        require(np.array_equal(backend.to_numpy(array), was), f"{backend}: {message.format(number)}")
 
 
 def _same(backend: Backend, what: str, actual: Array, right: np.ndarray) -> None:
@@ -170,24 +165,19 @@ def check_results(backend: Backend) -> None:
                 _is_here(backend, array, f"result {number} of {name}")
             kept = [backend.to_numpy(array).copy() for array in results]
             call()
-            for number, (array, before) in enumerate(zip(results, kept, strict=True)):
-                same = np.array_equal(backend.to_numpy(array), before)
-                require(same, f"{backend}: the next call changes result {number} of {name}")
-            for number, (array, before) in enumerate(zip(inputs, values, strict=True)):
-                same = np.array_equal(backend.to_numpy(array), before)
-                require(same, f"{backend}: {name} changes its argument {number}")
+            _unchanged(backend, results, kept, f"the next call changes result {{}} of {name}")
+            _unchanged(backend, inputs, values, f"{name} changes its argument {{}}")
         _network_stays(backend)
 
 
 def _network_stays(backend: Backend) -> None:
     network = NETWORKS["relu"](backend=backend)
     x, y = backend.asarray(X, "float32"), backend.asarray(CLASSES.copy())
-    state = [backend.to_numpy(array).copy() for array in network.state[:1]]
-    before, theta = (backend.to_numpy(x).copy(), backend.to_numpy(y).copy()), network.state.theta
+    theta = network.state.theta
+    before = [backend.to_numpy(array).copy() for array in (theta, x, y)]
     network.fit(x, y, epochs=2)
-    require(np.array_equal(backend.to_numpy(theta), state[0]), f"{backend}: fit writes to the state that it was given")
-    for name, array, was in zip(("X", "y"), (x, y), before, strict=True):
-        require(np.array_equal(backend.to_numpy(array), was), f"{backend}: fit changes {name}")
+    for name, array, was in zip(("the state that it was given", "X", "y"), (theta, x, y), before, strict=True):
+        _unchanged(backend, [array], [was], f"fit changes {name}")
     results = {method: getattr(network, method)(x) for method in ("predict", "predict_proba", "forward")}
     for name, array in {**results, **network.parameters}.items():
         _is_here(backend, array, name)
@@ -202,18 +192,13 @@ def _is_here(backend: Backend, array: Array, what: str) -> None:
 
 # Transfers
 
-_READS = (
-    "__array__ __buffer__ __dlpack__ __float__ __bool__ __int__ __index__ __complex__ item tolist numpy get cpu".split()
-)
+_READS = "__array__ __buffer__ __dlpack__ __float__ __bool__ __int__ __index__ __complex__ item tolist numpy get cpu"
 
 
 def check_no_transfers(backend: Backend) -> None:
     """Check that compiled steps and a compiled function do not read values back.
 
-    Raises
-    ------
-    CheckSkipped
-        If arrays are on the host anyway, or if Python cannot watch the methods of the library's arrays.
+    Raises CheckSkipped if arrays are on the host anyway, or if Python cannot watch the methods of the library's arrays.
 
     Examples
     --------
@@ -233,17 +218,13 @@ def check_no_transfers(backend: Backend) -> None:
         once(x), run(6)  # compiling, and the guard's comparison, may read values
         with _watched(backend, {type(a) for a in (x, network.state.theta)}) as (reads, unwatched):
             once(x)
-            require(not reads, f"{backend}: a compiled function reads values back: {_counted(reads)}")
+            require(not reads, f"{backend}: a compiled function reads values back: {dict(Counter(reads))}")
             run(6)
-            require(not reads, f"{backend}: six compiled steps read values back: {_counted(reads)}")
+            require(not reads, f"{backend}: six compiled steps read values back: {dict(Counter(reads))}")
     if unwatched:
         raise CheckSkipped(
             f"Python cannot watch arrays of type {unwatched[0]}: only the backend's to_numpy was watched"
         )
-
-
-def _counted(reads: list[str]) -> str:
-    return ", ".join(f"{name} {reads.count(name)} times" for name in dict.fromkeys(reads))
 
 
 @contextlib.contextmanager
@@ -264,7 +245,7 @@ def _watched(backend: Backend, kinds: set[type]) -> Iterator[tuple[list[str], li
         vars(backend)["to_numpy"] = noting("to_numpy", backend.to_numpy)
         undo.callback(vars(backend).pop, "to_numpy")
         for kind in kinds:
-            for name in (n for n in _READS if hasattr(kind, n)):
+            for name in (n for n in _READS.split() if hasattr(kind, n)):
                 own = vars(kind).get(name)
                 try:
                     setattr(kind, name, noting(name, getattr(kind, name)))
@@ -304,22 +285,17 @@ def check_errors(backend: Backend) -> None:
             constant = _program(backend, lambda a: a + X[0, 0:1].astype(np.float32), np.ones(3, dtype=np.float32))
             wrong["a constant of another library"] = (lambda: prepared(constant, backend), "convert it first")
         if not supports(backend, "float64"):
-            wrong["a dtype that is not there"] = (lambda: backend.asarray(X, "float64"), "float64")
+            wrong["a missing dtype"] = (lambda: backend.asarray(X, "float64"), "float64")
         with contextlib.suppress(BackendError):
             if type(get_backend(backend.name)) is type(backend):
-                name = f"{backend.name}:no_such_device"
-                wrong["a device that is not there"] = (lambda: get_backend(name), "device")
+                wrong["a missing device"] = (lambda: get_backend(f"{backend.name}:no_such_device"), "device")
         for what, (call, says) in wrong.items():
             _raises(backend, what, call, says)
         run = guard.compile(backend, _program(backend, lambda a: a * 2.0, np.ones(3, dtype=np.float32)))
         _raises(backend, "an argument too many", lambda: run(x[0, :3], x[0, :3]), "")
-        require(
-            backend.to_numpy(run(x[0, :3])[0]).shape == (3,),
-            f"{backend}: a compiled function is unusable after an error",
-        )
-        for array, before in zip((network.state.theta, *network.state.slots), state, strict=True):
-            same = np.array_equal(backend.to_numpy(array), before)
-            require(same, f"{backend}: errors have changed the network")
+        usable = backend.to_numpy(run(x[0, :3])[0]).shape == (3,)
+        require(usable, f"{backend}: a compiled function is unusable after an error")
+        _unchanged(backend, (network.state.theta, *network.state.slots), state, "errors have changed the network")
 
 
 def _raises(backend: Backend, what: str, call: Callable[[], Any], says: str) -> None:
@@ -337,11 +313,8 @@ def _raises(backend: Backend, what: str, call: Callable[[], Any], says: str) -> 
 CHECKS: dict[str, Callable[[Backend], None]] = {
     **{f"operations {dtype}": partial(check_operations, dtype=dtype) for dtype in DTYPES},
     **{f"random programs {dtype}": partial(check_random_programs, dtype=dtype) for dtype in FLOATS},
-    **{
-        f"{number} {dtype}": partial(check_steps, dtype=dtype, steps=steps)
-        for number, steps in (("one step", 1), ("twenty steps", 20))
-        for dtype in FLOATS
-    },
+    **{f"one step {dtype}": partial(check_steps, dtype=dtype, steps=1) for dtype in FLOATS},
+    **{f"twenty steps {dtype}": partial(check_steps, dtype=dtype, steps=20) for dtype in FLOATS},
     "seeds": check_seeds,
     "results": check_results,
     "no transfers": check_no_transfers,
@@ -352,17 +325,7 @@ CHECKS: dict[str, Callable[[Backend], None]] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check.
-
-    Attributes
-    ----------
-    check
-        Its name, a key of `CHECKS`.
-    outcome
-        "passed", "failed" or "skipped".
-    reason
-        Why it failed or was skipped.
-    """
+    """The result of one of the `CHECKS`: "passed", "failed" or "skipped", and why it failed or was skipped."""
 
     check: str
     outcome: str
@@ -370,12 +333,7 @@ class CheckResult:
 
 
 def conform(backend: Any) -> list[CheckResult]:
-    """Run every check on a backend.
-
-    Parameters
-    ----------
-    backend
-        A backend, or what `get_backend` takes.
+    """Run every check on a backend, or on what `get_backend` takes.
 
     Examples
     --------
@@ -384,15 +342,16 @@ def conform(backend: Any) -> list[CheckResult]:
     True
     """
     chosen = get_backend(backend)
-    return [_checked(chosen, name) for name in CHECKS]
+    return [checked(name, partial(check, chosen)) for name, check in CHECKS.items()]
 
 
-def _checked(backend: Backend, name: str) -> CheckResult:
+def checked(name: str, check: Callable[[], Any]) -> CheckResult:
+    """Run a check, and return its result."""
     try:
-        CHECKS[name](backend)
+        check()
     except CheckSkipped as reason:
         return CheckResult(name, "skipped", str(reason))
-    except Exception as error:
+    except Exception as error:  # a plug-in may raise anything
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         return CheckResult(name, "failed", f"{kind}{error}")
     return CheckResult(name, "passed")

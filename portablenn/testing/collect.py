@@ -14,14 +14,9 @@ from .operations import CheckSkipped
 def conformance_tests(*backends: str) -> Callable[[str, str], None]:
     """Return a test for pytest to collect, with a case for each of these backends and each check.
 
-    A library that is not installed or not usable is skipped with the reason, unless the environment variable
-    ``PORTABLENN_REQUIRE`` names it ("cupy,torch"): then it fails. Checks that do not apply (float64 where there is none) are
-    skipped, too.
-
-    Parameters
-    ----------
-    *backends
-        Names as `get_backend` takes them: "mylibrary", "mylibrary:gpu".
+    Names are as `get_backend` takes them: "mylibrary", "mylibrary:gpu". A library that is not usable is skipped with the
+    reason, unless the environment variable ``PORTABLENN_REQUIRE`` names it ("cupy,torch"): then it fails. Checks that do not
+    apply (float64 where there is none) are skipped, too.
 
     Examples
     --------

@@ -51,10 +51,7 @@ def targets_of(network: Network) -> np.ndarray:
 
 
 def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
-    """Return the deviation after ``steps`` steps from NumPy in float64, relative to the largest parameter.
-
-    Both start from the same weights and take the same batches, rounded to ``dtype``.
-    """
+    """Return the deviation from NumPy in float64, relative to the largest parameter, for the same weights and batches."""
     network = NETWORKS[name](backend=backend, dtype=dtype, seed=3)
     oracle = NETWORKS[name](backend=NUMPY, dtype="float64", seed=3)
     oracle.set_parameters(dict(NETWORKS[name](backend=NUMPY, dtype=dtype, seed=3).parameters))
@@ -68,10 +65,9 @@ def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
 def compiled_for(
     network: Network, x: np.ndarray, y: np.ndarray, order: np.ndarray
 ) -> tuple[Callable[..., Any], Callable[[int], Any]]:
-    """Compile a network's steps on these rows, in this order, (steps, batch).
+    """Return a network's compiled loop over these rows, in this order, (steps, batch), and a function that runs it.
 
-    Returns the compiled loop, and a function that runs a number of steps from the network's state and returns the state after
-    them and their losses; it reads no values back.
+    The function runs a number of steps from the network's state, and returns the state after them and their losses.
     """
     backend = network.backend
     rows = backend.asarray(order, dtype_name(backend.xp.arange(1).dtype))

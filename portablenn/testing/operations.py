@@ -1,7 +1,4 @@
-"""Every operation that a Program can hold, on arrays of every kind, compared with NumPy through the interpreter.
-
-Several operations are compiled as one program, which takes hardly longer than one; a failure names the operation.
-"""
+"""Every operation that a Program can hold, on arrays of every kind, compared with NumPy through the interpreter."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ from . import programs
 ULPS = 16
 """Accepted difference in units in the last place of the largest value of a result, and at least of 1.
 
-Exponentials, logarithms and the like differ between libraries by one to five units, sums of a few terms in another order by as
-many as there are terms; a mistake, or a mode of lower precision, by thousands.
+Exponentials and logarithms differ between libraries by one to five units, sums in another order by as many as there are terms;
+a mistake, or a mode of lower precision, by thousands.
 """
 
 EXACT = frozenset(
@@ -59,6 +56,7 @@ Results = Sequence[Array]
 Case = Callable[[Any, Arrays], Results]
 
 TOGETHER = 10
+"""How many operations are compiled as one program, which takes hardly longer than compiling one."""
 
 FLOATS = ("float32", "float64")
 DTYPES = (*FLOATS, "int32", "bool", "complex64")
@@ -144,122 +142,79 @@ def _along(name: str, **more: Any) -> Case:
     return lambda xp, a: [getattr(xp, name)(x, axis=k, **more) for x in (a.m, a.m.mT, xp.flip(a.m)) for k in (0, 1)]
 
 
-OTHERS: dict[str, tuple[tuple[str, ...], Case]] = {
-    "full": (
-        DTYPES,
-        lambda xp, a: [xp.full((2, 3), 1, dtype=a.m.dtype), xp.zeros(0, dtype=a.m.dtype), xp.ones_like(a.s)],
-    ),
-    "arange": (
-        ("float32", "float64", "int32"),
-        lambda xp, a: [xp.arange(5, dtype=a.m.dtype), xp.arange(7, 1, -2, dtype=a.m.dtype)],
-    ),
-    "linspace": (
-        FLOATS,
-        lambda xp, a: [
-            xp.linspace(-1.0, 1.0, 5, dtype=a.m.dtype),
-            xp.linspace(0.0, 1.0, 4, endpoint=False, dtype=a.m.dtype),
-        ],
-    ),
-    "eye": (FLOATS, lambda xp, a: [xp.eye(3, dtype=a.m.dtype), xp.eye(2, 3, k=1, dtype=a.m.dtype)]),
-    "asarray": (
-        DTYPES[:3],
-        lambda xp, a: [xp.asarray([[1, 2], [3, 4]], dtype=a.m.dtype), xp.asarray(3, dtype=a.m.dtype)],
-    ),
-    "tril": (DTYPES[:3], lambda xp, a: [xp.tril(a.m), xp.tril(a.m.mT, k=-1)]),
-    "triu": (DTYPES[:3], lambda xp, a: [xp.triu(a.m), xp.triu(a.m.mT, k=1)]),
-    "astype": (
-        DTYPES[:4],
-        lambda xp, a: [xp.astype(x, t) for t in (xp.float32, xp.int32, xp.bool) for x in (a.m, a.m.mT, a.s, a.e)],
-    ),
-    "where": (
-        DTYPES,
-        lambda xp, a: [
-            xp.where(a.b, a.m, a.n),
-            xp.where(a.b.mT, a.m.mT, a.n.mT),
-            xp.where(a.b, a.c, a.r),
+OTHERS: dict[tuple[str, ...], dict[str, Case]] = {
+    DTYPES: {
+        "full": lambda xp, a: [xp.full((2, 3), 1, dtype=a.m.dtype), xp.zeros(0, dtype=a.m.dtype), xp.ones_like(a.s)],
+        "where": lambda xp, a: [
+            xp.where(a.b, a.m, a.n), xp.where(a.b.mT, a.m.mT, a.n.mT), xp.where(a.b, a.c, a.r),
             xp.where(a.b[0, :], a.s, a.n),
         ],
-    ),
-    "broadcast_to": (
-        DTYPES,
-        lambda xp, a: [xp.broadcast_to(a.c, (2, 3)), xp.broadcast_to(a.s, (2, 2)), xp.broadcast_to(a.r, (2, 3))],
-    ),
-    "getitem": (
-        DTYPES,
-        lambda xp, a: [a.m[0, :], a.m[-1, 1], a.v[::2], a.v[6:1:-2], a.m[:, ::-1], a.m[2:, :], a.m.mT[1:, None, :]],
-    ),
-    "take": (DTYPES, lambda xp, a: [xp.take(x, a.i, axis=k) for x in (a.m, a.m.mT, xp.flip(a.n)) for k in (0, 1)]),
-    "take_along_axis": (
-        DTYPES[:3],
-        lambda xp, a: [xp.take_along_axis(a.m, xp.argsort(a.n, axis=k), axis=k) for k in (0, 1)],
-    ),
-    "index_add": (
-        DTYPES[:3],
-        lambda xp, a: [
+        "broadcast_to": lambda xp, a: [
+            xp.broadcast_to(a.c, (2, 3)), xp.broadcast_to(a.s, (2, 2)), xp.broadcast_to(a.r, (2, 3)),
+        ],
+        "getitem": lambda xp, a: [
+            a.m[0, :], a.m[-1, 1], a.v[::2], a.v[6:1:-2], a.m[:, ::-1], a.m[2:, :], a.m.mT[1:, None, :],
+        ],
+        "take": lambda xp, a: [xp.take(x, a.i, axis=k) for x in (a.m, a.m.mT, xp.flip(a.n)) for k in (0, 1)],
+        "stop_gradient": lambda xp, a: [xp.stop_gradient(a.m), xp.stop_gradient(a.s)],
+        "reshape": lambda xp, a: [
+            *(xp.reshape(x, (3, 2)) for x in (a.m, a.m.mT, xp.flip(a.m))), xp.reshape(a.s, (1, 1)), xp.reshape(a.e, (0, 3)),
+        ],
+        "permute_dims": lambda xp, a: [a.m.mT, xp.permute_dims(a.m[None, :, :], (2, 0, 1)), xp.permute_dims(a.v, (0,))],
+        "concat": lambda xp, a: [
+            xp.concat([a.m, a.n], axis=0), xp.concat([a.m.mT, a.n.mT], axis=1), xp.concat([a.v, a.e, a.r]),
+            xp.stack([a.r, a.m[0, :]], axis=1), xp.roll(a.v, 3),
+        ],
+        "flip": lambda xp, a: [xp.flip(a.m), xp.flip(a.m, axis=0), xp.flip(a.m.mT, axis=1), xp.flip(a.e)],
+    },
+    DTYPES[:3]: {
+        "arange": lambda xp, a: [xp.arange(5, dtype=a.m.dtype), xp.arange(7, 1, -2, dtype=a.m.dtype)],
+        "asarray": lambda xp, a: [xp.asarray([[1, 2], [3, 4]], dtype=a.m.dtype), xp.asarray(3, dtype=a.m.dtype)],
+        "tril": lambda xp, a: [xp.tril(a.m), xp.tril(a.m.mT, k=-1)],
+        "triu": lambda xp, a: [xp.triu(a.m), xp.triu(a.m.mT, k=1)],
+        "take_along_axis": lambda xp, a: [xp.take_along_axis(a.m, xp.argsort(a.n, axis=k), axis=k) for k in (0, 1)],
+        "index_add": lambda xp, a: [
             xp.index_add(a.m, a.i - 2, xp.take(a.n, a.i, axis=0), axis=0),
             xp.index_add(xp.zeros_like(a.m), a.i, xp.take(a.n, a.i, axis=1), axis=1),
             xp.index_add(a.m.mT, a.i[:3], xp.flip(a.m.mT, axis=1), axis=0),
-            xp.index_add(a.v, xp.astype(a.i, xp.int64), a.v[::2], axis=0),
-            xp.index_add(a.v, a.i[:0], a.e, axis=0),
+            xp.index_add(a.v, xp.astype(a.i, xp.int64), a.v[::2], axis=0), xp.index_add(a.v, a.i[:0], a.e, axis=0),
         ],
-    ),
-    "stop_gradient": (DTYPES, lambda xp, a: [xp.stop_gradient(a.m), xp.stop_gradient(a.s)]),
-    "matmul": (
-        FLOATS,
-        lambda xp, a: [
-            a.m @ a.n.mT,
-            a.m.mT @ a.n,
-            xp.flip(a.m) @ a.n.mT,
-            a.r @ a.r,
-            a.m @ a.r,
-            a.m[None, :, :] @ a.n.mT,
+        "sum": _axes("sum"),
+        "prod": lambda xp, a: [
+            xp.prod(a.m), xp.prod(a.m, axis=0), xp.prod(a.m.mT, axis=1, keepdims=True), xp.prod(a.e),
+        ],
+        "max": _axes("max"),
+        "min": _axes("min"),
+        "argmax": _axes("argmax"),
+        "argmin": _axes("argmin"),
+        "cumulative_sum": _along("cumulative_sum"),
+        "cumulative_prod": _along("cumulative_prod"),
+        "sort": lambda xp, a: [*_along("sort")(xp, a), *_along("sort", descending=True)(xp, a)],
+        "argsort": lambda xp, a: [*_along("argsort")(xp, a), *_along("argsort", descending=True)(xp, a)],
+    },
+    FLOATS: {
+        "linspace": lambda xp, a: [
+            xp.linspace(-1.0, 1.0, 5, dtype=a.m.dtype), xp.linspace(0.0, 1.0, 4, endpoint=False, dtype=a.m.dtype),
+        ],
+        "eye": lambda xp, a: [xp.eye(3, dtype=a.m.dtype), xp.eye(2, 3, k=1, dtype=a.m.dtype)],
+        "matmul": lambda xp, a: [
+            a.m @ a.n.mT, a.m.mT @ a.n, xp.flip(a.m) @ a.n.mT, a.r @ a.r, a.m @ a.r, a.m[None, :, :] @ a.n.mT,
             a.m[:, :0] @ a.n.mT[:0, :],
         ],
-    ),
-    "reshape": (
-        DTYPES,
-        lambda xp, a: (
-            [xp.reshape(x, (3, 2)) for x in (a.m, a.m.mT, xp.flip(a.m))]
-            + [xp.reshape(a.s, (1, 1)), xp.reshape(a.e, (0, 3))]
-        ),
-    ),
-    "permute_dims": (
-        DTYPES,
-        lambda xp, a: [a.m.mT, xp.permute_dims(a.m[None, :, :], (2, 0, 1)), xp.permute_dims(a.v, (0,))],
-    ),
-    "concat": (
-        DTYPES,
-        lambda xp, a: [
-            xp.concat([a.m, a.n], axis=0),
-            xp.concat([a.m.mT, a.n.mT], axis=1),
-            xp.concat([a.v, a.e, a.r]),
-            xp.stack([a.r, a.m[0, :]], axis=1),
-            xp.roll(a.v, 3),
+        "searchsorted": lambda xp, a: [
+            xp.searchsorted(xp.sort(a.v), a.r), xp.searchsorted(xp.sort(a.v), a.v[::2], side="right"),
         ],
-    ),
-    "flip": (DTYPES, lambda xp, a: [xp.flip(a.m), xp.flip(a.m, axis=0), xp.flip(a.m.mT, axis=1), xp.flip(a.e)]),
-    "sum": (DTYPES[:3], _axes("sum")),
-    "prod": (
-        DTYPES[:3],
-        lambda xp, a: [xp.prod(a.m), xp.prod(a.m, axis=0), xp.prod(a.m.mT, axis=1, keepdims=True), xp.prod(a.e)],
-    ),
-    "max": (DTYPES[:3], _axes("max")),
-    "min": (DTYPES[:3], _axes("min")),
-    "all": (DTYPES[:4], _axes("all")),
-    "any": (DTYPES[:4], _axes("any")),
-    "argmax": (DTYPES[:3], _axes("argmax")),
-    "argmin": (DTYPES[:3], _axes("argmin")),
-    "cumulative_sum": (DTYPES[:3], _along("cumulative_sum")),
-    "cumulative_prod": (DTYPES[:3], _along("cumulative_prod")),
-    "sort": (DTYPES[:3], lambda xp, a: [*_along("sort")(xp, a), *_along("sort", descending=True)(xp, a)]),
-    "argsort": (DTYPES[:3], lambda xp, a: [*_along("argsort")(xp, a), *_along("argsort", descending=True)(xp, a)]),
-    "searchsorted": (
-        FLOATS,
-        lambda xp, a: [xp.searchsorted(xp.sort(a.v), a.r), xp.searchsorted(xp.sort(a.v), a.v[::2], side="right")],
-    ),
-    "positive": (FLOATS, lambda xp, a: [xp.positive(a.m) * a.n]),
-}
-"""Operations that are not elementwise: the dtypes that they are tried with, and how."""
+        "positive": lambda xp, a: [xp.positive(a.m) * a.n],
+    },
+    DTYPES[:4]: {
+        "astype": lambda xp, a: [
+            xp.astype(x, t) for t in (xp.float32, xp.int32, xp.bool) for x in (a.m, a.m.mT, a.s, a.e)
+        ],
+        "all": _axes("all"),
+        "any": _axes("any"),
+    },
+}  # fmt: skip
+"""By the dtypes that they are tried with, the cases of operations that are not elementwise."""
 
 
 def cases(dtype: str) -> Iterator[tuple[str, Case, Arrays]]:
@@ -272,8 +227,8 @@ def cases(dtype: str) -> Iterator[tuple[str, Case, Arrays]]:
         for name in names.split():
             yield name, _two(name), _arrays(dtype, first, second)
     low, high = {"int32": (-9, 9), "bool": (0, 1)}.get(dtype, (-2.0, 2.0))
-    for name, (dtypes, case) in OTHERS.items():
-        if dtype in dtypes:
+    for dtypes, others in OTHERS.items():
+        for name, case in others.items() if dtype in dtypes else ():
             yield name, case, _arrays(dtype, (low, high), (low, high))
 
 
@@ -325,20 +280,12 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_dtype(backend: Backend, dtype: str) -> None:
-    """Skip a check where the library lacks the dtype."""
     if not supports(backend, dtype):
         raise CheckSkipped(f"{backend} has no {dtype} here")
 
 
 def check_operations(backend: Backend, dtype: str = "float32") -> None:
     """Check that every operation, compiled alone and in a loop of three steps, equals NumPy's.
-
-    Raises
-    ------
-    AssertionError
-        Names the operation, and says what deviates and by how much.
-    CheckSkipped
-        If the library lacks the dtype.
 
     Examples
     --------
@@ -355,7 +302,7 @@ def check_operations(backend: Backend, dtype: str = "float32") -> None:
             except AssertionError:
                 raise
             except Exception:
-                for one in batch:  # find out which
+                for one in batch:  # to name the operation
                     try:
                         _try(backend, [one])
                     except Exception as error:
@@ -416,10 +363,7 @@ def _agree(
 
 
 def difference(actual: np.ndarray, right: np.ndarray, ulps: float) -> str:
-    """Describe the first difference of two arrays beyond some units in the last place; "" if there is none.
-
-    The unit is that of the largest value, and at least of 1. NaN equals NaN.
-    """
+    """Describe the first difference of two arrays beyond some units (see `ULPS`); "" if there is none. NaN equals NaN."""
     if right.dtype.kind not in "fc":
         wrong = actual != right
     else:
@@ -438,17 +382,8 @@ def difference(actual: np.ndarray, right: np.ndarray, ulps: float) -> str:
 def check_random_programs(backend: Backend, dtype: str = "float32", count: int = 40) -> None:
     """Check that programs of up to fourteen random operations, compiled and in a loop, agree with NumPy's.
 
-    A program near a discontinuity (``x > y`` of values that are equal but for rounding) proves nothing: NumPy itself computes
-    other values when the last digits of intermediate results change. Such programs are skipped.
-
-    Parameters
-    ----------
-    backend
-        The backend to check.
-    dtype
-        "float32" or "float64".
-    count
-        Number of programs; always the same ones.
+    Programs near a discontinuity (``x > y`` of values that differ by rounding) are skipped: NumPy itself computes other values
+    when the last digits of intermediate results change. The ``count`` programs are always the same.
 
     Examples
     --------
@@ -478,29 +413,24 @@ def _try_program(backend: Backend, dtype: str, seed: int) -> bool:
 
     types = [ArrayType((), DType("int32")), *(ArrayType(shape, DType(dtype)) for shape in shapes)]
     program = trace(step, *types, device=backend.device, name=f"random_program_{seed}")
-    steps = 3
-    right = _iterated(program, values, steps)
-    tolerance = 1e3 * float(np.finfo(dtype).eps)
-    for noise in range(3):
-        if _distance(_iterated(program, values, steps, np.random.default_rng(noise)), right) > 0.3 * tolerance:
-            return False
+    right, tolerance = _iterated(program, values), 1e3 * float(np.finfo(dtype).eps)
+    noisy = (_iterated(program, values, np.random.default_rng(noise)) for noise in range(3))
+    if any(_distance(history, right) > 0.3 * tolerance for history in noisy):
+        return False
     ready = prepared(program, backend)
     inputs = [backend.asarray(x, dtype) for x in values]
     iteration = backend.asarray(np.asarray(0, dtype=np.int32), "int32")
     once = [right[0][0], *(rows[0] for rows in right[1])]
     first = guard.compile(backend, ready)(iteration, *inputs)
-    carry, *collected = guard.compile_loop(backend, ready, 1)(steps, *inputs)
-    for where, actual, wanted in (
-        ("compiled", first, once),
-        ("in a loop", [carry, *collected], [right[0][-1], *right[1]]),
-    ):
+    carry, *collected = guard.compile_loop(backend, ready, 1)(3, *inputs)
+    looped = ("in a loop", [carry, *collected], [right[0][-1], *right[1]])
+    for where, actual, wanted in (("compiled", first, once), looped):
         for variable, a, b in zip(program.outputs, actual, wanted, strict=True):
             label = f"{backend}: random program, seed {seed}, dtype {dtype}, {where}"
             require(dtype_name(a.dtype) == variable.type.dtype, f"{label}: a result has dtype {dtype_name(a.dtype)}")
             require(tuple(a.shape) == b.shape, f"{label}: a result has shape {tuple(a.shape)}, not {b.shape}")
             apart = _distance(([], [backend.to_numpy(a)]), ([], [b]))
-            if not apart <= tolerance:
-                raise AssertionError(f"{label}: deviates by {apart:.1e}, beyond {tolerance:.1e}\n{program}")
+            require(apart <= tolerance, f"{label}: deviates by {apart:.1e}, beyond {tolerance:.1e}\n{program}")
     return True
 
 
@@ -508,15 +438,12 @@ History = tuple[list[np.ndarray], list[np.ndarray]]
 """The carried value after each step, and the collected results of all steps."""
 
 
-def _iterated(
-    program: Program, values: list[np.ndarray], steps: int, rng: np.random.Generator | None = None
-) -> History:
-    """Run steps on NumPy; with ``rng``, results that may round differently are off by some units in the last place."""
+def _iterated(program: Program, values: list[np.ndarray], rng: np.random.Generator | None = None) -> History:
+    """Run three steps on NumPy; with ``rng``, results that may round differently are off by some units in the last place."""
     carry, collected, carries = values[0], [], []
-    for i in range(steps):
-        known: dict[Variable, Any] = dict(
-            zip(program.inputs, [np.asarray(i, dtype=np.int32), carry, *values[1:]], strict=True)
-        )
+    for i in range(3):
+        inputs = [np.asarray(i, dtype=np.int32), carry, *values[1:]]
+        known: dict[Variable, Any] = dict(zip(program.inputs, inputs, strict=True))
         for operation in program.operations:
             known[operation.result] = _rounded(operation, known, rng)
         carry, *rest = (np.asarray(known[v]) for v in program.outputs)
@@ -536,11 +463,9 @@ def _rounded(operation: Operation, known: dict[Variable, Any], rng: np.random.Ge
 
 def _distance(actual: History, right: History) -> float:
     """Return the largest deviation of any result, relative to its largest value and at least to 1."""
-    pairs = zip((*actual[0], *actual[1]), (*right[0], *right[1]), strict=True)
-    return max((_apart(np.asarray(a), np.asarray(b)) for a, b in pairs if b.size), default=0.0)
-
-
-def _apart(a: np.ndarray, b: np.ndarray) -> float:
-    size = max(1.0, float(np.max(np.abs(b))))
-    apart = np.max(np.where(a == b, 0.0, np.abs(a - b))) / size
-    return float(apart) if np.isfinite(apart) else np.inf
+    largest = 0.0
+    for a, b in zip((*actual[0], *actual[1]), (*right[0], *right[1]), strict=True):
+        if b.size:
+            apart = float(np.max(np.where(a == b, 0.0, np.abs(a - b)))) / max(1.0, float(np.max(np.abs(b))))
+            largest = max(largest, apart if np.isfinite(apart) else np.inf)
+    return largest

@@ -10,17 +10,14 @@ import numpy as np
 Values = list[Any]
 
 
-def _pick(values: Values, number: int) -> Any:
-    return values[number % len(values)]
-
-
 def _like(values: Values, x: Any, number: int) -> Any:
     """Return an earlier value that broadcasts to the shape of ``x``, or ``x``."""
-    fitting = [
-        v
-        for v in values
-        if v.ndim <= x.ndim and all(n in (1, m) for n, m in zip(v.shape[::-1], x.shape[::-1], strict=False))
-    ]
+
+    def fits(v: Any) -> bool:
+        pairs = zip(v.shape[::-1], x.shape[::-1], strict=False)
+        return v.ndim <= x.ndim and all(n in (1, m) for n, m in pairs)
+
+    fitting = list(filter(fits, values))
     return fitting[number % len(fitting)] if fitting else x
 
 
@@ -33,9 +30,7 @@ def _sliced(xp: Any, x: Any, n: int) -> Any:
     if x.ndim == 0:
         return x
     keys = [slice(0, None, 1), slice(1, None), slice(None, None, 2), slice(None, None, -1), slice(0, 1)]
-    axis = n % x.ndim
-    key = keys[n % len(keys)]
-    part = x[(*(slice(None),) * axis, key)]
+    part = x[(*(slice(None),) * (n % x.ndim), keys[n % len(keys)])]
     return part if part.size else x
 
 
@@ -111,7 +106,7 @@ def run(xp: Any, inputs: Sequence[Any], instructions: Sequence[tuple[int, int, i
     """Return all values that the instructions compute from the inputs, inputs first."""
     values = list(inputs)
     for operation, first, second in instructions:
-        x = _pick(values, -1 - first % 5)
+        x = values[(-1 - first % 5) % len(values)]
         y = _like(values, x, second)
         values.append(OPERATIONS[operation](xp, x, y, second))
     return values

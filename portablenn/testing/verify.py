@@ -18,9 +18,9 @@ from ..nn.optimizers import Adam
 from ..runtime.backend import Backend, BackendError
 from ..runtime.registry import backends, get_backend
 from ..training.mlp import mlp
-from .checks import check_no_transfers, check_results, check_seeds
+from .checks import check_no_transfers, check_results, check_seeds, checked
 from .networks import TOLERANCES, compiled_for, deviation
-from .operations import FLOATS, CheckSkipped, quiet, supports
+from .operations import FLOATS, quiet, supports
 
 VERIFIED_NETWORKS = ("relu", "gelu", "deep")
 """Some of `NETWORKS`: Adam and softmax cross-entropy; clipping; batch norm, dropout and a schedule."""
@@ -38,21 +38,17 @@ class Verified:
 
     Attributes
     ----------
-    backend, device
-        Names of the backend and the device.
     executes
-        How it runs a step, as its compiled loop says: "plan", "CUDA graph", "interpreter: reason".
+        The ``how`` of its compiled loop: "plan", "CUDA graph", "interpreter: reason".
     deviation_one, deviation_twenty
         The largest deviation from NumPy in float64 after one step and after twenty, relative to the largest parameter, by
         dtype. Dtypes that the library lacks are missing; None if it could not be measured.
     seeds
         Whether weights, batches and masks are bit-identical to NumPy's.
     small, large
-        Steps a second of 20-64-64-2 with 200 rows and of 784-512-512-10 with 128, in float32, with Adam.
-    passed
-        Whether all checks passed.
-    reason
-        Reason if a check failed.
+        Steps per second of 20-64-64-2 with 200 rows and of 784-512-512-10 with 128, in float32, with Adam.
+    passed, reason
+        Whether all checks passed, and why not.
     """
 
     backend: str
@@ -68,22 +64,9 @@ class Verified:
 
 
 def verify(names: Sequence[Any] | None = None) -> list[Verified]:
-    """Compare backends with NumPy in float64.
+    """Compare backends with NumPy in float64: all usable ones, each on all of its devices, or those named.
 
-    Parameters
-    ----------
-    names
-        Backends, or what `get_backend` takes; None for all usable ones, each on all of its devices.
-
-    Returns
-    -------
-    list of Verified
-        One per backend and device.
-
-    Raises
-    ------
-    BackendError
-        If a backend is not usable.
+    Names are as `get_backend` takes them; one that is not usable raises BackendError.
 
     Examples
     --------
@@ -108,17 +91,10 @@ def _verified(backend: Backend) -> Verified:
     failures: list[str] = []
 
     def passes(check: Callable[[], Any]) -> bool:
-        try:
-            check()
-        except CheckSkipped:
-            return True
-        except AssertionError as error:
-            failures.append(str(error))
-        except Exception as error:  # whatever a plug-in does
-            failures.append(f"{backend}: {type(error).__name__}: {error}")
-        else:
-            return True
-        return False
+        result = checked("", check)
+        if result.outcome == "failed":
+            failures.append(result.reason if result.reason.startswith(str(backend)) else f"{backend}: {result.reason}")
+        return result.outcome != "failed"
 
     def deviations(dtype: str, steps: int) -> float | None:
         measured: list[float] = []
@@ -144,10 +120,7 @@ def _verified(backend: Backend) -> Verified:
 
 
 def steps_per_second(backend: Backend, sizes: Sequence[int], batch: int, steps: int) -> tuple[str, float]:
-    """Return the ``how`` of a network's compiled loop, and its steps per second, ``steps`` per call.
-
-    It waits for the device by reading the losses.
-    """
+    """Return the ``how`` of a network's compiled loop, and its steps per second; reading the losses waits for the device."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(4 * batch, sizes[0])), rng.integers(0, sizes[-1], 4 * batch)
     network = mlp(list(sizes), loss="softmax_cross_entropy", optimizer=Adam(1e-3), backend=backend)

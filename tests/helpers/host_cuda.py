@@ -19,13 +19,43 @@ from typing import Any
 
 import numpy as np
 from portablenn_cupy import CupyBackend
-from portablenn_cupy.kernels import ON_THE_HOST, PRELUDE, Kernel, addresses
+from portablenn_cupy.kernels import FUNCTIONS, PRELUDE, Kernel, addresses, leading_dimension
 
 import portablenn as pnn
 from portablenn.runtime.kernels.buffers import Buffer, Storage
 from portablenn.runtime.kernels.schedule import Product
 
 COMPILER = shutil.which("g++") or shutil.which("c++")
+
+ON_THE_HOST = (
+    """#include <cmath>
+using namespace std;
+#define METHOD inline
+#define WORKER static METHOD
+#define __global__
+#define __device__
+static inline void __syncthreads() {}
+typedef long long index_t;
+static int the_part = 0;
+extern "C" void set_part(int p) { the_part = p; }
+WORKER index_t first_element() { return 0; }
+WORKER index_t element_step() { return 1; }
+WORKER index_t first_column() { return 0; }
+WORKER index_t column_step() { return 1; }
+WORKER index_t first_row() { return 0; }
+WORKER index_t row_step() { return 1; }
+WORKER int lane() { return 0; }
+WORKER int lanes() { return 1; }
+WORKER int band() { return 0; }
+WORKER int bands() { return 1; }
+WORKER int part() { return the_part; }
+WORKER bool is_first() { return true; }
+template <class F, class T> WORKER T over_lanes(F, T x) { return x; }
+template <class F, class T> WORKER T over_bands(F, T x) { return x; }
+"""
+    + FUNCTIONS
+)
+"""The functions of `PRELUDE` for one worker."""
 
 
 class Memory:
@@ -45,10 +75,10 @@ class HostCuda:
         self.broken = ""
 
     def memory(self, nbytes: int) -> Memory:
-        self.refused("memory")
+        self.forbid("memory")
         return Memory(nbytes)
 
-    def refused(self, what: str) -> None:
+    def forbid(self, what: str) -> None:
         if self.captured is not None:
             raise NotImplementedError(f"{what} is not possible while a stream is captured")
 
@@ -61,7 +91,7 @@ class HostCuda:
         pass
 
     def functions(self, calls: Sequence[Kernel | Product]) -> dict[str, Any]:
-        self.refused("compiling")
+        self.forbid("compiling")
         kernels = by_name(calls)
         library = compiled("".join(kernel.text for kernel in kernels.values()))
         return {name: (library, getattr(library, name)) for name in kernels}
@@ -94,16 +124,16 @@ class HostCuda:
         return Graph(work)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        self.refused("a copy outside a kernel")
+        self.forbid("a copy outside a kernel")
         ctypes.memmove(target, source, nbytes)
 
     def clear(self, target: int, nbytes: int) -> None:
-        self.refused("clearing")
+        self.forbid("clearing")
         ctypes.memset(target, 0, nbytes)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        self.refused("waiting")
+        self.forbid("waiting")
         with self.lock:
             yield
 
@@ -136,8 +166,6 @@ def multiply(call: Product, pointers: Sequence[int]) -> None:
 
 
 def lines(buffer: Buffer, pointer: int) -> np.ndarray:
-    from portablenn_cupy.products import leading_dimension
-
     turned, step = leading_dimension(buffer)
     rows, columns = buffer.shape
     itemsize = np.dtype(buffer.dtype).itemsize
@@ -261,15 +289,15 @@ class HostCupy(CupyBackend):
         return pnn.get_backend("numpy").asarray(x, dtype)
 
     def _make(self, type: Any) -> np.ndarray:
-        self.cuda.refused("memory")
+        self.cuda.forbid("memory")
         return np.empty(type.shape, dtype=type.dtype)
 
     def _as_input(self, array: Any) -> np.ndarray:
-        self.cuda.refused("a copy from the host")
+        self.cuda.forbid("a copy from the host")
         return np.ascontiguousarray(array).reshape(np.shape(array))
 
     def context(self) -> Any:
         return contextlib.nullcontext()
 
     def synchronize(self) -> None:
-        self.cuda.refused("waiting")
+        self.cuda.forbid("waiting")

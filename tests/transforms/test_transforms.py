@@ -272,7 +272,7 @@ def test_mixed_libraries_are_an_error(other_library: Any) -> None:
         (lambda: pnn.grad(lambda x: (x, x))(np.asarray(1.0)), "must return one scalar"),
         (lambda: pnn.grad(lambda x: "text")(np.asarray(1.0)), "expected an array or a Python scalar.*text"),
         (lambda: pnn.grad("not a function"), "expected a function, got str"),
-        (lambda: pnn.array_namespace([1, 2]), "expected at least one array, found list"),
+        (lambda: pnn.array_namespace([1, 2]), "expected at least one array, got list"),
     ],
 )
 def test_wrong_calls_say_what_is_wrong(call: Any, says: str) -> None:

@@ -21,8 +21,6 @@ from portablenn.runtime.kernels.schedule import Schedule, is_small, make_schedul
 from .kernels import expressible, reduction_parts
 from .small import ELEMENTS, MULTIPLICATIONS
 
-__all__ = ["CupyBackend"]
-
 
 class CupyBackend(Backend):
     """CuPy's arrays on one CUDA device."""
@@ -43,7 +41,6 @@ class CupyBackend(Backend):
         return str(self.device.id)
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        """Return ``x``, an array of any library, on this device."""
         with self.device:
             return super().asarray(x, dtype)
 
@@ -92,7 +89,6 @@ class CupyBackend(Backend):
         return loop(self._cuda, schedule(program, carried, not small), carry, self._make, self._as_input)
 
     def context(self) -> Any:
-        """Return this device, a context manager."""
         return self.device
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -117,18 +113,15 @@ class CupyBackend(Backend):
             return self.cupy.ascontiguousarray(self.cupy.asarray(array)).reshape(np.shape(array))
 
     def synchronize(self) -> None:
-        """Wait until all work on this device is done."""
         self.device.synchronize()
 
     def devices(self) -> list[str]:
-        """Return the numbers of the CUDA devices."""
         return [str(i) for i in range(self.cupy.cuda.runtime.getDeviceCount())]
 
     def memory(self) -> tuple[int, int] | None:
-        """Return the driver's figures, with the memory that CuPy's pool only caches counted as free."""
         with self.device:
             free, total = self.device.mem_info
-            return free + self.cupy.get_default_memory_pool().free_bytes(), total
+            return free + self.cupy.get_default_memory_pool().free_bytes(), total  # what the pool caches is free
 
     @classmethod
     def accelerator(cls) -> str | None:
@@ -141,7 +134,7 @@ class CupyBackend(Backend):
 
 
 def schedule(program: Program, carried: int | None = None, shared: bool = True) -> Schedule:
-    """Return the schedule of a program, or of a step, for the kernels of this plug-in; ``shared`` among many blocks."""
+    """Return the schedule of a program, or of a step; reductions are ``shared`` by several blocks."""
     parts = reduction_parts if shared else (lambda x, axes: 1)
     return make_schedule(program, NUMPY.xp, carried, expressible, parts)
 

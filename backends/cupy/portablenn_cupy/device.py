@@ -1,7 +1,7 @@
 """A CUDA device for schedules: memory, kernels, matrix products, capture of graphs.
 
-Requires CuPy and cuBLAS. CuPy raises an error if cuBLAS is used while a stream is captured (cupy issue 6290), so cuBLAS is
-called directly, with a separate handle and workspace.
+CuPy raises an error if cuBLAS is used while a stream is captured (cupy issue 6290), so cuBLAS is called directly, with a
+separate handle and workspace.
 """
 
 from __future__ import annotations
@@ -18,23 +18,15 @@ import numpy as np
 
 from portablenn.runtime.kernels.schedule import Product
 
-from .kernels import PRELUDE, Kernel, addresses
-from .products import leading_dimension
+from .kernels import PRELUDE, Kernel, addresses, leading_dimension
 
 WORKSPACE = 32 << 20
 """Bytes that cuBLAS may use; NVIDIA's recommendation for Hopper."""
 
-FULL_PRECISION = {"float32": 68, "float64": 70}
-"""cublasComputeType_t: CUBLAS_COMPUTE_32F and _64F."""
-
-TF32 = 77
-"""CUBLAS_COMPUTE_32F_FAST_TF32: used only if ``PORTABLENN_TF32=1``."""
-
-ALLOCATION_FAILED = 3
-"""CUBLAS_STATUS_ALLOC_FAILED."""
-
-CUDA_TYPES = {"float32": 0, "float64": 1}
-"""cudaDataType_t: CUDA_R_32F and CUDA_R_64F."""
+FULL_PRECISION = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F and _64F
+TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
+ALLOCATION_FAILED = 3  # CUBLAS_STATUS_ALLOC_FAILED
+CUDA_TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F and CUDA_R_64F
 
 
 class Cuda:

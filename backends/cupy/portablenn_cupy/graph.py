@@ -1,7 +1,7 @@
 """Execution of a schedule: a program kernel by kernel, a training step as a CUDA graph, or many steps in one kernel.
 
-It needs a `device.Cuda`. What changes from step to step (the step counter, carried values) is in device memory, so launching
-a graph again transfers nothing.
+What changes from step to step (the step counter, carried values) is in device memory, so launching a graph again transfers
+nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from portablenn.program.ir import Array, ArrayType
-from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer, Storage, nbytes_of
+from portablenn.runtime.kernels.buffers import Storage, nbytes_of
 from portablenn.runtime.kernels.schedule import Product, Schedule
 
-from .kernels import Kernel, kernels
+from .kernels import Kernel, addresses, kernels
 from .small import many_steps
 
 SMALL = 16 << 20
-"""Bytes up to which an input is copied to a fixed address at each call. Otherwise a new address, such as that of the order of
-the rows in each epoch, needs a new graph."""
+"""Bytes up to which an input is copied to a fixed address at each call, because a new address needs a new graph."""
 
 STEPS = 8192
 """Maximum number of steps per kernel: a desktop's driver ends a kernel that runs for seconds."""
@@ -28,16 +27,39 @@ STEPS = 8192
 Make = Callable[[ArrayType], Array]
 
 
-class CompiledProgram:
-    """A program whose kernels are launched one by one, in memory allocated for each call."""
+class _Scheduled:
+    """A schedule on a `device.Cuda`, with compiled kernels; ``types`` are those of its results."""
 
     def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
         self.device, self.schedule, self.types, self.make, self.as_input = device, schedule, types, make, as_input
-        self.calls = kernels(schedule.instructions)
+        self.calls = self._calls()
         self.functions = device.functions(self.calls)
         with device.active():
             self.constants = [as_input(c) for c in schedule.constants]
-        self.how = f"{len(schedule.instructions)} kernels and products per call"
+
+    def _calls(self) -> list[Kernel | Product]:
+        return kernels(self.schedule.instructions)
+
+    def _base(self, storage: Storage, arena: Any, inputs: Sequence[Any]) -> int:
+        """Return the address of a storage."""
+        if storage.kind == "arena":
+            return int(self.device.address(arena)) + storage.index
+        return int(self.device.address((inputs if storage.kind == "input" else self.constants)[storage.index]))
+
+    def _copied(self, source: int, type: ArrayType) -> Array:
+        """Return an array of the caller with a copy of what is at an address."""
+        result = self.make(type)
+        self.device.copy(self.device.address(result), source, nbytes_of(type))
+        return result
+
+
+class CompiledProgram(_Scheduled):
+    """A program whose kernels are launched one by one, in memory allocated for each call."""
+
+    @property
+    def how(self) -> str:
+        """The way in which it runs."""
+        return f"{len(self.schedule.instructions)} kernels and products per call"
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         device = self.device
@@ -46,31 +68,22 @@ class CompiledProgram:
             arena = device.memory(self.schedule.arena)
 
             def base(storage: Storage) -> int:
-                return _base(device, storage, arena, arrays, self.constants)
+                return self._base(storage, arena, arrays)
 
             device.run(self.calls, self.functions, base)
-            results = []
-            for buffer, type in zip(self.schedule.results, self.types, strict=True):
-                result = self.make(type)
-                _copy_out(device, buffer, base, result, type)
-                results.append(result)
-        return tuple(results)
+            sources = addresses(self.schedule.results, base)  # contiguous
+            return tuple(self._copied(source, type) for source, type in zip(sources, self.types, strict=True))
 
 
-class Loop:
+class Loop(_Scheduled):
     """A loop of steps in its own memory: carried arrays are copied in before the first step, and out after the last."""
 
-    how = ""
-
-    def __init__(self, device: Any, schedule: Schedule, carry: Sequence[ArrayType], make: Make, as_input: Any) -> None:
-        self.device, self.schedule, self.carry, self.make, self.as_input = device, schedule, carry, make, as_input
-        self.nbytes = schedule.arena + sum(map(nbytes_of, carry))
-        self.calls = self._calls()
-        self.functions = device.functions(self.calls)
+    def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
+        super().__init__(device, schedule, types, make, as_input)
+        self.nbytes = schedule.arena + sum(map(nbytes_of, types))
         with device.active():
-            self.constants = [as_input(c) for c in schedule.constants]
             self.arena = device.memory(schedule.arena)
-            self.carried = [device.memory(nbytes_of(t)) for t in carry]
+            self.carried = [device.memory(nbytes_of(t)) for t in types]
             self.counter = device.memory(4)
         self.collected: list[Any] = []
         self.rows = 0
@@ -79,7 +92,7 @@ class Loop:
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
         with self.lock, self.device.active():
             arrays = tuple(map(self.as_input, arrays))
-            carry, data = arrays[: len(self.carry)], arrays[len(self.carry) :]
+            carry, data = arrays[: len(self.types)], arrays[len(self.types) :]
             if count > self.rows:
                 self._allocate(max(count, 2 * self.rows))
             if count:
@@ -87,9 +100,6 @@ class Loop:
             else:
                 self._load_carry(carry)
             return self._results(count)
-
-    def _calls(self) -> list[Kernel | Product]:
-        return kernels(self.schedule.instructions)
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
         """Run ``count`` steps from the carried arrays."""
@@ -106,26 +116,18 @@ class Loop:
         for memory, array in zip(self.carried, carry, strict=True):
             device.copy(device.address(memory), device.address(array), int(array.nbytes))
 
-    def _base(self, storage: Storage, inputs: Sequence[Any]) -> int:
-        device = self.device
-        if storage.kind == "carry":
-            return int(device.address(self.carried[storage.index]))
-        if storage.kind == "counter":
-            return int(device.address(self.counter))
-        if storage.kind == "collected":
-            return int(device.address(self.collected[storage.index]))
-        return _base(device, storage, self.arena, inputs, self.constants)
+    def _run(self, calls: Sequence[Kernel | Product], inputs: Sequence[Any]) -> None:
+        self.device.run(calls, self.functions, lambda storage: self._base(storage, self.arena, inputs))
+
+    def _base(self, storage: Storage, arena: Any, inputs: Sequence[Any]) -> int:
+        own = {"carry": self.carried, "counter": [self.counter], "collected": self.collected}.get(storage.kind)
+        return super()._base(storage, arena, inputs) if own is None else int(self.device.address(own[storage.index]))
 
     def _results(self, count: int) -> tuple[Array, ...]:
-        carried = [self._copied(memory, type) for memory, type in zip(self.carried, self.carry, strict=True)]
-        collected = zip(self.collected or [None] * len(self.schedule.collected), self.schedule.collected, strict=True)
-        return (*carried, *(self._copied(m, ArrayType((count, *t.shape), t.dtype)) for m, t in collected))
-
-    def _copied(self, memory: Any, type: ArrayType) -> Array:
-        result = self.make(type)
-        if nbytes_of(type):
-            self.device.copy(self.device.address(result), self.device.address(memory), nbytes_of(type))
-        return result
+        memory = [self.device.address(m) for m in (*self.carried, *self.collected)]
+        types = [*self.types, *(ArrayType((count, *t.shape), t.dtype) for t in self.schedule.collected)]
+        memory += [0] * (len(types) - len(memory))  # nothing was collected yet
+        return tuple(self._copied(source, type) for source, type in zip(memory, types, strict=True))
 
 
 class GraphLoop(Loop):
@@ -162,13 +164,9 @@ class GraphLoop(Loop):
         """Return the graph for inputs at these addresses; the step runs once before it, so that libraries initialize."""
         where = tuple(map(self.device.address, inputs))
         if self.captured is None or self.captured[0] != where:
-
-            def enqueue() -> None:
-                self.device.run(self.calls, self.functions, lambda storage: self._base(storage, inputs))
-
             self._load_carry(carry)
-            enqueue()
-            self.captured = (where, self.device.capture(enqueue))
+            self._run(self.calls, inputs)
+            self.captured = (where, self.device.capture(lambda: self._run(self.calls, inputs)))
         return self.captured[1]
 
 
@@ -187,16 +185,4 @@ class KernelLoop(Loop):
         (kernel,) = self.calls
         for start in range(0, count, STEPS):
             some = replace(kernel, numbers=(min(STEPS, count - start),))  # type: ignore[type-var]
-            self.device.run([some], self.functions, lambda storage: self._base(storage, data))
-
-
-def _base(device: Any, storage: Storage, arena: Any, inputs: Sequence[Any], constants: Sequence[Any]) -> int:
-    if storage.kind == "arena":
-        return int(device.address(arena)) + storage.index
-    return int(device.address((inputs if storage.kind == "input" else constants)[storage.index]))
-
-
-def _copy_out(device: Any, buffer: Buffer, base: Callable[[Storage], int], result: Array, type: ArrayType) -> None:
-    """Copy a result, which is contiguous (see `schedule.Schedule.results`), to an array of the caller."""
-    source = base(buffer.storage) + buffer.offset * ITEMSIZE[buffer.dtype]
-    device.copy(device.address(result), source, nbytes_of(type))
+            self._run([some], data)

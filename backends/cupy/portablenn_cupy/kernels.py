@@ -1,14 +1,14 @@
-"""The text of CUDA kernels: one for each group of operations, for reductions, gathers and copies.
+"""The source of CUDA kernels: one for each group of operations, for reductions, gathers and copies.
 
-NVRTC compiles the text on a GPU. Sizes and strides are written out as numbers. A kernel names its
-workers only through a few functions (`PRELUDE`), so that the same text, with other such functions (`ON_THE_HOST`), is also a
-C++ program of one worker, which a test can run without a GPU.
+Sizes and strides are literals. A kernel identifies its threads only through the functions of `PRELUDE`: with others the same
+source is a single-threaded C++ program, which tests run without a GPU.
 
-Integers are computed without sign, for overflow of signed ones is undefined in C++ and wraps in array libraries.
+Integer arithmetic is unsigned: signed overflow is undefined in C++, and wraps in array libraries.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,19 +18,9 @@ import numpy as np
 
 from portablenn.program.ir import DType, Operation, Variable
 from portablenn.runtime.backend import UnsupportedError
+from portablenn.runtime.kernels import schedule
 from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer, Storage, c_strides
-from portablenn.runtime.kernels.fusion import REDUCTIONS, Extent, Group
-from portablenn.runtime.kernels.schedule import (
-    Collect,
-    Copy,
-    Count,
-    Extreme,
-    Fused,
-    Gather,
-    Instruction,
-    Product,
-    Reduction,
-)
+from portablenn.runtime.kernels.fusion import REDUCTIONS, Extent
 
 TYPES = {"bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "uint16": "unsigned short",
          "int32": "int", "uint32": "unsigned", "float32": "float", "int64": "long long", "uint64": "unsigned long long",
@@ -55,7 +45,7 @@ REAL = frozenset(
     "acos acosh asin asinh atan atan2 atanh ceil copysign cos cosh divide exp expm1 floor hypot isfinite isinf isnan log "
     "log10 log1p log2 pow reciprocal round signbit sin sinh sqrt tan tanh trunc".split()
 )
-"""Of real numbers only: of integers they mean something else, or nothing."""
+"""Operations that have these expressions for real floating numbers only."""
 
 FUNCTIONS = """
 template <class T> WORKER T larger(T a, T b) { return (a > b || a != a) ? a : b; }
@@ -122,48 +112,22 @@ template <class F, class T> WORKER T over_bands(F f, T x) {
 """
 )
 
-ON_THE_HOST = (
-    """#include <cmath>
-using namespace std;
-#define METHOD inline
-#define WORKER static METHOD
-#define __global__
-#define __device__
-static inline void __syncthreads() {}
-typedef long long index_t;
-static int the_part = 0;
-extern "C" void set_part(int p) { the_part = p; }
-WORKER index_t first_element() { return 0; }
-WORKER index_t element_step() { return 1; }
-WORKER index_t first_column() { return 0; }
-WORKER index_t column_step() { return 1; }
-WORKER index_t first_row() { return 0; }
-WORKER index_t row_step() { return 1; }
-WORKER int lane() { return 0; }
-WORKER int lanes() { return 1; }
-WORKER int band() { return 0; }
-WORKER int bands() { return 1; }
-WORKER int part() { return the_part; }
-WORKER bool is_first() { return true; }
-template <class F, class T> WORKER T over_lanes(F, T x) { return x; }
-template <class F, class T> WORKER T over_bands(F, T x) { return x; }
-"""
-    + FUNCTIONS
-)
-
 NAME = "kernel"
-"""Of every kernel's function, until `kernels` tells those with different texts apart."""
+"""Name of every kernel's function, until `kernels` names different ones differently."""
+
+TAKES_A_SHAPE = ("astype", "broadcast_to", "reshape")
+"""Operations whose second argument is a dtype or a shape."""
 
 COMBINE = {"sum": "Sum()", "max": "Max()", "min": "Min()"}
 
 WARP, BLOCK, MAX_BLOCKS = 32, 256, 4096
 PART = 1024
-"""Rows, or elements, that one block reduces; more are shared among several, and a second kernel joins their results."""
+"""Rows, or elements, that one block reduces; more are shared by several blocks, and a second kernel joins their results."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A call of a kernel: its text, how many workers, the arrays that it takes, and numbers (int) after them."""
+    """A call of a kernel: its source, its grid and block, the arrays that it takes, and integers after them."""
 
     name: str
     text: str
@@ -173,53 +137,25 @@ class Kernel:
     numbers: tuple[int, ...] = ()
 
 
-def kernels(instructions: Sequence[Instruction]) -> list[Kernel | Product]:
-    """Return a kernel for each instruction that is not a product, in order; those with the same text have the same name.
-
-    Raises
-    ------
-    UnsupportedError
-        If there is none for an instruction.
-    """
+def kernels(instructions: Sequence[schedule.Instruction]) -> list[Kernel | schedule.Product]:
+    """Return the instructions, with kernels instead of all but products; equal kernels have the same name."""
     names: dict[str, str] = {}
-    made: list[Kernel | Product] = []
+    made: list[Kernel | schedule.Product] = []
     for instruction in instructions:
-        if isinstance(instruction, Product):
-            if max(*instruction.a.shape, *instruction.b.shape) >= 2**31:
-                raise UnsupportedError(
-                    f"products of {instruction.a.shape} and {instruction.b.shape}: cuBLAS takes ints"
-                )
+        if isinstance(instruction, schedule.Product):
+            shapes = instruction.a.shape, instruction.b.shape
+            if max(itertools.chain(*shapes)) >= 2**31:
+                raise UnsupportedError(f"products of {shapes[0]} and {shapes[1]}: cuBLAS takes 32-bit integers")
             made.append(instruction)
             continue
-        kernel = _kernel(instruction)
+        kernel = KERNELS[type(instruction)](instruction)
         name = names.setdefault(kernel.text, f"kernel_{len(names)}")
         made.append(replace(kernel, name=name, text=kernel.text.replace("void kernel(", f"void {name}(", 1)))
     return made
 
 
-def _kernel(instruction: Instruction) -> Kernel:
-    if isinstance(instruction, Fused):
-        return _GroupWriter(instruction.group, instruction.operands).kernel()
-    if isinstance(instruction, Reduction):
-        if ITEMSIZE[instruction.out.dtype] < 4:
-            raise UnsupportedError(f"{instruction.function} of {instruction.x.dtype}")  # there is no shuffle of such
-        return reduction_kernel(
-            instruction.function, instruction.x, instruction.out, instruction.axes, instruction.parts
-        )
-    if isinstance(instruction, Extreme):
-        return argument_kernel(instruction.function, instruction.x, instruction.out, instruction.axis)
-    if isinstance(instruction, Gather):
-        return take_kernel(instruction.x, instruction.indices, instruction.out, instruction.axis)
-    if isinstance(instruction, Copy):
-        return copy_kernel(instruction.source, instruction.target)
-    if isinstance(instruction, Collect):
-        return collect_kernel(instruction.source, instruction.target, instruction.counter)
-    assert isinstance(instruction, Count)
-    return count_kernel(instruction.counter)
-
-
 def expressible(operation: Operation) -> bool:
-    """Whether there is an expression for an elementwise operation or a row reduction."""
+    """Return whether there is an expression for an elementwise operation or a row reduction."""
     dtypes = {v.type.dtype for v in (*operation.reads, operation.result)}
     if not dtypes <= TYPES.keys():
         return False
@@ -230,12 +166,12 @@ def expressible(operation: Operation) -> bool:
 
 
 class _GroupWriter:
-    """All operations of a group: a worker an element, or, where rows are reduced, a warp or a block a row."""
+    """Writes the kernel of a group: a thread per element, or, where rows are reduced, a warp or a block per row."""
 
-    def __init__(self, group: Group, buffers: dict[Variable, Buffer]) -> None:
-        self.group = group
+    def __init__(self, call: schedule.Fused) -> None:
+        self.group, self.buffers = call.group, call.operands
+        group = self.group
         self.given = list(dict.fromkeys([*group.reads, *group.results]))
-        self.buffers = buffers
         self.names = {o.result: f"v{i}" for i, o in enumerate(group.operations)}
         self.names |= {v: f"a{i}" for i, v in enumerate(self.given) if v not in self.names}
         self.pointers = {v: f"p{i}" for i, v in enumerate(self.given)}
@@ -249,10 +185,7 @@ class _GroupWriter:
         self._load(ones)
         self._compute(o for o in group.operations if group.extents[o.result] == Extent.ONE)
         self._store(ones, "if (is_first()) ")
-        if sweeps:
-            grid, block = self._rows(sweeps)
-        else:
-            grid, block = self._elements()
+        grid, block = self._rows(sweeps) if sweeps else self._elements()
         parameters = ", ".join(
             f"{'' if v in group.results else 'const '}{TYPES[v.type.dtype]}* {self.pointers[v]}" for v in self.given
         )
@@ -315,7 +248,7 @@ class _GroupWriter:
             self.lines.append(f"{total} = over_lanes({COMBINE[o.name]}, {total});")
 
     def _ancestors(self, variables: Sequence[Variable]) -> set[Variable]:
-        """The full and column values that these are computed from, themselves included."""
+        """Return the full and column values that these are computed from, themselves included."""
         needed: set[Variable] = set()
         waiting = list(variables)
         while waiting:
@@ -326,15 +259,10 @@ class _GroupWriter:
         return needed
 
     def _at(self, variable: Variable) -> str:
-        """The element of an argument's array that belongs to row r and column j."""
-        buffer, group = self.buffers[variable], self.group
-        linear = {
-            Extent.ONE: "0",
-            Extent.ROW: "r",
-            Extent.COLUMN: "j",
-            Extent.FULL: f"(r * {group.columns} + j)",
-        }[group.extents[variable]]
-        return f"{self.pointers[variable]}[{located(buffer, linear)}]"
+        """Return the expression of the element of an array that belongs to row r and column j."""
+        extent, full = self.group.extents[variable], f"(r * {self.group.columns} + j)"
+        linear = {Extent.ONE: "0", Extent.ROW: "r", Extent.COLUMN: "j", Extent.FULL: full}[extent]
+        return f"{self.pointers[variable]}[{located(self.buffers[variable], linear)}]"
 
     def _load(self, variables: Any) -> None:
         for v in variables:
@@ -352,14 +280,12 @@ class _GroupWriter:
             self.lines.append(f"const {dtype} {self.names[o.result]} = {self._expression(o)};")
 
     def _expression(self, operation: Operation) -> str:
-        inputs = (
-            operation.arguments[:1] if operation.name in ("astype", "broadcast_to", "reshape") else operation.arguments
-        )
-        return expression(operation, [self.names[a] if isinstance(a, Variable) else a for a in inputs])
+        arguments = [self.names[a] if isinstance(a, Variable) else a for a in operation.arguments]
+        return expression(operation, arguments[:1] if operation.name in TAKES_A_SHAPE else arguments)
 
 
 def expression(operation: Operation, arguments: Sequence[Any]) -> str:
-    """C++ for an elementwise operation of named values and numbers."""
+    """Return the C++ expression of an elementwise operation, given its arguments as names and numbers."""
     name, result = operation.name, operation.result.type.dtype
     if name == "reshape":
         return str(arguments[0])
@@ -404,7 +330,7 @@ def _unsigned(dtype: DType) -> DType:
 
 
 def number(value: float | bool, dtype: DType) -> str:
-    """A literal of a dtype, to the bit."""
+    """Return an exact literal of a dtype."""
     kind = TYPES[dtype]
     if dtype.kind != "real floating":
         if dtype == "int64" and value == -(2**63):
@@ -428,66 +354,57 @@ def _start(name: str, dtype: DType) -> str:
 
 
 def located(buffer: Buffer, linear: str) -> str:
-    """Where the element number ``linear``, counted in order, lies from the buffer's first element on."""
+    """Return the offset of an element from the buffer's first, given its index in C order as an expression."""
     if buffer.contiguous:
         return linear
-    terms = []
-    for length, stride, ahead in zip(buffer.shape, buffer.strides, c_strides(buffer.shape), strict=True):
-        if length > 1 and stride != 0:
-            terms.append(f"({linear} / {ahead} % {length}) * ({stride})")
+    axes = zip(buffer.shape, buffer.strides, c_strides(buffer.shape), strict=True)
+    terms = [f"({linear} / {step} % {length}) * ({stride})" for length, stride, step in axes if length > 1 and stride]
     return " + ".join(terms) or "0"
 
 
-def copy_kernel(source: Buffer, target: Buffer) -> Kernel:
-    """Element by element, between buffers of one shape, whatever their strides."""
-    count = math.prod(source.shape)
-    kind, into = TYPES[source.dtype], TYPES[target.dtype]
-    text = (
-        f'extern "C" __global__ void kernel(const {kind}* p0, {into}* p1) {{\n'
-        f"for (index_t i = first_element(); i < {count}; i += element_step())\n"
-        f"p1[{located(target, 'i')}] = p0[{located(source, 'i')}];\n}}\n"
-    )
-    return Kernel(NAME, text, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), (source, target))
+def _kernel(buffers: Sequence[Buffer], body: str, grid: tuple[int, int], block: tuple[int, int]) -> Kernel:
+    """Return a kernel with this body, in which the buffers are p0, p1, …; it writes to the last one."""
+    last = len(buffers) - 1
+    parameters = ", ".join(f"{'const ' * (i < last)}{TYPES[b.dtype]}* p{i}" for i, b in enumerate(buffers))
+    return Kernel(NAME, f'extern "C" __global__ void kernel({parameters}) {{\n{body}}}\n', grid, block, tuple(buffers))
 
 
-def collect_kernel(source: Buffer, target: Buffer, counter: Buffer) -> Kernel:
-    """Into the row of ``target`` that the counter names."""
-    count = math.prod(source.shape)
-    kind = TYPES[source.dtype]
-    text = (
-        f'extern "C" __global__ void kernel(const {kind}* p0, {kind}* p1, const int* p2) {{\n'
-        f"for (index_t i = first_element(); i < {count}; i += element_step())\n"
-        f"p1[(index_t)*p2 * {count} + i] = p0[{located(source, 'i')}];\n}}\n"
-    )
-    return Kernel(NAME, text, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), (source, target, counter))
+def per_element(buffers: Sequence[Buffer], count: int, body: str) -> Kernel:
+    """Return a kernel that executes ``body`` for i from 0 to ``count``."""
+    loop = f"for (index_t i = first_element(); i < {count}; i += element_step()) {{\n{body}\n}}\n"
+    return _kernel(buffers, loop, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1))
 
 
-def count_kernel(counter: Buffer) -> Kernel:
-    """The counter of steps goes one up."""
-    text = 'extern "C" __global__ void kernel(int* p0) { if (is_first()) *p0 += 1; }\n'
-    return Kernel(NAME, text, (1, 1), (1, 1), (counter,))
+def _copy(call: schedule.Copy) -> Kernel:
+    body = f"p1[{located(call.target, 'i')}] = p0[{located(call.source, 'i')}];"
+    return per_element((call.source, call.target), math.prod(call.source.shape), body)
 
 
-def take_kernel(x: Buffer, indices: Buffer, out: Buffer, axis: int) -> Kernel:
-    """Slices of ``x`` along an axis. A negative index counts from the end; one beyond either end is brought to it."""
-    length, taken = x.shape[axis], out.shape[axis]
-    inner = math.prod(out.shape[axis + 1 :])
-    count = math.prod(out.shape)
-    linear = f"(i / {inner * taken} * {length} + k) * {inner} + i % {inner}"
-    text = (
-        f'extern "C" __global__ void kernel(const {TYPES[x.dtype]}* p0, const {TYPES[indices.dtype]}* p1, '
-        f"{TYPES[out.dtype]}* p2) {{\n"
-        f"for (index_t i = first_element(); i < {count}; i += element_step()) {{\n"
-        f"index_t k = (index_t)p1[{located(indices, f'(i / {inner} % {taken})')}];\n"
+def _collect(call: schedule.Collect) -> Kernel:
+    count = math.prod(call.source.shape)
+    body = f"p2[(index_t)*p1 * {count} + i] = p0[{located(call.source, 'i')}];"
+    return per_element((call.source, call.counter, call.target), count, body)
+
+
+def _count(call: schedule.Count) -> Kernel:
+    return _kernel((call.counter,), "if (is_first()) *p0 += 1;\n", (1, 1), (1, 1))
+
+
+def _take(call: schedule.Gather) -> Kernel:
+    """Take slices. A negative index counts from the end; an index out of range is clipped."""
+    x, out, length, taken = call.x, call.out, call.x.shape[call.axis], call.out.shape[call.axis]
+    inner = math.prod(out.shape[call.axis + 1 :])
+    body = (
+        f"index_t k = (index_t)p1[{located(call.indices, f'(i / {inner} % {taken})')}];\n"
         f"k = k < 0 ? k + {length} : k; k = k < 0 ? 0 : k >= {length} ? {length - 1} : k;\n"
-        f"const index_t at = {linear};\n"
-        f"p2[{located(out, 'i')}] = p0[{located(x, 'at')}];\n}}\n}}\n"
+        f"const index_t at = (i / {inner * taken} * {length} + k) * {inner} + i % {inner};\n"
+        f"p2[{located(out, 'i')}] = p0[{located(x, 'at')}];"
     )
-    return Kernel(NAME, text, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), (x, indices, out))
+    return per_element(call.buffers, math.prod(out.shape), body)
 
 
 def reduction_parts(x: Buffer, axes: tuple[int, ...]) -> int:
-    """Among how many blocks each result is shared."""
+    """Return how many blocks share the work of each result."""
     reduced = math.prod(x.shape[a] for a in axes)
     return min(max(1, reduced // PART), 256) if _reduces_first(x, axes) or _reduces_last(x, axes) else 1
 
@@ -500,14 +417,15 @@ def _reduces_first(x: Buffer, axes: tuple[int, ...]) -> bool:
     return axes == tuple(range(len(axes)))
 
 
-def reduction_kernel(function: str, x: Buffer, out: Buffer, axes: tuple[int, ...], parts: int) -> Kernel:
-    """A sum, maximum or minimum along axes. ``out`` is in order; of several parts it has one row each."""
-    kind, dtype, combine = TYPES[x.dtype], TYPES[out.dtype], COMBINE[function]
+def _reduce(call: schedule.Reduction) -> Kernel:
+    """Return the kernel of a reduction; of several parts the result has one row each."""
+    x, axes, dtype, combine = call.x, call.axes, TYPES[call.out.dtype], COMBINE[call.function]
+    if ITEMSIZE[call.out.dtype] < 4:
+        raise UnsupportedError(f"{call.function} of {x.dtype}")  # lanes cannot exchange such values
     kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
     reduced = math.prod(x.shape[a] for a in axes)
-    share = -(-reduced // parts)
-    head = f'extern "C" __global__ void kernel(const {kind}* p0, {dtype}* p1) {{\n'
-    start = f"{dtype} total = {_start(function, out.dtype)};\n"
+    share = -(-reduced // call.parts)
+    start = f"{dtype} total = {_start(call.function, call.out.dtype)};\n"
     end = f"begin + {share} < {reduced} ? begin + {share} : {reduced}"
     bounds = f"const index_t begin = (index_t)part() * {share}, end = {end};\n"
     target = f"p1[(index_t)part() * {kept} + "
@@ -519,8 +437,8 @@ def reduction_kernel(function: str, x: Buffer, out: Buffer, axes: tuple[int, ...
             f"total = over_lanes({combine}, total);\nif (lane() == 0) {target}r] = total;\n}}\n"
         )
         long = share > 4 * WARP
-        grid, block = (kept if long else -(-kept // 8), parts), (BLOCK if long else WARP, 1 if long else 8)
-    elif _reduces_first(x, axes):  # a lane a column, and the bands of a block share the rows
+        grid, block = (kept if long else -(-kept // 8), call.parts), (BLOCK if long else WARP, 1 if long else 8)
+    elif _reduces_first(x, axes):  # a lane per column; the bands of a block share the rows
         body = (
             f"for (index_t b = first_column(); b < {-(-kept // WARP) * WARP}; b += column_step()) {{\n{start}"
             f"const index_t j = b < {kept} ? b : {kept - 1};\n"
@@ -528,47 +446,55 @@ def reduction_kernel(function: str, x: Buffer, out: Buffer, axes: tuple[int, ...
             f"total = {combine}(total, ({dtype})p0[{located(x, f'(k * {kept} + j)')}]);\n"
             f"total = over_bands({combine}, total);\nif (band() == 0 && b < {kept}) {target}b] = total;\n}}\n"
         )
-        grid, block = (-(-kept // WARP), parts), (WARP, 16)
+        grid, block = (-(-kept // WARP), call.parts), (WARP, 16)
     else:
-        at = _mixed(x, axes)
         body = (
             f"for (index_t i = first_element(); i < {kept}; i += element_step()) {{\n{start}"
-            f"for (index_t k = begin; k < end; ++k)\ntotal = {combine}(total, ({dtype})p0[{at}]);\n{target}i] = total;\n}}\n"
+            "for (index_t k = begin; k < end; ++k)\n"
+            f"total = {combine}(total, ({dtype})p0[{_mixed(x, axes)}]);\n{target}i] = total;\n}}\n"
         )
         grid, block = (min(-(-kept // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1)
-    grid = (min(grid[0], 2**31 - 1), grid[1])
-    return Kernel(NAME, head + bounds + body + "}\n", grid, block, (x, out))
+    return _kernel((x, call.out), bounds + body, (min(grid[0], 2**31 - 1), grid[1]), block)
 
 
-def argument_kernel(function: str, x: Buffer, out: Buffer, axis: int | None) -> Kernel:
-    """The first index of the largest or smallest element along an axis; one thread per result."""
-    axes = tuple(range(len(x.shape))) if axis is None else (axis,)
-    kept = math.prod(n for a, n in enumerate(x.shape) if a not in axes)
-    reduced = math.prod(x.shape[a] for a in axes)
-    kind, than = TYPES[x.dtype], ">" if function == "argmax" else "<"
-    at = _mixed(x, axes)
-    text = (
-        f'extern "C" __global__ void kernel(const {kind}* p0, {TYPES[out.dtype]}* p1) {{\n'
-        f"for (index_t i = first_element(); i < {kept}; i += element_step()) {{\n"
+def _extreme(call: schedule.Extreme) -> Kernel:
+    """Return the kernel of the first index of the largest or smallest element; one thread per result."""
+    x, out = call.x, call.out
+    axes = tuple(range(len(x.shape))) if call.axis is None else (call.axis,)
+    kind, than, at = TYPES[x.dtype], ">" if call.function == "argmax" else "<", _mixed(x, axes)
+    body = (
         f"index_t k = 0, best = 0; {kind} most = p0[{at}];\n"
-        f"for (k = 1; k < {reduced}; ++k) {{ const {kind} x = p0[{at}];\n"
-        f"if (x {than} most || (x != x && most == most)) {{ most = x; best = k; }} }}\n"
-        f"p1[{located(out, 'i')}] = best;\n}}\n}}\n"
+        f"for (k = 1; k < {math.prod(x.shape[a] for a in axes)}; ++k) {{ const {kind} x = p0[{at}];\n"
+        f"if (x {than} most || (x != x && most == most)) {{ most = x; best = k; }} }}\np1[{located(out, 'i')}] = best;"
     )
-    return Kernel(NAME, text, (min(-(-kept // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), (x, out))
+    return per_element((x, out), math.prod(n for a, n in enumerate(x.shape) if a not in axes), body)
 
 
 def _mixed(x: Buffer, axes: tuple[int, ...]) -> str:
-    """The element for result number i and number k of what is reduced to it."""
+    """Return the offset of the k-th of the elements that are reduced to result i."""
     terms = []
     kept = [a for a in range(len(x.shape)) if a not in axes]
-    for name, chosen in (("i", kept), ("k", list(axes))):
-        shape = tuple(x.shape[a] for a in chosen)
-        strides = tuple(x.strides[a] for a in chosen)
+    for name, chosen in (("i", kept), ("k", axes)):
+        shape, strides = (tuple(lengths[a] for a in chosen) for lengths in (x.shape, x.strides))
         terms.append(f"({located(Buffer(x.storage, 0, shape, strides, x.dtype), name)})")
     return " + ".join(terms)
 
 
+def leading_dimension(buffer: Buffer) -> tuple[bool, int]:
+    """Return whether columns, not rows, are contiguous, and the leading dimension of cuBLAS."""
+    (rows, columns), (down, across) = buffer.shape, buffer.strides
+    if (across == 1 or columns == 1) and (down >= columns or rows == 1):
+        return False, max(down if rows > 1 else columns, 1)
+    return True, max(across if columns > 1 else rows, 1)
+
+
 def addresses(buffers: Sequence[Buffer], base: Callable[[Storage], int]) -> list[int]:
-    """Of arrays: ``base(storage)`` is the address where a storage begins."""
+    """Return the addresses of arrays; ``base(storage)`` is the address of a storage."""
     return [base(buffer.storage) + buffer.offset * ITEMSIZE[buffer.dtype] for buffer in buffers]
+
+
+KERNELS: dict[type[schedule.Instruction], Callable[[Any], Kernel]] = {
+    schedule.Fused: lambda call: _GroupWriter(call).kernel(), schedule.Reduction: _reduce, schedule.Extreme: _extreme,
+    schedule.Gather: _take, schedule.Copy: _copy, schedule.Collect: _collect, schedule.Count: _count,
+}  # fmt: skip
+"""By the type of an instruction, what returns its kernel."""

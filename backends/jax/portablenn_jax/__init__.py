@@ -57,7 +57,6 @@ class JaxBackend(Backend):
         return array
 
     def compile(self, program: Program) -> Compiled:
-        """Return one jitted function."""
         run = self._jitted(partial(self._run, program))
         run.how = "jax.jit"
         return run
@@ -92,15 +91,12 @@ class JaxBackend(Backend):
         return {"index_add": index_add} if getattr(self.device, "platform", "") == "cpu" else {}
 
     def context(self) -> Any:
-        """Full precision of products."""
         return jax.default_matmul_precision("highest")
 
     def synchronize(self) -> None:
-        """Wait until all work on this device is done."""
         jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
 
     def devices(self) -> list[str]:
-        """Return the devices of every platform that JAX has here."""
         kinds = {device.platform for device in jax.devices()} | {"cpu"}
         return [str(device) for kind in sorted(kinds) for device in jax.devices(kind)]
 

@@ -31,11 +31,10 @@ class NumbaBackend(NumpyBackend):
         self.name = name
 
     def compile(self, program: Program) -> Compiled:
-        """See `portablenn.runtime.numpy.plan.plan`."""
         return plan(program, Loops())
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """One compiled function of small steps; else see `portablenn.runtime.numpy.plan.plan_loop`."""
+        """Return one compiled function of small steps, or the plan's loop."""
         if is_small(program, MULTIPLICATIONS, ELEMENTS):
             with contextlib.suppress(UnsupportedError):
                 steps = small_steps(program, carried)

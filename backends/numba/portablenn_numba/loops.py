@@ -1,7 +1,7 @@
-"""Groups of operations as the text of loops.
+"""Groups of operations as the source of loops.
 
-The text does not say how many rows and columns there are, so that programs of any size share it. Each
-operation's result is cast to its dtype at once, for Numba widens: int32 + int32 is int64 there, float32 * 0.5 is float64.
+The source does not contain the number of rows and columns, so that programs of any size share it. Each result is cast to its
+dtype at once, because Numba promotes: int32 + int32 to int64, float32 * 0.5 to float64.
 """
 
 from __future__ import annotations
@@ -57,11 +57,9 @@ MIN_PAIRWISE = 64
 """Columns from which a row's sum is worth a function that adds in any order, several at a time."""
 
 PLAIN = (0, 1, -1, 2, 0.5)
-"""Numbers that are part of a formula, more likely than somebody's choice."""
+"""Numbers that are literals in the source: more likely parts of a formula than hyperparameters."""
 
-REAL_ONLY = frozenset(
-    {"ceil", "divide", "floor", "negative", "pow", "reciprocal", "round", "sign", "trunc", *EXPENSIVE}
-)
+REAL_ONLY = {"ceil", "divide", "floor", "negative", "pow", "reciprocal", "round", "sign", "trunc", *EXPENSIVE}
 
 ACCUMULATE = {
     "sum": "{0} = {2}({0} + {1})",
@@ -75,32 +73,30 @@ class Loops:
     """Computes the groups of a plan (`portablenn.runtime.numpy.plan.Fusion`)."""
 
     def units(self, program: Program) -> Sequence[Unit]:
-        """All groups of two operations and more."""
+        """Return the program's operations, with groups of two and more."""
         return fuse(program, fusible)
 
     def call(self, code: Code, group: Group, reads: list[Operand], results: list[Operand]) -> None:
         """Call the group's loop on contiguous views of its arrays."""
         writer = Writer(group, [_index_of(reads, result) for result in results])
-        arguments = [_contiguous(code, group, v, o, writer.flat) for v, o in zip(group.reads, reads, strict=True)]
-        for variable, operand, index in zip(group.results, results, writer.overwritten, strict=True):
-            if index is None:
-                arguments.append(_contiguous(code, group, variable, operand, writer.flat))
+        operands = dict(zip(group.results, results, strict=True)) | dict(zip(group.reads, reads, strict=True))
+        arguments = [_contiguous(code, group, v, operands[v], writer.flat) for v in writer.given]
         arguments += [code.bind(number) for number in writer.numbers]
         code.call(compiled(writer.text, writer.signature()), *arguments)
 
     def operation(self, code: Code, operation: Operation, arguments: list[Any], out: Operand) -> bool:
-        """Rows of a large array are taken by `gather`, and added by `scatter`."""
+        """Take rows of a large array by `gather`, and add them by `scatter`."""
         write = {"take": gathered, "index_add": added}.get(operation.name)
         return write is not None and write(code, operation, arguments, out)
 
 
 def fusible(operation: Operation) -> bool:
-    """Whether there is an expression for it that is worth its price."""
+    """Return whether a loop with the operation's expression is fast."""
     return expressible(operation) and (operation.name not in EXPENSIVE or operation.result.type.size <= MAX_EXPENSIVE)
 
 
 def expressible(operation: Operation) -> bool:
-    """Whether there is an expression for it."""
+    """Return whether there is an expression for an operation."""
     dtypes = {v.type.dtype for v in (*operation.reads, operation.result)}
     if not dtypes <= DTYPES.keys():
         return False
@@ -112,7 +108,7 @@ def expressible(operation: Operation) -> bool:
 
 
 def _index_of(reads: list[Operand], result: Operand) -> int | None:
-    """Which of the arrays that are read lies where the result will."""
+    """Return which of the arrays that are read has the memory of the result."""
     for i, operand in enumerate(reads):
         if operand.array is not None and result.array is not None and same_memory(operand.array, result.array):
             return i
@@ -120,7 +116,7 @@ def _index_of(reads: list[Operand], result: Operand) -> int | None:
 
 
 def _contiguous(code: Code, group: Group, variable: Variable, operand: Operand, flat: bool) -> str:
-    """The array as the loop takes it: contiguous, and of its shape."""
+    """Return the name of the array as the loop takes it: contiguous, and of `loop_shape`."""
     shape = loop_shape(group, variable, flat)
     if operand.array is None:
         ordered = f"{code.bind(np.ascontiguousarray)}({operand.name}, {variable.type.dtype!r}).reshape({shape})"
@@ -133,64 +129,52 @@ def _contiguous(code: Code, group: Group, variable: Variable, operand: Operand, 
 
 
 def loop_shape(group: Group, variable: Variable, flat: bool) -> tuple[int, ...]:
-    """Of an array as the loop takes it: (rows, columns), (rows,), (columns,), () or flat."""
-    return {
-        Extent.ONE: (),
-        Extent.ROW: (group.rows,),
-        Extent.COLUMN: (group.columns,),
-        Extent.FULL: (group.rows * group.columns,) if flat else (group.rows, group.columns),
-    }[group.extents[variable]]
+    """Return the shape of an array as the loop takes it: (rows, columns), (rows,), (columns,), () or flat."""
+    rows, columns = group.rows, group.columns
+    full = (rows * columns,) if flat else (rows, columns)
+    return {Extent.ONE: (), Extent.ROW: (rows,), Extent.COLUMN: (columns,), Extent.FULL: full}[group.extents[variable]]
 
 
 class Writer:
     """Writes the loops of one group.
 
-    ``overwritten`` holds for each result the index of the array read that it overwrites, or None. Such a result has the same
-    name in the text: two names for the same memory would keep the compiler from working on several elements at a time.
+    ``overwritten`` holds for each result the index of the argument that it overwrites, or None. Such a result has the
+    argument's name: two names for the same memory would prevent vectorization.
     """
 
     def __init__(self, group: Group, overwritten: list[int | None]) -> None:
         self.group = group
-        self.overwritten = overwritten
-        self.sweeps = max(group.levels.values()) + (not self._reduces_last())
+        last = max(group.levels.values())
+        swept = [v for v, level in group.levels.items() if level == last and group.extents[v] == Extent.FULL]
+        self.sweeps = last + (last == 0 or bool(swept))
         self.flat = self.sweeps == 1 and {*group.extents.values()} <= {Extent.ONE, Extent.FULL}
         self.lines: list[str] = []
         self.names = {o.result: f"v{i}" for i, o in enumerate(group.operations)}
         self.sources = {v: f"x{i}" for i, v in enumerate(group.reads)}
-        self.sinks = {
-            v: f"y{i}" if index is None else f"x{index}"
-            for i, (v, index) in enumerate(zip(group.results, overwritten, strict=True))
-        }
+        targets = list(zip(group.results, overwritten, strict=True))
+        self.fresh = {v: f"y{i}" for i, (v, index) in enumerate(targets) if index is None}
+        self.sinks = self.fresh | {v: f"x{index}" for v, index in targets if index is not None}
+        self.given = [*group.reads, *self.fresh]
         self.scratch: dict[Variable, str] = {}
-        self.numbers: list[np.generic] = []  # arguments after the arrays, so that another rate needs no other text
+        self.numbers: list[np.generic] = []  # arguments after the arrays, so that another rate needs no other source
         self.text = self._text()
 
-    def _reduces_last(self) -> bool:
-        """Whether nothing is swept over after the last reductions."""
-        group, last = self.group, max(self.group.levels.values())
-        swept = [v for v, level in group.levels.items() if level == last and group.extents[v] == Extent.FULL]
-        return last > 0 and not swept
-
     def signature(self) -> Any:
-        """Numba's types of the arguments."""
-        given = [*self.group.reads]
-        given += [v for v, index in zip(self.group.results, self.overwritten, strict=True) if index is None]
-        dimensions = {Extent.ONE: 0, Extent.ROW: 1, Extent.COLUMN: 1, Extent.FULL: 1 if self.flat else 2}
-        arrays = (
-            types.Array(numba.from_dtype(np.dtype(v.type.dtype)), dimensions[self.group.extents[v]], "C") for v in given
-        )
+        """Return Numba's types of the arguments."""
+        dimensions = [len(loop_shape(self.group, v, self.flat)) for v in self.given]
+        dtypes = [numba.from_dtype(np.dtype(v.type.dtype)) for v in self.given]
+        arrays = (types.Array(dtype, count, "C") for dtype, count in zip(dtypes, dimensions, strict=True))
         return (*arrays, *(numba.from_dtype(number.dtype) for number in self.numbers))
 
     def _text(self) -> str:
-        """The function ``loops``."""
+        """Return the source of the function ``loops``."""
         group = self.group
-        fresh = [name for name, index in zip(self.sinks.values(), self.overwritten, strict=True) if index is None]
-        full = {e: [v for v in group.extents if group.extents[v] == e] for e in Extent}
-        varies = any(full[e] for e in (Extent.ROW, Extent.COLUMN, Extent.FULL))
+        by_extent = {e: [v for v in group.extents if group.extents[v] == e] for e in Extent}
         self._find_scratch()
-        self._load(1, full[Extent.ONE], "[()]")
+        self._load(1, by_extent[Extent.ONE], "[()]")
         self._compute(1, [o for o in group.operations if group.extents[o.result] == Extent.ONE])
-        self._store(1, full[Extent.ONE], "[()]")
+        self._store(1, by_extent[Extent.ONE], "[()]")
+        varies = len(by_extent[Extent.ONE]) < len(group.extents)
         if varies and self.flat:
             self._sweep(1, 0)
         elif varies:
@@ -198,17 +182,19 @@ class Writer:
             self.lines += [f"    rows, columns = {rows}, {columns}"]
             self.lines += [f"    {b} = np.empty(columns, {DTYPES[v.type.dtype]})" for v, b in self.scratch.items()]
             self.lines += ["    for r in range(rows):"]
-            self._load(2, full[Extent.ROW], "[r]")
+            self._load(2, by_extent[Extent.ROW], "[r]")
             for level in range(self.sweeps):
                 self._compute(2, self._rows_at(level))
                 self._sweep(2, level)
             self._compute(2, self._rows_at(self.sweeps))
-            self._store(2, full[Extent.ROW], "[r]")
-        parameters = ", ".join([*self.sources.values(), *fresh, *(f"n{i}" for i in range(len(self.numbers)))])
+            self._store(2, by_extent[Extent.ROW], "[r]")
+        parameters = ", ".join(
+            [*self.sources.values(), *self.fresh.values(), *(f"n{i}" for i in range(len(self.numbers)))]
+        )
         return "\n".join([f"def loops({parameters}):", *self.lines, ""])
 
     def _length(self, axis: int, other: Extent) -> str:
-        """How many rows, or columns, there are: as a full array of the group's says, or one that has so many numbers."""
+        """Return the number of rows (axis 0) or columns as an expression: a length of a full array, or of one of ``other``."""
         group = self.group
         for extent, at in ((Extent.FULL, axis), (other, 0)):
             for v in (*group.reads, *group.results):
@@ -217,69 +203,56 @@ class Writer:
         return str((group.rows, group.columns)[axis])
 
     def _rows_at(self, level: int) -> list[Operation]:
-        group = self.group
-        return [
-            o
-            for o in group.operations
-            if group.extents[o.result] == Extent.ROW and group.levels[o.result] == level and o.name not in REDUCTIONS
-        ]
+        extents, levels = self.group.extents, self.group.levels
+        rows = [o for o in self.group.operations if extents[o.result] == Extent.ROW and o.name not in REDUCTIONS]
+        return [o for o in rows if levels[o.result] == level]
 
     def _swept_at(self, level: int) -> list[Operation]:
-        """What the sweep of a level computes: full values, and the reductions whose results the next level may use."""
-        group = self.group
-        return [
-            o
-            for o in group.operations
-            if (group.extents[o.result] == Extent.FULL and group.levels[o.result] == level)
-            or (o.name in REDUCTIONS and group.levels[o.result] == level + 1)
-        ]
+        """Return what the sweep of a level computes: full values, and the reductions whose results the next level may use."""
+        extents, levels = self.group.extents, self.group.levels
+        swept = [o for o in self.group.operations if extents[o.result] == Extent.FULL or o.name in REDUCTIONS]
+        return [o for o in swept if levels[o.result] == level + (o.name in REDUCTIONS)]
 
     def _find_scratch(self) -> None:
-        """Full values that a later sweep reads again, or that are added up apart, get a row of memory."""
+        """Give a row of memory to full values that a later sweep reads again, or that `row_sum` adds."""
         for level in range(self.sweeps):
             for operation in self._swept_at(level):
                 for v in operation.reads:
                     earlier = v in self.names and self.group.extents[v] == Extent.FULL and self.group.levels[v] < level
-                    if earlier or self._adds_apart(operation):
+                    if earlier or self._sums_by_call(operation):
                         self.scratch.setdefault(v, f"row{len(self.scratch)}")
 
-    def _adds_apart(self, operation: Operation) -> bool:
+    def _sums_by_call(self, operation: Operation) -> bool:
         return operation.name == "sum" and self.group.columns >= MIN_PAIRWISE
 
     def _sweep(self, indent: int, level: int) -> None:
-        """One loop over the columns, or over all elements."""
+        """Write one loop over the columns, or over all elements."""
         group, operations = self.group, self._swept_at(level)
         if not operations:
             return
-        reductions = [o for o in operations if o.name in REDUCTIONS]
+        reductions = [o for o in operations if o.name in REDUCTIONS and not self._sums_by_call(o)]
         for o in reductions:
-            if not self._adds_apart(o):
-                start = f"{DTYPES[o.result.type.dtype]}({START[o.name]})"
-                self.lines.append(f"{'    ' * indent}{self.names[o.result]} = {start}")
+            self._line(indent, f"{self.names[o.result]} = {DTYPES[o.result.type.dtype]}({START[o.name]})")
         needed = list(dict.fromkeys(v for o in operations for v in o.reads))
-        index = "[j]" if self.flat else "[r, j]"
-        count = self._length(0, Extent.FULL) if self.flat else "columns"
-        self.lines.append(f"{'    ' * indent}for j in range({count}):")
+        index, count = ("[j]", self._length(0, Extent.FULL)) if self.flat else ("[r, j]", "columns")
+        self._line(indent, f"for j in range({count}):")
         self._load(indent + 1, [v for v in needed if group.extents[v] == Extent.COLUMN], "[j]")
         self._load(indent + 1, [v for v in needed if group.extents[v] == Extent.FULL], index)
         for v in needed:
             if v in self.scratch and v in self.names and group.levels[v] < level:
                 self._line(indent + 1, f"{self.names[v]} = {self.scratch[v]}[j]")
-        self._compute(indent + 1, [o for o in operations if o.name not in REDUCTIONS])
-        here = [o.result for o in operations if o.name not in REDUCTIONS]
-        for v in needed if level == 0 else ():
-            if v in self.scratch and v in self.sources:
-                self._line(indent + 1, f"{self.scratch[v]}[j] = {self._name(v)}")
-        for v in here:
+        elementwise = [o for o in operations if o.name not in REDUCTIONS]
+        self._compute(indent + 1, elementwise)
+        made = [o.result for o in elementwise]
+        for v in (*(v for v in needed if level == 0 and v in self.sources), *made):
             if v in self.scratch:
-                self._line(indent + 1, f"{self.scratch[v]}[j] = {self.names[v]}")
+                self._line(indent + 1, f"{self.scratch[v]}[j] = {self._name(v)}")
         for o in reductions:
-            if not self._adds_apart(o):
-                total, dtype = self.names[o.result], DTYPES[o.result.type.dtype]
-                self._line(indent + 1, ACCUMULATE[o.name].format(total, self._name(o.reads[0]), dtype))
-        self._store(indent + 1, here, index)
-        for o in reductions:
-            if self._adds_apart(o):
+            total, dtype = self.names[o.result], DTYPES[o.result.type.dtype]
+            self._line(indent + 1, ACCUMULATE[o.name].format(total, self._name(o.reads[0]), dtype))
+        self._store(indent + 1, made, index)
+        for o in operations:
+            if self._sums_by_call(o):
                 self._line(indent, f"{self.names[o.result]} = row_sum({self.scratch[o.reads[0]]})")
 
     def _load(self, indent: int, variables: Iterable[Variable], index: str) -> None:
@@ -303,7 +276,7 @@ class Writer:
         return self.names.get(variable) or f"a{self.sources[variable][1:]}"
 
     def _number(self, value: float | bool, dtype: str) -> str:
-        """Written out if it is plain, or an integer; else the name of an argument."""
+        """Return a number as a literal if it is `PLAIN`, or an integer; else as the name of an argument."""
         if dtype not in ("f4", "f8") or value in PLAIN or not math.isfinite(value):
             return _literal(value, dtype)
         number = np.dtype(dtype).type(value)
@@ -313,14 +286,12 @@ class Writer:
         return f"n{len(self.numbers) - 1 if known is None else known}"
 
     def _expression(self, operation: Operation) -> str:
-        dtype = DTYPES[operation.result.type.dtype]
+        dtype, x = DTYPES[operation.result.type.dtype], self._name(operation.reads[0])
         if operation.name == "reshape":
-            return self._name(operation.reads[0])
+            return x
         if operation.name == "astype":
-            x = self._name(operation.reads[0])
             return f"{x} != 0" if dtype == "b1" else f"{dtype}({x})"
         if operation.name == "bitwise_invert":
-            x = self._name(operation.reads[0])
             return f"not {x}" if dtype == "b1" else f"{dtype}(~{x})"
         numeric = [v.type.dtype for v in operation.reads if v.type.dtype != "bool"]
         common = DTYPES[np.result_type(*numeric).name] if numeric else "b1"

@@ -1,7 +1,7 @@
-"""Loops of small steps as one compiled function, as calls of NumPy would cost more than the work.
+"""Loops of small steps as one compiled function, because calls of NumPy would take longer than the arithmetic.
 
-Values have buffers in advance (`runtime.kernels.schedule`). Each instruction becomes a function with literal sizes, so that
-the compiler can unroll it; the loop calls them in order.
+Each instruction of the schedule becomes a function with literal sizes, which the compiler can unroll; the loop calls them in
+order.
 """
 
 from __future__ import annotations
@@ -15,21 +15,9 @@ import numba
 import numpy as np
 
 from portablenn.program.ir import Array, Program, dtype_name
-from portablenn.runtime.backend import NUMPY
+from portablenn.runtime.backend import NUMPY, UnsupportedError
+from portablenn.runtime.kernels import schedule
 from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer
-from portablenn.runtime.kernels.schedule import (
-    Collect,
-    Copy,
-    Count,
-    Extreme,
-    Fused,
-    Gather,
-    Instruction,
-    Product,
-    Reduction,
-    UnsupportedError,
-    make_schedule,
-)
 
 from .compiled import compiled
 from .loops import ACCUMULATE, DTYPES, START, Writer, expressible, loop_shape
@@ -44,25 +32,13 @@ NESTED = '@numba.njit(error_model="numpy")\n'
 
 
 class SmallSteps:
-    """The source of a loop over steps, and its arguments.
+    """The source ``text`` of a function ``loops(count, *arguments, *numbers)``; each argument is a buffer and its shape there.
 
-    Attributes
-    ----------
-    text
-        Source of a function ``loops(count, *arguments, *numbers)``.
-    arguments
-        A buffer for each argument, and its shape there.
-    numbers
-        Scalar arguments.
-
-    Raises
-    ------
-    UnsupportedError
-        If an operation is not supported.
+    Raises UnsupportedError if an operation is not supported.
     """
 
     def __init__(self, program: Program, carried: int) -> None:
-        self.schedule = make_schedule(program, NUMPY.xp, carried, expressible)
+        self.schedule = schedule.make_schedule(program, NUMPY.xp, carried, expressible)
         self.carry = [v.type for v in program.inputs[1 : 1 + carried]]
         self.data = [v.type for v in program.inputs[1 + carried :]]
         self.constants = [_bytes(c, str(dtype_name(c.dtype))) for c in self.schedule.constants]
@@ -70,17 +46,14 @@ class SmallSteps:
         self._names: dict[Any, str] = {}
         self._functions: dict[str, str] = {}
         self.numbers: list[np.generic] = []
-        body = "".join(
-            f"        {line}\n" for instruction in self.schedule.instructions for line in self._lines(instruction)
-        )
+        body = "".join(f"        {self._line(instruction)}\n" for instruction in self.schedule.instructions)
         names = [*(f"k{i}" for i in range(len(self.arguments))), *(f"n{i}" for i in range(len(self.numbers)))]
         arguments = ", ".join(["count", *names])
         self.text = f"{''.join(self._functions)}def loops({arguments}):\n    for s in range(count):\n{body}"
 
     def _argument(self, buffer: Buffer, shape: tuple[int, ...] | None = None) -> str:
         """Return the name of the argument for a buffer."""
-        shape = buffer.shape if shape is None else shape
-        key = (buffer, shape)
+        key = (buffer, buffer.shape if shape is None else shape)
         if key not in self._names:
             self._names[key] = f"k{len(self.arguments)}"
             self.arguments.append(key)
@@ -95,29 +68,27 @@ class SmallSteps:
         self._functions[_named(text, name)] = name
         return name
 
-    def _lines(self, instruction: Instruction) -> list[str]:
-        """Return the lines of the loop for an instruction."""
-        if isinstance(instruction, Fused):
-            return [self._fused(instruction)]
-        if isinstance(instruction, Count):
-            return [f"{self._argument(instruction.counter)}[()] += 1"]
-        if isinstance(instruction, Collect):
-            target = self._argument(instruction.target)
-            return [
-                f"{self._function(_collecting(instruction.source.shape))}({target}, s, {self._argument(instruction.source)})"
-            ]
-        if isinstance(instruction, Extreme):  # writes results by a flat index
-            out = self._argument(instruction.out, (math.prod(instruction.out.shape),))
-            return [f"{self._function(_text_of(instruction))}({self._argument(instruction.x)}, {out})"]
-        return [f"{self._function(_text_of(instruction))}({', '.join(map(self._argument, instruction.buffers))})"]
+    def _line(self, instruction: schedule.Instruction) -> str:
+        """Return the line of the loop for an instruction."""
+        if isinstance(instruction, schedule.Fused):
+            return self._fused(instruction)
+        if isinstance(instruction, schedule.Count):
+            return f"{self._argument(instruction.counter)}[()] += 1"
+        if isinstance(instruction, schedule.Collect):
+            arguments = [self._argument(instruction.source), self._argument(instruction.target), "s"]
+        elif isinstance(instruction, schedule.Extreme):  # writes results by a flat index
+            flat = (math.prod(instruction.out.shape),)
+            arguments = [self._argument(instruction.x), self._argument(instruction.out, flat)]
+        else:
+            arguments = list(map(self._argument, instruction.buffers))
+        return f"{self._function(_source(instruction))}({', '.join(arguments)})"
 
-    def _fused(self, instruction: Fused) -> str:
+    def _fused(self, instruction: schedule.Fused) -> str:
         group, values = instruction.group, instruction.operands
         reads = [values[v] for v in group.reads]
         overwritten = [next((i for i, read in enumerate(reads) if read == values[v]), None) for v in group.results]
         writer = Writer(group, overwritten)
-        given = [*group.reads, *(v for v, i in zip(group.results, overwritten, strict=True) if i is None)]
-        arguments = [self._argument(values[v], loop_shape(group, v, writer.flat)) for v in given]
+        arguments = [self._argument(values[v], loop_shape(group, v, writer.flat)) for v in writer.given]
         for number in writer.numbers:
             arguments.append(f"n{len(self.numbers)}")
             self.numbers.append(number)
@@ -129,8 +100,8 @@ class Steps:
 
     def __init__(self, steps: SmallSteps) -> None:
         self.steps = steps
-        schedule, carry = steps.schedule, steps.carry
-        kinds = {"arena": [schedule.arena], "counter": [4], "carry": [t.size * ITEMSIZE[t.dtype] for t in carry]}
+        planned, carry = steps.schedule, steps.carry
+        kinds = {"arena": [planned.arena], "counter": [4], "carry": [t.size * ITEMSIZE[t.dtype] for t in carry]}
         self.memory = {kind: [_memory(size) for size in sizes] for kind, sizes in kinds.items()}
         self.carried = [
             self.memory["carry"][i][: t.size * ITEMSIZE[t.dtype]].view(t.dtype) for i, t in enumerate(carry)
@@ -223,30 +194,28 @@ def _index(names: Sequence[str]) -> str:
     return ", ".join(names) or "()"
 
 
-def _collecting(shape: tuple[int, ...]) -> str:
-    axes = [f"i{a}" for a in range(len(shape))]
-    lines, indent = _loops(axes, shape)
-    return "\n".join(
-        ["def f(y, s, x):", *lines, f"{'    ' * indent}y[{_index(['s', *axes])}] = x[{_index(axes)}]", "", ""]
-    )
-
-
-def _text_of(instruction: Product | Reduction | Extreme | Gather | Copy) -> str:
+def _source(instruction: Any) -> str:
     """Return the source of a function ``f`` of an instruction's buffers."""
-    if isinstance(instruction, Product):
+    if isinstance(instruction, schedule.Product):
         lines = _product(instruction)
-    elif isinstance(instruction, Gather):
+    elif isinstance(instruction, schedule.Gather):
         lines = _gather(instruction)
-    elif isinstance(instruction, Copy):
-        axes = [f"i{a}" for a in range(len(instruction.source.shape))]
-        loops, indent = _loops(axes, instruction.source.shape)
-        lines = ["def f(x, y):", *loops, f"{'    ' * indent}y[{_index(axes)}] = x[{_index(axes)}]"]
+    elif isinstance(instruction, schedule.Copy):
+        lines = _copy(instruction.source.shape, "x, y", [])
+    elif isinstance(instruction, schedule.Collect):
+        lines = _copy(instruction.source.shape, "x, y, s", ["s"])
     else:
         lines = _reduction(instruction)
     return "\n".join([*lines, "", ""])
 
 
-def _product(instruction: Product) -> list[str]:
+def _copy(shape: tuple[int, ...], parameters: str, row: list[str]) -> list[str]:
+    axes = [f"i{a}" for a in range(len(shape))]
+    loops, indent = _loops(axes, shape)
+    return [f"def f({parameters}):", *loops, f"{'    ' * indent}y[{_index([*row, *axes])}] = x[{_index(axes)}]"]
+
+
+def _product(instruction: schedule.Product) -> list[str]:
     (rows, inner), columns = instruction.a.shape, instruction.b.shape[1]
     zero = f"{DTYPES[instruction.out.dtype]}(0)"
     return [
@@ -256,7 +225,7 @@ def _product(instruction: Product) -> list[str]:
     ]  # fmt: skip
 
 
-def _gather(instruction: Gather) -> list[str]:
+def _gather(instruction: schedule.Gather) -> list[str]:
     """A negative index counts from the end; an index out of range is clipped."""
     length, axes = instruction.x.shape[instruction.axis], [f"i{a}" for a in range(len(instruction.out.shape))]
     loops, indent = _loops(axes, instruction.out.shape)
@@ -268,10 +237,10 @@ def _gather(instruction: Gather) -> list[str]:
     return ["def f(x, indices, out):", *loops, *(f"{'    ' * indent}{line}" for line in inside)]
 
 
-def _reduction(instruction: Reduction | Extreme) -> list[str]:
+def _reduction(instruction: schedule.Reduction | schedule.Extreme) -> list[str]:
     x, out, function = instruction.x, instruction.out, instruction.function
     axes = tuple(range(len(x.shape)))
-    chosen = instruction.axes if isinstance(instruction, Reduction) else instruction.axis
+    chosen = instruction.axes if isinstance(instruction, schedule.Reduction) else instruction.axis
     reduced = axes if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
     names = [f"i{a}" for a in axes]
     kept = [a for a in axes if a not in reduced]
@@ -280,21 +249,16 @@ def _reduction(instruction: Reduction | Extreme) -> list[str]:
     pad, element = "    " * indent, f"x[{_index(names)}]"
     strides = list(itertools.accumulate([x.shape[a] for a in kept][::-1], lambda a, b: a * b, initial=1))[:-1][::-1]
     at = " + ".join(f"{names[a]} * {s}" for a, s in zip(kept, strides, strict=True)) or "0"
-    if isinstance(instruction, Reduction):
+    deeper = "    " * deep
+    if isinstance(instruction, schedule.Reduction):
         dtype = DTYPES[out.dtype]
         start = START[function] if out.dtype.kind == "real floating" else _extreme(function, out.dtype)
         step = ACCUMULATE[function].format("total", "now", dtype)
-        body = [
-            f"{pad}total = {dtype}({start})",
-            *inner,
-            f"{'    ' * deep}now = {dtype}({element})",
-            f"{'    ' * deep}{step}",
-        ]
+        body = [f"{pad}total = {dtype}({start})", *inner, f"{deeper}now = {dtype}({element})", f"{deeper}{step}"]
         return ["def f(x, out):", *outer, *body, f"{pad}out[{at}] = total"]
     than = ">" if function == "argmax" else "<"
     first = f"x[{_index(['0' if a in reduced else n for a, n in enumerate(names)])}]"
     takes = f"now {than} most or (now != now and most == most)"
-    deeper = "    " * deep
     body = [
         f"{pad}most, best, k = {first}, 0, 0", *inner, f"{deeper}now = {element}", f"{deeper}if {takes}:",
         f"{deeper}    most, best = now, k", f"{deeper}k += 1", f"{pad}out[{at}] = best",

@@ -1,11 +1,8 @@
 """portablenn on PyTorch, on CPU, CUDA and MPS, without PyTorch's own gradients.
 
 On CUDA the steps of a training are replays of one CUDA graph (not yet run on hardware), elsewhere they run through the
-interpreter. ``PORTABLENN_TORCH`` = "graph", "compile" or "eager" asks for another way; ``torch.compile`` takes many seconds
-per program on the CPU.
-
-Products of float32 run in full precision, whatever ``torch.set_float32_matmul_precision`` or ``torch.autocast`` say for the
-rest of the program; lower precision cannot be requested yet.
+interpreter. ``PORTABLENN_TORCH`` = "graph", "compile" or "eager" chooses another way. Products of float32 run in full
+precision, whatever ``torch.set_float32_matmul_precision`` or ``torch.autocast`` say for the rest of the program.
 """
 
 from __future__ import annotations
@@ -47,7 +44,7 @@ def plainly(kind: str) -> Iterator[None]:
 
 
 class Calls:
-    """The namespace without the functions of array-api-compat that copy to the device or read back: no graph may do that."""
+    """The namespace without array-api-compat's functions that copy to the device or read back, which no graph may do."""
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -98,7 +95,7 @@ class TorchBackend(Backend):
         return torch.cuda.Stream(self.device)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
-        """A CUDA graph on CUDA, the interpreter elsewhere, unless ``PORTABLENN_TORCH`` asks for another way."""
+        """Return a CUDA graph on CUDA, the interpreter elsewhere, unless ``PORTABLENN_TORCH`` names another way."""
         kind = self.device.type
         way = os.environ.get("PORTABLENN_TORCH") or ("graph" if kind == "cuda" else "eager")
         step = self._step(program)
@@ -114,7 +111,6 @@ class TorchBackend(Backend):
         return self.interpreter_loop(program, carried, reason if os.environ.get("PORTABLENN_TORCH") else "")
 
     def context(self) -> Any:
-        """No gradients, no autocast, and float32 in full precision."""
         return plainly(self.device.type)
 
     def _step(self, program: Program) -> Compiled:
@@ -126,12 +122,10 @@ class TorchBackend(Backend):
         return {"index_add": index_add} if self.device.type == "cpu" else {}
 
     def synchronize(self) -> None:
-        """Wait until all work on this device is done."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
 
     def devices(self) -> list[str]:
-        """Return the CPU and the GPUs of this machine."""
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
         return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
 
@@ -144,7 +138,6 @@ class TorchBackend(Backend):
         return free + cached, total
 
     def free(self) -> None:
-        """Empty the cache of CUDA's allocator."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -1,8 +1,7 @@
 """Many steps as replays of one CUDA graph. Not yet run on hardware: tested on the CPU, with a recorder in place of `capture`.
 
-A graph reads and writes the memory that it was captured with. So the carry, the number of the iteration and small data
-have permanent buffers; the step writes to them, and a replay needs nothing from the host. Large data are read in place, as a
-second copy of a data set takes too much memory: when they have moved, the step is captured again.
+A graph reads and writes the memory that it was captured with, so the carry, the number of the iteration and small data have
+permanent buffers. Large data are read in place, to save memory: when their address has changed, the step is captured again.
 """
 
 from __future__ import annotations

@@ -28,14 +28,8 @@ VIEWS = frozenset({"broadcast_to", "flip", "getitem", "permute_dims", "reshape"}
 class Storage:
     """A piece of memory.
 
-    Attributes
-    ----------
-    nbytes
-        Its size.
-    kind
-        "arena" for what a step computes; else who provides the memory: "input", "constant", "carry", "collected", "counter".
-    index
-        Which of them; for the arena, the offset in bytes once it is known.
+    ``kind`` is "arena" for what a step computes; else who provides the memory: "input", "constant", "carry", "collected" or
+    "counter". ``index`` says which of them; for the arena it is the offset in bytes once it is known.
     """
 
     nbytes: int
@@ -68,29 +62,23 @@ class Buffer:
 
     def view(self, operation: Operation) -> Buffer | None:
         """Return the result of a view operation; None if that needs a copy."""
+        shape, offset, strides = operation.result.type.shape, self.offset, self.strides
         if operation.name == "reshape":
-            shape = operation.arguments[1]
             return replace(self, shape=shape, strides=c_strides(shape)) if self.contiguous else None
         if operation.name == "permute_dims":
-            axes = operation.arguments[1]
-            return replace(self, shape=tuple(self.shape[a] for a in axes), strides=tuple(self.strides[a] for a in axes))
-        if operation.name == "broadcast_to":
-            shape = operation.arguments[1]
-            added = len(shape) - len(self.shape)
-            strides = (*(0,) * added, *(0 if n == 1 else s for n, s in zip(self.shape, self.strides, strict=True)))
-            return replace(self, shape=shape, strides=strides)
-        if operation.name == "getitem":
+            strides = tuple(strides[a] for a in operation.arguments[1])
+        elif operation.name == "broadcast_to":
+            repeated = (0 if n == 1 else s for n, s in zip(self.shape, strides, strict=True))
+            strides = (*(0,) * (len(shape) - len(strides)), *repeated)
+        elif operation.name == "getitem":
             key = operation.arguments[1]
-            return replace(
-                self, offset=self.offset + sum(k.start * s for k, s in zip(key, self.strides, strict=True)),
-                shape=operation.result.type.shape, strides=tuple(k.step * s for k, s in zip(key, self.strides, strict=True)),
-            )  # fmt: skip
-        assert operation.name == "flip"
-        axes = operation.parameters["axis"]
-        return replace(
-            self, offset=self.offset + sum((self.shape[a] - 1) * self.strides[a] for a in axes),
-            strides=tuple(-s if a in axes else s for a, s in enumerate(self.strides)),
-        )  # fmt: skip
+            offset += sum(k.start * s for k, s in zip(key, strides, strict=True))
+            strides = tuple(k.step * s for k, s in zip(key, strides, strict=True))
+        else:
+            axes = operation.parameters["axis"]  # of "flip"
+            offset += sum((shape[a] - 1) * strides[a] for a in axes)
+            strides = tuple(-s if a in axes else s for a, s in enumerate(strides))
+        return replace(self, shape=shape, offset=offset, strides=strides)
 
     def array(self, memory: np.ndarray) -> np.ndarray:
         """Return the array in ``memory``, the bytes of the storage."""
@@ -127,21 +115,9 @@ class Allocator:
     concatenation are computed inside the whole. A result takes over the storage of an argument that is read for the
     last time, element by element; or the one it is carried to, once the old value is dead.
 
-    Parameters
-    ----------
-    units
-        In the order in which they are executed.
-    kept
-        Values that are read after the last unit.
-    carried
-        For each result of a step that the next step reads: the input it becomes, in whose buffer it should end up.
-    computes_inside
-        Whether a unit can compute its results inside the buffer of a given concatenation.
-
-    Attributes
-    ----------
-    buffers
-        What `alias` and `allocate` have been called for.
+    ``kept`` values are read after the last unit. ``carried`` maps each result of a step that the next step reads to the input
+    that it becomes, in whose buffer it should end up. ``computes_inside`` says whether a unit can compute its results inside
+    the buffer of a concatenation.
     """
 
     def __init__(
@@ -200,7 +176,7 @@ class Allocator:
         return dense(Storage(max(1, nbytes_of(type))), type)
 
     def _overwritten(self, unit: Unit, result: Variable, elementwise: Sequence[Variable]) -> Buffer | None:
-        """The buffer of an argument that is read for the last time; rather the one that ``result`` is carried to."""
+        """Return the buffer of an argument that is read for the last time; preferably the one that ``result`` is carried to."""
         candidates = []
         for v in elementwise:
             buffer = self.buffers.get(v)
@@ -214,7 +190,7 @@ class Allocator:
         return home if home in candidates else next(iter(candidates), None)
 
     def _dead_carry(self, result: Variable) -> Buffer | None:
-        """The buffer that ``result`` is carried to, if what is in it is not read any more."""
+        """Return the buffer that ``result`` is carried to, if its old value is not read any more."""
         home = self.buffers[self._carried[result]] if result in self._carried else None
         return home if home is not None and not self._pending[home.storage] else None
 
@@ -239,10 +215,7 @@ class Allocator:
         first, then = [], []
         for result, home in carried:
             buffer, target = self.buffers.get(result), self.buffers[home]
-            inside = (
-                buffer is not None and buffer.storage is target.storage and buffer.contiguous and buffer.offset == 0
-            )
-            if inside or not home.type.size:
+            if buffer == target or not home.type.size:
                 continue
             if buffer is not None and buffer.storage.kind == "carry":
                 temporary = Variable(home.type)
@@ -254,13 +227,7 @@ class Allocator:
         return first + then
 
     def pack(self, alignment: int) -> int:
-        """Give each storage of the arena its offset, the first gap among those alive at the same time.
-
-        Returns
-        -------
-        int
-            Size of the arena in bytes.
-        """
+        """Give each storage of the arena its offset, the first gap among those alive at the same time; return the bytes."""
         for v in self._kept:
             if v in self.buffers and self.buffers[v].storage in self._life:
                 self._life[self.buffers[v].storage][1] = self._now

@@ -1,16 +1,16 @@
-"""Fusion: the groups of operations of a Program that one pass over rows and columns can do.
+"""Fusion: the groups of operations of a Program that one pass over rows and columns can compute.
 
-A group has one shape, of rows (all axes but the last) and columns (the last). Its values are one number,
-one a row, one a column, or one an element; its operations work element by element, or reduce each row to a number that
-later ones of the group may use, as softmax does. A backend makes one loop, or one kernel, of each group; what is in none
-it executes as it would without.
+A group has one shape, of rows (all axes but the last) and columns (the last). Its values are single numbers, or have one
+number per row, per column or per element; its operations are elementwise, or reduce each row to a number that later ones of
+the group may use, as softmax does. A backend makes one loop, or one kernel, of each group.
 
-Operations join the group that makes what they read, and groups that meet in an operation become one, unless a way from
-one to the other leads through an operation outside: then one pass could not do both.
+Operations join the group that makes what they read, and groups that meet in an operation are merged, unless a path from one
+to the other leads through an operation outside: then one pass cannot compute both.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ ELEMENTWISE = frozenset(
     "logical_not logical_or logical_xor maximum minimum multiply negative not_equal pow reciprocal remainder round sign "
     "signbit sin sinh sqrt square subtract tan tanh trunc where".split()
 )
-"""Operations of which each element of the result depends on that element of the arguments alone."""
+"""Operations of which each element of the result depends only on that element of the arguments."""
 
 REDUCTIONS = frozenset({"max", "min", "sum"})
 """Operations that reduce a row to one number."""
@@ -49,20 +49,10 @@ class Extent(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Operations that one pass over the rows and columns of a shape computes.
+    """Operations that one pass over the rows and columns of a shape computes, in order.
 
-    Attributes
-    ----------
-    shape
-        Of the pass: rows are all axes but the last, columns the last; () if the group has single numbers only.
-    operations
-        In order. A reshape among them only adds or drops axes of length 1.
-    extents
-        How far each value that the group reads or makes varies.
-    reads
-        The values from outside.
-    results
-        The values that are read outside, or are outputs of the program.
+    The shape is () if the group has single numbers only; a reshape only adds or drops axes of length 1. ``reads`` are values
+    from outside, ``results`` those that are read outside or are outputs of the program, ``extents`` those of all values.
     """
 
     shape: tuple[int, ...]
@@ -77,14 +67,11 @@ class Group:
 
     @property
     def rows(self) -> int:
-        rows = 1
-        for length in self.shape[:-1]:
-            rows *= length
-        return rows
+        return math.prod(self.shape[:-1])
 
     @cached_property
     def levels(self) -> dict[Variable, int]:
-        """For each value made here, how many sweeps over the columns of a row must be done before it can be computed."""
+        """For each value made here, how many sweeps over the columns of a row must precede its computation."""
         levels: dict[Variable, int] = {}
         for operation in self.operations:
             level = max((levels.get(v, 0) for v in operation.reads), default=0)
@@ -92,7 +79,7 @@ class Group:
         return levels
 
     def elementwise_reads(self, result: Variable) -> tuple[Variable, ...]:
-        """The values of which each element is read before that element of ``result`` is written."""
+        """Return the values of which each element is read before that element of ``result`` is written."""
         if max(self.levels.values()) > 0 or self.extents[result] != Extent.FULL:
             return ()
         return tuple(v for v in self.reads if self.extents[v] == Extent.FULL)
@@ -104,20 +91,14 @@ class Group:
 
 Unit = Operation | Group
 
+Fusible = Callable[[Operation], bool]
+"""Whether a backend can execute an elementwise operation, or a row reduction, in a group."""
 
-def fuse(
-    program: Program, fusible: Callable[[Operation], bool] = lambda operation: True, smallest: int = 2
-) -> tuple[Unit, ...]:
-    """Return the operations of ``program``, with groups instead of those that one pass can do, in an order of execution.
 
-    Parameters
-    ----------
-    program
-        A simplified program has larger groups.
-    fusible
-        Whether the backend can execute an elementwise operation, or a row reduction, in a group.
-    smallest
-        Minimum number of operations of a group; fewer are returned one by one.
+def fuse(program: Program, fusible: Fusible = lambda operation: True, smallest: int = 2) -> tuple[Unit, ...]:
+    """Return the operations of ``program`` in an order of execution, with groups of those that one pass can compute.
+
+    A simplified program has larger groups. Groups of fewer than ``smallest`` operations are returned as single ones.
 
     Examples
     --------
@@ -137,7 +118,7 @@ def fuse(
 
 @dataclass(eq=False)
 class _Cluster:
-    """A group that is still growing; or, with no shape, an operation by itself."""
+    """A group that is still growing; without a shape, a single operation."""
 
     number: int
     shape: tuple[int, ...] | None
@@ -146,9 +127,9 @@ class _Cluster:
 
 
 class _Fuser:
-    """Clusters of the operations so far; what each cluster depends on, directly or not, is a set as the bits of a number."""
+    """Clusters of the operations so far; the clusters that each one depends on, directly or not, are the bits of a number."""
 
-    def __init__(self, program: Program, fusible: Callable[[Operation], bool]) -> None:
+    def __init__(self, program: Program, fusible: Fusible) -> None:
         self.fusible = fusible
         self.joins = _joins(program, fusible)
         self.clusters: dict[int, _Cluster] = {}
@@ -174,13 +155,13 @@ class _Fuser:
                 self._merge(cluster, other)
 
     def _makers(self, operation: Operation) -> list[_Cluster]:
-        """The clusters of the arguments."""
+        """Return the clusters of the arguments."""
         return list(dict.fromkeys(self.made_by[v] for v in operation.reads if v in self.made_by))
 
     def _choose(
         self, operation: Operation, makers: list[_Cluster], joined: list[_Cluster]
     ) -> tuple[_Cluster, dict[Variable, Extent]] | None:
-        """The cluster that ``operation`` belongs to, of most axes and then the latest, and how far values vary there.
+        """Return the cluster that ``operation`` belongs to, of most axes and then the latest, and the extents of its values.
 
         It cannot be one that another maker, or what the result is joined with later, depends on.
         """
@@ -216,7 +197,7 @@ class _Fuser:
                     self.depends_on[number] |= added
 
     def _is_between(self, other: _Cluster, cluster: _Cluster) -> bool:
-        """Whether a third cluster depends on ``other`` while ``cluster`` depends on it."""
+        """Return whether a third cluster depends on ``other`` while ``cluster`` depends on it."""
         between = self.depends_on[cluster.number] & ~self.depends_on[other.number] & ~(1 << other.number)
         while between:
             number = between.bit_length() - 1
@@ -249,11 +230,10 @@ class _Fuser:
             yield ready
 
 
-def _joins(program: Program, fusible: Callable[[Operation], bool]) -> dict[Variable, Operation]:
-    """For a value whose only use, through unary operations, is an operation that joins it with others: that operation.
+def _joins(program: Program, fusible: Fusible) -> dict[Variable, Operation]:
+    """Return the operation that joins a value with others, for each value that has no other use but unary operations.
 
-    What makes the value can wait for the others. The mask of ReLU is best computed where the gradient is, from the result
-    of ReLU: then it is never written to memory.
+    The value can be computed there: the mask of ReLU is then never written to memory.
     """
     readers: dict[Variable, list[Operation]] = {}
     for operation in program.operations:
@@ -276,7 +256,7 @@ def _joins(program: Program, fusible: Callable[[Operation], bool]) -> dict[Varia
 
 
 def _mergeable(cluster: _Cluster, other: _Cluster) -> bool:
-    """Whether one pass can compute both; single numbers go with any shape."""
+    """Return whether one pass can compute both; single numbers go with any shape."""
     if cluster.shape is None or other.shape not in (cluster.shape, ()):
         return False
     if len(cluster.operations) + len(other.operations) > MAX_OPERATIONS:
@@ -286,15 +266,12 @@ def _mergeable(cluster: _Cluster, other: _Cluster) -> bool:
 
 
 def _is_unary(operation: Operation) -> bool:
-    """Whether it is elementwise, of one array besides single numbers."""
+    """Return whether it is elementwise, of one array besides single numbers."""
     return operation.name in ELEMENTWISE and len({v for v in operation.reads if v.type.size > 1}) == 1
 
 
 def _numbers_fit(operation: Operation) -> bool:
-    """Whether Python integers are in the range of the arrays' dtype, and shifts in its width.
-
-    What others mean differs between libraries, so they are left to the library.
-    """
+    """Return whether Python integers are in the range of the arrays' dtype, and shifts in its width; else libraries differ."""
     dtypes = [v.type.dtype for v in operation.reads if v.type.dtype != "bool"]
     if operation.name not in ELEMENTWISE or not dtypes or not dtypes[0].is_integer:
         return True
@@ -307,31 +284,26 @@ def _numbers_fit(operation: Operation) -> bool:
 
 
 def _compatible(known: dict[Variable, Extent], added: dict[Variable, Extent]) -> bool:
-    """Whether values in both vary as far in one as in the other."""
+    """Return whether values in both have the same extents."""
     fewer, more = sorted((known, added), key=len)
     return all(more.get(variable, extent) == extent for variable, extent in fewer.items())
 
 
 def _started(operation: Operation) -> tuple[tuple[int, ...] | None, dict[Variable, Extent]]:
-    """The shape of a group that begins with ``operation``, and its extents; None if none can."""
+    """Return the shape of a group that begins with ``operation``, and its extents; None if none can."""
+    shape = operation.result.type.shape
     if operation.name in REDUCTIONS:
         shape = operation.reads[0].type.shape
-    elif operation.name == "reshape":
-        return None, {}
-    else:
-        shape = operation.result.type.shape
-    if operation.result.type.size == 1 and operation.name not in REDUCTIONS:
+    elif operation.result.type.size == 1:
         shape = ()
-    if 0 in shape:
-        return None, {}
-    extents = _admitted(operation, shape, {})
+    extents = None if operation.name == "reshape" or 0 in shape else _admitted(operation, shape, {})
     return (None, {}) if extents is None else (shape, extents)
 
 
 def _admitted(
     operation: Operation, shape: tuple[int, ...], known: dict[Variable, Extent]
 ) -> dict[Variable, Extent] | None:
-    """How far the values of ``operation`` vary in a group of ``shape``; None if it does not fit."""
+    """Return the extents of the values of ``operation`` in a group of ``shape``; None if it does not fit."""
     if operation.name in REDUCTIONS:
         return _reduced(operation, shape)
     if operation.name == "reshape":
@@ -350,7 +322,7 @@ def _reduced(operation: Operation, shape: tuple[int, ...]) -> dict[Variable, Ext
 def _reshaped(
     operation: Operation, shape: tuple[int, ...], known: dict[Variable, Extent]
 ) -> dict[Variable, Extent] | None:
-    """A reshape that only adds or drops the last axis of a number a row, or axes of a single number."""
+    """Admit a reshape that only adds or drops the last axis of a number per row, or axes of a single number."""
     (x,) = operation.reads
     extent, result = known.get(x), operation.result.type.shape
     fits = (extent == Extent.ROW and result in _row_shapes(shape)) or (extent == Extent.ONE and set(result) <= {1})
@@ -364,22 +336,22 @@ def _row_shapes(shape: tuple[int, ...]) -> Sequence[tuple[int, ...]]:
 def _elementwise(
     operation: Operation, shape: tuple[int, ...], known: dict[Variable, Extent]
 ) -> dict[Variable, Extent] | None:
-    """By its result's shape: full, a number a row (if it reads such), or a single number."""
+    """Admit by the shape of the result: full, a number per row (if it reads such), or a single number."""
     result = operation.result.type.shape
     is_row = result in _row_shapes(shape) and any(known.get(v) == Extent.ROW for v in operation.reads)
-    if shape and result == shape and not is_row:
-        extents = {operation.result: Extent.FULL}
-    elif is_row:
-        extents = {operation.result: Extent.ROW}
+    if is_row:
+        made = Extent.ROW
+    elif shape and result == shape:
+        made = Extent.FULL
     elif set(result) <= {1}:
-        extents = {operation.result: Extent.ONE}
+        made = Extent.ONE
     else:
         return None
-    one_row = set(shape[:-1]) <= {1}
+    extents = {operation.result: made}
     for variable in operation.reads:
-        extent = _varies(variable.type.shape, shape, extents[operation.result])
-        made_before = extents[operation.result] != Extent.ONE  # single numbers are computed before any row
-        if known.get(variable) == Extent.ROW and extent == Extent.ONE and one_row and made_before:
+        extent = _varies(variable.type.shape, shape, made)
+        one_row = set(shape[:-1]) <= {1} and made != Extent.ONE  # single numbers are computed before any row
+        if known.get(variable) == Extent.ROW and extent == Extent.ONE and one_row:
             extent = Extent.ROW
         if extent is None or known.get(variable, extent) != extent:
             return None
@@ -388,7 +360,7 @@ def _elementwise(
 
 
 def _varies(argument: tuple[int, ...], shape: tuple[int, ...], result: Extent) -> Extent | None:
-    """How far an argument of an elementwise operation varies, by its shape."""
+    """Return the extent of an argument of an elementwise operation, by its shape."""
     if result != Extent.FULL:
         if result == Extent.ROW and argument in _row_shapes(shape):
             return Extent.ROW

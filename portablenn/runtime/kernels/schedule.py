@@ -1,7 +1,7 @@
 """The schedule of a Program: the buffers of its values, and the instructions that fill them, in order.
 
-It is for backends that write their own loops or kernels, and does not depend on how they execute an instruction. Nothing
-depends on the number of a step, so that a schedule can be captured once and replayed.
+It is for backends that write their own loops or kernels. Nothing in it depends on the number of a step, so that it can be
+captured once and replayed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,26 @@ from ...program.interpret import CREATION, execute
 from ...program.ir import Array, ArrayType, Operation, Program, Variable
 from ..backend import UnsupportedError
 from .buffers import ITEMSIZE, VIEWS, Allocator, Buffer, Storage, dense, nbytes_of
-from .fusion import ELEMENTWISE, Extent, Group, Unit, fuse
+from .fusion import ELEMENTWISE, Extent, Fusible, Group, Unit, fuse
 
 ALIGNMENT = 256
 """Bytes: each storage of the arena begins at a multiple."""
 
+Parts = Callable[[Buffer, tuple[int, ...]], int]
+"""Among how many workers a backend divides a reduction of a buffer along some axes."""
+
 
 @dataclass(frozen=True, eq=False)
-class Fused:
+class Instruction:
+    """A part of a schedule: what is computed, and the buffers that it reads and writes."""
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        return tuple(value for value in vars(self).values() if isinstance(value, Buffer))
+
+
+@dataclass(frozen=True, eq=False)
+class Fused(Instruction):
     """All operations of a group; ``operands`` are its reads and results. A result may overwrite a full value that is read."""
 
     group: Group
@@ -35,20 +47,16 @@ class Fused:
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
+class Product(Instruction):
     """A matrix product: out = a @ b; each buffer has a stride of 1 along one of its two axes (see `Buffer`)."""
 
     a: Buffer
     b: Buffer
     out: Buffer
 
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        return (self.a, self.b, self.out)
-
 
 @dataclass(frozen=True, eq=False)
-class Reduction:
+class Reduction(Instruction):
     """A "sum", "max" or "min" along axes; ``out`` is (kept,), or (parts, kept) where the work is shared by several."""
 
     function: str
@@ -57,13 +65,9 @@ class Reduction:
     axes: tuple[int, ...]
     parts: int = 1
 
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        return (self.x, self.out)
-
 
 @dataclass(frozen=True, eq=False)
-class Extreme:
+class Extreme(Instruction):
     """The first index of the extreme element along an axis, or of all: "argmax" or "argmin"."""
 
     function: str
@@ -71,13 +75,9 @@ class Extreme:
     out: Buffer
     axis: int | None
 
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        return (self.x, self.out)
-
 
 @dataclass(frozen=True, eq=False)
-class Gather:
+class Gather(Instruction):
     """Slices of ``x`` along an axis, (…, n, …) and (k,) to (…, k, …)."""
 
     x: Buffer
@@ -85,66 +85,37 @@ class Gather:
     out: Buffer
     axis: int
 
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        return (self.x, self.indices, self.out)
-
 
 @dataclass(frozen=True, eq=False)
-class Copy:
+class Copy(Instruction):
     """Element by element, between buffers of one shape."""
 
     source: Buffer
     target: Buffer
 
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        return (self.source, self.target)
-
 
 @dataclass(frozen=True, eq=False)
-class Collect:
+class Collect(Instruction):
     """Copy to the row of ``target`` whose index is the counter."""
 
     source: Buffer
     target: Buffer
     counter: Buffer
 
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        return (self.source, self.target, self.counter)
-
 
 @dataclass(frozen=True, eq=False)
-class Count:
+class Count(Instruction):
     """Increment the counter of steps: the last instruction of a step."""
 
     counter: Buffer
 
-    @property
-    def buffers(self) -> tuple[Buffer, ...]:
-        return (self.counter,)
-
-
-Instruction = Fused | Product | Reduction | Extreme | Gather | Copy | Collect | Count
-
 
 @dataclass
 class Schedule:
-    """Instructions in order, and the memory that they need.
+    """The instructions of one step in order, and the memory that they need.
 
-    Attributes
-    ----------
-    instructions
-        Of one step.
-    arena
-        Bytes of the memory for what a step computes.
-    constants
-        Arrays in the order of their storages' indices.
-    results
-        The outputs' buffers; for a loop, the carried inputs'.
-    collected
-        Of a loop: the types of what is collected of each step.
+    ``arena`` is the number of bytes for what a step computes, ``constants`` are arrays in the order of their storages' indices,
+    ``results`` the buffers of the outputs (of a loop, of the carried inputs), ``collected`` the types of what a loop collects.
     """
 
     instructions: list[Instruction] = field(default_factory=list)
@@ -158,35 +129,23 @@ def make_schedule(
     program: Program,
     xp: Any,
     carried: int | None = None,
-    fusible: Callable[[Operation], bool] = lambda operation: True,
-    parts: Callable[[Buffer, tuple[int, ...]], int] = lambda x, axes: 1,
+    fusible: Fusible = lambda operation: True,
+    parts: Parts = lambda x, axes: 1,
 ) -> Schedule:
     """Return the schedule of a program, or of one step of a loop (see `portablenn.runtime.numpy.plan.plan_loop`).
 
-    Parameters
-    ----------
-    program
-        Simplified.
-    xp
-        NumPy's namespace, which computes constants.
-    carried
-        Number of arrays carried from step to step; None if the program is not a step.
-    fusible
-        Which elementwise operations and row reductions the backend supports; see `portablenn.runtime.kernels.fusion.fuse`.
-    parts
-        Among how many workers the backend divides a reduction along some axes.
-
-    Raises
-    ------
-    UnsupportedError
-        If there is no instruction for an operation, or a dtype.
+    The program is simplified; ``xp`` is NumPy's namespace, which computes constants; ``carried`` is the number of arrays that
+    are carried from step to step, None if the program is not a step. Raises UnsupportedError if there is no instruction for
+    an operation or a dtype.
     """
     return _Scheduler(program, xp, carried, fusible, parts).run()
 
 
 def is_small(program: Program, multiplications: int, elements: int) -> bool:
-    """Whether no more is multiplied in all products, and no value is larger: by the program alone, so that the way of a
-    backend that asks, and with it its results to the last bit, do not depend on how often a step is done.
+    """Return whether all products together take at most so many multiplications, and no value has more elements.
+
+    It depends on the program alone: how a backend runs a step, and so the last bits of results, must not depend on how often
+    the step runs.
     """
     products = (o for o in program.operations if o.name == "matmul")
     work = sum(o.result.type.size * o.reads[0].type.shape[-1] for o in products)
@@ -194,14 +153,7 @@ def is_small(program: Program, multiplications: int, elements: int) -> bool:
 
 
 class _Scheduler:
-    def __init__(
-        self,
-        program: Program,
-        xp: Any,
-        carried: int | None,
-        fusible: Callable[[Operation], bool],
-        parts: Callable[[Buffer, tuple[int, ...]], int],
-    ) -> None:
+    def __init__(self, program: Program, xp: Any, carried: int | None, fusible: Fusible, parts: Parts) -> None:
         self.fusible, self.parts = fusible, parts
         for variable in (*program.inputs, *(o.result for o in program.operations)):
             if variable.type.dtype not in ITEMSIZE:
@@ -242,20 +194,19 @@ class _Scheduler:
         for v, array in self.program.constants.items():
             self._constant(v, array)
 
-    def _constant(self, variable: Variable, array: Array) -> None:
+    def _constant(self, variable: Variable, array: Array) -> Buffer:
         storage = Storage(nbytes_of(variable.type), "constant", len(self.schedule.constants))
         self.schedule.constants.append(array)
-        self.allocator.alias(variable, dense(storage, variable.type))
+        return self.allocator.alias(variable, dense(storage, variable.type))
 
     # What fills memory
 
     def _known(self, operation: Operation) -> bool:
-        """Compute the result now, on the host, if it depends on such results and numbers only; say whether it does."""
+        """Compute the result on the host if it does not depend on inputs; return whether it was computed."""
         if operation.name not in CREATION and not (operation.reads and all(v in self.values for v in operation.reads)):
             return False
         arguments = [self.values[a] if isinstance(a, Variable) else a for a in operation.arguments]
-        value = np.asarray(execute(self.xp, operation, arguments))
-        self.values[operation.result] = value
+        self.values[operation.result] = value = np.asarray(execute(self.xp, operation, arguments))
         self._constant(operation.result, value)
         return True
 
@@ -279,12 +230,12 @@ class _Scheduler:
         elif name in ("sum", "max", "min"):
             self._reduction(operation, inputs[0])
         elif name in ("argmax", "argmin"):
-            self.allocator.allocate(operation, out)
-            self._append(Extreme(name, inputs[0], self.buffers[out], operation.parameters["axis"]))
+            buffer = self.allocator.allocate(operation, out)
+            self._append(Extreme(name, inputs[0], buffer, operation.parameters["axis"]))
         elif name == "take":
-            self.allocator.allocate(operation, out)
+            buffer = self.allocator.allocate(operation, out)
             if out.type.size:
-                self._append(Gather(inputs[0], inputs[1], self.buffers[out], operation.parameters["axis"]))
+                self._append(Gather(inputs[0], inputs[1], buffer, operation.parameters["axis"]))
         elif name in ("concat", "stack"):
             self._concatenate(operation, inputs)
         elif name in ELEMENTWISE and self.fusible(operation):
@@ -295,11 +246,11 @@ class _Scheduler:
     def _broadcast(self, operation: Operation, inputs: list[Buffer]) -> None:
         """An elementwise operation whose arguments are broadcast in more ways than rows and columns."""
         out = operation.result
-        self.allocator.allocate(operation, out)
+        buffer = self.allocator.allocate(operation, out)
         if not out.type.size:
             return
         wide = Operation("broadcast_to", (out, out.type.shape), {}, out)
-        buffers = {v: p.view(wide) for v, p in zip(operation.reads, inputs, strict=True)} | {out: self.buffers[out]}
+        buffers = {v: p.view(wide) for v, p in zip(operation.reads, inputs, strict=True)} | {out: buffer}
         extents = dict.fromkeys(buffers, Extent.FULL)
         group = Group(out.type.shape, (operation,), extents, tuple(dict.fromkeys(operation.reads)), (out,))
         self._append(Fused(group, buffers))  # type: ignore[arg-type]
@@ -309,31 +260,27 @@ class _Scheduler:
         out = operation.result
         if a.dtype != b.dtype or a.dtype not in ("float32", "float64") or len(a.shape) != 2 or len(b.shape) != 2:
             raise UnsupportedError(f"matmul of {' and '.join(str(v.type) for v in operation.reads)}")
-        self.allocator.allocate(operation, out)
+        buffer = self.allocator.allocate(operation, out)
         if out.type.size == 0:
             return
         if a.shape[1] == 0:
-            zero = Variable(ArrayType((), a.dtype))
-            self._constant(zero, np.zeros((), dtype=a.dtype))
-            self._copy(replace(self.buffers[zero], shape=out.type.shape, strides=(0, 0)), self.buffers[out])
+            zero = self._constant(Variable(ArrayType((), a.dtype)), np.zeros((), dtype=a.dtype))
+            self._copy(replace(zero, shape=out.type.shape, strides=(0, 0)), buffer)
             return
-        a, b = (buffer if buffer.has_leading_dimension else self._contiguous_copy(buffer) for buffer in (a, b))
-        self._append(Product(a, b, self.buffers[out]))
+        a, b = (x if x.has_leading_dimension else self._contiguous_copy(x) for x in (a, b))
+        self._append(Product(a, b, buffer))
 
     def _reduction(self, operation: Operation, x: Buffer) -> None:
         axes, out = operation.parameters["axis"], operation.result
-        self.allocator.allocate(operation, out)
+        buffer = self.allocator.allocate(operation, out)
         if out.type.size == 0:
             return
-        flat = replace(self.buffers[out], shape=(out.type.size,), strides=(1,))
-        parts = self.parts(x, axes)
-        if parts == 1:
-            self._append(Reduction(operation.name, x, flat, axes))
-            return
-        partial = ArrayType((parts, out.type.size), out.type.dtype)
-        between = self.allocator.temporary(partial)
-        self._append(Reduction(operation.name, x, between, axes, parts))
-        self._append(Reduction(operation.name, between, flat, (0,)))
+        flat, parts = replace(buffer, shape=(out.type.size,), strides=(1,)), self.parts(x, axes)
+        if parts > 1:
+            partial = self.allocator.temporary(ArrayType((parts, out.type.size), out.type.dtype))
+            self._append(Reduction(operation.name, x, partial, axes, parts))
+            x, axes = partial, (0,)
+        self._append(Reduction(operation.name, x, flat, axes))
 
     def _concatenate(self, operation: Operation, inputs: list[Buffer]) -> None:
         """Copy the pieces that were not computed inside the result."""
@@ -353,7 +300,6 @@ class _Scheduler:
                 self._copy(piece, target)
 
     def _contiguous_copy(self, buffer: Buffer) -> Buffer:
-        """Copy to a contiguous temporary buffer."""
         target = self.allocator.temporary(ArrayType(buffer.shape, buffer.dtype))
         self._copy(buffer, target)
         return target

@@ -1,7 +1,7 @@
 """Lowering: how NumPy computes each operation into memory allocated beforehand, one line of Python per call.
 
-`CALLS` holds the operations that write to an ``out``; `VIEWS` those that return a view. Operations in neither are run by
-the interpreter, which allocates their results.
+`CALLS` holds the operations that write to an ``out``. Views are made beforehand; other operations are run by the interpreter,
+which allocates their results.
 
 Facts behind the choices: ``a.dot(b, out)`` costs a third of ``np.matmul`` for small matrices; a column sum is fastest as
 ``ones @ matrix``, and the sum of a few numbers as ``ones @ numbers``; ``np.take`` buffers its ``out`` unless its mode is not
@@ -13,82 +13,26 @@ Facts behind the choices: ``a.dot(b, out)`` costs a third of ``np.matmul`` for s
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...program.ir import ArrayType, Operation
+from ..kernels.buffers import VIEWS
 
 _RENAMED = {
     "abs": "absolute", "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
     "atan2": "arctan2", "atanh": "arctanh", "bitwise_invert": "invert", "bitwise_left_shift": "left_shift",
     "bitwise_right_shift": "right_shift", "conj": "conjugate", "pow": "power", "round": "rint",
 }  # fmt: skip
-_UFUNCS = [
-    "abs",
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atanh",
-    "conj",
-    "cos",
-    "cosh",
-    "exp",
-    "expm1",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "reciprocal",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
-    "ceil",
-    "floor",
-    "negative",
-    "round",
-    "sign",
-    "square",
-    "trunc",
-    "logical_not",
-    "bitwise_invert",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "signbit",
-    "atan2",
-    "copysign",
-    "divide",
-    "hypot",
-    "logaddexp",
-    "nextafter",
-    "add",
-    "floor_divide",
-    "maximum",
-    "minimum",
-    "multiply",
-    "pow",
-    "remainder",
-    "subtract",
-    "logical_and",
-    "logical_or",
-    "logical_xor",
-    "bitwise_and",
-    "bitwise_left_shift",
-    "bitwise_or",
-    "bitwise_right_shift",
-    "bitwise_xor",
-    "equal",
-    "greater",
-    "greater_equal",
-    "less",
-    "less_equal",
-    "not_equal",
-]
+_UFUNCS = (
+    "abs acos acosh asin asinh atan atanh conj cos cosh exp expm1 log log10 log1p log2 reciprocal sin sinh sqrt tan "
+    "tanh ceil floor negative round sign square trunc logical_not bitwise_invert isfinite isinf isnan signbit atan2 "
+    "copysign divide hypot logaddexp nextafter add floor_divide maximum minimum multiply pow remainder subtract "
+    "logical_and logical_or logical_xor bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor "
+    "equal greater greater_equal less less_equal not_equal"
+).split()
 UFUNCS: dict[str, np.ufunc] = {name: getattr(np, _RENAMED.get(name, name)) for name in _UFUNCS}
 """The elementwise operations: their result may overwrite an argument of the same shape and dtype."""
 
@@ -97,8 +41,6 @@ FEW = 4096
 
 AT_ONCE = 1 << 15
 """Elements that are added at indices at a time, so that their positions take little memory."""
-
-VIEWS = frozenset({"broadcast_to", "flip", "getitem", "permute_dims", "reshape"})
 
 _OUT_BY_KEYWORD = frozenset({"maximum", "minimum"})
 _REDUCTIONS = {
@@ -139,10 +81,8 @@ class Code:
 
     def function(self, name: str, parameters: str, lines: list[str]) -> Any:
         """Compile ``lines`` as the body of a function whose free names are the bound objects."""
-        body = "\n        ".join(lines)
-        text = (
-            f"def factory({', '.join(self.bound)}):\n    def {name}({parameters}):\n        {body}\n    return {name}\n"
-        )
+        head, body = f"def factory({', '.join(self.bound)}):", "\n        ".join(lines)
+        text = f"{head}\n    def {name}({parameters}):\n        {body}\n    return {name}\n"
         scope: dict[str, Any] = {}
         exec(compile(text, f"<{name}>", "exec"), scope)
         function = scope["factory"](**self.bound)
@@ -150,15 +90,13 @@ class Code:
         return function
 
 
+@dataclass(eq=False, slots=True)
 class Operand:
     """A value in generated code: an array known beforehand, or a local name."""
 
-    __slots__ = ("array", "name", "type")
-
-    def __init__(self, type: ArrayType, array: np.ndarray | None = None, name: str = "") -> None:
-        self.type = type
-        self.array = array
-        self.name = name
+    type: ArrayType
+    array: np.ndarray | None = None
+    name: str = ""
 
     def text(self, code: Code) -> str:
         return self.name if self.array is None else code.bind(self.array)
@@ -177,16 +115,12 @@ def _lowering(*names: str) -> Callable[[Lowering], Lowering]:
 
 
 def can_write(operation: Operation) -> bool:
-    """Return whether NumPy can compute this operation into given memory."""
+    """Return whether NumPy can compute this operation into existing memory."""
     if operation.name in ("ceil", "floor", "round", "trunc"):
         return operation.result.type.dtype.kind == "real floating"
     if operation.name == "sort":
         return not operation.parameters["descending"]
     return operation.name in CALLS
-
-
-def _scalar(code: Code, value: Any, dtype: str) -> str:
-    return code.bind(_zero_d(value, dtype))
 
 
 def _zero_d(value: Any, dtype: str, cache: dict[Any, np.ndarray] = {}) -> np.ndarray:  # noqa: B006
@@ -201,17 +135,14 @@ def _zero_d(value: Any, dtype: str, cache: dict[Any, np.ndarray] = {}) -> np.nda
 def _texts(code: Code, arguments: list[Any]) -> list[str]:
     dtypes = [a.type.dtype for a in arguments if isinstance(a, Operand) and a.type.dtype != "bool"]
     common = np.result_type(*dtypes).name if dtypes else "bool"
-    return [a.text(code) if isinstance(a, Operand) else _scalar(code, a, common) for a in arguments]
+    return [a.text(code) if isinstance(a, Operand) else code.bind(_zero_d(a, common)) for a in arguments]
 
 
 @_lowering(*UFUNCS)
 def _ufunc(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
     target = out.text(code)
-    code.call(
-        UFUNCS[operation.name],
-        *_texts(code, arguments),
-        f"out={target}" if operation.name in _OUT_BY_KEYWORD else target,
-    )
+    target = f"out={target}" if operation.name in _OUT_BY_KEYWORD else target
+    code.call(UFUNCS[operation.name], *_texts(code, arguments), target)
 
 
 @_lowering("where")
@@ -227,7 +158,7 @@ def _astype(code: Code, operation: Operation, arguments: list[Any], out: Operand
     code.call(np.copyto, out.text(code), arguments[0].text(code), '"unsafe"')
 
 
-@_lowering("broadcast_to", "flip", "getitem", "permute_dims", "reshape")
+@_lowering(*VIEWS)
 def _copied_view(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
     """Copy: of these only a reshape can need memory, of an array that is not contiguous."""
     assert out.array is not None
@@ -242,15 +173,12 @@ def _matmul(code: Code, operation: Operation, arguments: list[Any], out: Operand
     if not (same and len(a.type.shape) == len(b.type.shape) == 2 and out.array.flags.c_contiguous):
         code.call(np.matmul, a.text(code), b.text(code), out.text(code))
     else:
-        _dot(code, a, b, out)
+        _dot(code, operation, arguments, out)
 
 
 @_lowering("vecdot")
-def _vecdot(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
-    _dot(code, arguments[0], arguments[1], out)
-
-
-def _dot(code: Code, a: Operand, b: Operand, out: Operand) -> None:
+def _dot(code: Code, operation: Operation, arguments: list[Any], out: Operand) -> None:
+    a, b = arguments
     method = code.bind(a.array.dot) if a.array is not None else f"{a.name}.dot"
     code.lines.append(f"{method}({b.text(code)}, {out.text(code)})")
 
@@ -283,8 +211,7 @@ def _arg_extreme(code: Code, operation: Operation, arguments: list[Any], out: Op
     axis = operation.parameters["axis"]
     assert out.array is not None
     shape = [n for a, n in enumerate(x.type.shape) if axis is not None and a != axis]
-    function = np.argmax if operation.name == "argmax" else np.argmin
-    code.call(function, x.text(code), str(axis), code.bind(out.array.reshape(shape)))
+    code.call(getattr(np, operation.name), x.text(code), str(axis), code.bind(out.array.reshape(shape)))
 
 
 @_lowering("sort")
@@ -302,11 +229,8 @@ def _take(code: Code, operation: Operation, arguments: list[Any], out: Operand) 
         converted = np.empty(indices.type.shape, dtype=np.intp)
         code.call(np.copyto, code.bind(converted), places, '"same_kind"')
         places = code.bind(converted)
-    axis = operation.parameters["axis"]
-    if x.array is not None:
-        code.call(_gatherer(x.array), places, str(axis), out.text(code), repr(code.take_mode))
-    else:
-        code.call(gather, x.text(code), places, str(axis), out.text(code), repr(code.take_mode))
+    function, source = (gather, [x.name]) if x.array is None else (_gatherer(x.array), [])
+    code.call(function, *source, places, str(operation.parameters["axis"]), out.text(code), repr(code.take_mode))
 
 
 def gather(x: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray, mode: str) -> None:

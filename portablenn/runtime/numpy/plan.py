@@ -33,7 +33,7 @@ LARGE, BLOCK = 1 << 18, 1 << 25
 
 
 class Fusion(Protocol):
-    """How a plug-in computes groups of operations, and single ones; without one the plan calls NumPy for each."""
+    """How a plug-in computes groups of operations, and single ones; without it the plan calls NumPy for each operation."""
 
     def units(self, program: Program) -> Sequence[Unit]:
         """Return the operations of the program, with groups instead of some."""
@@ -57,20 +57,9 @@ def plan(program: Program, fusion: Fusion | None = None) -> Callable[..., tuple[
 def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
     """Return a callable ``loop(count, *carry, *data)`` that executes a step ``count`` times in one call.
 
-    Parameters
-    ----------
-    program
-        The step: inputs are the number of the iteration (int32, from 0), then ``carried`` arrays, then data that stay the
-        same; outputs are the new carried arrays, then what is collected of each step.
-    carried
-        Number of arrays carried from step to step.
-    fusion
-        Computes groups of operations.
-
-    Returns
-    -------
-    callable
-        Returns the carried arrays after the last step, then the collected ones with ``count`` rows each.
+    The inputs of a step are the number of the iteration (int32, from 0), then ``carried`` arrays, then data that stay the same;
+    its outputs are the new carried arrays, then what is collected of each step. The callable returns the carried arrays after
+    the last step, then the collected ones with ``count`` rows each.
     """
     for home, out in zip(program.inputs[1 : 1 + carried], program.outputs, strict=False):
         if home.type != out.type:
@@ -88,9 +77,9 @@ def _contracted(program: Program) -> Program:
     operations: list[Operation] = []
 
     def only_for(variable: Variable) -> Operation | None:
-        """The operation that makes it, if it has one use; not in half precision, in which a sum of squares soon overflows."""
-        roomy = variable.type.dtype in ("float32", "float64")
-        return made_by.get(variable) if roomy and uses[variable] == 1 else None
+        """Return the operation that makes a value with one use; not in half precision, where a sum of squares overflows."""
+        wide = variable.type.dtype in ("float32", "float64")
+        return made_by.get(variable) if wide and uses[variable] == 1 else None
 
     for operation in program.operations:
         product, number = None, None
@@ -113,11 +102,11 @@ def _contracted(program: Program) -> Program:
         operations.append(Operation("vecdot", (lines[factors[0]], lines[factors[1]]), {"axis": -1}, dot))
         if number is not None:
             operations.append(Operation("multiply", (dot, number), {}, operation.result))
-    return drop_dead(Program(program.inputs, tuple(operations), program.outputs, program.constants, program.name))
+    return drop_dead(replace(program, operations=tuple(operations)))
 
 
 def _number(operation: Operation | None) -> float | None:
-    """Return the number that the operation multiplies an array by; None if it does something else."""
+    """Return the number by which the operation multiplies an array; None for another operation."""
     if operation is None or operation.name != "multiply":
         return None
     return next((a for a in operation.arguments if not isinstance(a, Variable)), None)
@@ -134,17 +123,13 @@ def _without_factors(program: Program, carried: int) -> tuple[Program, list[floa
         else:
             number = None
         numbers.append(number)
-    collecting = Program(program.inputs, program.operations, tuple(outputs), program.constants, program.name)
-    return drop_dead(collecting), numbers
+    return drop_dead(replace(program, outputs=tuple(outputs))), numbers
 
 
 class Pool:
     """A function for several threads: each call takes an idle function with separate memory, or builds another.
 
-    Attributes
-    ----------
-    how
-        In which way it is executed; "" if there is only one.
+    ``how`` names the way in which it is executed, ``nbytes`` is the memory that its functions hold now.
     """
 
     def __init__(self, build: Callable[[], Callable[..., tuple[Array, ...]]], how: str = "plan") -> None:
@@ -152,14 +137,14 @@ class Pool:
         self._build = build
         self._idle: list[Any] = []
         self._lock = threading.Lock()
-        self._nbytes = 0
+        self.nbytes = 0
 
     def __call__(self, *arguments: Any) -> tuple[Array, ...]:
         function = self._take()
         try:
             return function(*arguments)
         finally:
-            self._put_back(function)
+            self._idle.append(function)
 
     def _take(self) -> Any:
         with self._lock:
@@ -167,23 +152,14 @@ class Pool:
                 return self._idle.pop()
         function: Any = self._build()
         with self._lock:
-            self._nbytes += function.nbytes
+            self.nbytes += function.nbytes
         return function
-
-    def _put_back(self, function: Any) -> None:
-        with self._lock:
-            self._idle.append(function)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory that its functions hold now: buffers and constants."""
-        return self._nbytes
 
     @property
     def source(self) -> str:
         """The generated Python text."""
         function = self._take()
-        self._put_back(function)
+        self._idle.append(function)
         return str(function.source)
 
 
@@ -255,10 +231,10 @@ class _Planner:
         function.nbytes = self.nbytes + sum(own.values())
         return function
 
-    # Where values lie
+    # The memory of values
 
     def _split(self, units: Sequence[Unit]) -> None:
-        """Tell the units that depend on what changes from step to step from those that are computed before the loop."""
+        """Separate the units that depend on what changes from step to step from those that are computed before the loop."""
         self.varying = {*self.carry, self.iteration}
         for unit in units:
             if self.iteration is None or not self.varying.isdisjoint(unit.reads):
@@ -267,11 +243,11 @@ class _Planner:
         self.invariant = [unit for unit in units if unit.results[0] not in self.varying]
 
     def _reads_of_invariants(self) -> set[Variable]:
-        """What each step reads anew, so that no step may overwrite it."""
+        """Return what each step reads again, so that no step may overwrite it."""
         return {v for unit in self.units for v in unit.reads if v not in self.varying}
 
     def _computes_inside(self, unit: Unit, concat: Operation) -> bool:
-        """Not what is computed before the loop in what is overwritten in each step."""
+        """Return whether ``unit`` can compute its results inside ``concat``: not if only one of them is in the loop."""
         if (unit.results[0] in self.varying) != (concat.result in self.varying):
             return False
         return isinstance(unit, Group) or (unit.name not in VIEWS and unit.name != "concat" and can_write(unit))
@@ -310,7 +286,7 @@ class _Planner:
         allocator.release(unit)
 
     def _view(self, operation: Operation) -> Buffer | None:
-        """The view of a buffer, of any that NumPy can reshape without a copy."""
+        """Return a view of a buffer, also of a strided one that NumPy can reshape without a copy."""
         buffer = self.allocator.buffers[operation.reads[0]]
         if operation.name != "reshape" or buffer.contiguous:
             return buffer.view(operation)
@@ -344,9 +320,8 @@ class _Planner:
         """Write the lines that compute the results of a unit."""
         if isinstance(unit, Group):
             assert self.fusion is not None
-            self.fusion.call(
-                self.code, unit, [self.operands[v] for v in unit.reads], [self.operands[v] for v in unit.results]
-            )
+            reads, results = ([self.operands[v] for v in some] for some in (unit.reads, unit.results))
+            self.fusion.call(self.code, unit, reads, results)
             return
         arguments = [self.operands[a] if isinstance(a, Variable) else a for a in unit.arguments]
         out = self.operands[unit.result]
@@ -360,7 +335,7 @@ class _Planner:
             CALLS[unit.name](self.code, unit, arguments, out)
 
     def _write_interpreted(self, operation: Operation, arguments: list[Any], out: Operand) -> None:
-        """NumPy makes the array: for views of inputs, and for operations that have no ``out``."""
+        """Let NumPy make the array: for views of inputs, and for operations without ``out``."""
         texts = [a.text(self.code) if isinstance(a, Operand) else self.code.bind(a) for a in arguments]
         call = f"{self.code.bind(execute)}({self.code.bind(xp)}, {self.code.bind(operation)}, [{', '.join(texts)}])"
         if any(v in self.allocator.buffers for v in operation.reads):  # it may be a view of memory that is reused
