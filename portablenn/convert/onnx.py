@@ -10,7 +10,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -268,9 +268,8 @@ class _Chain:
         """Return the name of the output of the layer that takes ``x``, and the layer, None if it does nothing."""
         takers = self.takers.get(x, [])
         if len(takers) == 1:
-            reader = getattr(self, f"_{takers[0].op_type.lower()}", None)
-            if reader is not None:
-                return takers[0].output[0], *reader(takers[0], x)
+            if takers[0].op_type in self._READERS:
+                return takers[0].output[0], *self._READERS[takers[0].op_type](self, takers[0], x)
             name = next((a for a, operator in OPERATORS.items() if operator == takers[0].op_type), None)
             if name is not None:
                 return takers[0].output[0], *self._activation(takers[0], x, name)
@@ -342,7 +341,7 @@ class _Chain:
             raise FileFormatError("an Add has no bias")
         return _BIAS, {"bias": self._array(others[0], 1)}
 
-    def _batchnormalization(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
+    def _batch_normalization(self, node: Any, x: str) -> tuple[Any, dict[str, np.ndarray]]:
         if len(node.input) != 5 or node.input[0] != x or len(node.output) != 1:
             raise FileFormatError("a BatchNormalization is in training mode")
         self._attributes(node, {"training_mode": 0, "spatial": 1}, ("epsilon", "momentum"))
@@ -377,6 +376,11 @@ class _Chain:
         if not scalar or self.onnx.numpy_helper.to_array(zero) != 0.0 or [c.op_type for c in casts] != ["Cast"]:
             raise FileFormatError("a GreaterOrEqual is not a threshold of 0")
         return casts[0].output[0], Activation("step"), {}
+
+    _READERS: ClassVar[dict[str, Any]] = {
+        "Add": _add, "BatchNormalization": _batch_normalization, "Dropout": _dropout, "Gemm": _gemm, "Identity": _identity,
+        "MatMul": _matmul,
+    }  # fmt: skip
 
 
 _BIAS: Any = object()
