@@ -124,7 +124,7 @@ def predicted_images(images: Any, predicted: Any, actual: Any, confidence: Any =
 
 
 def decision_boundary(network: Any, X: Any, y: Any, ax: Any = None) -> Any:
-    """Plot what a network or an estimator with two inputs predicts over the plane.
+    """Plot the predictions of a network or an estimator with two inputs over the plane.
 
     Rows X, (rows, 2), are drawn as points in the colours of their targets y, (rows,).
     """
@@ -142,7 +142,7 @@ def decision_boundary(network: Any, X: Any, y: Any, ax: Any = None) -> Any:
 
 
 def learning(network: Any, X: Any, y: Any, epochs: int = 50, frames: int = 50, **fit: Any) -> Any:
-    """Train a network with two inputs and animate its decision boundary; ``.save("learning.gif")`` writes the animation.
+    """Train a network with two inputs and return a `FuncAnimation` of its decision boundary, for ``.save("learning.gif")``.
 
     Parameters
     ----------
@@ -154,10 +154,6 @@ def learning(network: Any, X: Any, y: Any, epochs: int = 50, frames: int = 50, *
         Number of frames, evenly spaced over the epochs.
     **fit
         Further arguments of `Network.fit`.
-
-    Returns
-    -------
-    matplotlib.animation.FuncAnimation
     """
     ax = _axes(None, (5.0, 4.4))
     from matplotlib.animation import FuncAnimation

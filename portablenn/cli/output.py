@@ -84,8 +84,12 @@ def describe_layers(network: Any) -> list[dict[str, Any]]:
 def print_model(model: Any) -> None:
     """Print the task, the use of rows and columns, the course of the training, and the metrics."""
     results = model.results
-    for line in (*_lines_of_data(model), *_lines_of_training(results)):
-        typer.echo(line)
+    _print_data(model)
+    if results.get("history"):
+        resumed = f", resumed from a checkpoint at step {results['resumed']:,}" if results.get("resumed") else ""
+        ended = f"; {results['ended']}" if results.get("ended") else ""
+        best = f"; the weights are those of epoch {results['best_epoch']}" if results.get("best_epoch") else ""
+        typer.echo(f"{len(results['history']['loss'])} epochs{resumed}{ended}{best}")
     if not results.get("metrics"):
         typer.echo("too few rows for a test set: how well the model predicts is unknown")
         return
@@ -99,28 +103,20 @@ def print_model(model: Any) -> None:
         typer.echo(f"these metrics are of {results['rows'][part]} rows only: they are uncertain")
 
 
-def _lines_of_data(model: Any) -> Iterator[str]:
+def _print_data(model: Any) -> None:
     results, target = model.results, model.target
     rows = "  ".join(f"{part} {count:,}" for part, count in results.get("rows", {}).items())
     classes = f", {len(target.classes)} classes" if target.classes else ""
     classes += " (use --task regression to predict them as numbers)" if target.integers else ""
-    yield f"{model.task} of {target.name!r}{classes}; rows: {rows}"
+    typer.echo(f"{model.task} of {target.name!r}{classes}; rows: {rows}")
     if results.get("rows_without_target"):
-        yield f"{results['rows_without_target']:,} rows without {target.name!r} were skipped"
+        typer.echo(f"{results['rows_without_target']:,} rows without {target.name!r} were skipped")
     for name, why in results.get("left_out", {}).items():
-        yield f"left out: {name!r}: {why}"
+        typer.echo(f"left out: {name!r}: {why}")
     for column in model.preprocessor.columns:
         if infrequent := getattr(column, "infrequent", 0):
-            kept = len(column.values)
-            yield f"{column.name!r}: the {kept} most frequent values are distinguished, {infrequent:,} others are not"
-
-
-def _lines_of_training(results: dict[str, Any]) -> Iterator[str]:
-    if results.get("history"):
-        resumed = f", resumed from a checkpoint at step {results['resumed']:,}" if results.get("resumed") else ""
-        ended = f"; {results['ended']}" if results.get("ended") else ""
-        best = f"; the weights are those of epoch {results['best_epoch']}" if results.get("best_epoch") else ""
-        yield f"{len(results['history']['loss'])} epochs{resumed}{ended}{best}"
+            kept = f"the {len(column.values)} most frequent values are distinguished"
+            typer.echo(f"{column.name!r}: {kept}, {infrequent:,} others are not")
 
 
 def print_backends(backends: Sequence[Any], explanation: str) -> None:

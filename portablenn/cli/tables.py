@@ -38,7 +38,7 @@ def train(
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
     task: Annotated[Task | None, typer.Option(help="Default: inferred from the target.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Column not to use; may be repeated.")] = None,
-    missing: Annotated[Missing, typer.Option(help="Impute missing cells, or refuse the table.")] = Missing.impute,
+    missing: Annotated[Missing, typer.Option(help="Impute missing cells, or fail if there are any.")] = Missing.impute,
     hidden: Annotated[str, typer.Option(help="Units of the hidden layers.")] = "64,32",
     dropout: Annotated[float, typer.Option(min=0.0, max=0.95, help="Dropout rate of the hidden layers.")] = 0.0,
     learning_rate: Annotated[float, typer.Option(min=1e-12, help="Learning rate of AdamW.")] = 1e-3,
@@ -168,7 +168,7 @@ def inspect(
     report: Annotated[Path | None, typer.Option(help="HTML report to write again.")] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Show what a model file holds: layers, parameters, inputs, results of the training.
+    """Show the content of a model file: layers, parameters, inputs, results of the training.
 
     Examples: "portablenn inspect model.safetensors", "portablenn inspect model.safetensors --json".
     """

@@ -33,7 +33,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="digits: seed of the initial weights and batches.")] = 0,
     backend: Annotated[str, typer.Option(help="digits: backend to train on, such as numpy or torch:cuda.")] = "auto",
 ) -> None:
-    """Run an example, which prints what it learns and saves pictures.
+    """Run an example, which prints its results and saves pictures.
 
     Examples: "portablenn demo digits --data mnist/ --epochs 30", "portablenn demo xor --out pictures/".
     """

@@ -162,7 +162,7 @@ class Labels:
 
     @classmethod
     def from_targets(cls, y: np.ndarray, classes: Any = None) -> Labels:
-        """Return the labels of validated targets; ``classes`` are all labels of later targets, too, if they are known."""
+        """Return the labels of validated targets; ``classes`` are those of all later targets, if they are known."""
         kind = type_of_target(y, input_name="y")
         if kind == "multilabel-indicator":
             return cls(kind, np.arange(y.shape[1]))

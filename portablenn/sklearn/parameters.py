@@ -1,4 +1,4 @@
-"""The parameters of the multi-layer perceptrons: their documentation, and what is accepted."""
+"""The parameters of the multi-layer perceptrons: their documentation and constraints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONSTRAINTS: dict[str, Any] = {
     "clip_value": [Interval(Real, 0, None, closed="neither"), None],
     "callbacks": [list, tuple],
 }
-"""What is accepted for the parameters that scikit-learn's estimators do not have, or accept less for."""
+"""Constraints of the parameters that scikit-learn's estimators lack or restrict more."""
 
 
 def document(summary: str, name: str, parameters: str, attributes: str, examples: str) -> str:

@@ -1,4 +1,4 @@
-"""Columns: what a column of a table becomes in a network's inputs, and the statistics of its cells that decide that."""
+"""Columns: the encoding of a table's column as inputs of a network, and the statistics of its cells that decide it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ IMPORTANCE_REPEATS = 3
 
 
 def measure(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
-    """Return what a report shows of a `TableModel` and some rows, as values for JSON.
+    """Return the measurements of a `TableModel` on a part of the rows, as values for JSON.
 
     "metrics" and "baseline" are {name: value}; the baseline predicts the mean or most frequent class of ``train_targets``,
     encoded, (rows,). "confusion" counts rows by true and predicted class; a regression has "predicted", pairs of true and

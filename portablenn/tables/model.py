@@ -130,9 +130,8 @@ class TableModel:
         with encode_parts(opened, fitted.preprocessor, SHARES, seed) as parts:
             batch_size = batch_size or _default_batch_size(len(parts["train"].targets))
             model._fit(parts, epochs, batch_size, [stopping, *callbacks], resume)
-            model.results = {
-                **model._results(fitted, parts), "batch_size": batch_size, "best_epoch": stopping.best_epoch
-            }  # fmt: skip
+            model.results = model._results(fitted, parts)
+            model.results |= {"batch_size": batch_size, "best_epoch": stopping.best_epoch}
         return model
 
     def _fit(

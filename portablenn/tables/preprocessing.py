@@ -93,7 +93,7 @@ class Preprocessor:
         return tuple(name for column in self.columns for name in column.input_names)
 
     def encode(self, batch: Any) -> np.ndarray:
-        """Return one number for each cell of a record batch, (rows, columns), float32: what is kept on disk while training."""
+        """Return one number for each cell of a record batch, (rows, columns), float32, as stored on disk in training."""
         return np.stack([column.encode(batch.column(column.name)) for column in self.columns], axis=1)
 
     def expand(self, encoded: np.ndarray) -> np.ndarray:

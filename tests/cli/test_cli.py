@@ -28,7 +28,7 @@ def _command(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize("name", DEMOS)
-def test_demo_prints_what_it_learns_and_saves_its_picture(name: str, tmp_path: Path) -> None:
+def test_a_demo_prints_its_results_and_saves_its_picture(name: str, tmp_path: Path) -> None:
     pytest.importorskip("typer")
     pytest.importorskip("matplotlib")
     run = _command("demo", name, "--out", str(tmp_path))
@@ -64,9 +64,7 @@ def test_demo_digits_reads_digits(activation: str, tmp_path: Path) -> None:
         (["demo", "xor", "--epochs", "3"], "--epochs applies only to the demo digits"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_message_and_a_status(
-    arguments: list[str], says: str, tmp_path: Path
-) -> None:
+def test_an_invalid_command_line_is_one_message_and_a_status(arguments: list[str], says: str, tmp_path: Path) -> None:
     pytest.importorskip("typer")
     run = _command(*arguments, "--out", str(tmp_path))
     assert run.returncode != 0

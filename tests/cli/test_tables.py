@@ -112,7 +112,7 @@ def test_the_reader_of_a_pipe_may_close_it_early(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_table_without_rows_gets_its_header(tmp_path: Path) -> None:
+def test_a_table_without_rows_is_written_with_its_header(tmp_path: Path) -> None:
     pnn.TableModel.train(people(), "price", epochs=1).save(tmp_path / "m.safetensors")
     (tmp_path / "t.csv").write_text("id,age,city,plan\n")
     assert _run("predict", "m.safetensors", "t.csv", folder=tmp_path).stdout == "id,age,city,plan,prediction\n"
@@ -149,7 +149,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_gets_one_line_on_standard_error(name: str, tmp_path: Path) -> None:
+def test_an_error_is_one_line_on_standard_error(name: str, tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", people())
     pnn.TableModel.train(people(), "plan", epochs=1).save(tmp_path / "m.safetensors")
     arguments, status, says = MISTAKES[name]

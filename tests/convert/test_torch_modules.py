@@ -40,7 +40,7 @@ def test_a_module_of_torch_predicts_the_same_here(middle: Any, backend: str) -> 
     np.testing.assert_allclose(net.forward(X), module(torch.from_numpy(X)).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_it_trains_on_from_there_and_keeps_the_dtype() -> None:
+def test_a_converted_module_can_be_trained_and_keeps_its_dtype() -> None:
     module = _module(nn.ReLU()).double()
     net = pnn.from_torch(module, "softmax_cross_entropy", optimizer=pnn.Adam(0.01), backend="numpy")
     assert net.dtype == "float64"

@@ -44,7 +44,7 @@ def test_a_network_comes_back_whole_on_any_library(library: Any, tmp_path: Path)
     np.testing.assert_allclose(back.forward(X), net.forward(X), rtol=1e-5, atol=1e-6)
 
 
-def test_training_goes_on_as_if_the_file_had_not_been(tmp_path: Path) -> None:
+def test_training_continues_the_same_after_save_and_load(tmp_path: Path) -> None:
     whole, parts = _network(), _network()
     whole.fit(X, Y, epochs=5)
     parts.fit(X, Y, epochs=2)

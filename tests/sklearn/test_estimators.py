@@ -210,7 +210,7 @@ def test_a_read_only_memory_map_trains(tmp_path: Any) -> None:
         (Y - 1).tolist(),
     ],
 )
-def test_labels_of_any_kind_come_back(targets: Any) -> None:
+def test_predictions_are_labels_of_the_same_kind(targets: Any) -> None:
     net = MLPClassifier((8,), solver="lbfgs", random_state=0).fit(X, targets)
     assert net.classes_.tolist() == sorted({*np.asarray(targets).tolist()})
     assert net.predict(X).dtype == net.classes_.dtype

@@ -105,7 +105,7 @@ def test_the_rate_of_adam_is_never_adapted(capsys: pytest.CaptureFixture[str]) -
         ([1.0, 2.0], 2),
     ],
 )
-def test_lbfgs_stops_where_the_loss_decreases_no_more(
+def test_lbfgs_stops_where_the_loss_stops_decreasing(
     losses: list[float], stops: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _epochs(LBFGSStopping(False), losses)[0] == stops

@@ -124,7 +124,7 @@ def test_labels_are_integers_if_written_as_integers(cells: list[str], integers: 
         (["1"] * 39 + ["x"], "39 of 40 cells are numbers, 'x' is not"),
     ],
 )
-def test_a_regression_says_what_is_wrong_with_its_target(cells: list[Any], message: str) -> None:
+def test_a_regression_names_the_problem_of_its_target(cells: list[Any], message: str) -> None:
     with pytest.raises(TableError, match=message):
         fit_preprocessor(open_table({"x": list(range(40)), "y": cells}), "y", "regression", shares=(1.0, 0.0, 0.0))
 

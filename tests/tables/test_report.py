@@ -69,7 +69,7 @@ class _Page(html.parser.HTMLParser):
         self.words += data
 
 
-def test_the_page_is_complete_and_needs_no_other_file(tmp_path: Path) -> None:
+def test_the_page_is_complete_and_requires_no_other_file(tmp_path: Path) -> None:
     model = _model()
     pnn.report.write(tmp_path / "r.html", model)
     text = (tmp_path / "r.html").read_text()
