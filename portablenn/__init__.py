@@ -14,6 +14,7 @@ from .program.trace import trace
 from .program.tracer import NotTraceableError, TracerValueError
 from .runtime.arrays import array_namespace, stop_gradient
 from .runtime.backend import Backend, BackendError, OutOfMemoryError
+from .runtime.numpy.threads import get_threads, set_threads
 from .runtime.registry import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
 from .training.history import History
 from .training.mlp import mlp
@@ -95,6 +96,7 @@ __all__ = [
     "from_onnx",
     "from_torch",
     "get_backend",
+    "get_threads",
     "grad",
     "initializers",
     "jit",
@@ -110,6 +112,7 @@ __all__ = [
     "report",
     "save_weights",
     "schedules",
+    "set_threads",
     "stop_gradient",
     "tables",
     "to_onnx",

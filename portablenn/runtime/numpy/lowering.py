@@ -20,6 +20,7 @@ import numpy as np
 
 from ...program.ir import ArrayType, Operation
 from ..kernels.buffers import VIEWS
+from . import threads
 
 _RENAMED = {
     "abs": "absolute", "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
@@ -170,7 +171,9 @@ def _matmul(code: Code, operation: Operation, arguments: list[Any], out: Operand
     a, b = arguments
     assert out.array is not None
     same = a.type.dtype == b.type.dtype
-    if not (same and len(a.type.shape) == len(b.type.shape) == 2 and out.array.flags.c_contiguous):
+    if same and out.array.flags.c_contiguous and threads.can_split(a.type.shape, b.type.shape):
+        code.call(threads.matmul, a.text(code), b.text(code), out.text(code))
+    elif not (same and len(a.type.shape) == len(b.type.shape) == 2 and out.array.flags.c_contiguous):
         code.call(np.matmul, a.text(code), b.text(code), out.text(code))
     else:
         _dot(code, operation, arguments, out)

@@ -12,6 +12,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from ...program.ir import Array, ArrayType, Operation, Program, Variable
 from ...program.simplify import drop_dead
 from ..kernels.buffers import VIEWS, Allocator, Buffer, Storage, dense, nbytes_of
 from ..kernels.fusion import Group, Unit
+from . import threads
 from .lowering import CALLS, UFUNCS, Code, Operand, address, can_write
 
 ALIGNMENT = 64
@@ -51,7 +53,7 @@ def plan(program: Program, fusion: Fusion | None = None) -> Callable[..., tuple[
     Calls from several threads at once get memory of their own.
     """
     contracted = _contracted(program)
-    return Pool(lambda: _Planner(contracted, None, fusion).call())
+    return Pool(lambda: _Planner(contracted, None, fusion).call(), uses_blas=threads.uses_threads(contracted))
 
 
 def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
@@ -67,7 +69,7 @@ def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> C
                 f"{program.name} carries {home.type} as {out.type}: a carried array keeps its shape and dtype"
             )
     collecting, numbers = _without_factors(_contracted(program), carried)
-    return Pool(lambda: _Planner(collecting, carried, fusion).loop(numbers))
+    return Pool(lambda: _Planner(collecting, carried, fusion).loop(numbers), uses_blas=threads.uses_threads(collecting))
 
 
 def _contracted(program: Program) -> Program:
@@ -132,8 +134,11 @@ class Pool:
     ``how`` names the way in which it is executed, ``nbytes`` is the memory that its functions hold now.
     """
 
-    def __init__(self, build: Callable[[], Callable[..., tuple[Array, ...]]], how: str = "plan") -> None:
+    def __init__(
+        self, build: Callable[[], Callable[..., tuple[Array, ...]]], how: str = "plan", uses_blas: bool = False
+    ) -> None:
         self.how = how
+        self._context: AbstractContextManager[None] = threads.single_thread if uses_blas else nullcontext()
         self._build = build
         self._idle: list[Any] = []
         self._lock = threading.Lock()
@@ -142,7 +147,8 @@ class Pool:
     def __call__(self, *arguments: Any) -> tuple[Array, ...]:
         function = self._take()
         try:
-            return function(*arguments)
+            with self._context:
+                return function(*arguments)
         finally:
             self._idle.append(function)
 

@@ -1,0 +1,284 @@
+"""Threads of matrix products: large ones are split into blocks, one for each thread; all others run on one thread.
+
+The worker threads of OpenBLAS spin while they wait for each other. Where other processes want the cores, an epoch of a small
+network took 60 times as long on two of them as on one. So BLAS keeps to one thread inside compiled programs, and products that
+gain from more threads are split here, among threads that sleep while they wait. Blocks of rows start at multiples of `ROWS`,
+which OpenBLAS's kernels compute in the same way as within the whole product: no result depends on how many threads there are.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...program.ir import Program
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+MULTIPLICATIONS = 5_000_000
+"""Multiplications that are worth waking a thread for."""
+
+ROWS = 24
+"""Blocks start at multiples of this: the kernels of OpenBLAS compute 4, 8, 12 or 24 rows at once."""
+
+UNTHREADED = 1 << 13
+"""Multiplications up to which no BLAS uses more than one thread."""
+
+_chosen: int | None = None
+
+
+def set_threads(count: int | None) -> None:
+    """Set how many threads a large matrix product may use on NumPy; results do not depend on it.
+
+    It concerns OpenBLAS, which NumPy's wheels for Linux and Windows bring; other libraries decide for themselves.
+
+    Parameters
+    ----------
+    count
+        At least 1. None, the default, means the environment variable ``PORTABLENN_THREADS``, or else as many as the process may
+        use: its cores by CPU affinity and control group, at most the threads of BLAS (``OMP_NUM_THREADS``,
+        ``threadpoolctl.threadpool_limits``).
+
+    Raises
+    ------
+    ValueError
+        If ``count`` is not a positive integer.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> pnn.set_threads(1)
+    >>> pnn.get_threads()
+    1
+    >>> pnn.set_threads(None)
+    """
+    global _chosen
+    _chosen = None if count is None else _positive("count", count)
+
+
+def get_threads() -> int:
+    """Return how many threads a large matrix product may use on NumPy; see `set_threads`."""
+    if _openblas() is _UNKNOWN:
+        return 1
+    if _chosen is not None:
+        return _chosen
+    if named := os.environ.get("PORTABLENN_THREADS"):
+        return _positive("PORTABLENN_THREADS", int(named) if named.isdecimal() else named)
+    return min(_cores(), _quota(), single_thread.limit)
+
+
+def _positive(name: str, count: Any) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {count!r}")
+    return count
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _quota(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many cores the control group may use, rounded down, as versions 2 and 1 of control groups say it."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((root / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            return max(1, int(quota) // int(period))
+    return 1 << 30
+
+
+class SingleThread:
+    """A context in which BLAS uses one thread; nested and concurrent ones share it, and the last restores the number before.
+
+    The number belongs to the process: what other Python threads compute meanwhile is also limited.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._depth, self._before = threading.Lock(), 0, 1
+
+    @property
+    def limit(self) -> int:
+        """How many threads BLAS uses outside the context; 1 if that is not known."""
+        return self._before if self._depth else _openblas().get()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._depth:
+                self._before = _openblas().get()
+                if self._before != 1:
+                    _openblas().set(1)
+            self._depth += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if not self._depth:
+                self.restore()
+
+    def restore(self) -> None:
+        """Give BLAS its threads again."""
+        if self._before != 1:
+            _openblas().set(self._before)
+
+    def abandon(self) -> None:
+        """End all contexts, as in a forked process, in which nobody else will."""
+        self.restore()
+        self._lock, self._depth, self._before = threading.Lock(), 0, 1
+
+
+single_thread = SingleThread()
+
+
+class _OpenBlas(NamedTuple):
+    """How to read and to set the number of threads of the OpenBLAS that NumPy uses.
+
+    With another library (MKL, Accelerate) it is always 1, and nothing is set.
+    """
+
+    get: Callable[[], int]
+    set: Callable[[int], Any]
+
+
+_UNKNOWN = _OpenBlas(lambda: 1, lambda count: None)
+
+
+@cache
+def _openblas() -> _OpenBlas:
+    """Find the library: in NumPy's wheel, or, if another one is in use and threadpoolctl is installed, by that."""
+    import ctypes
+
+    package = Path(np.__file__).parent
+    for library in (*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")):
+        functions = ctypes.CDLL(str(library))
+        for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
+            if hasattr(functions, name.format("set_num_threads")):
+                return _OpenBlas(*(getattr(functions, name.format(f"{verb}_num_threads")) for verb in ("get", "set")))
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return _UNKNOWN
+    found = ThreadpoolController().select(internal_api="openblas").lib_controllers
+    return _OpenBlas(found[0].get_num_threads, found[0].set_num_threads) if len(found) == 1 else _UNKNOWN
+
+
+def can_split(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Return whether a product of these shapes is large enough for two threads."""
+    return _pieces(a, b) > 1
+
+
+def _pieces(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return for how many threads a product of these shapes is large enough."""
+    *batch, rows, columns = (*np.broadcast_shapes(tuple(a[:-2]), tuple(b[:-2])), a[-2], b[-1])
+    if columns < 2:  # a matrix and a vector: limited by memory
+        return 1
+    return min(batch[0] if batch else rows // ROWS, math.prod(batch) * rows * a[-1] * columns // MULTIPLICATIONS)
+
+
+def uses_threads(program: Program) -> bool:
+    """Return whether BLAS would use several threads for a product of ``program``."""
+    products = (o for o in program.operations if o.name in ("matmul", "vecdot"))
+    return any(o.reads[0].type.shape[-1] * o.result.type.size > UNTHREADED for o in products)
+
+
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """Compute ``a @ b`` into ``out`` on as many threads as its size deserves, at most `get_threads`."""
+    pieces = min(_pieces(a.shape, b.shape), get_threads())
+    # NumPy computes the product of a matrix and its own transpose in another way.
+    if pieces < 2 or _start(a) == _start(b) or not _workers.multiply(_blocks(a, b, out, pieces)):
+        _multiply(a, b, out)
+
+
+def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    (np.dot if out.ndim == 2 else np.matmul)(a, b, out)
+
+
+def _start(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+class _Workers:
+    """Threads that sleep until there are blocks of a product for them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: Executor | None = None
+        self._count = 0
+
+    def multiply(self, blocks: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bool:
+        """Compute each block's ``a @ b`` into its ``out``; return False at once if another thread uses the workers."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            first, *others = blocks
+            futures = [self._threads(len(others)).submit(_multiply, *block) for block in others]
+            try:
+                _multiply(*first)
+            finally:
+                _wait(futures)
+            for future in futures:
+                future.result()
+        finally:
+            self._lock.release()
+        return True
+
+    def _threads(self, count: int) -> Executor:
+        if self._executor is None or self._count < count:
+            from concurrent.futures import ThreadPoolExecutor
+
+            if self._executor is not None:
+                self._executor.shutdown(wait=False)
+            ignore = partial(np.seterr, all="ignore")  # as in the plan that is executed
+            self._executor, self._count = ThreadPoolExecutor(count, "portablenn", ignore), count
+        return self._executor
+
+
+def _wait(futures: Sequence[Future[Any]]) -> None:
+    """Wait until all have ended, also if Ctrl-C interrupts it: until then they write to memory of the caller."""
+    interrupt: BaseException | None = None
+    for future in futures:
+        while not future.done():
+            try:
+                future.exception()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
+
+
+_workers = _Workers()
+
+
+def _start_anew() -> None:
+    """Forget the other threads of the process that was forked: their workers, and their contexts."""
+    global _workers
+    _workers = _Workers()
+    single_thread.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
+def _blocks(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, count: int
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return ``count`` parts of a product: some of the matrices of a batch, or else some rows of one matrix."""
+    if out.ndim > 2:
+        a, b = (np.broadcast_to(x, (*out.shape[:-2], *x.shape[-2:])) for x in (a, b))
+        starts = [i * out.shape[0] // count for i in range(count + 1)]
+        return [(a[i:j], b[i:j], out[i:j]) for i, j in pairwise(starts)]
+    units = -(-len(a) // ROWS)
+    starts = [min(len(a), ROWS * (i * units // count)) for i in range(count + 1)]
+    return [(a[i:j], b, out[i:j]) for i, j in pairwise(starts)]
