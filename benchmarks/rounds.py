@@ -12,6 +12,8 @@ import multiprocessing
 import os
 import platform
 import resource
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -95,6 +97,18 @@ def _started(contestants: list[Contestant]) -> Iterator[dict[str, tuple[Connecti
             process.kill()
 
 
+@contextmanager
+def _busy(count: int) -> Iterator[None]:
+    """Run processes that do nothing but compute."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def _contest(contestant: Contestant, line: Connection) -> None:
     os.environ.update(contestant.environment)
     try:
@@ -132,7 +146,9 @@ def machine() -> dict[str, str]:
     for name in ("numpy", "numba", "cupy-cuda13x", "cupy-cuda12x", "scikit-learn", "torch", "jax", "keras", "thinc"):
         with suppress(importlib.metadata.PackageNotFoundError):
             facts[name] = importlib.metadata.version(name)
-    return facts | {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
+    return facts | {
+        name: value for name, value in os.environ.items() if name.startswith(SETTINGS) and "DATA" not in name
+    }
 
 
 def _processor() -> str:

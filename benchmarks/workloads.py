@@ -24,6 +24,14 @@ PEERS = {
     "Keras on JAX": ("keras_on_jax", ("keras", "jax"), {}),
     "thinc": ("thinc", ("thinc",), {}),
 }  # fmt: skip
+THREADED = ("scikit-learn", "PyTorch eager", "jax.jit")
+"""Peers that run a second time on one thread, which is their better setting on a busy machine."""
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ def _ours(
 def _classifier(letter: str, sizes: list[int], rows: int, batch: int) -> Workload:
     facts = {"sizes": sizes, "rows": rows, "batch": batch}
     theirs = [Contestant(n, f"classifiers:{maker}", facts | more, p) for n, (maker, p, more) in PEERS.items()]
+    theirs += [replace(c, name=f"{c.name} (one thread)", environment=ONE_THREAD) for c in theirs if c.name in THREADED]
     limit = Contestant("limit", "classifiers:limit", facts)
     title = f"{letter} {'-'.join(map(str, sizes))}, {rows:,} rows, batch {batch}"
     return Workload(title, (*_ours("classifiers:ours", facts), *theirs, limit))
