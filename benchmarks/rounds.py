@@ -56,9 +56,12 @@ class Measured:
     peak_bytes: int
 
 
-def compete(contestants: list[Contestant], rounds: int) -> dict[str, Measured]:
-    """Return the measurements by name, after two untimed calls of each; a contestant that fails is printed and left out."""
-    with _started([c for c in contestants if c.installed]) as ready:
+def compete(contestants: list[Contestant], rounds: int, busy: int = 0) -> dict[str, Measured]:
+    """Return the measurements by name, after two untimed calls of each, while ``busy`` other processes want a core each.
+
+    A contestant that fails is printed and left out.
+    """
+    with _started([c for c in contestants if c.installed]) as ready, _busy(busy):
         seconds: dict[str, list[float]] = {name: [] for name in ready}
         for _ in range(rounds):
             for name, (line, _) in ready.items():
