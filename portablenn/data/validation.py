@@ -48,13 +48,13 @@ def check_array(value: Any, name: str) -> Array:
     return value
 
 
-def check_inputs(x: Any, width: int, dtype: str, name: str = "X") -> Array | SparseRows:
-    """Return ``x`` as at least one row of ``width`` numbers that are finite in ``dtype``; sparse matrices stay sparse."""
+def check_columns(x: Any, width: int, name: str = "X") -> Array | SparseRows:
+    """Return ``x`` as at least one row of ``width`` real numbers; sparse matrices stay sparse."""
     if is_sparse(x):
         x = SparseRows.of(x)
-        values = check_array(x.matrix.data, name)
+        check_array(x.matrix.data, name)
     else:
-        x = values = check_array(x, name)
+        x = check_array(x, name)
     if len(x.shape) != 2:
         fix = f": for one row use {name}.reshape(1, -1)" if len(x.shape) == 1 else ""
         raise ValueError(f"expected {name} of shape (rows, {width}), got {tuple(x.shape)}{fix}")
@@ -62,7 +62,13 @@ def check_inputs(x: Any, width: int, dtype: str, name: str = "X") -> Array | Spa
         raise ValueError(f"expected at least one row in {name}, got shape {tuple(x.shape)}")
     if x.shape[1] != width:
         raise ValueError(f"expected {width} columns in {name} (the network's inputs), got {x.shape[1]}")
-    check_finite(values, name, dtype)
+    return x
+
+
+def check_inputs(x: Any, width: int, dtype: str, name: str = "X") -> Array | SparseRows:
+    """Return ``x`` as `check_columns` does, or raise an error if a number is not finite in ``dtype``."""
+    x = check_columns(x, width, name)
+    check_finite(x.matrix.data if isinstance(x, SparseRows) else x, name, dtype)
     return x
 
 

@@ -184,6 +184,35 @@ class Model:
             return xp.astype(xp.reshape(outputs > 0.0, (-1,)), xp.int32)
         return xp.argmax(outputs, axis=1)
 
+    # Predictions: functions of parameters, statistics and rows, as `forward` is
+
+    def labels(self, theta: Array, statistics: Array, x: Array) -> Array:
+        """Return class numbers, (rows,)."""
+        return self.classes(self.forward(theta, statistics, x))
+
+    def signed_labels(self, theta: Array, statistics: Array, x: Array) -> Array:
+        """Return -1 or 1 for each row, (rows,)."""
+        return self.labels(theta, statistics, x) * 2 - 1
+
+    def label_sets(self, theta: Array, statistics: Array, x: Array) -> Array:
+        """Return 0 or 1 for each label, (rows, outputs)."""
+        xp = array_namespace(x)
+        return xp.astype(self.forward(theta, statistics, x) > 0.0, xp.int32)
+
+    def values(self, theta: Array, statistics: Array, x: Array) -> Array:
+        """Return predicted values, (rows, outputs), or (rows,) for one output."""
+        outputs = self.forward(theta, statistics, x)
+        values = outputs if self.loss.link is None else self.loss.link(outputs)
+        return array_namespace(x).reshape(values, (-1,)) if outputs.shape[1] == 1 else values
+
+    def probabilities(self, theta: Array, statistics: Array, x: Array) -> Array:
+        """Return the probability of each class, (rows, classes): two columns for one output."""
+        xp = array_namespace(x)
+        probabilities = self.loss.link(self.forward(theta, statistics, x))
+        if probabilities.shape[1] > 1:
+            return probabilities
+        return xp.concat([1.0 - probabilities, probabilities], axis=1)
+
 
 def accepted(layer: Any) -> tuple[str, ...]:
     """Return the names of the parameters of ``layer.apply`` besides (xp, params, x)."""

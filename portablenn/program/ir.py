@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ def dtype_name(dtype: Any) -> DType:
     """Return the name in the standard of any library's dtype, or of a name."""
     if isinstance(dtype, DType):
         return dtype
+    if isinstance(dtype, np.dtype):
+        return _numpy_name(dtype)
     if isinstance(dtype, str) and not dtype.startswith(("<", ">", "=", "|")):
         return DType(dtype)
     if dtype is bool:
@@ -55,6 +57,12 @@ def dtype_name(dtype: Any) -> DType:
         return DType(np.dtype(dtype).name)
     except TypeError:
         return DType(str(dtype).rsplit(".", 1)[-1])
+
+
+@cache
+def _numpy_name(dtype: np.dtype[Any]) -> DType:
+    """Return the name, which NumPy takes microseconds to make."""
+    return DType(dtype.name)
 
 
 @dataclass(frozen=True)

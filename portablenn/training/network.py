@@ -16,9 +16,8 @@ from .. import random
 from ..callbacks import Callback, Progress
 from ..data import validation
 from ..data.batching import row_slices
-from ..data.chunks import slices
 from ..data.dataset import Dataset, Spec, make_dataset, make_validation_dataset
-from ..data.sources import Blocks, slice_rows
+from ..data.sources import Blocks
 from ..files import model_file
 from ..files.safetensors_file import FileFormatError
 from ..nn import losses, optimizers
@@ -33,12 +32,10 @@ from ..transforms.compile import compile_for
 from .fit_options import FitOptions
 from .history import History
 from .loop import TrainingLoop
+from .prediction import ROWS, Predictor, Programs, predict
 
 if TYPE_CHECKING:
     from pathlib import Path  # costs an import more than the file is worth
-
-CHUNK_ROWS = 8192
-"""Number of rows that are predicted or evaluated at once."""
 
 
 class Network:
@@ -116,6 +113,7 @@ class Network:
         self.multilabel = False
         self.history = History()
         self.training: TrainingLoop | None = None
+        self.programs = Programs()
 
     # Properties
 
@@ -216,8 +214,8 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes with all arrays on the host, for copying and pickling."""
-        facts = {"state": self._state_on(self.state, NUMPY), "backend": self.backend.full_name, "training": None}
-        return self.__dict__ | facts
+        state, backend = self._state_on(self.state, NUMPY), self.backend.full_name
+        return self.__dict__ | {"state": state, "backend": backend, "training": None, "programs": Programs()}
 
     def __setstate__(self, facts: dict[str, Any]) -> None:
         """Move to the previous backend; warn and use "auto" if it is not available."""
@@ -443,24 +441,14 @@ class Network:
 
     def forward(self, X: Any) -> Array:
         """Return raw outputs (logits for classification losses), shape (rows, outputs), where X is."""
-        return self._convert_like(self._outputs(X), X)
+        return self._predict("forward", X)
 
     def predict(self, X: Any) -> Array:
         """Return labels, shape (rows,), for classification losses; else values, (rows, outputs), or (rows,) for one output.
 
         A network that was trained on several labels per row returns rows of 0 and 1, shape (rows, outputs).
         """
-        raw = self._outputs(X)
-        xp = array_namespace(raw)
-        if self.multilabel:
-            return self._convert_like(xp.astype(raw > 0.0, xp.int32), X)
-        if self.loss.targets == "classes":
-            classes = self.model.classes(raw)
-            if self.outputs == 1 and self.labels == (-1, 1):
-                classes = classes * 2 - 1
-            return self._convert_like(classes, X)
-        values = raw if self.loss.link is None else self.loss.link(raw)
-        return self._convert_like(xp.reshape(values, (-1,)) if self.outputs == 1 else values, X)
+        return self._predict(self.prediction, X)
 
     def predict_proba(self, X: Any) -> Array:
         """Return class probabilities, shape (rows, classes); two columns for a network with one output.
@@ -476,11 +464,43 @@ class Network:
                 f"predict_proba requires a loss with probabilities, got {type(loss).__name__}: use "
                 '"sigmoid_cross_entropy" or "softmax_cross_entropy", or call predict'
             )
-        probability = loss.link(self._outputs(X))
-        if self.outputs == 1:
-            xp = array_namespace(probability)
-            probability = xp.concat([1.0 - probability, probability], axis=1)
-        return self._convert_like(probability, X)
+        return self._predict("probabilities", X)
+
+    def predictor(self, rows: int = 1) -> Predictor:
+        """Return a function like `predict` for a fixed number of rows, such as those of one request to a server.
+
+        It uses the network's current parameters at each call, and costs little more than the operations themselves if X is an
+        array of NumPy and so is the network; in other cases it is `predict`.
+
+        Parameters
+        ----------
+        rows
+            Number of rows.
+
+        Returns
+        -------
+        callable
+            Takes X of shape (rows, inputs), and returns what `predict` does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import portablenn as pnn
+        >>> net = pnn.mlp([3, 8, 2], loss="softmax_cross_entropy", backend="numpy")
+        >>> predict, x = net.predictor(), np.asarray([[0.1, 0.2, 0.3]])
+        >>> bool(predict(x) == net.predict(x))
+        True
+        """
+        return Predictor(self, validation.check_int(rows, "rows", 1))
+
+    @property
+    def prediction(self) -> str:
+        """The method of the model that `predict` returns."""
+        if self.multilabel:
+            return "label_sets"
+        if self.loss.targets != "classes":
+            return "values"
+        return "signed_labels" if self.outputs == 1 and self.labels == (-1, 1) else "labels"
 
     def layer_outputs(self, X: Any) -> dict[str, Array]:
         """Return the output of each layer by its name, {"dense_1": (rows, units), …}, as in prediction.
@@ -502,29 +522,20 @@ class Network:
         """Return {"loss": …}, and "accuracy" for classification losses; X and y are those of ``fit``."""
         return self._evaluate(make_dataset(self.spec, X, y, sample_weight).to(self.backend, self.dtype))
 
-    def _outputs(self, X: Any) -> Array:
-        parts = [self._run(self.model.forward, part) for part in self._parts(X)]
-        return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
+    def _predict(self, method: str, X: Any) -> Array:
+        if not is_array(X) and isinstance(X, Blocks):
+            blocks = (X.read(block)[0] for block, rows in enumerate(X.sizes) if rows)
+            return self._convert_like(self.backend.xp.concat([predict(self, method, x) for x in blocks], axis=0), X)
+        return self._convert_like(predict(self, method, X), X)
 
     def _run(self, method: Any, *arrays: Array | None) -> Any:
         """Compile a method of a model for parameters, statistics and arrays like these, and return its result."""
         arguments = self.state.theta, self.state.statistics, *arrays
         return compile_for(self.backend, method, method.__self__, *arguments)(*arguments)
 
-    def _parts(self, X: Any) -> Iterator[Array]:
-        """Return rows on the backend, a bounded number at a time."""
-        if isinstance(X, Blocks):
-            for block in range(len(X.sizes)):
-                yield from self._parts(X.read(block)[0]) if X.sizes[block] else ()
-            return
-        x = validation.check_inputs(X, self.inputs, self.dtype)
-        x = self.backend.asarray(x) if is_array(x) else x  # a source is read later
-        for rows in slices(x.shape[0], CHUNK_ROWS):
-            yield self.backend.asarray(slice_rows(x, rows))
-
     def _evaluate(self, data: Dataset) -> dict[str, float]:
         sums = []
-        for part in row_slices(self.backend, data, CHUNK_ROWS):
+        for part in row_slices(self.backend, data, ROWS):
             sums.append((part.x.shape[0], part.weights, *self._run(self.model.evaluated, *part)))
         sizes = np.asarray([float(self.backend.xp.sum(w)) if w is not None else float(n) for n, w, *_ in sums])
         means = np.asarray([float(loss) for _, _, loss, _ in sums])

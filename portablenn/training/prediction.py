@@ -1,0 +1,135 @@
+"""Prediction: a compiled method of a network's model for rows of any number, and for a fixed number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import validation
+from ..data.chunks import slices
+from ..data.sources import slice_rows
+from ..nn import layers as own_layers
+from ..nn.model import Model
+from ..program.ir import Array
+from ..runtime.arrays import array_namespace, device_of, is_array
+from ..runtime.backend import Backend, NumpyBackend
+from ..transforms.compile import compile_for
+
+if TYPE_CHECKING:
+    from .network import Network
+
+ROWS = 8192
+"""Number of rows that are predicted at once."""
+
+PROGRAMS = 64
+"""Number of programs that a network keeps at hand."""
+
+
+def padded(rows: int) -> int:
+    """Return the number of rows to which so many are padded: at most a quarter more, so that few programs serve all.
+
+    Examples
+    --------
+    >>> [padded(n) for n in (1, 8, 9, 100, 5000, 8192)]
+    [1, 8, 10, 112, 5120, 8192]
+    """
+    unit = 1 << max(0, rows.bit_length() - 3)
+    return -(-rows // unit) * unit
+
+
+class Programs:
+    """Compiled methods of a network's model, looked up by shape: the program cache takes longer than a small program."""
+
+    def __init__(self) -> None:
+        self._backend: Backend | None = None
+        self._known: dict[Any, tuple[Model, Callable[..., Any]]] = {}
+
+    def find(self, network: Network, method: str, x: Array) -> Any:
+        """Return ``run(theta, statistics, x)``: what ``method`` returns for such rows, and whether their sum is finite."""
+        if network.backend is not self._backend:  # another library's dtypes cannot be compared with this one's
+            self._backend, self._known = network.backend, {}
+        key = method, x.shape, x.dtype
+        known = self._known.get(key)
+        if known is not None and known[0] is network.model:
+            return known[1]
+        state, model = network.state, network.model
+
+        def checked(theta: Array, statistics: Array, x: Array) -> tuple[Array, Array]:
+            xp = array_namespace(x)
+            x = xp.astype(x, getattr(xp, model.dtype))
+            return getattr(model, method)(theta, statistics, x), xp.isfinite(xp.sum(x))
+
+        checked.__name__ = checked.__qualname__ = method
+        run = compile_for(network.backend, checked, model, state.theta, state.statistics, x)
+        if len(self._known) >= PROGRAMS:
+            self._known.clear()
+        self._known[key] = model, run
+        return run
+
+
+def predict(network: Network, method: str, X: Any) -> Array:
+    """Return what a method of the network's model, such as ``labels``, returns for all rows of X, on the backend."""
+    backend, x = network.backend, validation.check_columns(X, network.inputs)
+    x = backend.asarray(x) if is_array(x) else x  # a source is read part by part
+    results, finite = [], []
+    for rows in slices(x.shape[0], ROWS):
+        part = x if x.shape[0] <= ROWS and is_array(x) else backend.asarray(slice_rows(x, rows))
+        result, is_finite = _predict_part(network, method, part)
+        results.append(result)
+        finite.append(is_finite)
+    if not all(map(bool, finite)):
+        validation.check_inputs(X, network.inputs, network.dtype)  # a sum may overflow where no number does
+    return results[0] if len(results) == 1 else backend.xp.concat(results, axis=0)
+
+
+def _predict_part(network: Network, method: str, x: Array) -> tuple[Array, Array]:
+    rows, theta, statistics = x.shape[0], network.state.theta, network.state.statistics
+    size = padded(rows) if _computes_rows_apart(network.model) else rows
+    if size != rows:
+        xp = network.backend.xp
+        x = xp.concat([x, xp.zeros((size - rows, x.shape[1]), dtype=x.dtype, device=device_of(x))], axis=0)
+    with np.errstate(all="ignore"):
+        result, is_finite = network.programs.find(network, method, x)(theta, statistics, x)
+    return (result if size == rows else result[:rows, ...]), is_finite
+
+
+def _computes_rows_apart(model: Model) -> bool:
+    """Return whether no row depends on others: true of our own layers, not known of a user's."""
+    return all(
+        type(layer).__module__ == own_layers.__name__ and not callable(getattr(layer, "activation", None))
+        for _, layer in model.layers
+    )
+
+
+class Predictor:
+    """`Network.predict` for a fixed number of rows; see `Network.predictor`."""
+
+    def __init__(self, network: Network, rows: int) -> None:
+        self._network, self._shape = network, (rows, network.inputs)
+        self._backend: Backend | None = None
+        self._dtypes: set[np.dtype[Any]] = set()  # for which there is a program, with this backend
+
+    def __call__(self, X: Any) -> Array:
+        """Return the predictions for X, (rows, inputs)."""
+        network = self._network
+        if (
+            type(X) is np.ndarray
+            and X.shape == self._shape
+            and X.dtype in self._dtypes
+            and network.backend is self._backend
+        ):
+            run = network.programs.find(network, network.prediction, X)
+            with np.errstate(all="ignore"):
+                result, is_finite = run.flat(network.state.theta, network.state.statistics, X)
+            if is_finite:
+                return result
+        elif np.shape(X) != self._shape:
+            raise ValueError(f"expected X of shape {self._shape}, got {np.shape(X)}: predict takes any number of rows")
+        result = network.predict(X)
+        if network.backend is not self._backend:
+            self._backend, self._dtypes = network.backend, set()
+        if isinstance(network.backend, NumpyBackend) and isinstance(X, np.ndarray):
+            self._dtypes.add(X.dtype)
+        return result

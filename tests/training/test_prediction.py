@@ -1,0 +1,151 @@
+"""Prediction: few programs serve any number of rows, and a predictor gives what predict does."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import portablenn as pnn
+from portablenn.training.prediction import padded
+
+
+def network(loss: str = "softmax_cross_entropy", outputs: int = 3, **options: Any) -> pnn.Network:
+    return pnn.mlp([4, 16, outputs], loss=loss, **{"backend": "numpy", **options})
+
+
+def rows(count: int, dtype: str = "float32") -> np.ndarray:
+    return np.random.default_rng(count).normal(size=(count, 4)).astype(dtype)
+
+
+def test_few_programs_serve_any_number_of_rows() -> None:
+    net, X = network(), rows(400)
+    expected = net.forward(X)
+    before = pnn.program_cache.info().misses
+    for count in range(1, 401):
+        np.testing.assert_allclose(net.forward(X[:count]), expected[:count], rtol=1e-5, atol=1e-6)
+    assert pnn.program_cache.info().misses - before <= 32
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 100, 1000, 8191, 8192])
+def test_rows_are_padded_by_a_quarter_at_most(count: int) -> None:
+    assert count <= padded(count) <= min(1.25 * count, 8192)
+
+
+def test_rows_of_a_layer_that_mixes_them_are_not_padded() -> None:
+    @dataclass(frozen=True)
+    class Center:
+        def init(self, key: Any, inputs: int) -> dict[str, Any]:
+            return {}
+
+        def apply(self, xp: Any, params: Any, x: Any) -> Any:
+            return x - xp.mean(x, axis=0, keepdims=True)
+
+    net, X = pnn.Network([Center()], inputs=4, backend="numpy"), rows(9)
+    np.testing.assert_allclose(net.forward(X), X - X.mean(axis=0), rtol=1e-6, atol=1e-6)
+
+
+def test_a_number_that_is_not_finite_is_named(library: Any) -> None:
+    net, X = network(backend=library.name), rows(9000)
+    X[8500, 2] = np.nan
+    with pytest.raises(ValueError, match="X holds NaN or infinity, first at row 8500, column 2"):
+        net.predict(library.array(X))
+
+
+def test_a_number_that_overflows_in_the_networks_dtype_is_named() -> None:
+    X = rows(3, "float64")
+    X[1, 1] = 1e300
+    with pytest.raises(ValueError, match=r"X holds 1e\+300 at row 1, column 1, which overflows in float32"):
+        network().predict(X)
+
+
+def test_numbers_whose_sum_overflows_are_fine() -> None:
+    X = np.full((5, 4), 3e38, dtype=np.float32)
+    assert network().predict(X).shape == (5,)
+    predict = network().predictor(5)
+    assert predict(X).shape == predict(X).shape == (5,)
+
+
+CASES = {
+    "classes": (network, np.asarray([0, 1, 2] * 20)),
+    "two classes": (lambda: network("sigmoid_cross_entropy", 1), np.asarray([0, 1] * 30)),
+    "signed labels": (lambda: network("hinge", 1), np.asarray([-1, 1] * 30)),
+    "several labels": (lambda: network("sigmoid_cross_entropy"), np.asarray([[1, 1, 0], [0, 1, 0], [0, 0, 0]] * 20)),
+    "one value": (lambda: network("squared_error", 1), np.linspace(0, 1, 60)),
+    "several values": (lambda: network("poisson"), np.ones((60, 3))),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_predictor_returns_what_predict_does(case: str) -> None:
+    make, y = CASES[case]
+    net = make()
+    net.fit(rows(60), y, epochs=2, batch_size=20)
+    predict = net.predictor(2)
+    for X in (rows(2), rows(2) + 1, rows(2, "float64"), rows(2).tolist(), np.ones((2, 4), dtype=int)):
+        for _ in range(2):
+            np.testing.assert_array_equal(predict(X), net.predict(X))
+            assert predict(X).dtype == net.predict(X).dtype
+
+
+def test_a_predictor_follows_its_network() -> None:
+    net, X = network(), rows(1)
+    predict = net.predictor()
+    predict(X)
+    net.set_parameters({**net.parameters, "dense_2.bias": np.asarray([0, 0, 100], dtype=np.float32)})
+    assert predict(X).tolist() == [2]
+    net.optimizer = pnn.SGD(0.1)
+    net.fit(rows(30), np.ones(30, dtype=int), epochs=100)
+    assert predict(X).tolist() == net.predict(X).tolist()
+
+
+def test_a_predictor_follows_its_network_to_another_library(other_library: Any) -> None:
+    net, X = network(), rows(1)
+    predict = net.predictor()
+    expected = [predict(X).tolist() for _ in range(2)]
+    net.to(other_library.name)
+    found = [predict(X) for _ in range(2)]
+    assert [f.tolist() for f in found] == expected
+    assert isinstance(found[1], np.ndarray)
+    given = other_library.array(X)
+    assert type(predict(given)) is type(given)
+
+
+def test_a_predictor_takes_its_number_of_rows_only() -> None:
+    predict = network().predictor(2)
+    with pytest.raises(
+        ValueError, match=r"expected X of shape \(2, 4\), got \(3, 4\): predict takes any number of rows"
+    ):
+        predict(rows(3))
+    with pytest.raises(ValueError, match="rows"):
+        network().predictor(0)
+
+
+def test_a_predictor_finds_a_number_that_is_not_finite_at_each_call() -> None:
+    predict, X = network().predictor(), rows(1)
+    predict(X)
+    X[0, 3] = np.inf
+    for _ in range(2):
+        with pytest.raises(ValueError, match="X holds NaN or infinity, first at row 0, column 3"):
+            predict(X)
+
+
+def test_results_of_a_predictor_are_arrays_of_their_own() -> None:
+    net = network("squared_error", 1)
+    predict = net.predictor()
+    predict(rows(1))
+    first = predict(rows(1))
+    kept = first.copy()
+    predict(rows(1) + 5)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_a_network_that_has_predicted_is_copied_and_pickled() -> None:
+    net, X = network(), rows(5)
+    expected = net.predict(X).tolist()
+    assert copy.deepcopy(net).predict(X).tolist() == expected
+    assert pickle.loads(pickle.dumps(net)).predict(X).tolist() == expected
