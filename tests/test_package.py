@@ -89,7 +89,7 @@ OPTIONAL = {
     "safetensors_file": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
     "pictures": {"IPython", "matplotlib"}, "report": {"matplotlib"}, "onnx": {"onnx"}, "weights": {"safetensors"},
     "readers": {"pyarrow"}, "writers": {"pyarrow"}, "cells": {"pyarrow"}, "columns": {"pyarrow"}, "preprocessing": {"pyarrow"},
-    "model": {"pyarrow"}, "metrics": {"sklearn"},
+    "model": {"pyarrow"}, "metrics": {"sklearn"}, "threads": {"threadpoolctl"},
 }  # fmt: skip
 
 
@@ -143,10 +143,7 @@ def test_every_public_function_and_class_has_an_example() -> None:
 
     public = [getattr(pnn, name) for name in pnn.__all__]
     public += [*activations.ACTIVATIONS.values(), *losses.LOSSES.values(), *optimizers.OPTIMIZERS.values()]
-    public += [
-        getattr(schedules, name)
-        for name in ("ExponentialDecay", "InverseTimeDecay", "CosineDecay", "StepDecay", "WarmUp")
-    ]
+    public += schedules.SCHEDULES
     for thing in public:
         error = isinstance(thing, type) and issubclass(thing, Exception)
         if callable(thing) and not error:

@@ -63,13 +63,13 @@ class Callback:
     """Maximum number of steps between calls of ``on_steps_end``; None for no maximum."""
 
     interrupts = False
-    """Whether a run that it ends counts as interrupted, so that a resume continues it, and not as finished."""
+    """Whether a run that this callback ends can be resumed; otherwise it counts as finished."""
 
     def on_train_begin(self, network: Any, epochs: int) -> None:
         """Called before the first epoch."""
 
     def on_steps_end(self, network: Any, steps: Steps) -> bool | str | None:
-        """Called after steps of an epoch: all of them, or fewer because of ``every_steps`` or of long epochs."""
+        """Called after each compiled call, which runs many steps of an epoch; for every batch set ``every_steps = 1``."""
         return None
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool | str | None:

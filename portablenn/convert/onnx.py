@@ -142,7 +142,8 @@ class _Graph:
             reached = self.add("GreaterOrEqual", [x, zero], f"{name}.reached")
             return self.add("Cast", [reached], name, to=self.onnx.TensorProto.FLOAT)
         if activation not in OPERATORS:
-            raise TypeError(f"the activation of {name}, {activation!r}, is a function: use a built-in one by name")
+            kind = "is a function" if callable(activation) else "has no ONNX operator"
+            raise TypeError(f"the activation of {name}, {activation!r}, {kind}: use a built-in one by name")
         operator = OPERATORS[activation]
         return self.add(operator, [x], name, **ATTRIBUTES.get(operator, {}))
 

@@ -30,12 +30,11 @@ _FACTS: dict[str, Any] = {
     "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int, "steps": int, "epochs": int,
     "labels": list, "multilabel": bool, "table": (dict, type(None)),
 }  # fmt: skip
-_SCHEDULES = "CosineDecay ExponentialDecay InverseScaling InverseTimeDecay StepDecay WarmUp".split()
 _ALLOWED: dict[str, dict[str, Any]] = {
     "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Activation, layers.Dropout, layers.BatchNorm)},
     "loss": {kind.__name__: kind for kind in losses.LOSSES.values()},
     "optimizer": {kind.__name__: kind for kind in optimizers.OPTIMIZERS.values()},
-    "schedule": {name: getattr(schedules, name) for name in _SCHEDULES},
+    "schedule": {kind.__name__: kind for kind in schedules.SCHEDULES},
 }
 
 

@@ -28,14 +28,15 @@ class Loss:
     Attributes
     ----------
     targets : str
-        The kind of the targets: "values", (rows, outputs); "classes", labels of one-of-many, or 0 and 1 for one output; or
+        The kind of the targets: "values", (rows, outputs); "classes", class labels, or 0 and 1 for one output; or
         "counts", values of at least 0.
     signed : bool
         Whether the formula takes classes as -1 and 1 instead of 0 and 1.
     exclusive : bool
-        Whether a row has exactly one class, however its targets are given.
+        Whether each row has exactly one class (softmax), so that several labels per row are not possible.
     link : callable or None
-        From raw outputs to the values or probabilities that they represent, if any.
+        The function from raw outputs to the values or probabilities that they represent, if any (the inverse of what is
+        called the link function of a generalized linear model).
 
     Examples
     --------

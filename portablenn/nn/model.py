@@ -97,7 +97,7 @@ class Model:
     def objective(
         self, theta: Array, statistics: Array, batch: Batches, step: Array
     ) -> tuple[tuple[Array, Array], Array]:
-        """Return the reported loss of a training batch with the new statistics, and the gradient of the loss, a vector."""
+        """Return ((reported loss of a batch, new statistics), gradient of the loss), the gradient as one vector."""
         xp = array_namespace(theta)
 
         def loss_of(params: dict[str, Array]) -> tuple[Array, tuple[Array, Array]]:
@@ -110,32 +110,36 @@ class Model:
         return reported, self.parameters.join(xp, gradients, theta)
 
     def penalized_objective(
-        self, theta: Array, statistics: Array, batch: Batches, kernels: Array | None, step: Array
+        self, theta: Array, statistics: Array, batch: Batches, penalty_mask: Array | None, step: Array
     ) -> tuple[Array, Array, Array]:
         """Return the loss with penalties, its gradient, and the new statistics."""
         xp = array_namespace(theta)
         (loss, updated), gradient = self.objective(theta, statistics, batch, step)
         optimizer = self.optimizer
         if optimizer.l1 or optimizer.l2:
-            if optimizer.shared:
-                assert kernels is not None
+            if optimizer.penalty_per_row:
+                assert penalty_mask is not None
                 count = batch.x.shape[0]
-                kernels = kernels * (1.0 / count if batch.weights is None else inverse(xp, xp.sum(batch.weights)))
-            loss = loss + optimizer.penalty(xp, theta, kernels)
-            gradient = optimizer.penalized(xp, gradient, theta, kernels)
+                penalty_mask = penalty_mask * (
+                    1.0 / count if batch.weights is None else inverse(xp, xp.sum(batch.weights))
+                )
+            loss = loss + optimizer.penalty(xp, theta, penalty_mask)
+            gradient = optimizer.penalized(xp, gradient, theta, penalty_mask)
         return loss, gradient, updated
 
-    def step(self, iteration: Array, state: State, batches: Batches, kernels: Array | None) -> tuple[State, Array]:
+    def step(self, iteration: Array, state: State, batches: Batches, penalty_mask: Array | None) -> tuple[State, Array]:
         """Take one training step; return the new state, and the loss of the batch before it, with penalties.
 
         ``iteration`` is an int32 array of shape (), from 0: the number of the step in this run.
         """
         xp = array_namespace(state.theta)
-        number = batches.first_step + iteration
+        step_number = batches.first_step + iteration
         batch = self.batch(xp, iteration, batches)
-        loss, gradient, statistics = self.penalized_objective(state.theta, state.statistics, batch, kernels, number)
-        step = xp.astype(number, getattr(xp, self.dtype))
-        theta, slots = self.optimizer.moved(xp, state.theta, gradient, state.slots, step, kernels)
+        loss, gradient, statistics = self.penalized_objective(
+            state.theta, state.statistics, batch, penalty_mask, step_number
+        )
+        step = xp.astype(step_number, getattr(xp, self.dtype))
+        theta, slots = self.optimizer.apply_gradient(xp, state.theta, gradient, state.slots, step, penalty_mask)
         return State(theta, slots, statistics), loss
 
     def batch(self, xp: Any, iteration: Array, batches: Batches) -> Batches:
@@ -153,20 +157,20 @@ class Model:
         xp = array_namespace(y)
         return y if y.ndim == 1 else xp.astype(y, getattr(xp, self.dtype))
 
-    def evaluated(
+    def evaluate_batch(
         self, theta: Array, statistics: Array, x: Array, y: Array, weights: Array | None
     ) -> tuple[Array, Array]:
-        """Return the reported loss of some rows, and the number, or the weight, of those whose class is predicted right."""
+        """Return the reported loss of some rows, and the number, or the weight, of those whose class is predicted correctly."""
         xp = array_namespace(theta, x)
         outputs = self.forward(theta, statistics, x)
         loss = self.reported(outputs, self.as_targets(y), weights)
         if self.loss.targets != "classes":
             return loss, xp.zeros_like(loss)
-        right = self.right(xp, outputs, y)
-        return loss, xp.sum(right if weights is None else right * weights)
+        correct = self.correct(xp, outputs, y)
+        return loss, xp.sum(correct if weights is None else correct * weights)
 
-    def right(self, xp: Any, outputs: Array, y: Array) -> Array:
-        """Return 1 for each row whose class is predicted right, else 0, (rows,); for rows of several labels the share."""
+    def correct(self, xp: Any, outputs: Array, y: Array) -> Array:
+        """Return 1 for each row whose class is predicted correctly, else 0, (rows,); for rows of several labels the share."""
         if outputs.shape[1] == 1:
             hit = xp.reshape(outputs > 0.0, (-1,)) == (xp.reshape(y, (-1,)) > 0)
         elif y.ndim == 1:

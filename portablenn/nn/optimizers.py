@@ -3,8 +3,8 @@
 Each is its formula, in vectors. ``step`` is an array of shape () in the vectors' dtype, from 0, and stays on the device, as do
 the learning rate and the bias corrections, so that one compiled step serves every ``step``.
 
-All of them take ``l1`` and ``l2``, which add l1 ‖W‖₁ + ½ l2 ‖W‖² to the loss (with ``shared`` divided by the rows of the batch,
-or by the sum of their weights, as scikit-learn does); ``weight_decay`` (decoupled: the weights shrink by
+All of them take ``l1`` and ``l2``, which add l1 ‖W‖₁ + ½ l2 ‖W‖² to the loss (with ``penalty_per_row`` divided by the number of
+rows of the batch, or by the sum of their weights, as scikit-learn does); ``weight_decay`` (decoupled: the weights shrink by
 rate · weight_decay · W; Loshchilov & Hutter 2019), all three for kernels only, not for biases; and ``clip_norm`` (Pascanu,
 Mikolov & Bengio 2013) and ``clip_value``, which clip the gradient first.
 """
@@ -39,7 +39,7 @@ class Optimizer:
     >>> class SignDescent(Optimizer):
     ...     def direction(self, xp, gradient, slots, step, learning_rate):
     ...         return -learning_rate * xp.sign(gradient), slots
-    >>> theta, slots = SignDescent(0.5).update(np, np.zeros(2), np.asarray([3.0, -1.0]), {}, np.asarray(0))
+    >>> theta, slots = SignDescent(0.5).update(np, np.zeros(2), np.asarray([3.0, -1.0]), (), np.asarray(0))
     >>> theta.tolist()
     [-0.5, 0.5]
     """
@@ -50,7 +50,7 @@ class Optimizer:
     weight_decay: float = field(default=0.0, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
     clip_value: float | None = field(default=None, kw_only=True)
-    shared: bool = field(default=False, kw_only=True)
+    penalty_per_row: bool = field(default=False, kw_only=True)
 
     slots: ClassVar[tuple[str, ...]] = ()
     """The names of the vectors kept from step to step; all start as zeros."""
@@ -83,7 +83,7 @@ class Optimizer:
         return bool(self.l1 or self.l2 or self.weight_decay)
 
     def update(
-        self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
+        self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, penalty_mask: Array | None = None
     ) -> tuple[Array, Slots]:
         """Take one step; return the parameters and the slots after it.
 
@@ -97,15 +97,17 @@ class Optimizer:
             One vector for each name in `slots`.
         step
             The number of the step, from 0; shape ().
-        kernels
+        penalty_mask
             A vector of ones for kernels and zeros for the rest; None for all ones.
         """
-        return self.moved(xp, theta, self.penalized(xp, gradient, theta, kernels), slots, step, kernels)
+        return self.apply_gradient(
+            xp, theta, self.penalized(xp, gradient, theta, penalty_mask), slots, step, penalty_mask
+        )
 
-    def moved(
-        self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, kernels: Array | None = None
+    def apply_gradient(
+        self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, penalty_mask: Array | None = None
     ) -> tuple[Array, Slots]:
-        """Take a step with a gradient that includes the penalties, which is clipped first."""
+        """Clip the gradient, to which penalties have been added, and take one step; training calls this."""
         if self.clip_value is not None:
             gradient = xp.clip(gradient, -self.clip_value, self.clip_value)
         if self.clip_norm is not None:
@@ -114,33 +116,33 @@ class Optimizer:
         learning_rate = rate(self.learning_rate, step)
         direction, slots = self.direction(xp, gradient, slots, step, learning_rate)
         if self.weight_decay:
-            theta = theta - self.weight_decay * learning_rate * _on(kernels, theta)
+            theta = theta - self.weight_decay * learning_rate * _masked(penalty_mask, theta)
         return theta + direction, slots
 
     def direction(self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: Any) -> tuple[Array, Slots]:
         """Return what to add to the parameters, and the new slots."""
         raise NotImplementedError
 
-    def penalized(self, xp: Any, gradient: Array, theta: Array, kernels: Array | None) -> Array:
+    def penalized(self, xp: Any, gradient: Array, theta: Array, penalty_mask: Array | None) -> Array:
         """Return the gradient of the loss with the l1 and l2 penalties."""
         if self.l2:
-            gradient = gradient + self.l2 * _on(kernels, theta)
+            gradient = gradient + self.l2 * _masked(penalty_mask, theta)
         if self.l1:
-            gradient = gradient + self.l1 * _on(kernels, xp.sign(theta))
+            gradient = gradient + self.l1 * _masked(penalty_mask, xp.sign(theta))
         return gradient
 
-    def penalty(self, xp: Any, theta: Array, kernels: Array | None) -> Array:
+    def penalty(self, xp: Any, theta: Array, penalty_mask: Array | None) -> Array:
         """Return the l1 and l2 penalties, of shape ()."""
         terms = []
         if self.l2:
-            terms.append(0.5 * self.l2 * xp.sum(_on(kernels, theta) * theta))
+            terms.append(0.5 * self.l2 * xp.sum(_masked(penalty_mask, theta) * theta))
         if self.l1:
-            terms.append(self.l1 * xp.sum(_on(kernels, xp.abs(theta))))
+            terms.append(self.l1 * xp.sum(_masked(penalty_mask, xp.abs(theta))))
         return sum(terms[1:], start=terms[0])
 
 
-def _on(kernels: Array | None, theta: Array) -> Array:
-    return theta if kernels is None else theta * kernels
+def _masked(penalty_mask: Array | None, theta: Array) -> Array:
+    return theta if penalty_mask is None else theta * penalty_mask
 
 
 @dataclass(frozen=True)

@@ -159,3 +159,7 @@ class InverseScaling:
         epochs = xp.floor(step / float(self.steps))
         seen = xp.where(epochs > 0.0, epochs * float(self.rows) + float(self.seen), 0.0)
         return self.start / xp.pow(seen + 1.0, self.power)
+
+
+SCHEDULES = (CosineDecay, ExponentialDecay, InverseScaling, InverseTimeDecay, StepDecay, WarmUp)
+"""The built-in schedules, which model files may name."""

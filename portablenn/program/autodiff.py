@@ -140,8 +140,8 @@ rule("square", lambda xp, g, y, x: (g * (2.0 * x),))
 rule("tan", lambda xp, g, y, x: (g * (y * y + 1.0),))
 rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
-# Of two arrays. The cotangent of a tie of maximum or minimum goes to the second argument, so that relu'(0) = 0. Compared is
-# the result, which is kept anyway, instead of the first argument
+# Of two arrays. The cotangent of a tie of maximum or minimum goes to the second argument, so that relu'(0) = 0. The rules
+# compare the second argument with the result, not with the first argument, because the result is kept in memory anyway
 
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:

@@ -71,7 +71,7 @@ class Backend:
     library
         The library whose arrays a plug-in works on, if the plug-in has another name.
     functions
-        The library's own functions for operations that the Array API lacks; see `portablenn.program.interpret.EXTENSIONS`.
+        The library's own functions for the operations in `portablenn.program.interpret.EXTENSIONS`, which the Array API lacks.
 
     Examples
     --------
@@ -197,7 +197,8 @@ class Backend:
     def compile_loop(self, program: Program, carried: int) -> Compiled:
         """Return a callable ``loop(count, *carry, *data)`` that runs a step ``count`` times; otherwise as `compile`.
 
-        See `runtime.numpy.plan.plan_loop` for the arguments.
+        The program takes the number of the iteration (int32, from 0), then ``carried`` arrays, then data that stay the same; it
+        returns the new carried arrays, then what is collected of each step, (count, …). It is like `jax.lax.scan`.
         """
         step = self.compile(program)
         if isinstance(step, Interpreted):

@@ -20,7 +20,7 @@ from .backend import Backend, Compiled, Interpreted, UnsupportedError
 LIMITS = {"float16": 1e-1, "float32": 1e-2, "float64": 1e-6, "complex64": 1e-2, "complex128": 1e-6}
 """Largest deviation that is accepted, relative to the change of a carried array or to the norm of another result.
 
-Integers and booleans have to be equal. Of a dtype that is missing here, half the precision of float16 is expected.
+Integers and booleans have to be equal. A dtype that is missing here, such as bfloat16, has the limit of float16.
 """
 
 ROUNDINGS = 4
@@ -38,7 +38,7 @@ class FastPathWarning(RuntimeWarning):
 
 
 def compile(backend: Backend, program: Program) -> Compiled:
-    """Return a callable that takes one array an input and returns one an output; its ``how`` says in which way it runs.
+    """Return a callable that takes one array per input and returns one per output; its ``how`` says in which way it runs.
 
     Examples
     --------
@@ -199,7 +199,8 @@ class Guarded:
     def _difference(self, inputs: Sequence[Any], found: Sequence[Array], expected: Sequence[Array]) -> str:
         """Return where and by how much the fast path's results differ from the interpreter's; "" if they do not.
 
-        Compared with the change of a carried array, as Adam's first step flips the signs of gradients at rounding level. A
+        The difference of a carried array is measured relative to its change in the steps, because Adam's first step turns
+        rounding errors of gradients into full steps. A
         result that is only rounding error (a gradient that cancels) deviates by its own size, so it is also accepted if the
         interpreter deviates as much when the last digit of its inputs changes.
         """

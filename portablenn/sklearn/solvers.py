@@ -73,7 +73,7 @@ def fit_stochastic(estimator: Any, samples: Samples, incremental: bool) -> None:
 def fit_lbfgs(estimator: Any, samples: Samples) -> None:
     """Train by "lbfgs" with all rows at once."""
     e, network = estimator, estimator._network
-    network.optimizer = optimizers.LBFGS(l2=e.alpha, shared=True, tolerance=e.tol, budget=e.max_fun)
+    network.optimizer = optimizers.LBFGS(l2=e.alpha, penalty_per_row=True, tolerance=e.tol, budget=e.max_fun)
     _train(e, samples, e.max_iter, None, "sequential", LBFGSStopping(e.verbose))
     e.loss_curve_ = list(network.history.get("loss", []))
     e.n_iter_ = len(e.loss_curve_)
@@ -146,7 +146,7 @@ def _resumed_rate(estimator: Any, count: int, steps: int) -> Any:
 
 def _new_optimizer(estimator: Any, count: int, steps: int) -> optimizers.Optimizer:
     e = estimator
-    common = {"l2": e.alpha, "shared": True, "clip_norm": e.clip_norm, "clip_value": e.clip_value}
+    common = {"l2": e.alpha, "penalty_per_row": True, "clip_norm": e.clip_norm, "clip_value": e.clip_value}
     if e.solver == "adam":
         return optimizers.Adam(e.learning_rate_init, e.beta_1, e.beta_2, e.epsilon, epsilon_hat=True, **common)
     rate: Any = e.learning_rate_init

@@ -64,7 +64,7 @@ class _Objective:
         self.size = max(1, SOURCE_SIZE // run.data.columns)
         self.parts = count_slices(run.data, self.size)
         mask = run.penalty_mask
-        self.mask = mask / float(self.parts) if optimizer.shared and mask is not None else mask
+        self.mask = mask / float(self.parts) if optimizer.penalty_per_row and mask is not None else mask
         self._known: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, theta: Array) -> tuple[float, Array]:

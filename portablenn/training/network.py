@@ -52,8 +52,8 @@ class Network:
     optimizer
         A name or an object; see `optimizers`.
     backend
-        "auto": the library and device of the data (for NumPy arrays, lists and data frames: what `get_backend` returns for
-        "auto"). Or anything that `get_backend` takes: then the data are moved there when ``fit`` begins.
+        "auto": the library and device of the data; for NumPy arrays, lists and data frames what ``get_backend("auto")``
+        returns. Anything else that `get_backend` takes fixes the backend, and ``fit`` moves the data there.
     dtype
         "float32" or "float64".
     seed
@@ -389,8 +389,9 @@ class Network:
         Returns
         -------
         History
-            "loss" of each epoch: the mean over its batches, each before its step, with the optimizer's l1 and l2. With
-            validation rows "val_loss" and, for classification losses, "val_accuracy".
+            "loss" of each epoch: the mean over its rows (the sum, for a loss of reduction "sum"), each computed before the
+            step that it belongs to, with the optimizer's l1 and l2. With validation rows "val_loss" and, for classification
+            losses, "val_accuracy".
 
         Raises
         ------
@@ -440,7 +441,7 @@ class Network:
     # Prediction
 
     def forward(self, X: Any) -> Array:
-        """Return raw outputs (logits for classification losses), shape (rows, outputs), where X is."""
+        """Return raw outputs (logits for classification losses), shape (rows, outputs), on the library and device of X."""
         return self._predict("forward", X)
 
     def predict(self, X: Any) -> Array:
@@ -536,7 +537,7 @@ class Network:
     def _evaluate(self, data: Dataset) -> dict[str, float]:
         sums = []
         for part in row_slices(self.backend, data, ROWS):
-            sums.append((part.x.shape[0], part.weights, *self._run(self.model.evaluated, *part)))
+            sums.append((part.x.shape[0], part.weights, *self._run(self.model.evaluate_batch, *part)))
         sizes = np.asarray([float(self.backend.xp.sum(w)) if w is not None else float(n) for n, w, *_ in sums])
         means = np.asarray([float(loss) for _, _, loss, _ in sums])
         mean = self.loss.reduction == "mean"

@@ -216,7 +216,7 @@ def about(run: Run) -> dict[str, Any]:
             "rows": batching.count,
             "batch_size": batching.batch_size,
             "order": batching.order if isinstance(batching.order, str) else "a function",
-            "rows_an_epoch": batching.epoch_rows,
+            "rows_per_epoch": batching.epoch_rows,
             "steps_per_epoch": batching.max_batches,
             "data": fingerprint(run.arrays),
         }

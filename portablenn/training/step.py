@@ -14,10 +14,10 @@ from ..transforms.compile import compile_loop_for
 
 
 def compiled_steps(
-    model: Model, backend: Backend, state: State, batches: Batches, kernels: Array | None
+    model: Model, backend: Backend, state: State, batches: Batches, penalty_mask: Array | None
 ) -> Callable[..., Any]:
-    """Compile ``run(count, state, batches, kernels)``: the state after ``count`` steps and the loss of each, (count,)."""
-    steps = compile_loop_for(backend, model.step, model, state, batches, kernels)
+    """Compile ``run(count, state, batches, penalty_mask)``: the state after ``count`` steps and the loss of each, (count,)."""
+    steps = compile_loop_for(backend, model.step, model, state, batches, penalty_mask)
 
     def run(count: int, *arguments: Any) -> tuple[State, Array]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss will show it

@@ -73,7 +73,7 @@ class ProgramCache:
         self._clean_up()
 
     def group(self, value: Hashable) -> _Group:
-        """Return the part of keys that ``value``, hashable and weakly referenceable, shares with objects equal to it."""
+        """Return the cache group of ``value``, hashable and weakly referenceable: equal objects have the same one."""
         with self._lock:
             group = self._groups.get(value)
             if group is None:  # a copy is the key, which keeps alive neither this object nor those equal to it

@@ -1,4 +1,4 @@
-"""What a function reads besides its arguments. It is part of the key of its programs, so that none is used after it changed."""
+"""The values that a function reads besides its arguments: part of the cache key, so that a change of them traces it again."""
 
 from __future__ import annotations
 

@@ -43,12 +43,13 @@ def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
         its arguments (Python numbers, strings, None) is static: each new value is a new program. It is traced, so it
         must do the same operations whatever the values.
 
-        Read at each call, so that it is never stale: numbers, strings, tuples, arrays, dicts of these, and arrays in lists,
-        in its closure, its defaults, the globals that its code names, and the attributes of objects found there or that it
-        is a method of; likewise in plain functions found there. New values or contents are a new program: what changes
-        often, and large arrays (a checksum is computed at each call), are better arguments. Frozen when it is traced: numbers
-        in lists, what lies deeper in objects or in more than 100 entries, what other modules hold, and what is written in
-        place into arrays on a GPU.
+        What it reads besides its arguments is checked at each call, and a change traces it again. This holds for numbers,
+        strings, tuples, arrays, dicts of these, and arrays in lists, in its closure, its defaults, the globals that its code
+        names, the attributes of objects found there or that it is a method of, and likewise in plain functions found there.
+        What changes often is better an argument, and so are large arrays, of which a checksum is computed at each call.
+
+        Captured once, when it is traced, are numbers in lists, what lies deeper in objects or in more than 100 entries, the
+        globals of other modules, and what is written in place into arrays on a GPU.
 
     Returns
     -------
@@ -75,7 +76,7 @@ jit = compile
 def compile_for(backend: Backend, function: Callable[..., Any], key: Any, *arguments: Any) -> Callable[..., Any]:
     """Return ``function`` compiled for arguments like these, which are trees of arrays and None.
 
-    Functions of one name whose keys are equal share a program for each type of arguments, as long as such a key is alive.
+    Programs are cached by the function's name, ``key`` and the types of the arguments, while an object equal to ``key`` exists.
     The attribute ``flat`` of the result takes and returns leaves, which costs less than trees do.
     """
     leaves, structure = tree_flatten(arguments)
@@ -225,7 +226,7 @@ class Arguments:
 
 
 class Transform:
-    """A function, and what is to be made of its program."""
+    """Base of `compile` and the gradients: trace a function, transform the program, run it, and unpack the results."""
 
     def __init__(self, fun: Callable[..., Any]) -> None:
         if not callable(fun):

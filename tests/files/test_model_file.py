@@ -198,3 +198,10 @@ def test_a_file_with_one_flipped_bit_raises(tmp_path: Path) -> None:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(pnn.FileFormatError):
             pnn.load(path)
+
+
+def test_a_file_may_name_every_schedule() -> None:
+    from portablenn import schedules
+
+    own = {thing for thing in vars(schedules).values() if getattr(thing, "__module__", "") == schedules.__name__}
+    assert {thing for thing in own if isinstance(thing, type) and thing.__name__[0] != "_"} == set(schedules.SCHEDULES)

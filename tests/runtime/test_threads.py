@@ -191,7 +191,7 @@ def test_the_quota_of_a_container_counts(tmp_path: Path, files: dict[str, str], 
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert threads._quota(tmp_path) == cores or (cores is None and threads._quota(tmp_path) > 1000)
+    assert threads._quota(str(tmp_path)) == cores or (cores is None and threads._quota(str(tmp_path)) > 1000)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")

@@ -537,7 +537,7 @@ def test_rows_of_a_source_come_in_parts_of_a_bounded_size(monkeypatch: pytest.Mo
         monkeypatch.setattr(f"portablenn.{module}.SOURCE_SIZE", 5 * 40)  # 40 rows of five
     x = np.random.default_rng(0).random((130, 5))
     y = np.arange(130) % 2
-    for optimizer in (pnn.Adam(), pnn.LBFGS(), pnn.LBFGS(l2=0.1, shared=True)):
+    for optimizer in (pnn.Adam(), pnn.LBFGS(), pnn.LBFGS(l2=0.1, penalty_per_row=True)):
         nets = [pnn.mlp([5, 1], loss="sigmoid_cross_entropy", optimizer=optimizer, dtype="float64") for _ in range(2)]
         a, b = (
             net.fit(rows, y, epochs=4, batch_size=16) for net, rows in zip(nets, (x, sparse.csr_array(x)), strict=True)
@@ -622,7 +622,7 @@ def test_penalties_are_part_of_the_loss_and_shared_ones_shrink_with_the_rows() -
         (True, None, 1.0 + 0.05),
         (True, np.full(10, 2.0), 1.0 + 0.025),
     ):
-        net = pnn.mlp([1, 1], optimizer=pnn.SGD(0.0, l2=1.0, shared=shared), **facts)
+        net = pnn.mlp([1, 1], optimizer=pnn.SGD(0.0, l2=1.0, penalty_per_row=shared), **facts)
         assert net.fit(x, y, batch_size=None, sample_weight=weights)["loss"] == pytest.approx([expected])
 
 

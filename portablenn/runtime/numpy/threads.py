@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -66,7 +65,14 @@ def set_threads(count: int | None) -> None:
 
 
 def get_threads() -> int:
-    """Return how many threads a large matrix product may use on NumPy; see `set_threads`."""
+    """Return how many threads a large matrix product may use on NumPy; see `set_threads`.
+
+    Examples
+    --------
+    >>> import portablenn as pnn
+    >>> pnn.get_threads() >= 1
+    True
+    """
     if _openblas() is _UNKNOWN:
         return 1
     if _chosen is not None:
@@ -87,16 +93,21 @@ def _cores() -> int:
 
 
 @cache
-def _quota(root: Path = Path("/sys/fs/cgroup")) -> int:
+def _quota(root: str = "/sys/fs/cgroup") -> int:
     """Return how many cores the control group may use, rounded down, as versions 2 and 1 of control groups say it."""
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
-            quota, period = " ".join((root / file).read_text() for file in files).split()
+            quota, period = " ".join(map(_read, (os.path.join(root, file) for file in files))).split()
         except (OSError, ValueError):
             continue
         if quota not in ("max", "-1"):
             return max(1, int(quota) // int(period))
     return 1 << 30
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
 
 
 class SingleThread:
@@ -159,9 +170,10 @@ def _openblas() -> _OpenBlas:
     """Find the library: in NumPy's wheel, or, if another one is in use and threadpoolctl is installed, by that."""
     import ctypes
 
-    package = Path(np.__file__).parent
-    for library in (*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")):
-        functions = ctypes.CDLL(str(library))
+    package = os.path.dirname(np.__file__)
+    folders = filter(os.path.isdir, (f"{package}.libs", os.path.join(package, ".dylibs")))
+    for path in (os.path.join(folder, name) for folder in folders for name in os.listdir(folder) if "openblas" in name):
+        functions = ctypes.CDLL(path)
         for name in ("scipy_openblas_{}64_", "scipy_openblas_{}", "openblas_{}64_", "openblas_{}"):
             if hasattr(functions, name.format("set_num_threads")):
                 return _OpenBlas(*(getattr(functions, name.format(f"{verb}_num_threads")) for verb in ("get", "set")))
