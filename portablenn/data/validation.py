@@ -11,6 +11,7 @@ import numpy as np
 from ..nn.losses import Loss
 from ..program.ir import Array, DType, dtype_name
 from ..runtime.arrays import array_namespace, device_of, is_array
+from ..runtime.numpy.threads import single_thread
 from .sources import SparseRows, is_sparse
 
 
@@ -89,7 +90,7 @@ def check_finite(x: Array, name: str, dtype: str) -> None:
         if -largest <= low and high <= largest:
             return
     else:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), single_thread:
             usual = own in ("float32", "float64")
             if x.ndim == 2 and usual:
                 sums = x @ xp.ones(x.shape[1], dtype=x.dtype, device=device_of(x))
