@@ -195,6 +195,10 @@ def _is_here(backend: Backend, array: Array, what: str) -> None:
 _READS = "__array__ __buffer__ __dlpack__ __float__ __bool__ __int__ __index__ __complex__ item tolist numpy get cpu"
 
 
+def _times(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {count} times" for name, count in Counter(names).items())
+
+
 def check_no_transfers(backend: Backend) -> None:
     """Check that compiled steps and a compiled function do not read values back.
 
@@ -218,9 +222,9 @@ def check_no_transfers(backend: Backend) -> None:
         once(x), run(6)  # compiling, and the guard's comparison, may read values
         with _watched(backend, {type(a) for a in (x, network.state.theta)}) as (reads, unwatched):
             once(x)
-            require(not reads, f"{backend}: a compiled function reads values back: {dict(Counter(reads))}")
+            require(not reads, f"{backend}: a compiled function reads values back: {_times(reads)}")
             run(6)
-            require(not reads, f"{backend}: six compiled steps read values back: {dict(Counter(reads))}")
+            require(not reads, f"{backend}: six compiled steps read values back: {_times(reads)}")
     if unwatched:
         raise CheckSkipped(
             f"Python cannot watch arrays of type {unwatched[0]}: only the backend's to_numpy was watched"
