@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--skip-libraries", default="", metavar="NAMES", help="deselect the cases of these libraries, comma-separated"
     )
+    parser.addoption("--record", metavar="FILE", help="write the names of the tests that pass to this file")
+    parser.addoption("--skip-recorded", metavar="FILE", help="deselect the tests whose names are in this file")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the cases whose parameters name libraries, and only libraries of ``--skip-libraries``."""
+    """Deselect what ``--skip-libraries`` names (cases whose parameters name only such libraries) and ``--skip-recorded`` holds."""
     skipped = set(filter(None, config.getoption("--skip-libraries").split(",")))
     known = {name.partition(":")[0] for name in LIBRARIES} | {"cupy", "numba"}
+    file = config.getoption("--skip-recorded")
+    recorded = set(Path(file).read_text(encoding="utf-8").splitlines()) if file else set()
 
     def named(item: pytest.Item) -> set[str]:
         parameters = (
@@ -69,13 +74,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
         return {value.partition(":")[0] for value in parameters if isinstance(value, str)} & known
 
-    chosen = (
-        {item: not named(item) or bool(named(item) - skipped) for item in items}
-        if skipped
-        else dict.fromkeys(items, True)
-    )
-    config.hook.pytest_deselected(items=[item for item in items if not chosen[item]])
-    items[:] = [item for item in items if chosen[item]]
+    def is_chosen(item: pytest.Item) -> bool:
+        return item.nodeid not in recorded and (not skipped or not named(item) or bool(named(item) - skipped))
+
+    chosen = [item for item in items if is_chosen(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not is_chosen(item)])
+    items[:] = chosen
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Write the file of ``--record``."""
+    if file := config.getoption("--record"):
+        passed = [report.nodeid for report in terminalreporter.stats.get("passed", ())]
+        Path(file).write_text("\n".join(passed), encoding="utf-8")
 
 
 def _library(name: str) -> Library:
