@@ -206,7 +206,7 @@ threads.single_thread.__enter__()  # as if another thread computed at the moment
 threads._workers._lock.acquire()
 child = os.fork()
 if child == 0:
-    right = (multiply(a, a + 1) == 800).all() and threads._workers._executor is not None
+    right = (multiply(a, a + 1) == 800).all() and threads._workers._workers != []
     os._exit(0 if right and threads.single_thread._depth == 0 else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

@@ -12,16 +12,16 @@ import math
 import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...program.ir import Program
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+Block = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Two matrices, and where their product goes."""
 
 MULTIPLICATIONS = 5_000_000
 """Multiplications that are worth waking a thread for."""
@@ -220,53 +220,72 @@ def _start(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+class _Worker:
+    """A thread that sleeps until there is a block of a product for it: half the price of an executor's."""
+
+    def __init__(self) -> None:
+        self._start, self._end = threading.Lock(), threading.Lock()
+        self._start.acquire()
+        self._end.acquire()
+        self._block: Block | None = None
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="portablenn-product", daemon=True).start()
+
+    def _run(self) -> None:
+        np.seterr(all="ignore")  # as in the plan that is executed
+        while True:
+            self._start.acquire()
+            assert self._block is not None
+            try:
+                _multiply(*self._block)
+            except BaseException as error:
+                self._error = error
+            self._block = None
+            self._end.release()
+
+    def start(self, block: Block) -> None:
+        """Begin to multiply."""
+        self._block, self._error = block, None
+        self._start.release()
+
+    def wait(self) -> BaseException | None:
+        """Wait until it has ended, also if Ctrl-C interrupts this: until then it writes to memory of the caller."""
+        interrupt: BaseException | None = None
+        while True:
+            try:
+                self._end.acquire()
+                return interrupt or self._error
+            except KeyboardInterrupt as error:
+                interrupt = error
+
+
 class _Workers:
-    """Threads that sleep until there are blocks of a product for them."""
+    """Workers for one product at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._executor: Executor | None = None
-        self._count = 0
+        self._workers: list[_Worker] = []
 
-    def multiply(self, blocks: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bool:
+    def multiply(self, blocks: Sequence[Block]) -> bool:
         """Compute each block's ``a @ b`` into its ``out``; return False at once if another thread uses the workers."""
         if not self._lock.acquire(blocking=False):
             return False
         try:
             first, *others = blocks
-            futures = [self._threads(len(others)).submit(_multiply, *block) for block in others]
+            while len(self._workers) < len(others):
+                self._workers.append(_Worker())
+            busy = self._workers[: len(others)]
+            for worker, block in zip(busy, others, strict=True):
+                worker.start(block)
             try:
                 _multiply(*first)
             finally:
-                _wait(futures)
-            for future in futures:
-                future.result()
+                errors = [worker.wait() for worker in busy]
         finally:
             self._lock.release()
+        for error in filter(None, errors):
+            raise error
         return True
-
-    def _threads(self, count: int) -> Executor:
-        if self._executor is None or self._count < count:
-            from concurrent.futures import ThreadPoolExecutor
-
-            if self._executor is not None:
-                self._executor.shutdown(wait=False)
-            ignore = partial(np.seterr, all="ignore")  # as in the plan that is executed
-            self._executor, self._count = ThreadPoolExecutor(count, "portablenn", ignore), count
-        return self._executor
-
-
-def _wait(futures: Sequence[Future[Any]]) -> None:
-    """Wait until all have ended, also if Ctrl-C interrupts it: until then they write to memory of the caller."""
-    interrupt: BaseException | None = None
-    for future in futures:
-        while not future.done():
-            try:
-                future.exception()
-            except KeyboardInterrupt as error:
-                interrupt = error
-    if interrupt is not None:
-        raise interrupt
 
 
 _workers = _Workers()
@@ -283,9 +302,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 
 
-def _blocks(
-    a: np.ndarray, b: np.ndarray, out: np.ndarray, count: int
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _blocks(a: np.ndarray, b: np.ndarray, out: np.ndarray, count: int) -> list[Block]:
     """Return ``count`` parts of a product: some of the matrices of a batch, or else some rows of one matrix."""
     if out.ndim > 2:
         a, b = (np.broadcast_to(x, (*out.shape[:-2], *x.shape[-2:])) for x in (a, b))
