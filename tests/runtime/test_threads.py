@@ -87,11 +87,54 @@ def test_training_gives_the_same_bits_on_any_number_of_threads(backend: str) -> 
     trained = []
     for count in (1, 2, 3):
         pnn.set_threads(count)
-        net = pnn.mlp([400, 200, 2], loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=backend)
+        net = pnn.mlp([400, 256, 256, 2], loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=backend)
         net.fit(X, y, epochs=2, batch_size=200)
         trained.append(np.concatenate([np.ravel(a) for a in net.parameters.values()]))
     assert all(np.array_equal(parameters, trained[0]) for parameters in trained)
-    assert threads.can_split((200, 400), (400, 200))
+    assert threads.can_split((200, 256), (256, 256))
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that compiles another, checks its results, and returns how many products were computed at once, in order."""
+    multiply, seen = threads.matmul, list[int]()
+
+    def matmul(*arrays: np.ndarray) -> None:
+        seen.append(len(arrays) // 3)
+        multiply(*arrays)
+
+    def run(function: Any, *arrays: np.ndarray) -> list[int]:
+        seen.clear()
+        for found, expected in zip(pnn.compile(function)(*arrays), function(*arrays), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-6)
+        return seen
+
+    monkeypatch.setattr(threads, "matmul", matmul)
+    pnn.set_threads(2)
+    return run
+
+
+A, B, C = (matrix(300, 300, "float64") + i for i in range(3))
+
+
+def test_independent_products_that_follow_each_other_run_at_once(at_once: Any) -> None:
+    assert at_once(lambda a, b, c: (a @ b, a @ c), A, B, C) == [2]
+    assert at_once(lambda a, b, c: (a @ b, b @ c, c @ a), A, B, C) == [3]
+
+
+def test_a_product_waits_for_what_it_reads(at_once: Any) -> None:
+    assert at_once(lambda a, b, c: (a @ b @ c,), A, B, C) == [1, 1]
+    assert at_once(lambda a, b, c: (b @ c, c @ (b @ c)), A, B, C) == [1, 1]
+
+
+def test_a_product_does_not_overwrite_what_another_still_reads(at_once: Any) -> None:
+    """The second result has the memory of a + 1.0, which nothing reads after the first product."""
+
+    def function(a: Any, b: Any) -> tuple[Any, ...]:
+        first, second = a + 1.0, b + 1.0
+        return first @ b + 2.0 * (second @ a), second + 0.0
+
+    assert at_once(function, A, B) == [1, 1]
 
 
 def test_blas_gets_its_threads_back_also_after_an_error() -> None:

@@ -58,6 +58,10 @@ class Code:
         self.lines: list[str] = []
         self.prologue: list[str] = []
         self.bound: dict[str, Any] = {}
+        self.products: tuple[str, list[tuple[Operand, ...]]] = (
+            "",
+            [],
+        )  # the last line of large products, and their operands
         self._names: dict[int, str] = {}
 
     def bind(self, value: Any) -> str:
@@ -172,11 +176,31 @@ def _matmul(code: Code, operation: Operation, arguments: list[Any], out: Operand
     assert out.array is not None
     same = a.type.dtype == b.type.dtype
     if same and out.array.flags.c_contiguous and threads.can_split(a.type.shape, b.type.shape):
-        code.call(threads.matmul, a.text(code), b.text(code), out.text(code))
+        _large_product(code, a, b, out)
     elif not (same and len(a.type.shape) == len(b.type.shape) == 2 and out.array.flags.c_contiguous):
         code.call(np.matmul, a.text(code), b.text(code), out.text(code))
     else:
         _dot(code, operation, arguments, out)
+
+
+def _large_product(code: Code, a: Operand, b: Operand, out: Operand) -> None:
+    """Write a product on several threads; one that follows another and is independent of it is computed at the same time."""
+    line, before = code.products
+    joined = bool(before) and bool(code.lines) and code.lines[-1] == line
+    for *factors, result in before if joined else ():
+        joined = joined and not (_overlap(out, result, *factors) or _overlap(result, a, b))
+        joined = joined and result.type.size * factors[0].type.shape[-1] == out.type.size * a.type.shape[-1]
+    if joined:
+        code.lines.pop()
+    products = [*(before if joined else ()), (a, b, out)]
+    code.call(threads.matmul, *(operand.text(code) for product in products for operand in product))
+    code.products = code.lines[-1], products
+
+
+def _overlap(written: Operand, *operands: Operand) -> bool:
+    """Return whether memory of the plan is among ``operands`` too; inputs have memory of their own."""
+    assert written.array is not None
+    return any(o.array is not None and np.may_share_memory(written.array, o.array) for o in operands)
 
 
 @_lowering("vecdot")

@@ -204,12 +204,19 @@ def uses_threads(program: Program) -> bool:
     return any(o.reads[0].type.shape[-1] * o.result.type.size > UNTHREADED for o in products)
 
 
-def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Compute ``a @ b`` into ``out`` on as many threads as its size deserves, at most `get_threads`."""
-    pieces = min(_pieces(a.shape, b.shape), get_threads())
-    # NumPy computes the product of a matrix and its own transpose in another way.
-    if pieces < 2 or _start(a) == _start(b) or not _workers.multiply(_blocks(a, b, out, pieces)):
-        _multiply(a, b, out)
+def matmul(*arrays: np.ndarray) -> None:
+    """Compute ``a @ b`` into ``out`` for (a, b, out, a, b, out, …), which share no memory, at once.
+
+    Each product has an equal share of the threads, as many of them as its size deserves.
+    """
+    threads = get_threads()
+    products: list[Block] = list(zip(arrays[::3], arrays[1::3], arrays[2::3], strict=True))
+    for start in range(0, len(products), threads):
+        some = products[start : start + threads]
+        blocks = [block for product in some for block in _blocks(*product, threads // len(some))]
+        if len(blocks) == 1 or not _workers.multiply(blocks):
+            for product in some:
+                _multiply(*product)
 
 
 def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
@@ -303,7 +310,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _blocks(a: np.ndarray, b: np.ndarray, out: np.ndarray, count: int) -> list[Block]:
-    """Return ``count`` parts of a product: some of the matrices of a batch, or else some rows of one matrix."""
+    """Return at most ``count`` parts of a product: some of the matrices of a batch, or else some rows of one matrix."""
+    count = min(count, _pieces(a.shape, b.shape))
+    if count < 2 or _start(a) == _start(b):  # NumPy has another way for a matrix and its own transpose
+        return [(a, b, out)]
     if out.ndim > 2:
         a, b = (np.broadcast_to(x, (*out.shape[:-2], *x.shape[-2:])) for x in (a, b))
         starts = [i * out.shape[0] // count for i in range(count + 1)]
