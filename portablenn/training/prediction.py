@@ -61,7 +61,7 @@ class Programs:
             x = xp.astype(x, getattr(xp, model.dtype))
             return getattr(model, method)(theta, statistics, x), xp.isfinite(xp.sum(x))
 
-        checked.__name__ = checked.__qualname__ = method
+        checked.__name__ = checked.__qualname__ = f"predict_{method}"  # another program than that of the method itself
         run = compile_for(network.backend, checked, model, state.theta, state.statistics, x)
         if len(self._known) >= PROGRAMS:
             self._known.clear()

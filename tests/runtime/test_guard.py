@@ -471,7 +471,7 @@ def test_networks_and_transforms_are_guarded() -> None:
     assert history.how.startswith("fast on cpu: interpreter: graph differs: carried array 0 deviates by")
     assert nets[1].fit(x, y, batch_size=10).how == "plain on cpu: interpreter"
     np.testing.assert_array_equal(nets[0].state.theta, nets[1].state.theta)
-    with pytest.warns(FastPathWarning, match="forward: graph differs"):
+    with pytest.warns(FastPathWarning, match="predict_values: graph differs"):
         np.testing.assert_array_equal(nets[0].predict(x), nets[1].predict(x))
 
 

@@ -35,7 +35,7 @@ def test_an_installed_plug_in_is_found_used_and_listed(tmp_path: Path) -> None:
     run = _run(code, environment)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == [
-        "CountingBackend ['training_step', 'forward']",
+        "CountingBackend ['training_step', 'predict_labels']",
         "[('CPU_DEVICE', 'device1', 'device2')]",
     ]
 

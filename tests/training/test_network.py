@@ -304,7 +304,8 @@ def test_predictions_of_many_rows_equal_those_of_few(monkeypatch: pytest.MonkeyP
     X, y = _blobs()
     net = pnn.mlp([2, 8, 3], loss="softmax_cross_entropy")
     whole, figures = net.forward(X), net.evaluate(X, y, sample_weight=np.arange(200.0))
-    monkeypatch.setattr("portablenn.training.network.CHUNK_ROWS", 64)
+    for module in ("network", "prediction"):
+        monkeypatch.setattr(f"portablenn.training.{module}.ROWS", 64)
     np.testing.assert_allclose(net.forward(X), whole, rtol=1e-6, atol=1e-6)  # sums may be in another order
     assert net.evaluate(X, y, sample_weight=np.arange(200.0)) == pytest.approx(figures, rel=1e-6)
 
