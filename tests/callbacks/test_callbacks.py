@@ -6,6 +6,7 @@ import csv
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,15 @@ def test_an_object_with_three_methods_is_a_callback() -> None:
     assert _network().fit(X, Y, epochs=5, callbacks=[Old()]).ended == "Old ended it"  # type: ignore[list-item]
 
 
+@pytest.fixture
+def _default_ctrl_c() -> Iterator[None]:
+    """Python's own handler: a process that a shell started in the background ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_default_ctrl_c")
 def test_ctrl_c_ends_after_the_steps_under_way(capfd: pytest.CaptureFixture[str]) -> None:
     class Press(Callback):
         def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:
@@ -222,6 +232,7 @@ def test_ctrl_c_ends_after_the_steps_under_way(capfd: pytest.CaptureFixture[str]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("_default_ctrl_c")
 def test_a_second_ctrl_c_ends_at_once() -> None:
     class Press(Callback):
         def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> None:

@@ -436,6 +436,8 @@ def test_kills_change_no_bit_on_numba(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_ctrl_c_ends_with_a_checkpoint_and_the_best_weights(tmp_path: Path) -> None:
     script = SCRIPT.replace("epochs=12", "epochs=100000").replace("patience=50", "patience=10**6")
+    # a process that a shell started in the background ignores the signal, and so do those that it starts
+    script = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"
     wanted = _end(_process(tmp_path / "whole", "numpy"))
     command = [sys.executable, "-c", script, str(tmp_path / "parts"), "numpy"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
