@@ -1,6 +1,6 @@
 """An epoch of several classifiers on a GPU, with the data on the device: portablenn on each library and its peers, in turns.
 
-Writes JSON and a table. ``--device cpu --quick`` checks the script itself.
+Writes JSON and a table after each workload. ``--device cpu --quick`` checks the script itself.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ from .rounds import Timed, machine
 from .small_steps import three_layers_ours
 
 NETWORKS = {
-    "A 784-16-16-10": ([784, 16, 16, 10], 60_000),
-    "B 784-512-512-10": ([784, 512, 512, 10], 20_000),
-    "C 28-256-256-2": ([28, 256, 256, 2], 300_000),
-    "D 20-64-64-2": ([20, 64, 64, 2], 100_000),
+    "A": ([784, 16, 16, 10], 60_000),
+    "B": ([784, 512, 512, 10], 60_000),
+    "C": ([28, 256, 256, 2], 300_000),
+    "D": ([20, 64, 64, 2], 100_000),
+    "I": ([1024, 4096, 4096, 1024], 65_536),
 }
-LARGE = {"I 1024-4096-4096-1024": ([1024, 4096, 4096, 1024], 65_536)}
+"""Layer sizes and rows by the name of the workload."""
+
+WORKLOADS = ("A 128", "D 200", "I 8192", "B 128", "B 8192", "C 1024", "A 1024", "C 8192", "A 8192", "D 8192")
+"""Name and batch size, the most telling first."""
+
 STEPS = 400
 """Maximum number of steps per timed call: enough to be far above the clock's resolution, few enough for slow peers."""
 
@@ -78,7 +83,7 @@ def torch_graph(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
     with torch.cuda.graph(graph):
         step()
 
-    def epoch() -> float:
+    def epoch(kept: object = step) -> float:  # the graph reads the memory of what the step refers to
         total.zero_()
         for chosen in torch.randperm(len(y), device=device).split(batch):
             if len(chosen) == batch:
@@ -154,21 +159,26 @@ def timed(epochs: dict[str, Callable[[], object]], rounds: int) -> dict[str, lis
     return times
 
 
-def candidates(device: str, sizes: list[int], rows: int, batch: int) -> dict[str, Timed]:
+def candidates(device: str, sizes: list[int], rows: int, batch: int, chosen: str) -> dict[str, Timed]:
+    """Return the contestants: of the ``chosen`` set "fast" (ours on CuPy and the fastest peers) or "more"."""
     facts: dict[str, Any] = {"sizes": sizes, "rows": rows, "batch": batch}
     there = facts | {"device": device}
-    makers: dict[str, tuple[str, Callable[..., Timed], dict[str, Any]]] = {}
-    for backend in {"cpu": ["numpy", "torch:cpu", "jax:cpu"], "cuda": ["cupy", "torch:cuda", "jax:cuda"]}[device]:
-        library = backend.partition(":")[0]
-        makers[f"portablenn on {library}"] = (library, ours, facts | {"backend": backend})
-    makers["PyTorch eager"] = ("torch", pytorch, there)
-    if device == "cuda":
-        makers["torch.compile"] = ("torch", pytorch, there | {"compiled": True, "mode": "reduce-overhead"})
-        makers["PyTorch, CUDA graph"] = ("torch", torch_graph, there)
-    makers["matrix products only"] = ("torch", products, there)
-    makers["jax.jit, scan"] = ("jax", jax_scan, there)
+    cuda = device == "cuda"
+    fast: dict[str, tuple[str, Callable[..., Timed], dict[str, Any]]] = {
+        f"portablenn on {'cupy' if cuda else 'numpy'}": (
+            "cupy" if cuda else "numpy", ours, facts | {"backend": "cupy" if cuda else "numpy"}
+        ),
+        "PyTorch, CUDA graph" if cuda else "PyTorch eager": ("torch", torch_graph if cuda else pytorch, there),
+        "jax.jit, scan": ("jax", jax_scan, there),
+        "matrix products only": ("torch", products, there),
+    }  # fmt: skip
+    more = {next(iter(fast)): fast[next(iter(fast))]}
+    more |= {f"portablenn on {lib}": (lib, ours, facts | {"backend": f"{lib}:{device}"}) for lib in ("torch", "jax")}
+    if cuda:
+        more["PyTorch eager"] = ("torch", pytorch, there)
+        more["torch.compile"] = ("torch", pytorch, there | {"compiled": True, "mode": "reduce-overhead"})
     epochs = {}
-    for name, (package, make, arguments) in makers.items():
+    for name, (package, make, arguments) in (fast if chosen == "fast" else more).items():
         if importlib.util.find_spec(package):
             try:
                 epochs[name] = make(**arguments)
@@ -215,31 +225,34 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     options.add_argument("--quick", action="store_true", help="one round of few rows, to check that the script runs")
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu", help="without .json")
+    options.add_argument("--only", nargs="*", default=WORKLOADS, metavar="WORKLOAD", help='such as "A 128"')
+    options.add_argument("--contestants", choices=["fast", "more"], default="fast")
+    options.add_argument("--small", action="store_true", help="workload J, the smallest steps, instead")
     options.add_argument("--seconds", type=float, default=240.0, help="start no new workload after this many seconds")
     given = options.parse_args()
     start, rounds = time.perf_counter(), 1 if given.quick else 5
     facts, results = on_device(given.device), {}
-    batches = [128] if given.quick else [128, 1024, 8192]
-    works = [(f"{name}, batch {b}", *NETWORKS[name], b) for b in batches for name in NETWORKS]
-    works += [] if given.quick else [(f"{name}, batch 8192", *LARGE[name], 8192) for name in LARGE]
-    for title, sizes, rows, batch in works:
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    if given.small:
+        rates = small_steps(given.device, rounds, 500 if given.quick else 20_000)
+        record = {"machine": facts, "steps per second, 3-4-1": rates}
+        given.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+        print(*(f"{name}: {statistics.median(v):,.0f} steps per second" for name, v in rates.items()), sep="\n")
+        return
+    for work in given.only:
         if time.perf_counter() - start > given.seconds:
-            print(f"no time left for {title}")
+            print(f"no time left for {work}")
             continue
+        name, batch = work.split()[0], int(work.split()[1])
+        sizes, rows = NETWORKS[name]
         rows = min(rows, STEPS * batch, 1000 if given.quick else rows) // batch * batch
-        title = f"{title}, {rows:,} rows"
-        results[title] = timed(candidates(given.device, sizes, rows, batch), rounds)
-        print(table(facts, {title: results[title]}), flush=True)
-    rates = small_steps(given.device, rounds, 500 if given.quick else 20_000)
-    given.out.mkdir(parents=True, exist_ok=True)
-    name = f"{facts['date']}-{facts.get('device', given.device).replace(' ', '-')}"
-    record = {"machine": facts, "seconds": results, "steps per second, 3-4-1": rates}
-    (given.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    shown = "\n".join(f"| {k} | {statistics.median(v):,.0f} |" for k, v in rates.items())
-    text = table(facts, results) + f"\n**J 3-4-1, float64, 4 rows**\n\n| | steps per second |\n|---|---|\n{shown}\n"
-    (given.out / f"{name}.md").write_text(text)
-    print(text)
+        title = f"{name} {'-'.join(map(str, sizes))}, batch {batch}, {rows:,} rows"
+        results[title] = timed(candidates(given.device, sizes, rows, batch, given.contestants), rounds)
+        record = {"machine": facts, "seconds": results}
+        given.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+        given.out.with_suffix(".md").write_text(table(facts, results))
+        print(table({}, {title: results[title]}), flush=True)
 
 
 if __name__ == "__main__":

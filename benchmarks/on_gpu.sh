@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Everything that needs a CUDA GPU, in a checkout, in under ten minutes and without a network: the tests with CuPy
-# required and with torch and JAX on the GPU, "portablenn verify", and a first benchmark. Results are written to
-# benchmarks/results/ (or to the folder given as the first argument), as JSON and as tables.
-# Python needs numpy, array-api-compat, array-api-strict, pytest, hypothesis, typer, rich and CuPy; torch and JAX are optional.
+# Everything that needs a CUDA GPU, in a checkout, in under ten minutes and without a network. Each part is a process of its
+# own with its own limit in seconds, and writes its results at once, so that a part that hangs or crashes costs only itself.
+#   bash benchmarks/on_gpu.sh [FOLDER [PART ...]]
+# Results go to FOLDER (benchmarks/results/gpu). Python needs numpy, array-api-compat, array-api-strict, pytest, hypothesis,
+# typer, rich and CuPy; torch, JAX, pytest-xdist and compute-sanitizer are used where they are.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-out=${1:-benchmarks/results}
+out=${1:-benchmarks/results/gpu}
+shift
+parts=${*:-versions smoke memcheck racecheck benchmark kernels verify cupy others more}
 mkdir -p "$out"
 python=${PYTHON:-python3}
-"$python" -c 'import cupy; assert cupy.is_available()' || { echo "this needs CuPy and a CUDA GPU: see nvidia-smi"; exit 1; }
 sites=$(mktemp -d)
 trap 'rm -rf "$sites"' EXIT
 
@@ -31,17 +33,40 @@ export PYTHONPATH XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_ENABLE_X64=1 PYTHONUNB
 export PORTABLENN_GPU=1 # the tests also take CuPy, and torch and JAX on the GPU
 status=0
 
-echo "== backends"
-timeout 30 "$python" -m portablenn backends | tee "$out/backends.txt" || status=1
-echo "== verify"
-timeout 75 "$python" -m portablenn verify --json >"$out/verify.json" || status=1
-cat "$out/verify.json"
-echo "== tests"
-required=$("$python" -c 'import importlib.util as u; print(",".join(n for n in ("cupy", "torch", "jax") if n == "cupy" or u.find_spec(n)))')
-workers=$("$python" -c 'import importlib.util as u; print("-n 8" if u.find_spec("xdist") else "")')
-# shellcheck disable=SC2086
-PORTABLENN_REQUIRE=$required timeout "${TEST_SECONDS:-240}" "$python" -m pytest -q --maxfail=40 -p no:cacheprovider $workers \
-    tests/testing/test_conformance.py tests/backends/test_cupy.py tests 2>&1 | tail -n 150 | tee "$out/tests.txt" || status=1
-echo "== benchmark"
-timeout 235 "$python" -m benchmarks.gpu --out "$out" --seconds "${BENCH_SECONDS:-120}" || status=1
+has() { "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)"; }
+
+# part NAME SECONDS COMMAND...: run it unless it was not asked for; its output is shown and kept.
+part() {
+    local name=$1 limit=$2 start=$SECONDS code
+    shift 2
+    [[ " $parts " == *" $name "* ]] || return 0
+    echo "== $name"
+    timeout --signal=INT --kill-after=5 "$limit" "$@" 2>&1 | tee "$out/$name.txt"
+    code=${PIPESTATUS[0]}
+    echo "== $name: exit status $code after $((SECONDS - start)) s of $limit s" | tee -a "$out/parts.txt"
+    ((code == 0)) || status=1
+}
+
+tests() {
+    local chosen=$1 required=$2 workers=""
+    has xdist && workers="-n ${WORKERS:-14}"
+    # shellcheck disable=SC2086
+    PORTABLENN_REQUIRE=$required PYTHONWARNINGS=ignore exec "$python" -m pytest -q -rfE --maxfail=60 -W default -p no:cacheprovider $workers \
+        -k "$chosen" --ignore tests/backends/test_cupy.py tests
+}
+export -f tests has
+export python
+
+sanitizer=$(command -v compute-sanitizer || echo compute-sanitizer)
+small=("$python" -m benchmarks.gpu_smoke --few --out)
+part versions 20 "$python" -m portablenn backends
+part smoke 60 "$python" -m benchmarks.gpu_smoke --out "$out/smoke.json"
+part memcheck 45 "$sanitizer" --tool memcheck --error-exitcode 9 "${small[@]}" "$out/memcheck.json"
+part racecheck 45 "$sanitizer" --tool racecheck --error-exitcode 9 "${small[@]}" "$out/racecheck.json"
+part benchmark 150 "$python" -m benchmarks.gpu --out "$out/benchmark" --only "A 128" "D 200" "I 8192" "B 128" "B 8192" --seconds 120
+part kernels 40 "$python" -m benchmarks.gpu_kernels --out "$out/kernels.json"
+part verify 60 "$python" -m portablenn verify cupy --json
+part cupy 200 bash -c 'tests "cupy" cupy'
+part others 120 bash -c 'tests "torch:cuda or jax:cuda" torch,jax'
+part more 120 "$python" -m benchmarks.gpu --out "$out/more" --contestants more --only "A 128" "B 8192" --seconds 60
 exit $status

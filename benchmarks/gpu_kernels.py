@@ -1,0 +1,122 @@
+"""Each kernel and product of a training step on CuPy, one by one: its time beside the bytes and operations it needs.
+
+A call is repeated in a CUDA graph of its own, so that launching costs nothing, on the same data each time: what fits in the
+cache is read from there. Sorted by time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import portablenn as pnn
+from portablenn.runtime.kernels.buffers import ITEMSIZE
+from portablenn.runtime.kernels.schedule import Product
+from portablenn.testing.networks import compiled_for
+
+from .classifiers import data
+from .gpu import NETWORKS
+
+REPEATS = 20
+"""Calls per graph."""
+
+
+class Step:
+    """A network's training step after it has run: its loop, and the arrays that it reads."""
+
+    def __init__(self, sizes: list[int], rows: int, batch: int) -> None:
+        os.environ["PORTABLENN_CUPY"] = "graph"
+        x, y = data(sizes, rows)
+        net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=pnn.Adam(1e-3), backend="cupy")
+        order = np.random.default_rng(0).permutation(rows)[: rows // batch * batch].reshape(-1, batch)
+        run, call = compiled_for(net, x, y, order)
+        self.count = len(order)
+        call(self.count)  # which compares it with the interpreter
+        self.loop = run.loop._fast  # type: ignore[attr-defined]
+        advance = self.loop._advance
+
+        def watched(count: int, carry: Any, inputs: Any) -> None:
+            self.carry, self.inputs = carry, [self.loop.copies.get(i, array) for i, array in enumerate(inputs)]
+            advance(count, carry, inputs)
+
+        self.loop._advance = watched
+        call(self.count)
+
+    def seconds(self, launch: Any, times: int) -> float:
+        """Return the device's median seconds of ``launch``; the step's counter starts at zero each time."""
+        import cupy
+
+        found = []
+        with self.loop.device.active():
+            for _ in range(6):
+                self.loop._load_carry(self.carry)
+                start, end = cupy.cuda.Event(), cupy.cuda.Event()
+                start.record()
+                for _ in range(times):
+                    launch()
+                end.record()
+                end.synchronize()
+                found.append(cupy.cuda.get_elapsed_time(start, end) / 1e3 / times)
+        return float(np.median(found[1:]))
+
+    def measured(self) -> dict[str, Any]:
+        """Return the seconds of the whole step, and of each call with its bytes and operations."""
+        loop, calls = self.loop, []
+        step = self.seconds(loop.captured[1].launch, self.count)
+        for call in loop.calls:
+            with loop.device.active():
+                graph = loop.device.capture(lambda call=call: loop._run([call] * REPEATS, self.inputs))
+            fact: dict[str, Any] = {"seconds": self.seconds(graph.launch, 1) / REPEATS}
+            if isinstance(call, Product):
+                (m, k), n = call.a.shape, call.b.shape[1]
+                fact |= {"name": f"product {m}x{k}x{n}", "operations": 2 * m * n * k}
+                buffers: Any = call.buffers
+            else:
+                buffers = call.arguments
+                shapes = " ".join(f"{b.storage.kind}{list(b.shape)}" for b in buffers)
+                fact |= {
+                    "name": call.name,
+                    "grid": call.grid,
+                    "block": call.block,
+                    "buffers": shapes,
+                    "text": call.text,
+                }
+            seen = {(id(b.storage), b.offset): _nbytes(b) for b in buffers}
+            calls.append(fact | {"bytes": sum(seen.values())})
+        return {"step": step, "how": loop.how, "calls": calls}
+
+
+def _nbytes(buffer: Any) -> int:
+    """Return the bytes of the elements of a buffer; those that a broadcast repeats count once."""
+    lengths = (n for n, stride in zip(buffer.shape, buffer.strides, strict=True) if stride)
+    return math.prod(lengths) * ITEMSIZE[buffer.dtype]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--out", type=Path, required=True, help="the JSON file")
+    options.add_argument("--only", nargs="*", default=["A 128", "B 128", "B 8192", "I 8192"])
+    given = options.parse_args()
+    results = {}
+    for work in given.only:
+        name, batch = work.split()[0], int(work.split()[1])
+        sizes, rows = NETWORKS[name]
+        found = results[work] = Step(sizes, min(rows, 20 * batch), batch).measured()
+        given.out.write_text(json.dumps(results, indent=1) + "\n")
+        total = sum(c["seconds"] for c in found["calls"])
+        print(f"\n{work}: {found['how']}; step {found['step'] * 1e6:.1f} us, sum of calls {total * 1e6:.1f} us")
+        for c in sorted(found["calls"], key=lambda c: -c["seconds"]):
+            rate = f"{c['bytes'] / c['seconds'] / 1e9:7.0f} GB/s"
+            if "operations" in c:
+                rate += f" {c['operations'] / c['seconds'] / 1e12:6.1f} TFLOP/s"
+            print(f"{c['seconds'] * 1e6:9.2f} us {rate}  {c['name']} {c.get('grid', '')} {c.get('buffers', '')[:90]}")
+
+
+if __name__ == "__main__":
+    main()
