@@ -39,9 +39,7 @@ class Chunk(NamedTuple):
 
     samples: Samples
     steps: int
-    order: np.ndarray | None = (
-        None  # positions in `samples`, (steps, batch), int64; None if each step takes all rows in order
-    )
+    order: np.ndarray | None = None  # positions in `samples`, (steps, batch), int64; None for all rows in their order
     row_numbers: np.ndarray | None = None  # the same rows in the whole data set; None if unknown, or all rows
     multilabel: bool = False  # whether a target row of 0 and 1 has been seen whose sum is not 1
 

@@ -104,7 +104,7 @@ class Operation:
 
     ``arguments`` are the positional ones: variables, Python scalars and static facts (shapes, dtypes, slices).
     ``parameters`` are the keyword ones, all static. ``concat`` and ``stack`` have the arrays of their list as
-    arguments; ``getitem`` is ``x[key]`` with one slice of positive step an axis.
+    arguments; ``getitem`` is ``x[key]`` with one slice of positive step per axis.
     """
 
     name: str
@@ -120,6 +120,11 @@ class Operation:
     def results(self) -> tuple[Variable, ...]:
         """The one result, for the same interface as a group of operations."""
         return (self.result,)
+
+    @property
+    def multiplications(self) -> int:
+        """How many numbers a product, matmul or vecdot, multiplies."""
+        return self.result.type.size * self.reads[0].type.shape[-1]
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ PROGRAMS = 64
 
 
 def padded(rows: int) -> int:
-    """Return the number of rows to which so many are padded: at most a quarter more, so that few programs serve all.
+    """Return the number of rows to which ``rows`` are padded: at most a quarter more, so that few programs serve all.
 
     Examples
     --------
@@ -86,7 +86,9 @@ def predict(network: Network, method: str, X: Any) -> Array:
 
 def _predict_part(network: Network, method: str, x: Array) -> tuple[Array, Array]:
     rows, theta, statistics = x.shape[0], network.state.theta, network.state.statistics
-    size = padded(rows) if _computes_rows_apart(network.model) else rows
+    size = padded(rows)
+    if size != rows and not _computes_rows_apart(network.model):
+        size = rows
     if size != rows:
         xp = network.backend.xp
         x = xp.concat([x, xp.zeros((size - rows, x.shape[1]), dtype=x.dtype, device=device_of(x))], axis=0)
@@ -108,28 +110,16 @@ class Predictor:
 
     def __init__(self, network: Network, rows: int) -> None:
         self._network, self._shape = network, (rows, network.inputs)
-        self._backend: Backend | None = None
-        self._dtypes: set[np.dtype[Any]] = set()  # for which there is a program, with this backend
 
     def __call__(self, X: Any) -> Array:
         """Return the predictions for X, (rows, inputs)."""
         network = self._network
-        if (
-            type(X) is np.ndarray
-            and X.shape == self._shape
-            and X.dtype in self._dtypes
-            and network.backend is self._backend
-        ):
+        if np.shape(X) != self._shape:
+            raise ValueError(f"expected X of shape {self._shape}, got {np.shape(X)}: predict takes any number of rows")
+        if type(X) is np.ndarray and X.dtype.kind in "fiub" and isinstance(network.backend, NumpyBackend):
             run = network.programs.find(network, network.prediction, X)
             with np.errstate(all="ignore"):
                 result, is_finite = run.flat(network.state.theta, network.state.statistics, X)
             if is_finite:
                 return result
-        elif np.shape(X) != self._shape:
-            raise ValueError(f"expected X of shape {self._shape}, got {np.shape(X)}: predict takes any number of rows")
-        result = network.predict(X)
-        if network.backend is not self._backend:
-            self._backend, self._dtypes = network.backend, set()
-        if isinstance(network.backend, NumpyBackend) and isinstance(X, np.ndarray):
-            self._dtypes.add(X.dtype)
-        return result
+        return network.predict(X)

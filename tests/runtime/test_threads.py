@@ -258,7 +258,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timer")
-def test_ctrl_c_leaves_no_thread_that_still_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_ctrl_c_leaves_no_thread_that_still_writes(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
     ended = threading.Event()
 
     def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
@@ -267,14 +268,14 @@ def test_ctrl_c_leaves_no_thread_that_still_writes(monkeypatch: pytest.MonkeyPat
             ended.set()
 
     def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(threads, "_multiply", multiply)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         a = matrix(500, 500, "float64")
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(error):
             product(2, a, a + 1)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -282,3 +283,5 @@ def test_ctrl_c_leaves_no_thread_that_still_writes(monkeypatch: pytest.MonkeyPat
     assert ended.is_set()
     assert threads.single_thread._depth == 0
     assert not threads._workers._lock.locked()
+    monkeypatch.undo()
+    np.testing.assert_array_equal(product(2, a, a + 1), product(1, a, a + 1))

@@ -142,14 +142,13 @@ def make_schedule(
 
 
 def is_small(program: Program, multiplications: int, elements: int) -> bool:
-    """Return whether all products together take at most so many multiplications, and no value has more elements.
+    """Return whether the products take no more than ``multiplications`` in total, and no value has more than ``elements``.
 
     It depends on the program alone: how a backend runs a step, and so the last bits of results, must not depend on how often
     the step runs.
     """
-    products = (o for o in program.operations if o.name == "matmul")
-    work = sum(o.result.type.size * o.reads[0].type.shape[-1] for o in products)
-    return work <= multiplications and all(o.result.type.size <= elements for o in program.operations)
+    total = sum(o.multiplications for o in program.operations if o.name == "matmul")
+    return total <= multiplications and all(o.result.type.size <= elements for o in program.operations)
 
 
 class _Scheduler:

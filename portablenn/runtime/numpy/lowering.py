@@ -58,10 +58,8 @@ class Code:
         self.lines: list[str] = []
         self.prologue: list[str] = []
         self.bound: dict[str, Any] = {}
-        self.products: tuple[str, list[tuple[Operand, ...]]] = (
-            "",
-            [],
-        )  # the last line of large products, and their operands
+        # The last line of large products, the size of each, and their operands
+        self.products: tuple[str, int, list[tuple[Operand, ...]]] = "", 0, []
         self._names: dict[int, str] = {}
 
     def bind(self, value: Any) -> str:
@@ -176,25 +174,25 @@ def _matmul(code: Code, operation: Operation, arguments: list[Any], out: Operand
     assert out.array is not None
     same = a.type.dtype == b.type.dtype
     if same and out.array.flags.c_contiguous and threads.can_split(a.type.shape, b.type.shape):
-        _large_product(code, a, b, out)
+        _large_product(code, operation.multiplications, a, b, out)
     elif not (same and len(a.type.shape) == len(b.type.shape) == 2 and out.array.flags.c_contiguous):
         code.call(np.matmul, a.text(code), b.text(code), out.text(code))
     else:
         _dot(code, operation, arguments, out)
 
 
-def _large_product(code: Code, a: Operand, b: Operand, out: Operand) -> None:
-    """Write a product on several threads; one that follows another and is independent of it is computed at the same time."""
-    line, before = code.products
-    joined = bool(before) and bool(code.lines) and code.lines[-1] == line
-    for *factors, result in before if joined else ():
-        joined = joined and not (_overlap(out, result, *factors) or _overlap(result, a, b))
-        joined = joined and result.type.size * factors[0].type.shape[-1] == out.type.size * a.type.shape[-1]
-    if joined:
+def _large_product(code: Code, size: int, a: Operand, b: Operand, out: Operand) -> None:
+    """Write a product on several threads; one of the same size that follows another and is independent of it joins its line."""
+    line, before, products = code.products
+    if not (code.lines and code.lines[-1] == line and before == size):
+        products = []
+    if any(_overlap(out, *product) or _overlap(product[-1], a, b) for product in products):
+        products = []
+    if products:
         code.lines.pop()
-    products = [*(before if joined else ()), (a, b, out)]
+    products = [*products, (a, b, out)]
     code.call(threads.matmul, *(operand.text(code) for product in products for operand in product))
-    code.products = code.lines[-1], products
+    code.products = code.lines[-1], size, products
 
 
 def _overlap(written: Operand, *operands: Operand) -> bool:

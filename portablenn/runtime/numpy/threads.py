@@ -200,14 +200,13 @@ def _pieces(a: Sequence[int], b: Sequence[int]) -> int:
 
 def uses_threads(program: Program) -> bool:
     """Return whether BLAS would use several threads for a product of ``program``."""
-    products = (o for o in program.operations if o.name in ("matmul", "vecdot"))
-    return any(o.reads[0].type.shape[-1] * o.result.type.size > UNTHREADED for o in products)
+    return any(o.name in ("matmul", "vecdot") and o.multiplications > UNTHREADED for o in program.operations)
 
 
 def matmul(*arrays: np.ndarray) -> None:
     """Compute ``a @ b`` into ``out`` for (a, b, out, a, b, out, …), which share no memory, at once.
 
-    Each product has an equal share of the threads, as many of them as its size deserves.
+    Each product has an equal share of the threads, and uses as many of these as its size is worth.
     """
     threads = get_threads()
     products: list[Block] = list(zip(arrays[::3], arrays[1::3], arrays[2::3], strict=True))
@@ -256,14 +255,15 @@ class _Worker:
         self._start.release()
 
     def wait(self) -> BaseException | None:
-        """Wait until it has ended, also if Ctrl-C interrupts this: until then it writes to memory of the caller."""
-        interrupt: BaseException | None = None
+        """Wait until it has ended, even if a signal's handler raises: until then it writes to memory of the caller."""
+        raised: BaseException | None = None
         while True:
             try:
                 self._end.acquire()
-                return interrupt or self._error
-            except KeyboardInterrupt as error:
-                interrupt = error
+            except BaseException as error:
+                raised = error
+            if self._block is None:
+                return raised or self._error
 
 
 class _Workers:
@@ -281,17 +281,22 @@ class _Workers:
             first, *others = blocks
             while len(self._workers) < len(others):
                 self._workers.append(_Worker())
-            busy = self._workers[: len(others)]
-            for worker, block in zip(busy, others, strict=True):
-                worker.start(block)
+            busy: list[_Worker] = []
             try:
+                for worker, block in zip(self._workers, others, strict=False):
+                    worker.start(block)
+                    busy.append(worker)
                 _multiply(*first)
+            except BaseException:
+                self._workers = []  # a lock may be left in another state than the next product expects
+                raise
             finally:
-                errors = [worker.wait() for worker in busy]
+                errors = [error for worker in busy if (error := worker.wait()) is not None]
+            if errors:
+                self._workers = []
+                raise errors[0]
         finally:
             self._lock.release()
-        for error in filter(None, errors):
-            raise error
         return True
 
 
