@@ -35,8 +35,9 @@ pytest.importorskip("portablenn_cupy")
 
 import host_cuda
 from portablenn_cupy import schedule
-from portablenn_cupy.kernels import EXPRESSIONS, PRELUDE, Kernel, expressible, kernels
-from portablenn_cupy.small import many_steps
+from portablenn_cupy.calls import calls
+from portablenn_cupy.kernels import EXPRESSIONS, PRELUDE, Kernel, expressible
+from portablenn_cupy.small import CLUSTER, ONE_BLOCK, many_steps
 
 xp = pnn.get_backend("numpy").xp
 on_host = pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs a C++ compiler")
@@ -414,13 +415,14 @@ def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
     compile_cuda = nvrtc() or nvcc(tmp_path)
     if compile_cuda is None:
         pytest.skip("neither NVRTC nor nvcc is here")
-    texts = list(dict.fromkeys(k.text for one in zoo() for k in kernels(one.instructions) if isinstance(k, Kernel)))
+    texts = list(dict.fromkeys(k.text for one in zoo() for k in calls(one.instructions) if isinstance(k, Kernel)))
     names = [text.replace("void kernel_", f"void k{i}_", 1) for i, text in enumerate(texts)]
     assert len(texts) > 50
     compile_cuda(PRELUDE + "".join(names))
     for optimizer in (pnn.SGD(0.1), pnn.Adam(clip_norm=1.0)):
         small = step_of(pnn.mlp([6, 8, 4], loss="softmax_cross_entropy", optimizer=optimizer), shared=False)
-        compile_cuda(PRELUDE + many_steps(small).text)
+        for size in (ONE_BLOCK, CLUSTER):
+            compile_cuda(PRELUDE + many_steps(small, size).text)
 
 
 def test_a_kernel_that_does_not_compile_is_an_error(tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ using namespace std;
 #define WORKER static METHOD
 #define __global__
 #define __device__
+#define __launch_bounds__(threads)
+#define __cluster_dims__(...)
 static inline void __syncthreads() {}
+static inline void cluster_barrier() {}
 typedef long long index_t;
 static int the_part = 0;
 extern "C" void set_part(int p) { the_part = p; }
@@ -52,6 +55,7 @@ WORKER int part() { return the_part; }
 WORKER bool is_first() { return true; }
 template <class F, class T> WORKER T over_lanes(F, T x) { return x; }
 template <class F, class T> WORKER T over_bands(F, T x) { return x; }
+template <class F, class T, int N> WORKER void over_bands_each(F, T (&)[N]) {}
 """
     + FUNCTIONS
 )
@@ -217,6 +221,7 @@ static vector<unique_ptr<barrier<>>> warps;
 #define __device__
 #define __global__
 #define __forceinline__ inline
+#define __launch_bounds__(threads)
 #define __shared__ static
 static void __syncthreads() { the_block->arrive_and_wait(); }
 template <class T> static T __shfl_xor_sync(unsigned, T x, int d) {
@@ -275,9 +280,10 @@ class ManyWorkers(HostCuda):
 
 
 class HostCupy(CupyBackend):
-    """The CuPy plug-in with NumPy's arrays and the stand-in's device."""
+    """The CuPy plug-in with NumPy's arrays and the stand-in's device, of this compute capability times ten."""
 
-    def __init__(self, cuda: HostCuda | None = None) -> None:
+    def __init__(self, cuda: HostCuda | None = None, capability: int = 0) -> None:
+        self._capability = capability
         self.name, self.xp, self.device = "host_cupy", pnn.get_backend("numpy").xp, "cpu"
         self.cuda = self._cuda = cuda or HostCuda()
 

@@ -15,8 +15,9 @@ from portablenn.program.ir import Array, ArrayType
 from portablenn.runtime.kernels.buffers import Storage, nbytes_of
 from portablenn.runtime.kernels.schedule import Product, Schedule
 
-from .kernels import Kernel, addresses, kernels
-from .small import many_steps
+from .calls import calls
+from .kernels import Kernel, addresses
+from .small import Size, many_steps
 
 SMALL = 16 << 20
 """Bytes up to which an input is copied to a fixed address at each call, because a new address needs a new graph."""
@@ -38,7 +39,7 @@ class _Scheduled:
             self.constants = [as_input(c) for c in schedule.constants]
 
     def _calls(self) -> list[Kernel | Product]:
-        return kernels(self.schedule.instructions)
+        return calls(self.schedule.instructions)
 
     def _base(self, storage: Storage, arena: Any, inputs: Sequence[Any]) -> int:
         """Return the address of a storage."""
@@ -171,18 +172,21 @@ class GraphLoop(Loop):
 
 
 class KernelLoop(Loop):
-    """A loop of small steps: one kernel of one block runs many."""
+    """A loop of small steps: one kernel of this size runs many."""
 
-    def __init__(self, *facts: Any) -> None:
+    def __init__(self, size: Size, *facts: Any) -> None:
+        self.size = size
         super().__init__(*facts)
-        self.how = f"a CUDA kernel that runs many steps of {len(self.schedule.instructions)} operations"
+        blocks = f" in {size.blocks} blocks" if size.blocks > 1 else ""
+        self.how = f"a CUDA kernel that runs many steps of {len(self.schedule.instructions)} operations{blocks}"
 
     def _calls(self) -> list[Kernel | Product]:
-        return [many_steps(self.schedule)]
+        return [many_steps(self.schedule, self.size)]
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
         self._load_carry(carry)
         (kernel,) = self.calls
         for start in range(0, count, STEPS):
-            some = replace(kernel, numbers=(min(STEPS, count - start),))  # type: ignore[type-var]
+            assert isinstance(kernel, Kernel)
+            some = replace(kernel, numbers=(min(STEPS, count - start),))
             self._run([some], data)

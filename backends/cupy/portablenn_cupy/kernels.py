@@ -8,10 +8,9 @@ Integer arithmetic is unsigned: signed overflow is undefined in C++, and wraps i
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,23 +32,27 @@ EXPRESSIONS = {
     "copysign": "copysign({0}, {1})", "cos": "cos({0})", "cosh": "cosh({0})", "divide": "{0} / {1}", "equal": "{0} == {1}",
     "exp": "exp({0})", "expm1": "expm1({0})", "floor": "floor({0})", "greater": "{0} > {1}", "greater_equal": "{0} >= {1}",
     "hypot": "hypot({0}, {1})", "isfinite": "isfinite({0})", "isinf": "isinf({0})", "isnan": "isnan({0})",
-    "less": "{0} < {1}", "less_equal": "{0} <= {1}", "log": "log({0})", "log10": "log10({0})", "log1p": "log1p({0})",
-    "log2": "log2({0})", "logical_and": "{0} && {1}", "logical_not": "!{0}", "logical_or": "{0} || {1}",
-    "logical_xor": "{0} != {1}", "maximum": "larger({0}, {1})", "minimum": "smaller({0}, {1})", "multiply": "{0} * {1}",
-    "negative": "-{0}", "not_equal": "{0} != {1}", "pow": "pow({0}, {1})", "reciprocal": "1 / {0}", "round": "rint({0})",
-    "sign": "sign_of({0})", "signbit": "signbit({0})", "sin": "sin({0})", "sinh": "sinh({0})", "sqrt": "sqrt({0})",
-    "square": "{0} * {0}", "subtract": "{0} - {1}", "tan": "tan({0})", "tanh": "tanh({0})", "trunc": "trunc({0})",
+    "less": "{0} < {1}", "less_equal": "{0} <= {1}", "log": "log({0})", "logaddexp": "log_add_exp({0}, {1})",
+    "log10": "log10({0})", "log1p": "log1p({0})", "log2": "log2({0})", "logical_and": "{0} && {1}", "logical_not": "!{0}",
+    "logical_or": "{0} || {1}", "logical_xor": "{0} != {1}", "maximum": "larger({0}, {1})", "minimum": "smaller({0}, {1})",
+    "multiply": "{0} * {1}", "negative": "-{0}", "not_equal": "{0} != {1}", "pow": "pow({0}, {1})", "reciprocal": "1 / {0}",
+    "round": "rint({0})", "sign": "sign_of({0})", "signbit": "signbit({0})", "sin": "sin({0})", "sinh": "sinh({0})",
+    "sqrt": "sqrt({0})", "square": "{0} * {0}", "subtract": "{0} - {1}", "tan": "tan({0})", "tanh": "tanh({0})",
+    "trunc": "trunc({0})",
 }  # fmt: skip
 
 REAL = frozenset(
     "acos acosh asin asinh atan atan2 atanh ceil copysign cos cosh divide exp expm1 floor hypot isfinite isinf isnan log "
-    "log10 log1p log2 pow reciprocal round signbit sin sinh sqrt tan tanh trunc".split()
+    "log10 log1p log2 logaddexp pow reciprocal round signbit sin sinh sqrt tan tanh trunc".split()
 )
 """Operations that have these expressions for real floating numbers only."""
 
 FUNCTIONS = """
 template <class T> WORKER T larger(T a, T b) { return (a > b || a != a) ? a : b; }
 template <class T> WORKER T smaller(T a, T b) { return (a < b || a != a) ? a : b; }
+template <class T> WORKER T log_add_exp(T a, T b) {  // equal infinities have no difference
+    return a == b ? a + (T)0.693147180559945309417 : larger(a, b) + log1p(exp(-fabs(a - b)));
+}
 template <class T> WORKER T sign_of(T a) { return a != a ? a : T(T(0) < a) - T(a < T(0)); }
 struct Sum {
     template <class T> METHOD T operator()(T a, T b) const { return a + b; }
@@ -87,6 +90,11 @@ WORKER bool is_first() { return blockIdx.x == 0 && threadIdx.x == 0 && threadIdx
 """
     + FUNCTIONS
     + """
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+WORKER void cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+#endif
 // Over the lanes of a row: a warp, or a block of one row.
 template <class F, class T> WORKER T over_lanes(F f, T x) {
     for (int d = 16; d > 0; d >>= 1) x = f(x, __shfl_xor_sync(0xffffffffu, x, d));
@@ -109,18 +117,30 @@ template <class F, class T> WORKER T over_bands(F f, T x) {
     if (threadIdx.y == 0) for (int i = 1; i < (int)blockDim.y; ++i) x = f(x, parts[i][threadIdx.x]);
     return x;
 }
+// Of several values; the result of x[q] is that of band q, modulo the number of bands.
+template <class F, class T, int N> WORKER void over_bands_each(F f, T (&x)[N]) {
+    __shared__ T parts[N][32][33];
+    __syncthreads();
+    for (int q = 0; q < N; ++q) parts[q][threadIdx.y][threadIdx.x] = x[q];
+    __syncthreads();
+    for (int q = 0; q < N; ++q) if ((int)threadIdx.y == q % (int)blockDim.y) {
+        T total = parts[q][0][threadIdx.x];
+        for (int i = 1; i < (int)blockDim.y; ++i) total = f(total, parts[q][i][threadIdx.x]);
+        x[q] = total;
+    }
+}
 """
 )
 
 NAME = "kernel"
-"""Name of every kernel's function, until `kernels` names different ones differently."""
+"""Name of every kernel's function, until `calls` names different ones differently."""
 
 TAKES_A_SHAPE = ("astype", "broadcast_to", "reshape")
 """Operations whose second argument is a dtype or a shape."""
 
 COMBINE = {"sum": "Sum()", "max": "Max()", "min": "Min()"}
 
-WARP, BLOCK, MAX_BLOCKS = 32, 256, 4096
+WARP, BLOCK, MAX_BLOCKS = 32, 256, 2048
 PART = 1024
 """Rows, or elements, that one block reduces; more are shared by several blocks, and a second kernel joins their results."""
 
@@ -135,23 +155,6 @@ class Kernel:
     block: tuple[int, int]
     arguments: tuple[Buffer, ...]
     numbers: tuple[int, ...] = ()
-
-
-def kernels(instructions: Sequence[schedule.Instruction]) -> list[Kernel | schedule.Product]:
-    """Return the instructions, with kernels instead of all but products; equal kernels have the same name."""
-    names: dict[str, str] = {}
-    made: list[Kernel | schedule.Product] = []
-    for instruction in instructions:
-        if isinstance(instruction, schedule.Product):
-            shapes = instruction.a.shape, instruction.b.shape
-            if max(itertools.chain(*shapes)) >= 2**31:
-                raise UnsupportedError(f"products of {shapes[0]} and {shapes[1]}: cuBLAS takes 32-bit integers")
-            made.append(instruction)
-            continue
-        kernel = KERNELS[type(instruction)](instruction)
-        name = names.setdefault(kernel.text, f"kernel_{len(names)}")
-        made.append(replace(kernel, name=name, text=kernel.text.replace("void kernel(", f"void {name}(", 1)))
-    return made
 
 
 def expressible(operation: Operation) -> bool:
@@ -177,6 +180,7 @@ class _GroupWriter:
         self.pointers = {v: f"p{i}" for i, v in enumerate(self.given)}
         self.by_result = {o.result: o for o in group.operations}
         self.lines: list[str] = []
+        self.linear = f"(r * {group.columns} + j)"
 
     def kernel(self) -> Kernel:
         group = self.group
@@ -189,7 +193,8 @@ class _GroupWriter:
         parameters = ", ".join(
             f"{'' if v in group.results else 'const '}{TYPES[v.type.dtype]}* {self.pointers[v]}" for v in self.given
         )
-        text = f'extern "C" __global__ void kernel({parameters}) {{\n' + "\n".join(self.lines) + "\n}\n"
+        index = index_type(self.buffers.values(), group.rows * group.columns)
+        text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{index}' + "\n".join(self.lines) + "\n}\n"
         return Kernel(NAME, text, grid, block, tuple(self.buffers[v] for v in self.given))
 
     def _elements(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -199,7 +204,9 @@ class _GroupWriter:
             return (1, 1), (1, 1)
         count = group.rows * group.columns
         self.lines.append(f"for (index_t i = first_element(); i < {count}; i += element_step()) {{")
-        self.lines.append(f"const index_t r = i / {group.columns}, j = i % {group.columns}; (void)r; (void)j;")
+        if any(group.extents[v] in (Extent.ROW, Extent.COLUMN) for v in self.given):
+            self.lines.append(f"const index_t r = i / {group.columns}, j = i % {group.columns}; (void)r; (void)j;")
+        self.linear = "i"
         self._load(v for v in group.reads if group.extents[v] != Extent.ONE)
         self._compute(varying)
         self._store([v for v in group.results if group.extents[v] == Extent.ROW], "if (j == 0) ")
@@ -260,8 +267,8 @@ class _GroupWriter:
 
     def _at(self, variable: Variable) -> str:
         """Return the expression of the element of an array that belongs to row r and column j."""
-        extent, full = self.group.extents[variable], f"(r * {self.group.columns} + j)"
-        linear = {Extent.ONE: "0", Extent.ROW: "r", Extent.COLUMN: "j", Extent.FULL: full}[extent]
+        extent = self.group.extents[variable]
+        linear = {Extent.ONE: "0", Extent.ROW: "r", Extent.COLUMN: "j", Extent.FULL: self.linear}[extent]
         return f"{self.pointers[variable]}[{located(self.buffers[variable], linear)}]"
 
     def _load(self, variables: Any) -> None:
@@ -362,17 +369,26 @@ def located(buffer: Buffer, linear: str) -> str:
     return " + ".join(terms) or "0"
 
 
-def _kernel(buffers: Sequence[Buffer], body: str, grid: tuple[int, int], block: tuple[int, int]) -> Kernel:
+def kernel_of(buffers: Sequence[Buffer], body: str, grid: tuple[int, int], block: tuple[int, int]) -> Kernel:
     """Return a kernel with this body, in which the buffers are p0, p1, …; it writes to the last one."""
     last = len(buffers) - 1
     parameters = ", ".join(f"{'const ' * (i < last)}{TYPES[b.dtype]}* p{i}" for i, b in enumerate(buffers))
-    return Kernel(NAME, f'extern "C" __global__ void kernel({parameters}) {{\n{body}}}\n', grid, block, tuple(buffers))
+    text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{index_type(buffers)}{body}}}\n'
+    return Kernel(NAME, text, grid, block, tuple(buffers))
+
+
+def index_type(buffers: Iterable[Buffer], count: int = 0) -> str:
+    """Return what makes indices 32-bit, which are several times faster, if all of these buffers have fewer elements."""
+    for b in buffers:
+        span = sum((n - 1) * abs(stride) for n, stride in zip(b.shape, b.strides, strict=True))
+        count = max(count, math.prod(b.shape), span)
+    return "typedef int index_t;\n" if count < 2**30 else ""
 
 
 def per_element(buffers: Sequence[Buffer], count: int, body: str) -> Kernel:
     """Return a kernel that executes ``body`` for i from 0 to ``count``."""
     loop = f"for (index_t i = first_element(); i < {count}; i += element_step()) {{\n{body}\n}}\n"
-    return _kernel(buffers, loop, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1))
+    return kernel_of(buffers, loop, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1))
 
 
 def _copy(call: schedule.Copy) -> Kernel:
@@ -382,12 +398,27 @@ def _copy(call: schedule.Copy) -> Kernel:
 
 def _collect(call: schedule.Collect) -> Kernel:
     count = math.prod(call.source.shape)
-    body = f"p2[(index_t)*p1 * {count} + i] = p0[{located(call.source, 'i')}];"
+    body = f"p2[(long long)*p1 * {count} + i] = p0[{located(call.source, 'i')}];"
     return per_element((call.source, call.counter, call.target), count, body)
 
 
 def _count(call: schedule.Count) -> Kernel:
-    return _kernel((call.counter,), "if (is_first()) *p0 += 1;\n", (1, 1), (1, 1))
+    return kernel_of((call.counter,), "if (is_first()) *p0 += 1;\n", (1, 1), (1, 1))
+
+
+def end_of_step(collects: Sequence[schedule.Collect], count: schedule.Count) -> Kernel:
+    """Return the kernel, of one block, that collects small results and then counts the step."""
+    body, buffers = "const index_t step = *p0;\n", [count.counter]
+    for call in collects:
+        source, target, size = call.source, call.target, math.prod(call.source.shape)
+        from_, to = f"p{len(buffers)}[{located(source, 'i')}]", f"p{len(buffers) + 1}[step * {size} + i]"
+        body += f"for (index_t i = first_element(); i < {size}; i += element_step()) {to} = {from_};\n"
+        buffers += [source, target]
+    body += "__syncthreads();\nif (is_first()) *p0 = (int)step + 1;\n"
+    kinds = [TYPES[b.dtype] for b in buffers]
+    parameters = ", ".join(f"{'const ' * (i % 2)}{kind}* p{i}" for i, kind in enumerate(kinds))
+    text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{body}}}\n'
+    return Kernel(NAME, text, (1, 1), (BLOCK if collects else 1, 1), tuple(buffers))
 
 
 def _take(call: schedule.Gather) -> Kernel:
@@ -395,9 +426,9 @@ def _take(call: schedule.Gather) -> Kernel:
     x, out, length, taken = call.x, call.out, call.x.shape[call.axis], call.out.shape[call.axis]
     inner = math.prod(out.shape[call.axis + 1 :])
     body = (
-        f"index_t k = (index_t)p1[{located(call.indices, f'(i / {inner} % {taken})')}];\n"
+        f"long long k = (long long)p1[{located(call.indices, f'(i / {inner} % {taken})')}];\n"
         f"k = k < 0 ? k + {length} : k; k = k < 0 ? 0 : k >= {length} ? {length - 1} : k;\n"
-        f"const index_t at = (i / {inner * taken} * {length} + k) * {inner} + i % {inner};\n"
+        f"const index_t at = (i / {inner * taken} * {length} + (index_t)k) * {inner} + i % {inner};\n"
         f"p2[{located(out, 'i')}] = p0[{located(x, 'at')}];"
     )
     return per_element(call.buffers, math.prod(out.shape), body)
@@ -454,7 +485,7 @@ def _reduce(call: schedule.Reduction) -> Kernel:
             f"total = {combine}(total, ({dtype})p0[{_mixed(x, axes)}]);\n{target}i] = total;\n}}\n"
         )
         grid, block = (min(-(-kept // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1)
-    return _kernel((x, call.out), bounds + body, (min(grid[0], 2**31 - 1), grid[1]), block)
+    return kernel_of((x, call.out), bounds + body, (min(grid[0], 2**31 - 1), grid[1]), block)
 
 
 def _extreme(call: schedule.Extreme) -> Kernel:
