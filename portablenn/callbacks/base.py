@@ -34,7 +34,7 @@ class Steps:
     total: int | None
     step: int
     _losses: Sequence[tuple[Any, int]]
-    _order: np.ndarray | None
+    _order: Any
 
     @cached_property
     def losses(self) -> np.ndarray:
@@ -43,7 +43,7 @@ class Steps:
 
     def rows(self, number: int) -> np.ndarray | None:
         """Return the row numbers of a step of this call, from 0; None if it took all rows, or they are unknown."""
-        return None if self._order is None else self._order[number]
+        return None if self._order is None else to_numpy(self._order[number, ...])
 
 
 class Callback:

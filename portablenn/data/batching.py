@@ -7,10 +7,10 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from ..runtime.arrays import is_array
+from ..runtime.arrays import array_namespace, is_array
 from ..runtime.backend import Backend
 from .blocks import block_chunks, read_block, stream_chunks
-from .chunks import Batching, Chunk, Samples, slices
+from .chunks import Batching, Chunk, Orders, Samples, slices
 from .dataset import Dataset
 from .sources import BatchStream, Blocks, slice_rows
 
@@ -18,35 +18,36 @@ SOURCE_SIZE = 1 << 23
 """Elements, approximately, that are taken from a `Source` at a time; at least one batch."""
 
 
-def chunks_of_epochs(batching: Batching, key: np.ndarray, data: Dataset, first: int, epochs: int) -> Iterator[Chunk]:
+def chunks_of_epochs(batching: Batching, orders: Orders, data: Dataset, first: int, epochs: int) -> Iterator[Chunk]:
     """Return all steps of several epochs of rows in memory: one chunk, or two per epoch if the last batch is smaller."""
     if batching.full_batch:
         yield Chunk(data.samples, epochs)
         return
     size = batching.batch_size
-    order = batching.orders(key, first, epochs)
+    order = orders(first, epochs)
     full, rest = divmod(batching.epoch_rows, size)
+    reshape = array_namespace(order).reshape
     if rest == 0:
-        yield Chunk(data.samples, epochs * full, order.reshape(epochs * full, size))
+        yield Chunk(data.samples, epochs * full, reshape(order, (epochs * full, size)))
         return
-    for one in order:
-        yield Chunk(data.samples, full, one[: full * size].reshape(full, size))
-        yield Chunk(data.samples, 1, one[full * size :].reshape(1, rest))
+    for one in (order[i, ...] for i in range(epochs)):
+        yield Chunk(data.samples, full, reshape(one[: full * size], (full, size)))
+        yield Chunk(data.samples, 1, reshape(one[full * size :], (1, rest)))
 
 
 def chunks_of_epoch(
-    batching: Batching, key: np.ndarray, backend: Backend, data: Dataset, epoch: int, start: int
+    batching: Batching, orders: Orders, backend: Backend, data: Dataset, epoch: int, start: int
 ) -> Generator[tuple[Chunk, bool], None, None]:
     """Return the chunks of one epoch from step ``start`` on, and whether each is the last."""
     if data.validate is None:
-        return _mark_last(_row_chunks(batching, key, backend, data, epoch, start))
+        return _mark_last(_row_chunks(batching, orders, backend, data, epoch, start))
     if isinstance(data.x, BatchStream):
         return _prefetched(backend, stream_chunks(batching, data.x, data.validate, epoch, start))
-    return _prefetched(backend, block_chunks(batching, key, data.x, data.validate, epoch, start))
+    return _prefetched(backend, block_chunks(batching, orders.key, data.x, data.validate, epoch, start))
 
 
 def _row_chunks(
-    batching: Batching, key: np.ndarray, backend: Backend, data: Dataset, epoch: int, start: int
+    batching: Batching, orders: Orders, backend: Backend, data: Dataset, epoch: int, start: int
 ) -> Iterator[Chunk]:
     """Return the chunks of rows that can be taken in any order."""
     if batching.full_batch:
@@ -56,15 +57,16 @@ def _row_chunks(
             everything = np.arange(batching.count)[None, :]
             yield from (c._replace(order=None, row_numbers=None) for c in _source_chunks(backend, data, everything))
         return
-    order, size = batching.orders(key, epoch, 1)[0], batching.batch_size
+    make, size = orders if is_array(data.x) else orders.on_host, batching.batch_size
+    order = make(epoch, 1)[0, ...]
     full = batching.epoch_rows // size  # steps of whole batches: a smaller last one has another shape
     assert batching.steps_per_epoch is not None
     for part in batching.slices(batching.steps_per_epoch, start):
         for first, stop in ((part.start, min(part.stop, full)), (max(part.start, full), part.stop)):
             if first < stop:
-                rows = order[first * size : stop * size].reshape(stop - first, -1)
+                rows = array_namespace(order).reshape(order[first * size : min(stop * size, batching.epoch_rows)], (stop - first, -1))
                 if is_array(data.x):
-                    yield Chunk(data.samples, len(rows), rows, rows)
+                    yield Chunk(data.samples, stop - first, rows, rows)
                 else:
                     yield from _source_chunks(backend, data, rows)
 

@@ -1,7 +1,4 @@
-"""Chunks: training steps that run in one compiled call, and the rule by which they take rows.
-
-Orders of rows are made on the host, from the seed and the epoch number alone, so that training can start at any step.
-"""
+"""Chunks: training steps that run in one compiled call, and the rule by which they take rows."""
 
 from __future__ import annotations
 
@@ -39,8 +36,8 @@ class Chunk(NamedTuple):
 
     samples: Samples
     steps: int
-    order: np.ndarray | None = None  # positions in `samples`, (steps, batch), int64; None for all rows in their order
-    row_numbers: np.ndarray | None = None  # the same rows in the whole data set; None if unknown, or all rows
+    order: Any = None  # positions in `samples`, (steps, batch), int64; None for all rows in their order
+    row_numbers: Any = None  # the same rows in the whole data set; None if unknown, or all rows
     multilabel: bool = False  # whether a target row of 0 and 1 has been seen whose sum is not 1
 
     @property
@@ -77,29 +74,6 @@ class Batching:
         """Maximum number of steps in a chunk, pauses included."""
         return min((self.max_steps, *self.pauses))
 
-    def orders(self, key: np.ndarray, first_epoch: int, epochs: int) -> np.ndarray:
-        """Return the row numbers of some epochs in the order they are visited, shape (epochs, epoch_rows), int64."""
-        if callable(self.order):
-            order = np.stack([self._validated(self.order(epoch)) for epoch in range(first_epoch, first_epoch + epochs)])
-        elif self.order == "shuffle":
-            order = random.permutations(key, first_epoch, epochs, self.count)
-        elif self.order == "random":
-            order = random.draws(key, first_epoch, epochs, self.epoch_rows, self.count)
-        else:
-            order = np.broadcast_to(np.arange(self.count), (epochs, self.count))
-        return order if self.subset is None else self.subset[order]
-
-    def _validated(self, rows: Any) -> np.ndarray:
-        """Validate the result of a user's ``order`` function."""
-        rows = np.asarray(rows)
-        integers = rows.shape == (self.epoch_rows,) and rows.dtype.kind in "iu"
-        if not integers or not 0 <= rows.min() <= rows.max() < self.count:
-            raise ValueError(
-                f"order must return {self.epoch_rows} integer row numbers from 0 to {self.count - 1}, got {rows.dtype} of "
-                f"shape {rows.shape}"
-            )
-        return rows.astype(np.int64, copy=False)
-
     def slices(self, stop: int, start: int) -> Iterator[slice]:
         """Divide the steps from ``start`` to ``stop`` of an epoch into chunks; each ends where those of a whole epoch do."""
         ends = {stop, *range(self.max_steps, stop, self.max_steps)}
@@ -109,6 +83,42 @@ class Batching:
             if end > start:
                 yield slice(start, end)
                 start = end
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The order of the rows in each epoch, from a key and the epoch number alone, so that training can start at any step."""
+
+    batching: Batching
+    key: np.ndarray  # int32, (2,)
+
+    def __call__(self, first: int, epochs: int) -> Any:
+        """Return what `on_host` does, as an array of NumPy or of the library that trains."""
+        return self.on_host(first, epochs)
+
+    def on_host(self, first: int, epochs: int) -> np.ndarray:
+        """Return the row numbers of epochs from ``first`` on in the order they are visited, (epochs, epoch_rows), int64."""
+        batching = self.batching
+        if callable(batching.order):
+            order = np.stack([self._validated(batching.order(epoch)) for epoch in range(first, first + epochs)])
+        elif batching.order == "shuffle":
+            order = random.permutations(self.key, first, epochs, batching.count)
+        elif batching.order == "random":
+            order = random.draws(self.key, first, epochs, batching.epoch_rows, batching.count)
+        else:
+            order = np.broadcast_to(np.arange(batching.count), (epochs, batching.count))
+        return order if batching.subset is None else batching.subset[order]
+
+    def _validated(self, rows: Any) -> np.ndarray:
+        """Validate the result of a user's ``order`` function."""
+        rows, count, epoch_rows = np.asarray(rows), self.batching.count, self.batching.epoch_rows
+        integers = rows.shape == (epoch_rows,) and rows.dtype.kind in "iu"
+        if not integers or not 0 <= rows.min() <= rows.max() < count:
+            raise ValueError(
+                f"order must return {epoch_rows} integer row numbers from 0 to {count - 1}, got {rows.dtype} of "
+                f"shape {rows.shape}"
+            )
+        return rows.astype(np.int64, copy=False)
 
 
 def slices(count: int, size: int) -> Iterator[slice]:

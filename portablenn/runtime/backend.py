@@ -66,6 +66,8 @@ class Backend:
     guarded
         Whether the first execution of what `compile` and `compile_loop` return is compared with the interpreter: see
         `runtime.guard`. An attribute of the class, like the following.
+    accelerated
+        Whether the device is an accelerator, which sorts faster than the host does and copies the result.
     install
         How to install the library where it is missing; "" for ``pip install`` of the plug-in's distribution.
     library
@@ -82,6 +84,7 @@ class Backend:
     """
 
     guarded = True
+    accelerated = False
     install = ""
     library = ""
     functions: Functions = MappingProxyType({})

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import random
 from ..callbacks.base import Callback, Steps
 from ..data.batching import chunks_of_epoch, chunks_of_epochs
-from ..data.chunks import Chunk, shapes_of
+from ..data.chunks import Chunk, Orders, shapes_of
 from ..files import checkpoint
 from ..nn.model import Model, State
 from ..nn.optimizers import LBFGS
@@ -21,6 +20,7 @@ from ..program.ir import Array
 from ..runtime.arrays import is_array
 from . import interrupts
 from .history import History
+from .orders import orders_for
 from .state import Run, StepResult, TrainState
 from .step import compiled_steps
 
@@ -68,7 +68,7 @@ class TrainingLoop(Run):
 
     def _step_results(self) -> Generator[StepResult, None, None]:
         """Train to the end of the last epoch; without callbacks or validation one call may have several epochs."""
-        key, batching = random.new_key(self.network.seed, random.ORDER), self.batching
+        orders, batching = orders_for(self.network.model, self.backend, self.batching, self.network.seed), self.batching
         watched = bool(self.callbacks) or self.evaluate is not None
         steps_per_call = batching.max_steps * batching.batch_size
         together = is_array(self.data.x) and not watched and batching.epoch_rows <= steps_per_call
@@ -78,20 +78,20 @@ class TrainingLoop(Run):
             if together and not self.train_state.steps_done:
                 count = max(1, min(last - epoch, min(ROWS_PER_CALL, steps_per_call) // batching.epoch_rows))
                 state, step, losses = self.train_state.state, self.train_state.steps, []
-                for chunk in chunks_of_epochs(batching, key, self.data, epoch, count):
+                for chunk in chunks_of_epochs(batching, orders, self.data, epoch, count):
                     state, some = compiled.run(chunk, state, step)
                     step += chunk.steps
                     losses.append((some, chunk.batch_size))
                 yield StepResult(TrainState(state, epoch + count, step), losses, count, how=compiled.how)
                 continue
-            yield from self._epoch_results(key, compiled)
+            yield from self._epoch_results(orders, compiled)
             if self.train_state.epochs == epoch:
                 raise ValueError(f"there is no batch to train on in epoch {epoch} (from 0): the iterable is empty")
 
-    def _epoch_results(self, key: np.ndarray, compiled: _CompiledSteps) -> Generator[StepResult, None, None]:
+    def _epoch_results(self, orders: Orders, compiled: _CompiledSteps) -> Generator[StepResult, None, None]:
         """Train to the end of the current epoch, chunk by chunk."""
         epoch, done = self.train_state.epochs, self.train_state.steps_done
-        chunks = chunks_of_epoch(self.batching, key, self.backend, self.data, epoch, done)
+        chunks = chunks_of_epoch(self.batching, orders, self.backend, self.data, epoch, done)
         with contextlib.closing(chunks):
             for chunk, is_last in chunks:
                 step = self.train_state.steps

@@ -35,7 +35,7 @@ class StepResult(NamedTuple):
     train_state: TrainState
     losses: list[tuple[Any, int]]  # for each call the losses of its steps, (steps,), and the number of rows of a step
     epochs: int  # that ended with these steps
-    row_numbers: np.ndarray | None = None  # of each step, (steps, batch); None if unknown, or all rows
+    row_numbers: Any = None  # of each step, (steps, batch); None if unknown, or all rows
     how: str = ""  # how the backend executed the steps; "" if there is only one way
     multilabel: bool = False  # whether a target row of 0 and 1 has been seen whose sum is not 1
 

@@ -35,7 +35,7 @@ class ProgramCache:
     An entry is dropped when one of its owners, such as the function that was compiled, is deallocated. Entries that belong to a
     value, such as a network's model, serve every object equal to it; when the last of these is gone, they are kept for the
     next one as long as all such entries fit into ``spare`` bytes. There are at most ``maxsize`` entries, of ``maxbytes`` bytes
-    together; the newest entry is kept however large it is.
+    together; besides, the last used of those that are larger than that is kept.
     """
 
     def __init__(self, maxsize: int = MAXSIZE, maxbytes: int = MAXBYTES, spare: int = SPARE) -> None:
@@ -129,9 +129,13 @@ class ProgramCache:
             if over > 0:
                 over -= nbytes
                 del entries[key]
-        over = sum(entry.nbytes for entry in entries.values()) - self.maxbytes
-        while len(entries) > max(self.maxsize, 0) or (over > 0 and len(entries) > 1):
-            over -= entries.popitem(last=False)[1].nbytes
+        *older, kept = [key for key, entry in entries.items() if entry.nbytes > self.maxbytes] or [None]
+        for key in older:
+            del entries[key]
+        over = sum(entry.nbytes for key, entry in entries.items() if key != kept) - self.maxbytes
+        for key in [key for key in entries if key != kept or len(entries) > self.maxsize]:
+            if len(entries) > max(self.maxsize, 0) or over > 0:
+                over -= entries.pop(key).nbytes
         used = {id(entry.group) for entry in entries.values()}
         self._groups = {v: g for v, g in self._groups.items() if g.alive or id(g) in used}
 

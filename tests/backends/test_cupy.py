@@ -34,10 +34,12 @@ from portablenn.testing.collect import required
 pytest.importorskip("portablenn_cupy")
 
 import host_cuda
+from portablenn_cupy import calls as cupy_calls
 from portablenn_cupy import schedule
 from portablenn_cupy.calls import calls
 from portablenn_cupy.kernels import EXPRESSIONS, PRELUDE, Kernel, expressible
-from portablenn_cupy.small import CLUSTER, ONE_BLOCK, many_steps
+from portablenn_cupy.products import product_kernel
+from portablenn_cupy.small import many_steps
 
 xp = pnn.get_backend("numpy").xp
 on_host = pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs a C++ compiler")
@@ -177,6 +179,7 @@ def test_networks_train_as_on_numpy(dtype: str) -> None:
 
 
 SHARED = {
+    "product": (lambda x: x.T @ x, (50, 7)),
     "columns": (lambda x: of(x).sum(x, axis=0), (3000, 70)),
     "columns of many rows": (lambda x: of(x).max(x, axis=0), (5000, 3)),
     "rows": (lambda x: of(x).sum(of(x).reshape(x, (2, 3, -1)), axis=2), (6, 20)),
@@ -211,6 +214,36 @@ def test_many_steps_in_one_kernel_agree_with_all_workers_of_a_block(dtype: str) 
         net.fit(X[:20], CLASSES[:20], epochs=2, batch_size=10)
     assert "a CUDA kernel that runs many steps" in ours.history.how
     np.testing.assert_allclose(ours.state.theta, oracle.state.theta, rtol=0, atol=1e-5 if dtype == "float32" else 1e-12)
+
+
+@on_host
+@pytest.mark.parametrize("sizes", [[784, 16, 16, 10], [20, 64, 64, 2], [13, 33, 3]])
+def test_networks_of_many_sizes_train_as_on_numpy(sizes: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(210, sizes[0])), rng.integers(0, sizes[-1], 210)
+    backend = host_cuda.HostCupy()
+    ours, oracle = (
+        pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=b, dtype="float64", seed=2)
+        for b in (backend, "numpy")
+    )
+    for net in (ours, oracle):
+        net.fit(x, y, epochs=2, batch_size=100)
+    assert "interpreter" not in ours.history.how
+    np.testing.assert_allclose(ours.state.theta, oracle.state.theta, rtol=0, atol=1e-12)
+
+
+@on_host
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 70), st.integers(1, 5), st.booleans(), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_small_products_of_any_shape_agree_with_numpy(
+    m: int, k: int, n: int, rows: int, turned_a: bool, turned_b: bool
+) -> None:
+    a, b = RNG.normal(size=(k, m) if turned_a else (m, k)), RNG.normal(size=(n, k) if turned_b else (k, n))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cupy_calls, "_small_product", lambda call: product_kernel(call, rows, 1000))
+        run = agree(lambda a, b: (a.T if turned_a else a) @ (b.T if turned_b else b), a, b)
+    assert "interpreter" not in run.how
 
 
 def simple(backend: Any, **facts: Any) -> Any:
@@ -421,8 +454,7 @@ def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
     compile_cuda(PRELUDE + "".join(names))
     for optimizer in (pnn.SGD(0.1), pnn.Adam(clip_norm=1.0)):
         small = step_of(pnn.mlp([6, 8, 4], loss="softmax_cross_entropy", optimizer=optimizer), shared=False)
-        for size in (ONE_BLOCK, CLUSTER):
-            compile_cuda(PRELUDE + many_steps(small, size).text)
+        compile_cuda(PRELUDE + many_steps(small).text)
 
 
 def test_a_kernel_that_does_not_compile_is_an_error(tmp_path: Path) -> None:

@@ -63,6 +63,19 @@ def graph_loop(self: Any, program: Any, carried: int) -> Any:
     return graph.GraphLoop(self._step(program), program, carried, "cpu")
 
 
+def test_a_captured_step_copies_nothing_from_the_host() -> None:
+    program = pnn.trace(
+        lambda x: [pnn.array_namespace(x).take(x, pnn.array_namespace(x).asarray([2, 0]), axis=0)],
+        pnn.ArrayType((3,), "float32"),
+    )
+    backend = pnn.get_backend("torch")
+    without = backend._with_constants(program)
+    assert [o.name for o in without.operations] == ["take"]
+    x = torch.asarray([1.0, 2.0, 3.0])
+    for one in (program, without):
+        assert backend._step(one)(x)[0].tolist() == [3.0, 1.0]
+
+
 def _data(rows: int = 50) -> tuple[np.ndarray, np.ndarray]:
     return np.random.default_rng(0).normal(size=(rows, 4)), np.arange(rows) % 3
 

@@ -22,7 +22,7 @@ from portablenn.data import Rows, read_npy, read_npz, split
 from portablenn.data import blocks as blocks_module
 from portablenn.data.batching import chunks_of_epoch
 from portablenn.data.blocks import Validated
-from portablenn.data.chunks import Batching, Samples
+from portablenn.data.chunks import Batching, Orders, Samples
 from portablenn.data.dataset import Dataset, make_dataset
 from portablenn.data.prefetch import prefetch
 from portablenn.runtime.arrays import to_numpy
@@ -71,7 +71,9 @@ def _numbers(order: str, **facts: Any) -> list[list[float]]:
     key = np.asarray([1, 2], dtype=np.int32)
     for epoch in range(2):
         found: list[float] = []
-        chunks = chunks_of_epoch(batching, key, pnn.get_backend("numpy"), data, epoch, facts.get("done", 0))
+        chunks = chunks_of_epoch(
+            batching, Orders(batching, key), pnn.get_backend("numpy"), data, epoch, facts.get("done", 0)
+        )
         for chunk, _ in chunks:
             x = chunk.samples.x
             taken = np.arange(len(x))[None, :] if chunk.order is None else chunk.order[: chunk.steps]

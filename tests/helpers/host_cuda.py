@@ -35,9 +35,7 @@ using namespace std;
 #define __global__
 #define __device__
 #define __launch_bounds__(threads)
-#define __cluster_dims__(...)
 static inline void __syncthreads() {}
-static inline void cluster_barrier() {}
 typedef long long index_t;
 static int the_part = 0;
 extern "C" void set_part(int p) { the_part = p; }
@@ -280,10 +278,9 @@ class ManyWorkers(HostCuda):
 
 
 class HostCupy(CupyBackend):
-    """The CuPy plug-in with NumPy's arrays and the stand-in's device, of this compute capability times ten."""
+    """The CuPy plug-in with NumPy's arrays and the stand-in's device."""
 
-    def __init__(self, cuda: HostCuda | None = None, capability: int = 0) -> None:
-        self._capability = capability
+    def __init__(self, cuda: HostCuda | None = None) -> None:
         self.name, self.xp, self.device = "host_cupy", pnn.get_backend("numpy").xp, "cpu"
         self.cuda = self._cuda = cuda or HostCuda()
 

@@ -16,15 +16,16 @@ import numpy as np
 
 from portablenn.program.ir import Array, ArrayType, Program
 from portablenn.runtime.backend import NUMPY, Backend, BackendError, Compiled
-from portablenn.runtime.kernels.schedule import Schedule, make_schedule
+from portablenn.runtime.kernels.schedule import Schedule, is_small, make_schedule
 
 from .kernels import expressible, reduction_parts
-from .small import size_of
+from .small import ELEMENTS, MULTIPLICATIONS
 
 
 class CupyBackend(Backend):
     """CuPy's arrays on one CUDA device."""
 
+    accelerated = True
     install = 'pip install "portablenn-cupy[cuda13]" (or cuda12, or rocm: what the driver supports)'
 
     def __init__(self, name: str, xp: Any, device: Any) -> None:
@@ -83,10 +84,10 @@ class CupyBackend(Backend):
             return self.interpreter_loop(program, carried, "PORTABLENN_CUPY=eager")
         from .graph import GraphLoop, KernelLoop
 
-        size = None if mode == "graph" else size_of(program, self._capability)
+        small = mode != "graph" and is_small(program, MULTIPLICATIONS, ELEMENTS)
         carry = [v.type for v in program.inputs[1 : 1 + carried]]
-        loop = GraphLoop if size is None else functools.partial(KernelLoop, size)
-        return loop(self._cuda, schedule(program, carried, size is None), carry, self._make, self._as_input)
+        loop = KernelLoop if small else GraphLoop
+        return loop(self._cuda, schedule(program, carried, not small), carry, self._make, self._as_input)
 
     def context(self) -> Any:
         return self.device
@@ -104,11 +105,6 @@ class CupyBackend(Backend):
     @functools.cached_property
     def _cuda(self) -> Any:
         return _cuda(self.device.id)
-
-    @functools.cached_property
-    def _capability(self) -> int:
-        """The compute capability of the device, times ten; 0 on ROCm."""
-        return 0 if self.cupy.cuda.runtime.is_hip else int(self.device.compute_capability)
 
     def _make(self, type: ArrayType) -> Array:
         return self.cupy.empty(type.shape, dtype=type.dtype)

@@ -16,6 +16,9 @@ from .products import product_kernel
 PRODUCT = 1 << 21
 """Multiplications of a product up to which the kernel of this plug-in is faster than cuBLAS (measured on an H200)."""
 
+FEW = 1 << 15
+"""Threads of a product's kernel up to which they share sums: a GPU has ten times as many."""
+
 COLLECTED = 1024
 """Elements of a result up to which the kernel that counts the step collects it, too."""
 
@@ -58,7 +61,7 @@ def _joined(instructions: Sequence[Instruction]) -> tuple[Sequence[Instruction],
 
 def _small_product(call: Product) -> Kernel | None:
     work = math.prod(call.a.shape) * call.b.shape[1]
-    return product_kernel(call, 1) if work <= PRODUCT else None
+    return product_kernel(call, 1, FEW) if work <= PRODUCT else None
 
 
 def _for_cublas(call: Product) -> Product:

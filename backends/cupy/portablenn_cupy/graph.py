@@ -17,7 +17,7 @@ from portablenn.runtime.kernels.schedule import Product, Schedule
 
 from .calls import calls
 from .kernels import Kernel, addresses
-from .small import Size, many_steps
+from .small import many_steps
 
 SMALL = 16 << 20
 """Bytes up to which an input is copied to a fixed address at each call, because a new address needs a new graph."""
@@ -172,16 +172,14 @@ class GraphLoop(Loop):
 
 
 class KernelLoop(Loop):
-    """A loop of small steps: one kernel of this size runs many."""
+    """A loop of small steps: one kernel of one block runs many."""
 
-    def __init__(self, size: Size, *facts: Any) -> None:
-        self.size = size
+    def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
-        blocks = f" in {size.blocks} blocks" if size.blocks > 1 else ""
-        self.how = f"a CUDA kernel that runs many steps of {len(self.schedule.instructions)} operations{blocks}"
+        self.how = f"a CUDA kernel that runs many steps of {len(self.schedule.instructions)} operations"
 
     def _calls(self) -> list[Kernel | Product]:
-        return [many_steps(self.schedule, self.size)]
+        return [many_steps(self.schedule)]
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
         self._load_carry(carry)

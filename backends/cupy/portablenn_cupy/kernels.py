@@ -90,11 +90,6 @@ WORKER bool is_first() { return blockIdx.x == 0 && threadIdx.x == 0 && threadIdx
 """
     + FUNCTIONS
     + """
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-WORKER void cluster_barrier() {
-    asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-#endif
 // Over the lanes of a row: a warp, or a block of one row.
 template <class F, class T> WORKER T over_lanes(F f, T x) {
     for (int d = 16; d > 0; d >>= 1) x = f(x, __shfl_xor_sync(0xffffffffu, x, d));

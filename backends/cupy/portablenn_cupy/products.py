@@ -10,19 +10,19 @@ from portablenn.runtime.kernels.schedule import Product
 
 from .kernels import TYPES, WARP, Kernel, kernel_of, located, number, per_element
 
-FEW = 2048
-"""Threads up to which a product's sums are shared by the bands of a block."""
-
 SHORT = 24
 """Length of a sum up to which sharing it does not pay."""
 
 
-def product_kernel(call: Product, rows: int, bands: int | None = None) -> Kernel:
-    """Return the kernel of a product, whose threads compute ``rows`` rows each, in blocks of ``bands`` if they share sums."""
+def product_kernel(call: Product, rows: int, few: int, bands: int | None = None) -> Kernel:
+    """Return the kernel of a product, whose threads compute ``rows`` rows each.
+
+    Up to ``few`` threads, the ``bands`` of a block share their sums.
+    """
     (m, k), n = call.a.shape, call.b.shape[1]
     rows = min(rows, m)
     threads = -(-m // rows) * n
-    if threads <= FEW and k > SHORT:
+    if threads <= few and k > SHORT:
         return _shared_sums(call, rows, bands or min(32, max(4, 1 << (k // 8).bit_length())))
     body = f"{_start(call, rows)}for (index_t k = 0; k < {k}; ++k) {{\n{_terms(call, rows)}}}\n"
     body += "".join(f"{_guard(call, rows, q)}p2[{_target(call, q)}] = t{q};\n" for q in range(rows))

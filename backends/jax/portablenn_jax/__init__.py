@@ -47,6 +47,11 @@ class JaxBackend(Backend):
     guarded = False
     install = 'pip install "portablenn-jax[cuda13]", or [cuda12], or "portablenn-jax" for the CPU'
 
+    @property
+    def accelerated(self) -> bool:  # type: ignore[override]
+        """Whether the device is a GPU."""
+        return bool(self.device.platform != "cpu")
+
     def _copied_from_host(self, x: np.ndarray, dtype: Any) -> Array:
         """Copy once, where JAX's ``asarray`` copies twice; completed on return, as the host's array may change then."""
         given = x if dtype is None else x.astype(dtype, copy=False)

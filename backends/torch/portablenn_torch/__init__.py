@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from portablenn.program.interpret import Functions, interpret
+from portablenn.program.interpret import Functions, execute, interpret
 from portablenn.program.ir import Array, Program
 from portablenn.runtime.backend import Backend, Compiled
 
@@ -75,6 +76,11 @@ class TorchBackend(Backend):
 
     install = "pip install portablenn-torch, with the build of torch for your GPU: see https://pytorch.org/get-started"
 
+    @property
+    def accelerated(self) -> bool:  # type: ignore[override]
+        """Whether the device is a GPU."""
+        return bool(self.device.type == "cuda")
+
     def send(self, x: Any) -> Callable[[], Array]:
         """Start to copy ``x``; on CUDA on a separate stream while other work is running. Not yet run on hardware."""
         if self.device.type != "cuda" or not isinstance(x, np.ndarray):
@@ -100,7 +106,7 @@ class TorchBackend(Backend):
         way = os.environ.get("PORTABLENN_TORCH") or ("graph" if kind == "cuda" else "eager")
         step = self._step(program)
         if way == "graph" and kind == "cuda":
-            return GraphLoop(step, program, carried, self.device)
+            return GraphLoop(self._step(self._with_constants(program)), program, carried, self.device)
         if way == "compile":
             inputs = [zeros(v.type, self.device) for v in program.inputs]
             flat = make_fx(step)(*inputs)  # operations only: torch.compile fails on the interpreter
@@ -109,6 +115,13 @@ class TorchBackend(Backend):
             return loop
         reason = "PORTABLENN_TORCH=eager" if way == "eager" else f"no {way} on {kind}"
         return self.interpreter_loop(program, carried, reason if os.environ.get("PORTABLENN_TORCH") else "")
+
+    def _with_constants(self, program: Program) -> Program:
+        """Return the program without "asarray", which copies from the host; a stream that is captured does not allow that."""
+        made = [o for o in program.operations if o.name == "asarray"]
+        values = {o.result: execute(self.xp, o, list(o.arguments), self.device) for o in made}
+        others = tuple(o for o in program.operations if o.name != "asarray")
+        return replace(program, operations=others, constants={**program.constants, **values})
 
     def context(self) -> Any:
         return plainly(self.device.type)
