@@ -101,7 +101,7 @@ def _nbytes(buffer: Any) -> int:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path, required=True, help="the JSON file")
-    options.add_argument("--only", nargs="*", default=["A 128", "B 128", "B 8192", "I 8192"])
+    options.add_argument("--only", nargs="*", default=["A 128", "D 200", "B 128", "B 8192", "I 8192"])
     given = options.parse_args()
     results = {}
     for work in given.only:

@@ -64,7 +64,9 @@ def _row_chunks(
     for part in batching.slices(batching.steps_per_epoch, start):
         for first, stop in ((part.start, min(part.stop, full)), (max(part.start, full), part.stop)):
             if first < stop:
-                rows = array_namespace(order).reshape(order[first * size : min(stop * size, batching.epoch_rows)], (stop - first, -1))
+                rows = array_namespace(order).reshape(
+                    order[first * size : min(stop * size, batching.epoch_rows)], (stop - first, -1)
+                )
                 if is_array(data.x):
                     yield Chunk(data.samples, stop - first, rows, rows)
                 else:

@@ -36,6 +36,7 @@ pytest.importorskip("portablenn_cupy")
 import host_cuda
 from portablenn_cupy import calls as cupy_calls
 from portablenn_cupy import schedule
+from portablenn_cupy.branches import branches
 from portablenn_cupy.calls import calls
 from portablenn_cupy.kernels import EXPRESSIONS, PRELUDE, Kernel, expressible
 from portablenn_cupy.products import product_kernel
@@ -442,6 +443,19 @@ def zoo() -> Iterable[Schedule]:
     for case in CASES.values():
         yield schedule(traced(case, np.ones((1000, 5))))
     yield schedule(traced(lambda x: of(x).sum(of(x).exp(x), axis=1), np.ones((3, 5000), np.float32)))
+
+
+def test_independent_calls_of_a_step_run_at_the_same_time() -> None:
+    """The stand-in executes them in another order than they are given, wherever their streams allow it."""
+    found = calls(step_of(pnn.mlp([6, 40, 40, 4], loss="softmax_cross_entropy", optimizer=pnn.Adam())).instructions)
+    plan = branches(found)
+    lengths: list[int] = []
+    for i, stream in enumerate(plan.streams):
+        earlier = [j for j in range(i) if plan.streams[j] == stream][-1:]
+        lengths.append(1 + max((lengths[j] for j in (*earlier, *plan.waits[i])), default=0))
+    assert 1 < len(plan.ends) <= 4
+    assert max(lengths) <= 0.8 * len(found)
+    assert list(host_cuda.late_streams_first(found, plan)) != found
 
 
 def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:

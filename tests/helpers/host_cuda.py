@@ -98,8 +98,14 @@ class HostCuda:
         library = compiled("".join(kernel.text for kernel in kernels.values()))
         return {name: (library, getattr(library, name)) for name in kernels}
 
-    def run(self, calls: Sequence[Kernel | Product], functions: dict[str, Any], base: Callable[[Storage], int]) -> None:
-        for call in calls:
+    def run(
+        self,
+        calls: Sequence[Kernel | Product],
+        functions: dict[str, Any],
+        base: Callable[[Storage], int],
+        branches: Any = None,
+    ) -> None:
+        for call in calls if branches is None else late_streams_first(calls, branches):
             buffers = (call.a, call.b, call.out) if isinstance(call, Product) else call.arguments
             pointers = addresses(buffers, base)
             if isinstance(call, Product):
@@ -138,6 +144,20 @@ class HostCuda:
         self.forbid("waiting")
         with self.lock:
             yield
+
+
+def late_streams_first(calls: Sequence[Kernel | Product], branches: Any) -> Iterator[Kernel | Product]:
+    """The calls in an order that the streams allow, and that is as far from theirs as possible."""
+    waiting = [[i for i, s in enumerate(branches.streams) if s == stream] for stream in range(len(branches.ends))]
+    done: set[int] = set()
+    while any(waiting):
+        for queue in reversed(waiting):
+            if queue and done.issuperset(branches.waits[queue[0]]):
+                done.add(queue[0])
+                yield calls[queue.pop(0)]
+                break
+        else:
+            raise AssertionError("the streams wait for each other")
 
 
 class Graph:
@@ -266,8 +286,14 @@ class ManyWorkers(HostCuda):
         library = compiled(text, WORKERS + PRELUDE, "-std=c++20", "-pthread")
         return {name: getattr(library, f"run_{name}") for name in kernels}
 
-    def run(self, calls: Sequence[Kernel | Product], functions: dict[str, Any], base: Callable[[Storage], int]) -> None:
-        for call in calls:
+    def run(
+        self,
+        calls: Sequence[Kernel | Product],
+        functions: dict[str, Any],
+        base: Callable[[Storage], int],
+        branches: Any = None,
+    ) -> None:
+        for call in calls if branches is None else late_streams_first(calls, branches):
             if isinstance(call, Product):
                 super().run([call], functions, base)
                 continue

@@ -21,6 +21,9 @@ from portablenn.runtime.kernels.schedule import Schedule, is_small, make_schedul
 from .kernels import expressible, reduction_parts
 from .small import ELEMENTS, MULTIPLICATIONS
 
+APART = 16 << 20
+"""Bytes up to which the values of a step share no memory, so that more of its calls can run at the same time."""
+
 
 class CupyBackend(Backend):
     """CuPy's arrays on one CUDA device."""
@@ -137,7 +140,7 @@ class CupyBackend(Backend):
 def schedule(program: Program, carried: int | None = None, shared: bool = True) -> Schedule:
     """Return the schedule of a program, or of a step; reductions are ``shared`` by several blocks."""
     parts = reduction_parts if shared else (lambda x, axes: 1)
-    return make_schedule(program, NUMPY.xp, carried, expressible, parts)
+    return make_schedule(program, NUMPY.xp, carried, expressible, parts, APART if shared and carried is not None else 0)
 
 
 @functools.cache

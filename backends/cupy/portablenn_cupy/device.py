@@ -18,6 +18,7 @@ import numpy as np
 
 from portablenn.runtime.kernels.schedule import Product
 
+from .branches import Branches
 from .kernels import PRELUDE, Kernel, addresses, leading_dimension
 
 WORKSPACE = 32 << 20
@@ -37,6 +38,7 @@ class Cuda:
         self.lock = threading.RLock()
         with device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.others: list[Any] = []
             self.pool = cupy.cuda.MemoryPool()
             self.blas = _Blas(self.pool)
 
@@ -65,16 +67,49 @@ class Cuda:
             module = cupy.RawModule(code=code, options=("--std=c++17", "--fmad=false"))
             return {name: module.get_function(name) for name in kernels}
 
-    def run(self, calls: Sequence[Kernel | Product], functions: dict[str, Any], base: Callable[[Any], int]) -> None:
-        """Enqueue all calls on the current stream, in order."""
-        stream = cupy.cuda.get_current_stream()
-        for call in calls:
-            if isinstance(call, Product):
-                self.blas.product(stream, call, addresses((call.a, call.b, call.out), base))
-            else:
-                pointers = [np.uint64(a) for a in addresses(call.arguments, base)]
-                numbers = [np.int32(n) for n in call.numbers]
-                functions[call.name]((*call.grid, 1), (*call.block, 1), (*pointers, *numbers))
+    def run(
+        self,
+        calls: Sequence[Kernel | Product],
+        functions: dict[str, Any],
+        base: Callable[[Any], int],
+        branches: Branches | None = None,
+    ) -> None:
+        """Enqueue all calls on the current stream, in order, or in branches that begin and end there."""
+        main = cupy.cuda.get_current_stream()
+        if branches is None:
+            for call in calls:
+                self._enqueue(main, call, functions, base)
+            return
+        streams = [main, *self._streams(len(branches.ends) - 1)]
+        awaited = {*(i for waits in branches.waits for i in waits), *branches.ends}
+        start = main.record()
+        events: dict[int, Any] = {}
+        for stream in streams[1:]:
+            stream.wait_event(start)
+        for i, (call, number, waits) in enumerate(zip(calls, branches.streams, branches.waits, strict=True)):
+            stream = streams[number]
+            for j in waits:
+                stream.wait_event(events[j])
+            with stream:
+                self._enqueue(stream, call, functions, base)
+            if i in awaited:
+                events[i] = stream.record()
+        for end in branches.ends:
+            main.wait_event(events[end])
+
+    def _enqueue(self, stream: Any, call: Kernel | Product, functions: dict[str, Any], base: Any) -> None:
+        if isinstance(call, Product):
+            self.blas.product(stream, call, addresses((call.a, call.b, call.out), base))
+        else:
+            pointers = [np.uint64(a) for a in addresses(call.arguments, base)]
+            numbers = [np.int32(n) for n in call.numbers]
+            functions[call.name]((*call.grid, 1), (*call.block, 1), (*pointers, *numbers))
+
+    def _streams(self, count: int) -> list[Any]:
+        """Return streams besides the first."""
+        while len(self.others) < count:
+            self.others.append(cupy.cuda.Stream(non_blocking=True))
+        return self.others[:count]
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
         """Return a graph of the work that ``enqueue`` enqueues; its ``launch`` runs it on the current stream."""
@@ -126,7 +161,8 @@ class _Blas:
         self.library = _cublas()
         self.handle = ctypes.c_void_p()
         _check("cublasCreate", self.library.cublasCreate_v2(ctypes.byref(self.handle)))
-        self.workspace = pool.malloc(WORKSPACE)
+        self.pool = pool
+        self.workspaces: dict[int, Any] = {}
         self.compute = dict(FULL_PRECISION)
         if os.environ.get("PORTABLENN_TF32") == "1":
             self.compute["float32"] = TF32
@@ -135,7 +171,9 @@ class _Blas:
         """Enqueue a product of row-major matrices; cuBLAS is column-major, so it computes the transposed product."""
         library, handle = self.library, self.handle
         _check("cublasSetStream", library.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)))
-        workspace = ctypes.c_void_p(self.workspace.ptr)
+        if stream.ptr not in self.workspaces:  # products of several streams run at the same time
+            self.workspaces[stream.ptr] = self.pool.malloc(WORKSPACE)
+        workspace = ctypes.c_void_p(self.workspaces[stream.ptr].ptr)
         _check("cublasSetWorkspace", library.cublasSetWorkspace_v2(handle, workspace, ctypes.c_size_t(WORKSPACE)))
         (a, b, out), dtype = pointers, call.out.dtype
         scalar = ctypes.c_float if dtype == "float32" else ctypes.c_double

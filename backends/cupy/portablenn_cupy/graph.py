@@ -15,6 +15,7 @@ from portablenn.program.ir import Array, ArrayType
 from portablenn.runtime.kernels.buffers import Storage, nbytes_of
 from portablenn.runtime.kernels.schedule import Product, Schedule
 
+from .branches import Branches, branches
 from .calls import calls
 from .kernels import Kernel, addresses
 from .small import many_steps
@@ -117,8 +118,8 @@ class Loop(_Scheduled):
         for memory, array in zip(self.carried, carry, strict=True):
             device.copy(device.address(memory), device.address(array), int(array.nbytes))
 
-    def _run(self, calls: Sequence[Kernel | Product], inputs: Sequence[Any]) -> None:
-        self.device.run(calls, self.functions, lambda storage: self._base(storage, self.arena, inputs))
+    def _run(self, calls: Sequence[Kernel | Product], inputs: Sequence[Any], branches: Branches | None = None) -> None:
+        self.device.run(calls, self.functions, lambda storage: self._base(storage, self.arena, inputs), branches)
 
     def _base(self, storage: Storage, arena: Any, inputs: Sequence[Any]) -> int:
         own = {"carry": self.carried, "counter": [self.counter], "collected": self.collected}.get(storage.kind)
@@ -138,6 +139,7 @@ class GraphLoop(Loop):
         super().__init__(*facts)
         self.copies: dict[int, Any] = {}
         self.captured: tuple[Any, Any] | None = None
+        self.branches = branches(self.calls)
         self.how = f"a CUDA graph of {len(self.calls)} kernels and products per step"
 
     def _allocate(self, rows: int) -> None:
@@ -166,8 +168,8 @@ class GraphLoop(Loop):
         where = tuple(map(self.device.address, inputs))
         if self.captured is None or self.captured[0] != where:
             self._load_carry(carry)
-            self._run(self.calls, inputs)
-            self.captured = (where, self.device.capture(lambda: self._run(self.calls, inputs)))
+            self._run(self.calls, inputs, self.branches)
+            self.captured = (where, self.device.capture(lambda: self._run(self.calls, inputs, self.branches)))
         return self.captured[1]
 
 

@@ -142,13 +142,17 @@ PART = 1024
 
 @dataclass(frozen=True)
 class Kernel:
-    """A call of a kernel: its source, its grid and block, the arrays that it takes, and integers after them."""
+    """A call of a kernel: its source, its grid and block, the arrays that it takes, and integers after them.
+
+    ``written`` are the indices of the arrays that it writes.
+    """
 
     name: str
     text: str
     grid: tuple[int, int]
     block: tuple[int, int]
     arguments: tuple[Buffer, ...]
+    written: tuple[int, ...]
     numbers: tuple[int, ...] = ()
 
 
@@ -190,7 +194,8 @@ class _GroupWriter:
         )
         index = index_type(self.buffers.values(), group.rows * group.columns)
         text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{index}' + "\n".join(self.lines) + "\n}\n"
-        return Kernel(NAME, text, grid, block, tuple(self.buffers[v] for v in self.given))
+        written = tuple(i for i, v in enumerate(self.given) if v in group.results)
+        return Kernel(NAME, text, grid, block, tuple(self.buffers[v] for v in self.given), written)
 
     def _elements(self) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
@@ -369,7 +374,7 @@ def kernel_of(buffers: Sequence[Buffer], body: str, grid: tuple[int, int], block
     last = len(buffers) - 1
     parameters = ", ".join(f"{'const ' * (i < last)}{TYPES[b.dtype]}* p{i}" for i, b in enumerate(buffers))
     text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{index_type(buffers)}{body}}}\n'
-    return Kernel(NAME, text, grid, block, tuple(buffers))
+    return Kernel(NAME, text, grid, block, tuple(buffers), (last,))
 
 
 def index_type(buffers: Iterable[Buffer], count: int = 0) -> str:
@@ -413,7 +418,7 @@ def end_of_step(collects: Sequence[schedule.Collect], count: schedule.Count) -> 
     kinds = [TYPES[b.dtype] for b in buffers]
     parameters = ", ".join(f"{'const ' * (i % 2)}{kind}* p{i}" for i, kind in enumerate(kinds))
     text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{body}}}\n'
-    return Kernel(NAME, text, (1, 1), (BLOCK if collects else 1, 1), tuple(buffers))
+    return Kernel(NAME, text, (1, 1), (BLOCK if collects else 1, 1), tuple(buffers), tuple(range(0, len(buffers), 2)))
 
 
 def _take(call: schedule.Gather) -> Kernel:

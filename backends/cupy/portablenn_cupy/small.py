@@ -49,7 +49,7 @@ def many_steps(schedule: Schedule) -> Kernel:
         f"for (int s = 0; s < count; ++s) {{\n{body}\n}}\n}}\n"
     )
     starts = tuple(Buffer(storage, 0, (1,), (1,), DType("int8")) for storage in storages.values())
-    return Kernel("steps", text, (1, 1), BLOCK, starts, (0,))
+    return Kernel("steps", text, (1, 1), BLOCK, starts, tuple(range(len(starts))), (0,))
 
 
 def _pointer(buffer: Buffer, storages: dict[str, Storage]) -> str:

@@ -226,8 +226,13 @@ class Allocator:
         self.use(*(self.buffers[temporary] for _, temporary in first))
         return first + then
 
-    def pack(self, alignment: int) -> int:
-        """Give each storage of the arena its offset, the first gap among those alive at the same time; return the bytes."""
+    def pack(self, alignment: int, apart: int = 0) -> int:
+        """Give each storage of the arena its offset, the first gap among those alive at the same time; return the bytes.
+
+        If all of them take at most ``apart`` bytes, none shares memory with another.
+        """
+        if sum(-(-storage.nbytes // alignment) * alignment for storage in self._life) <= apart:
+            self._life = {storage: [0, self._now] for storage in self._life}
         for v in self._kept:
             if v in self.buffers and self.buffers[v].storage in self._life:
                 self._life[self.buffers[v].storage][1] = self._now

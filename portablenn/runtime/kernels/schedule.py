@@ -131,14 +131,16 @@ def make_schedule(
     carried: int | None = None,
     fusible: Fusible = lambda operation: True,
     parts: Parts = lambda x, axes: 1,
+    apart: int = 0,
 ) -> Schedule:
     """Return the schedule of a program, or of one step of a loop (see `portablenn.runtime.numpy.plan.plan_loop`).
 
     The program is simplified; ``xp`` is NumPy's namespace, which computes constants; ``carried`` is the number of arrays that
-    are carried from step to step, None if the program is not a step. Raises UnsupportedError if there is no instruction for
+    are carried from step to step, None if the program is not a step. Up to ``apart`` bytes, no two storages of the arena share
+    memory. Raises UnsupportedError if there is no instruction for
     an operation or a dtype.
     """
-    return _Scheduler(program, xp, carried, fusible, parts).run()
+    return _Scheduler(program, xp, carried, fusible, parts).run(apart)
 
 
 def is_small(program: Program, multiplications: int, elements: int) -> bool:
@@ -168,7 +170,7 @@ class _Scheduler:
         self.buffers = self.allocator.buffers
         self.values: dict[Variable, np.ndarray] = {}  # results that do not depend on inputs
 
-    def run(self) -> Schedule:
+    def run(self, apart: int) -> Schedule:
         self._take_inputs()
         for unit in self.units:
             if isinstance(unit, Group):
@@ -177,7 +179,7 @@ class _Scheduler:
                 self._operation(unit)
             self.allocator.release(unit)
         self._finish()
-        self.schedule.arena = self.allocator.pack(ALIGNMENT)
+        self.schedule.arena = self.allocator.pack(ALIGNMENT, apart)
         return self.schedule
 
     def _take_inputs(self) -> None:
