@@ -33,25 +33,38 @@ def branches(calls: Sequence[Kernel | Product]) -> Branches:
     """Distribute calls over streams; the first call is on stream 0."""
     if len(calls) > CALLS:
         return Branches((0,) * len(calls), ((),) * len(calls), (len(calls) - 1,))
-    before = _predecessors(calls)
+    before, ancestors = _predecessors(calls)
+    heirs = _heirs(before)
     streams: list[int] = []
-    waits: list[tuple[int, ...]] = []
     ends: list[int] = []  # the last call of each stream
-    for call, needed in enumerate(before):
-        stream = next((s for s, end in enumerate(ends) if end in needed), None)
-        if stream is None and len(ends) < STREAMS:
+    for call in range(len(calls)):
+        heir_of = [s for s, end in enumerate(ends) if heirs[end] == call]
+        free = [s for s, end in enumerate(ends) if end in ancestors[call] and heirs[end] < call]
+        if heir_of:
+            stream = heir_of[0]
+        elif free or len(ends) == STREAMS:
+            stream = free[0] if free else min(range(STREAMS), key=ends.__getitem__)
+        else:
             stream = len(ends)
             ends.append(call)
-        if stream is None:
-            stream = 0
         ends[stream] = call
         streams.append(stream)
-        waits.append(tuple(sorted(i for i in needed if streams[i] != stream)))
+    waits = (tuple(sorted(i for i in needed if streams[i] != streams[call])) for call, needed in enumerate(before))
     return Branches(tuple(streams), tuple(waits), tuple(ends))
 
 
-def _predecessors(calls: Sequence[Kernel | Product]) -> list[set[int]]:
-    """Return for each call the calls that it has to follow, without those that one of these follows itself."""
+def _heirs(before: Sequence[set[int]]) -> list[int]:
+    """Return for each call the follower that has the longest way to the end, which continues its stream; -1 without one."""
+    ways, heirs = [1] * len(before), [-1] * len(before)
+    for call in reversed(range(len(before))):
+        for i in before[call]:
+            if ways[call] + 1 > ways[i]:
+                ways[i], heirs[i] = ways[call] + 1, call
+    return heirs
+
+
+def _predecessors(calls: Sequence[Kernel | Product]) -> tuple[list[set[int]], list[set[int]]]:
+    """Return for each call those that it follows without another between them, and all that it follows."""
     accesses = [_accesses(call) for call in calls]
     ancestors: list[set[int]] = []
     direct: list[set[int]] = []
@@ -64,7 +77,7 @@ def _predecessors(calls: Sequence[Kernel | Product]) -> list[set[int]]:
                 found |= {j} | ancestors[j]
         ancestors.append(found)
         direct.append(follows)
-    return direct
+    return direct, ancestors
 
 
 Access = tuple[tuple[str, int], int, int, bool]

@@ -86,14 +86,17 @@ class Cuda:
         events: dict[int, Any] = {}
         for stream in streams[1:]:
             stream.wait_event(start)
-        for i, (call, number, waits) in enumerate(zip(calls, branches.streams, branches.waits, strict=True)):
-            stream = streams[number]
-            for j in waits:
-                stream.wait_event(events[j])
-            with stream:
+        try:
+            for i, (call, number, waits) in enumerate(zip(calls, branches.streams, branches.waits, strict=True)):
+                stream = streams[number]
+                for j in waits:
+                    stream.wait_event(events[j])
+                stream.use()  # not "with": that forgets the main one, see `active`
                 self._enqueue(stream, call, functions, base)
-            if i in awaited:
-                events[i] = stream.record()
+                if i in awaited:
+                    events[i] = stream.record()
+        finally:
+            main.use()
         for end in branches.ends:
             main.wait_event(events[end])
 
