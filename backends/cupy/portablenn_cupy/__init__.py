@@ -49,7 +49,7 @@ class CupyBackend(Backend):
             return super().asarray(x, dtype)
 
     def send(self, x: Any) -> Callable[[], Array]:
-        """Start to copy ``x`` on a separate stream while other work is running. Not yet run on hardware."""
+        """Start to copy ``x`` on a separate stream while other work is running."""
         if not isinstance(x, np.ndarray):
             return super().send(x)
         with self.device:

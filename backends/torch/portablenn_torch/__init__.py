@@ -1,6 +1,6 @@
 """portablenn on PyTorch, on CPU, CUDA and MPS, without PyTorch's own gradients.
 
-On CUDA the steps of a training are replays of one CUDA graph (not yet run on hardware), elsewhere they run through the
+On CUDA the steps of a training are replays of one CUDA graph, elsewhere they run through the
 interpreter. ``PORTABLENN_TORCH`` = "graph", "compile" or "eager" chooses another way. Products of float32 run in full
 precision, whatever ``torch.set_float32_matmul_precision`` or ``torch.autocast`` say for the rest of the program.
 """
@@ -25,7 +25,8 @@ from portablenn.runtime.backend import Backend, Compiled
 from .graph import GraphLoop, zeros
 
 TENSORS_ALONE = frozenset(
-    "atan2 copysign equal greater greater_equal hypot less less_equal logaddexp maximum minimum nextafter not_equal".split()
+    "atan2 copysign equal greater greater_equal hypot less less_equal logaddexp logical_and logical_or logical_xor maximum "
+    "minimum nextafter not_equal".split()
 )
 MATMULS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
 
@@ -82,7 +83,7 @@ class TorchBackend(Backend):
         return bool(self.device.type == "cuda")
 
     def send(self, x: Any) -> Callable[[], Array]:
-        """Start to copy ``x``; on CUDA on a separate stream while other work is running. Not yet run on hardware."""
+        """Start to copy ``x``; on CUDA on a separate stream while other work is running."""
         if self.device.type != "cuda" or not isinstance(x, np.ndarray):
             return super().send(x)
         computing, copies = torch.cuda.current_stream(self.device), self._copies

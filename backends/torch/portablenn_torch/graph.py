@@ -1,4 +1,4 @@
-"""Many steps as replays of one CUDA graph. Not yet run on hardware: tested on the CPU, with a recorder in place of `capture`.
+"""Many steps as replays of one CUDA graph. On the CPU it is tested with a recorder in place of `capture`.
 
 A graph reads and writes the memory that it was captured with, so the carry, the number of the iteration and small data have
 permanent buffers. Large data are read in place, to save memory: when their address has changed, the step is captured again.
