@@ -136,7 +136,7 @@ class Backend:
                     x = x.astype(x.dtype.newbyteorder("="))
             else:
                 x = imported
-            copy = None if is_writeable_array(self._empty) else True
+            copy = None if is_writeable_array(self._probe) else True
         if copy and isinstance(x, np.ndarray):
             array = self._copied_from_host(x, wanted)
         else:
@@ -153,8 +153,9 @@ class Backend:
         return self.xp.asarray(x, dtype=dtype, device=self.device, copy=True)
 
     @cached_property
-    def _empty(self) -> Array:
-        return self.xp.zeros((0,), device=self.device)
+    def _probe(self) -> Array:
+        """An array of one element: CuPy does not say where an empty one is."""
+        return self.xp.zeros((1,), device=self.device)
 
     def _imported(self, x: Array) -> Array | None:
         """Import ``x`` by DLPack if it is on a GPU of the same vendor; return None if it has to go through the host."""
@@ -163,7 +164,7 @@ class Backend:
             return None
         try:
             kind = x.__dlpack_device__()[0]
-            if kind == CPU or kind != self._empty.__dlpack_device__()[0]:
+            if kind == CPU or kind != self._probe.__dlpack_device__()[0]:
                 return None
             return self.xp.from_dlpack(x)
         except (AttributeError, BufferError, NotImplementedError, RuntimeError, TypeError, ValueError):

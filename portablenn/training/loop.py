@@ -21,11 +21,8 @@ from ..runtime.arrays import is_array
 from . import interrupts
 from .history import History
 from .orders import orders_for
-from .state import Run, StepResult, TrainState
+from .state import ROWS_PER_CALL, Run, StepResult, TrainState
 from .step import compiled_steps
-
-ROWS_PER_CALL = 1 << 20
-"""Without callbacks or validation, several epochs run in one call, up to about this many rows."""
 
 
 class TrainingLoop(Run):

@@ -12,11 +12,16 @@ from ..callbacks.base import Callback
 from ..data.chunks import Batching, Samples
 from ..data.dataset import Dataset
 from ..nn.model import Batches, Model, State
+from ..program.ir import Array
 from ..runtime.backend import Backend
 from .history import History
 
 if TYPE_CHECKING:
     from ..nn import lbfgs
+
+
+ROWS_PER_CALL = 1 << 20
+"""Without callbacks or validation, several epochs run in one call, up to about this many rows."""
 
 
 class TrainState(NamedTuple):
@@ -79,8 +84,17 @@ class Run:
         """Where the network is."""
         return self.network.backend
 
-    def batches(self, samples: Samples, order: np.ndarray | None, step: int) -> Batches:
+    def _of_equal_shape(self, order: Array) -> Array:
+        """On an accelerator, where compiling takes a second, append steps that are not executed, up to the most of one call."""
+        (steps, batch), most = order.shape, ROWS_PER_CALL // order.shape[1]
+        if not self.backend.accelerated or not 1 < steps < most:
+            return order
+        xp = self.backend.xp
+        more = xp.zeros((most - steps, batch), dtype=order.dtype, device=self.backend.device)
+        return xp.concat([order, more], axis=0)
+
+    def batches(self, samples: Samples, order: Any, step: int) -> Batches:
         """Return what compiled steps read, from the step with this number on."""
-        rows = None if order is None else self.backend.indices(order)
+        rows = None if order is None else self._of_equal_shape(self.backend.indices(order))
         first = self.backend.asarray(np.asarray(step, dtype=np.int32), "int32")
         return Batches(*samples, rows, self.keys, first)

@@ -26,6 +26,10 @@ from programs import looped_step, of, operands, traced
 
 import portablenn as pnn
 from portablenn import testing
+from portablenn.nn import schedules
+from portablenn.nn.activations import ACTIVATIONS
+from portablenn.nn.losses import LOSSES
+from portablenn.nn.optimizers import OPTIMIZERS
 from portablenn.program.interpret import interpret
 from portablenn.runtime import guard
 from portablenn.runtime.backend import Interpreted, UnsupportedError
@@ -423,7 +427,7 @@ def test_a_step_of_adam_moves_no_vector_twice() -> None:
     assert not [call for call in step_of(simple("numpy")).instructions if isinstance(call, Copy)]
 
 
-def step_of(net: Any, shared: bool = True) -> Schedule:
+def step_of(net: Any, shared: bool = True, y: np.ndarray = CLASSES) -> Schedule:
     """The schedule of the training step of ``net``."""
     found: list[Schedule] = []
 
@@ -433,8 +437,36 @@ def step_of(net: Any, shared: bool = True) -> Schedule:
             return pnn.Backend("numpy", xp).compile_loop(program, carried)
 
     watched = pnn.Network([layer for _, layer in net.model.layers], 6, net.loss, net.optimizer, backend=Watching())
-    watched.fit(X, CLASSES, batch_size=32)
+    watched.fit(X, y, batch_size=32)
     return found[0]
+
+
+EVERY: dict[str, Any] = {
+    **{f"activation {name}": {"activation": name} for name in ACTIVATIONS},
+    **{f"loss {name}": {"loss": name} for name in LOSSES},
+    **{f"optimizer {name}": {"optimizer": name} for name in OPTIMIZERS if name != "lbfgs"},
+    "cosine": {"optimizer": pnn.SGD(schedules.CosineDecay(0.1, 10))},
+    "exponential": {"optimizer": pnn.SGD(schedules.ExponentialDecay(0.1, 0.5, 10))},
+    "inverse scaling": {"optimizer": pnn.SGD(schedules.InverseScaling(0.1, 0.5, 3, 96))},
+    "inverse time": {"optimizer": pnn.SGD(schedules.InverseTimeDecay(0.1, 0.5))},
+    "steps": {"optimizer": pnn.SGD(schedules.StepDecay(0.1, 0.5, 3))},
+    "warm-up": {"optimizer": pnn.SGD(schedules.WarmUp(3, 0.1))},
+    "clipped": {"optimizer": pnn.Adam(clip_norm=1.0, l1=0.1, l2=0.1)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_part_of_a_network_has_kernels(name: str) -> None:
+    parts = {"activation": "relu", "loss": "squared_error", "optimizer": "sgd"} | EVERY[name]
+    optimizer, binary = parts.pop("optimizer"), parts["loss"] == "perceptron"
+    optimizer = OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer
+    layers = [pnn.Dense(7, parts.pop("activation")), pnn.BatchNorm(), pnn.Dropout(0.2), pnn.Dense(1 if binary else 3)]
+    net = pnn.Network(layers, 6, optimizer=optimizer, **parts)
+    targets = {"classes": CLASSES % (2 if binary else 3), "counts": np.abs(X[:, :3])}.get(net.loss.targets, X[:, :3])
+    for shared in (True, False):
+        step = step_of(net, shared, targets)  # raises where an operation has no kernel
+        assert all(isinstance(call, Kernel) for call in calls(step.instructions))
+    assert many_steps(step).text
 
 
 def zoo() -> Iterable[Schedule]:

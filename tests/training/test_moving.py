@@ -163,7 +163,7 @@ def test_only_between_gpus_of_one_make_arrays_go_by_dlpack(
         def __dlpack_device__(self) -> tuple[Any, int]:
             return target, 0
 
-    monkeypatch.setitem(backend.__dict__, "_empty", np.zeros(0).view(Located))
+    monkeypatch.setitem(backend.__dict__, "_probe", np.zeros(1).view(Located))
     monkeypatch.setattr(torch.Tensor, "__dlpack_device__", lambda self: (source, 0))
     x = torch.arange(3.0)
     if times:  # NumPy asks where the memory is: on the CPU, in truth

@@ -39,6 +39,28 @@ def test_orders_are_made_on_accelerators_only() -> None:
     assert type(orders_for(MODEL, backend, Batching(50, 8, "sequential", 50), 0)) is Orders
 
 
+def test_an_accelerator_compiles_once_for_any_number_of_steps() -> None:
+    class Accelerated(pnn.Backend):
+        accelerated = True
+
+    ours, oracle = (
+        pnn.mlp([3, 4, 2], backend=b, dtype="float64", seed=2)
+        for b in (
+            Accelerated("array_api_strict", pnn.get_backend("array_api_strict").xp),
+            pnn.get_backend("array_api_strict"),
+        )
+    )
+    programs = []
+    for epochs in (1, 3, 2):
+        for net in (ours, oracle):
+            misses = pnn.program_cache.info().misses
+            net.fit(X[:48], Y[:48], epochs=epochs, batch_size=16)
+            programs += [pnn.program_cache.info().misses - misses]
+    assert programs[::2] == [2, 0, 0]  # the step and the order
+    assert programs[1::2] == [1, 1, 1]
+    np.testing.assert_array_equal(ours.backend.to_numpy(ours.state.theta), oracle.backend.to_numpy(oracle.state.theta))
+
+
 @pytest.mark.parametrize("watched", [False, True])
 def test_training_takes_the_rows_in_the_same_order(watched: bool) -> None:
     class Accelerated(pnn.Backend):

@@ -96,8 +96,9 @@ class CupyBackend(Backend):
         return self.device
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether it is CuPy's own error, or the one that CUDA raises when it creates a graph."""
-        return super().is_out_of_memory(error) or "cudaErrorMemoryAllocation" in str(error)
+        """Return whether it is CuPy's own error, or one of CUDA's runtime or driver, as when a graph is created."""
+        names = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
+        return super().is_out_of_memory(error) or any(name in str(error) for name in names)
 
     def free(self) -> None:
         """Empty the memory pools of this device."""
