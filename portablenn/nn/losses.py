@@ -14,6 +14,7 @@ from ..program.ir import Array
 from ..runtime.arrays import array_namespace, device_of, stop_gradient
 from . import activations
 from .lookup import lookup
+from .numbers import check_number
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,12 @@ class Huber(Loss):
     """
 
     delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("delta", self.delta)
+        if self.delta == 0:
+            raise ValueError("delta must be positive: with 0 the loss is 0 for every error")
 
     def elements(self, xp: Any, p: Array, t: Array) -> Array:
         """Return c (|e| - ½ c) with c = min(|e|, δ), which is both cases."""

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..program.ir import Array
 from .lookup import lookup
-from .schedules import Schedule, check_number, rate
+from .numbers import check_number
+from .schedules import Schedule, rate
 
 Slots = tuple[Array, ...]
 
@@ -65,8 +66,8 @@ class Optimizer:
                 object.__setattr__(self, own.name, value.item())
         if not callable(self.learning_rate):
             check_number("learning_rate", self.learning_rate, " or a schedule")
-        for name in ("l1", "l2", "weight_decay", *self.fractions):
-            check_number(name, getattr(self, name))
+        for name in ("l1", "l2", "weight_decay", "epsilon", "tolerance", *self.fractions):
+            check_number(name, getattr(self, name, 0.0))
         for name in self.fractions:
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
@@ -292,8 +293,10 @@ class LBFGS(Optimizer):
             raise ValueError(
                 "LBFGS minimises the loss itself: it supports l1 and l2, but not weight_decay, clipping or schedules"
             )
-        if self.memory < 1:
-            raise ValueError(f"memory must be a positive number of steps, got {self.memory!r}")
+        for name in ("memory", "max_evaluations", "budget"):
+            number = getattr(self, name)
+            if not ((isinstance(number, int) and number >= 1) or (name == "budget" and number is None)):
+                raise ValueError(f"{name} must be a positive integer, got {number!r}")
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -8,18 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace
+from .numbers import check_number
 
 Schedule = Callable[[Array], Array]
-
-
-def check_number(name: str, value: Any, otherwise: str = "") -> None:
-    """Raise `ValueError` unless ``value`` is a number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{name} must be a number of at least 0{otherwise}, got {value!r}")
 
 
 def rate(schedule: float | Schedule, step: Array) -> float | Array:
@@ -28,15 +24,18 @@ def rate(schedule: float | Schedule, step: Array) -> float | Array:
 
 
 class _Validated:
-    """Validates ``steps`` and the numbers among the fields of a schedule."""
+    """Validates ``steps`` and the numbers among the fields of a schedule; NumPy's numbers become Python's."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name, value in list(vars(self).items()):
+            if isinstance(value, np.generic):
+                value = value.item()
+                object.__setattr__(self, name, value)
             if name == "steps":
                 if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                     raise ValueError(f"steps must be a positive integer, got {value!r}")
-            elif name != "then":
-                check_number(name, value)
+            elif not callable(value):
+                check_number(name, value, " or a schedule" if name == "then" else "")
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class WarmUp(_Validated):
 
 
 @dataclass(frozen=True)
-class InverseScaling:
+class InverseScaling(_Validated):
     """start / (rows seen + 1)ᵖᵒʷᵉʳ, counted at the ends of epochs of ``steps`` steps and ``rows`` rows, as scikit-learn does.
 
     Examples

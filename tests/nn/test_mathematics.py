@@ -229,6 +229,12 @@ def test_optimizer_follows_its_paper(optimizer: Any, library: Any) -> None:
     np.testing.assert_allclose(library.numpy(theta), _reference(optimizer, start, gradients), rtol=1e-12)
 
 
+def test_schedules_take_numbers_of_numpy() -> None:
+    made = schedules.ExponentialDecay(np.float32(0.5), np.float64(0.25), np.int64(10))
+    assert made == schedules.ExponentialDecay(0.5, 0.25, 10)
+    assert [type(value) for value in (made.start, made.factor, made.steps)] == [float, float, int]
+
+
 @pytest.mark.parametrize(
     ("schedule", "points"),
     [
@@ -306,6 +312,16 @@ def test_batch_norm_standardises_and_remembers(library: Any) -> None:
     ("make", "says"),
     [
         (lambda: Dense(0), "units must be a positive integer, got 0"),
+        (lambda: pnn.losses.Huber(delta=-1.0), "delta must be a number of at least 0, got -1.0"),
+        (lambda: pnn.losses.Huber(delta=0), "delta must be positive"),
+        (lambda: pnn.losses.Huber("max"), 'reduction must be "mean" or "sum"'),
+        (lambda: pnn.Adam(epsilon=-1.0), "epsilon must be a number of at least 0, got -1.0"),
+        (lambda: BatchNorm(epsilon=-1.0), "epsilon must be a number of at least 0, got -1.0"),
+        (lambda: pnn.LBFGS(max_evaluations=0), "max_evaluations must be a positive integer, got 0"),
+        (lambda: pnn.LBFGS(budget=0), "budget must be a positive integer, got 0"),
+        (lambda: pnn.LBFGS(tolerance=-1.0), "tolerance must be a number of at least 0, got -1.0"),
+        (lambda: schedules.WarmUp(3, "fast"), "then must be a number of at least 0 or a schedule, got 'fast'"),
+        (lambda: schedules.InverseScaling(-1.0, 0.5, 1, 1), "start must be a number of at least 0"),
         (lambda: Dense(2.5), "units"),
         (lambda: Dense(3, "rely"), "unknown activation 'rely'.*relu"),
         (lambda: Dropout(1.0), "rate must be in \\[0, 1\\), got 1.0"),
