@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,18 +39,17 @@ class DeviceOrders(Orders):
     def _order(self, epoch: int) -> Array:
         """Return the row numbers of one epoch."""
         xp, subset = self.backend.xp, self.batching.subset
-        arguments = self._key, self.backend.asarray(np.asarray([epoch]), "int32"), self._numbers
-        keys = compile_for(self.backend, _sort_keys, self.model, *arguments)(*arguments)
+        keys = self._keys_of_epoch(self.backend.asarray(np.asarray([epoch]), "int32"))
         order = xp.bitwise_and(xp.sort(keys), 0xFFFFFFFF)
         return order if subset is None else xp.take(self._subset, order, axis=0)
 
     @cached_property
-    def _key(self) -> Array:
-        return self.backend.asarray(self.key, "int32")
-
-    @cached_property
-    def _numbers(self) -> Array:
-        return self.backend.asarray(np.arange(self.batching.count), "int64")
+    def _keys_of_epoch(self) -> Callable[[Array], Array]:
+        """`_sort_keys`, compiled, as a function of the epoch's number, (1,)."""
+        key = self.backend.asarray(self.key, "int32")
+        numbers = self.backend.asarray(np.arange(self.batching.count), "int64")
+        run = compile_for(self.backend, _sort_keys, self.model, key, key[:1], numbers)
+        return lambda epoch: run(key, epoch, numbers)
 
     @cached_property
     def _subset(self) -> Array:
