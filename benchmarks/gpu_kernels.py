@@ -24,7 +24,7 @@ from .classifiers import data
 from .gpu import NETWORKS
 
 REPEATS = 20
-"""Calls per graph."""
+"""Maximum number of calls per graph."""
 
 
 class Step:
@@ -68,11 +68,12 @@ class Step:
     def measured(self) -> dict[str, Any]:
         """Return the seconds of the whole step, and of each call with its bytes and operations."""
         loop, calls = self.loop, []
+        repeats = min(REPEATS, self.count)  # each collects a row
         step = self.seconds(loop.captured[1].launch, self.count)
         for call in loop.calls:
             with loop.device.active():
-                graph = loop.device.capture(lambda call=call: loop._run([call] * REPEATS, self.inputs))
-            fact: dict[str, Any] = {"seconds": self.seconds(graph.launch, 1) / REPEATS}
+                graph = loop.device.capture(lambda call=call: loop._run([call] * repeats, self.inputs))
+            fact: dict[str, Any] = {"seconds": self.seconds(graph.launch, 1) / repeats}
             if isinstance(call, Product):
                 (m, k), n = call.a.shape, call.b.shape[1]
                 fact |= {"name": f"product {m}x{k}x{n}", "operations": 2 * m * n * k}

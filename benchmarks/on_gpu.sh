@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs a CUDA GPU, in a checkout, in under ten minutes and without a network. Each part is a process of its
+# Everything that needs a CUDA GPU, in a checkout, in about ten minutes and without a network. Each part is a process of its
 # own with its own limit in seconds, and writes its results at once, so that a part that hangs or crashes costs only itself.
 #   bash benchmarks/on_gpu.sh [FOLDER [PART ...]]
 # Results go to FOLDER (benchmarks/results/gpu). Python needs numpy, array-api-compat, array-api-strict, pytest, hypothesis,
@@ -57,7 +57,7 @@ tests() {
 export -f tests has
 export python
 
-sanitizer=$(command -v compute-sanitizer || echo compute-sanitizer)
+sanitizer=$(command -v compute-sanitizer) || parts=${parts/memcheck racecheck/}
 small=("$python" -m benchmarks.gpu_smoke --few --out)
 part versions 20 "$python" -m portablenn backends
 part smoke 60 "$python" -m benchmarks.gpu_smoke --out "$out/smoke.json"

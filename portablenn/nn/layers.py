@@ -20,7 +20,7 @@ import numpy as np
 from ..program.ir import Array
 from ..random import Stream, fold_in
 from . import activations, initializers
-from .numbers import check_number
+from .numbers import check_number, take_numbers_of_numpy
 
 Parameters = dict[str, Array]
 
@@ -141,6 +141,7 @@ class BatchNorm:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
+        take_numbers_of_numpy(self)
         check_number("epsilon", self.epsilon)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum!r}")

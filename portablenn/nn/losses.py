@@ -14,7 +14,7 @@ from ..program.ir import Array
 from ..runtime.arrays import array_namespace, device_of, stop_gradient
 from . import activations
 from .lookup import lookup
-from .numbers import check_number
+from .numbers import check_number, take_numbers_of_numpy
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,7 @@ class Huber(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        take_numbers_of_numpy(self)
         check_number("delta", self.delta)
         if self.delta == 0:
             raise ValueError("delta must be positive: with 0 the loss is 0 for every error")

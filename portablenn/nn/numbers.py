@@ -1,8 +1,18 @@
-"""Validation of the numbers among the fields of losses, layers, optimizers and schedules."""
+"""Validation of the numbers among the fields of losses, layers, optimizers and schedules, which are frozen dataclasses."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
+
+import numpy as np
+
+
+def take_numbers_of_numpy(fields_of: Any) -> None:
+    """Replace NumPy's numbers among the fields, as a parameter search gives them, by Python's."""
+    for field in fields(fields_of):
+        if isinstance(value := getattr(fields_of, field.name), np.generic):
+            object.__setattr__(fields_of, field.name, value.item())
 
 
 def check_number(name: str, value: Any, otherwise: str = "") -> None:

@@ -11,14 +11,12 @@ Mikolov & Bengio 2013) and ``clip_value``, which clip the gradient first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
-
-import numpy as np
 
 from ..program.ir import Array
 from .lookup import lookup
-from .numbers import check_number
+from .numbers import check_number, take_numbers_of_numpy
 from .schedules import Schedule, rate
 
 Slots = tuple[Array, ...]
@@ -60,10 +58,8 @@ class Optimizer:
     """The names of the fields that must be in [0, 1)."""
 
     def __post_init__(self) -> None:
-        """Validate the fields; NumPy's numbers, from a parameter search, become Python's."""
-        for own in fields(self):
-            if isinstance(value := getattr(self, own.name), np.generic):
-                object.__setattr__(self, own.name, value.item())
+        """Validate the fields; NumPy's numbers become Python's."""
+        take_numbers_of_numpy(self)
         if not callable(self.learning_rate):
             check_number("learning_rate", self.learning_rate, " or a schedule")
         for name in ("l1", "l2", "weight_decay", "epsilon", "tolerance", *self.fractions):
@@ -295,7 +291,7 @@ class LBFGS(Optimizer):
             )
         for name in ("memory", "max_evaluations", "budget"):
             number = getattr(self, name)
-            if not ((isinstance(number, int) and number >= 1) or (name == "budget" and number is None)):
+            if not ((type(number) is int and number >= 1) or (name == "budget" and number is None)):
                 raise ValueError(f"{name} must be a positive integer, got {number!r}")
 
 

@@ -9,11 +9,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace
-from .numbers import check_number
+from .numbers import check_number, take_numbers_of_numpy
 
 Schedule = Callable[[Array], Array]
 
@@ -27,15 +25,15 @@ class _Validated:
     """Validates ``steps`` and the numbers among the fields of a schedule; NumPy's numbers become Python's."""
 
     def __post_init__(self) -> None:
-        for name, value in list(vars(self).items()):
-            if isinstance(value, np.generic):
-                value = value.item()
-                object.__setattr__(self, name, value)
+        take_numbers_of_numpy(self)
+        for name, value in vars(self).items():
             if name == "steps":
                 if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                     raise ValueError(f"steps must be a positive integer, got {value!r}")
+            elif name != "then":
+                check_number(name, value)
             elif not callable(value):
-                check_number(name, value, " or a schedule" if name == "then" else "")
+                check_number(name, value, " or a schedule")
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class Backend:
         `runtime.guard`. An attribute of the class, like the following.
     accelerated
         Whether the device is an accelerator, which sorts faster than the host does and copies the result.
+    pads_orders
+        Whether compiling takes long enough that orders of rows of all lengths are padded to one.
     install
         How to install the library where it is missing; "" for ``pip install`` of the plug-in's distribution.
     library
@@ -85,6 +87,7 @@ class Backend:
 
     guarded = True
     accelerated = False
+    pads_orders = False
     install = ""
     library = ""
     functions: Functions = MappingProxyType({})

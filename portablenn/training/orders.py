@@ -1,4 +1,4 @@
-"""Orders of rows that are made on an accelerator: there a sort takes less time than one on the host and a copy."""
+"""Orders of rows that are made on an accelerator: there a sort of many rows takes less time than one on the host and a copy."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from ..runtime.arrays import array_namespace
 from ..runtime.backend import Backend
 from ..transforms.compile import compile_for
 
+ROWS = 1 << 14
+"""Rows from which an order is made on the device: fewer are sorted faster on the host."""
+
 
 def orders_for(model: Model, backend: Backend, batching: Batching, seed: int) -> Orders:
     """Return the orders of rows for training, which are the same on every device."""
     key = random.new_key(seed, random.ORDER)
-    if backend.accelerated and batching.order == "shuffle" and dtype_name(backend.xp.arange(1).dtype) == "int64":
+    large = backend.accelerated and batching.count >= ROWS
+    if large and batching.order == "shuffle" and dtype_name(backend.xp.arange(1).dtype) == "int64":
         return DeviceOrders(batching, key, model, backend)
     return Orders(batching, key)
 

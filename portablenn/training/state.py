@@ -85,13 +85,14 @@ class Run:
         return self.network.backend
 
     def _of_equal_shape(self, order: Array) -> Array:
-        """On an accelerator, where compiling takes a second, append steps that are not executed, up to the most of one call."""
+        """Append steps that are not executed, up to the most of one call, where each new length would be compiled."""
         (steps, batch), most = order.shape, ROWS_PER_CALL // order.shape[1]
-        if not self.backend.accelerated or not 1 < steps < most:
+        if not self.backend.pads_orders or not 1 < steps < most:
             return order
         xp = self.backend.xp
-        more = xp.zeros((most - steps, batch), dtype=order.dtype, device=self.backend.device)
-        return xp.concat([order, more], axis=0)
+        with self.backend.context():
+            more = xp.zeros((most - steps, batch), dtype=order.dtype, device=self.backend.device)
+            return xp.concat([order, more], axis=0)
 
     def batches(self, samples: Samples, order: Any, step: int) -> Batches:
         """Return what compiled steps read, from the step with this number on."""

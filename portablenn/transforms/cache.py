@@ -132,10 +132,14 @@ class ProgramCache:
         *older, kept = [key for key, entry in entries.items() if entry.nbytes > self.maxbytes] or [None]
         for key in older:
             del entries[key]
-        over = sum(entry.nbytes for key, entry in entries.items() if key != kept) - self.maxbytes
-        for key in [key for key in entries if key != kept or len(entries) > self.maxsize]:
-            if len(entries) > max(self.maxsize, 0) or over > 0:
-                over -= entries.pop(key).nbytes
+        while len(entries) > max(self.maxsize, 0):
+            entries.popitem(last=False)
+        others = [(key, entry.nbytes) for key, entry in entries.items() if key != kept]
+        over = sum(nbytes for _, nbytes in others) - self.maxbytes
+        for key, nbytes in others:
+            if over > 0:
+                over -= nbytes
+                del entries[key]
         used = {id(entry.group) for entry in entries.values()}
         self._groups = {v: g for v, g in self._groups.items() if g.alive or id(g) in used}
 

@@ -53,7 +53,6 @@ WORKER int part() { return the_part; }
 WORKER bool is_first() { return true; }
 template <class F, class T> WORKER T over_lanes(F, T x) { return x; }
 template <class F, class T> WORKER T over_bands(F, T x) { return x; }
-template <class F, class T, int N> WORKER void over_bands_each(F, T (&)[N]) {}
 """
     + FUNCTIONS
 )

@@ -10,6 +10,7 @@ import pytest
 import portablenn as pnn
 from portablenn import random
 from portablenn.data.chunks import Batching, Orders
+from portablenn.training import orders as orders_module
 from portablenn.training.orders import DeviceOrders, orders_for
 
 MODEL = pnn.mlp([3, 2]).model
@@ -33,15 +34,18 @@ def test_orders_are_made_on_accelerators_only() -> None:
         accelerated = True
 
     backend = Accelerated("numpy", pnn.get_backend("numpy").xp)
-    shuffled = Batching(50, 8, "shuffle", 50)
+    shuffled, few = (Batching(rows, 8, "shuffle", rows) for rows in (1 << 14, 50))
     assert type(orders_for(MODEL, pnn.get_backend("numpy"), shuffled, 0)) is Orders
     assert type(orders_for(MODEL, backend, shuffled, 0)) is DeviceOrders
-    assert type(orders_for(MODEL, backend, Batching(50, 8, "sequential", 50), 0)) is Orders
+    assert type(orders_for(MODEL, backend, few, 0)) is Orders
+    assert type(orders_for(MODEL, backend, Batching(1 << 14, 8, "sequential", 1 << 14), 0)) is Orders
 
 
-def test_an_accelerator_compiles_once_for_any_number_of_steps() -> None:
+def test_a_backend_that_compiles_slowly_does_so_once_for_any_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     class Accelerated(pnn.Backend):
-        accelerated = True
+        accelerated = pads_orders = True
+
+    monkeypatch.setattr(orders_module, "ROWS", 0)
 
     ours, oracle = (
         pnn.mlp([3, 4, 2], backend=b, dtype="float64", seed=2)
@@ -62,7 +66,9 @@ def test_an_accelerator_compiles_once_for_any_number_of_steps() -> None:
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_training_takes_the_rows_in_the_same_order(watched: bool) -> None:
+def test_training_takes_the_rows_in_the_same_order(watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders_module, "ROWS", 0)
+
     class Accelerated(pnn.Backend):
         accelerated = True
 

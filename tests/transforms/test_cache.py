@@ -61,6 +61,16 @@ def test_the_bound_in_bytes_holds_and_besides_it_one_larger_entry_stays() -> Non
     assert [key for key in "abcdef" if cache.find(key) is not None] == ["c", "e", "f"]
 
 
+def test_the_bounds_in_entries_and_in_bytes_hold_together() -> None:
+    cache = ProgramCache(maxsize=3, maxbytes=100)
+    for key, nbytes in (("a", 10), ("b", 1000), ("c", 60), ("d", 60)):
+        cache.add(key, Sized(nbytes))
+    assert [key for key in "abcd" if cache.find(key) is not None] == ["b", "d"]
+    cache.add("e", Sized(1))
+    cache.add("f", Sized(1))
+    assert [key for key in "abcdef" if cache.find(key) is not None] == ["d", "e", "f"]
+
+
 def test_sizes_of_entries_that_grow_are_updated() -> None:
     cache = ProgramCache(maxbytes=100)
     first = Sized(1)

@@ -29,6 +29,7 @@ class CupyBackend(Backend):
     """CuPy's arrays on one CUDA device."""
 
     accelerated = True
+    pads_orders = True
     install = 'pip install "portablenn-cupy[cuda13]" (or cuda12, or rocm: what the driver supports)'
 
     def __init__(self, name: str, xp: Any, device: Any) -> None:

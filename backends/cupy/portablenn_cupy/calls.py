@@ -16,6 +16,9 @@ from .products import product_kernel
 PRODUCT = 1 << 21
 """Multiplications of a product up to which the kernel of this plug-in is faster than cuBLAS (measured on an H200)."""
 
+LENGTH = 4096
+"""Length of such a product's sums, of which a thread computes a part."""
+
 FEW = 1 << 15
 """Threads of a product's kernel up to which they share sums: a GPU has ten times as many."""
 
@@ -60,8 +63,9 @@ def _joined(instructions: Sequence[Instruction]) -> tuple[Sequence[Instruction],
 
 
 def _small_product(call: Product) -> Kernel | None:
-    work = math.prod(call.a.shape) * call.b.shape[1]
-    return product_kernel(call, 1, FEW) if work <= PRODUCT else None
+    length = call.a.shape[1]
+    small = math.prod(call.a.shape) * call.b.shape[1] <= PRODUCT and length <= LENGTH
+    return product_kernel(call, FEW) if small else None
 
 
 def _for_cublas(call: Product) -> Product:

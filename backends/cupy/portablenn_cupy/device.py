@@ -22,7 +22,7 @@ from .branches import Branches
 from .kernels import PRELUDE, Kernel, addresses, leading_dimension
 
 WORKSPACE = 32 << 20
-"""Bytes that cuBLAS may use; NVIDIA's recommendation for Hopper."""
+"""Bytes that cuBLAS may use on each stream; NVIDIA's recommendation for Hopper."""
 
 FULL_PRECISION = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F and _64F
 TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
@@ -81,7 +81,7 @@ class Cuda:
                 self._enqueue(main, call, functions, base)
             return
         streams = [main, *self._streams(len(branches.ends) - 1)]
-        awaited = {*(i for waits in branches.waits for i in waits), *branches.ends}
+        awaited = {i for waits in branches.waits for i in waits}
         start = main.record()
         events: dict[int, Any] = {}
         for stream in streams[1:]:
@@ -97,8 +97,9 @@ class Cuda:
                     events[i] = stream.record()
         finally:
             main.use()
-        for end in branches.ends:
-            main.wait_event(events[end])
+            for stream in streams[1:]:  # also after an error, so that no memory is used again too early
+                with contextlib.suppress(Exception):
+                    main.wait_event(stream.record())
 
     def _enqueue(self, stream: Any, call: Kernel | Product, functions: dict[str, Any], base: Any) -> None:
         if isinstance(call, Product):

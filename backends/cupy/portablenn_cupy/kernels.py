@@ -112,18 +112,6 @@ template <class F, class T> WORKER T over_bands(F f, T x) {
     if (threadIdx.y == 0) for (int i = 1; i < (int)blockDim.y; ++i) x = f(x, parts[i][threadIdx.x]);
     return x;
 }
-// Of several values; the result of x[q] is that of band q, modulo the number of bands.
-template <class F, class T, int N> WORKER void over_bands_each(F f, T (&x)[N]) {
-    __shared__ T parts[N][32][33];
-    __syncthreads();
-    for (int q = 0; q < N; ++q) parts[q][threadIdx.y][threadIdx.x] = x[q];
-    __syncthreads();
-    for (int q = 0; q < N; ++q) if ((int)threadIdx.y == q % (int)blockDim.y) {
-        T total = parts[q][0][threadIdx.x];
-        for (int i = 1; i < (int)blockDim.y; ++i) total = f(total, parts[q][i][threadIdx.x]);
-        x[q] = total;
-    }
-}
 """
 )
 

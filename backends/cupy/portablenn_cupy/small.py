@@ -38,7 +38,7 @@ def many_steps(schedule: Schedule) -> Kernel:
     names: dict[str, str] = {}
     storages: dict[str, Storage] = {}
     lines: list[str] = []
-    for kernel in calls(schedule.instructions, lambda product: product_kernel(product, 1, FEW, bands), joined=False):
+    for kernel in calls(schedule.instructions, lambda product: product_kernel(product, FEW, bands), joined=False):
         assert isinstance(kernel, Kernel)
         text = kernel.text.replace(f'extern "C" __global__ void {kernel.name}(', f"static __device__ void {NAME}(", 1)
         name = names.setdefault(text, f"call_{len(names)}")
