@@ -61,8 +61,8 @@ sanitizer=$(command -v compute-sanitizer) || parts=${parts/memcheck racecheck/}
 small=("$python" -m benchmarks.gpu_smoke --few --out)
 part versions 20 "$python" -m portablenn backends
 part smoke 60 "$python" -m benchmarks.gpu_smoke --out "$out/smoke.json"
-part memcheck 45 "$sanitizer" --tool memcheck --error-exitcode 9 "${small[@]}" "$out/memcheck.json"
-part racecheck 45 "$sanitizer" --tool racecheck --error-exitcode 9 "${small[@]}" "$out/racecheck.json"
+part memcheck 45 "${sanitizer:-compute-sanitizer}" --tool memcheck --error-exitcode 9 "${small[@]}" "$out/memcheck.json"
+part racecheck 45 "${sanitizer:-compute-sanitizer}" --tool racecheck --error-exitcode 9 "${small[@]}" "$out/racecheck.json"
 part benchmark 150 "$python" -m benchmarks.gpu --out "$out/benchmark" --only "A 128" "D 200" "I 8192" "B 128" "B 8192" --seconds 120
 part kernels 40 "$python" -m benchmarks.gpu_kernels --out "$out/kernels.json"
 part verify 60 "$python" -m portablenn verify cupy --json
