@@ -35,6 +35,7 @@ class Optimizer:
     --------
     A custom optimizer is a subclass with the direction of a step:
 
+    >>> import numpy as np
     >>> class SignDescent(Optimizer):
     ...     def direction(self, xp, gradient, slots, step, learning_rate):
     ...         return -learning_rate * xp.sign(gradient), slots
@@ -150,6 +151,7 @@ class SGD(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> theta, g = np.asarray([1.0]), np.asarray([0.5])
     >>> SGD(0.1).update(np, theta, g, (), np.asarray(0.0))[0].tolist()
     [0.95]
@@ -178,6 +180,7 @@ class Adagrad(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> Adagrad(0.1).update(np, np.ones(1), np.asarray([0.5]), (np.zeros(1),), np.asarray(0.0))[0].round(6).tolist()
     [0.9]
     """
@@ -196,6 +199,7 @@ class RMSprop(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> theta, g, zero = np.ones(1), np.asarray([0.5]), np.zeros(1)
     >>> RMSprop(0.1, decay=0.75).update(np, theta, g, (zero,), np.asarray(0.0))[0].round(6).tolist()
     [0.8]
@@ -221,6 +225,7 @@ class Adam(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> theta, g, zero = np.asarray([1.0]), np.asarray([0.5]), np.zeros(1)
     >>> Adam(0.1).update(np, theta, g, (zero, zero), np.asarray(0.0))[0].round(6).tolist()
     [0.9]
