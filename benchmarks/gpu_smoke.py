@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import portablenn as pnn
-from portablenn.testing.networks import NETWORKS, TOLERANCES, X, targets_of
+from portablenn.testing.networks import NETWORKS, TOLERANCES, trained
 
 MODES = {"graph": "graph", "one kernel": ""}
 """Values of ``PORTABLENN_CUPY``; these networks are small enough for one kernel."""
@@ -71,19 +71,10 @@ def network(name: str, dtype: str, mode: str) -> dict[str, Any]:
     pnn.program_cache.clear()
     found: dict[str, Any] = {}
     for steps in (1, 20):
-        oracle = NETWORKS[name](backend="numpy", dtype="float64", seed=3)
-        oracle.set_parameters(dict(NETWORKS[name](backend="numpy", dtype=dtype, seed=3).parameters))
-        ours = NETWORKS[name](backend="cupy", dtype=dtype, seed=3)
-        for one in (ours, oracle):
-            y = targets_of(one)
-            start = time.perf_counter()
-            history = one.fit(X.astype(dtype), y, batch_size=16, order="random", steps_per_epoch=steps)
-            if one is ours:
-                found |= {"how": history.how, f"seconds {steps}": time.perf_counter() - start}
-        right = oracle.state.theta
-        apart = np.max(np.abs(ours.backend.to_numpy(ours.state.theta) - right)) / np.max(np.abs(right))
-        found[f"deviation {steps}"] = float(apart)
-        found[f"within {steps}"] = bool(apart <= TOLERANCES[dtype, steps])
+        start = time.perf_counter()
+        ours, apart = trained(name, pnn.get_backend("cupy"), dtype, steps)
+        found |= {"how": ours.history.how, f"seconds {steps}": time.perf_counter() - start}
+        found |= {f"deviation {steps}": apart, f"within {steps}": apart <= TOLERANCES[dtype, steps]}
     if "interpreter" in found["how"]:
         found["error"] = unguarded(name, dtype)
     return found
@@ -92,14 +83,14 @@ def network(name: str, dtype: str, mode: str) -> dict[str, Any]:
 def unguarded(name: str, dtype: str) -> str:
     """Return the error of the fast path, which the comparison with the interpreter has hidden."""
     pnn.program_cache.clear()
-    ours = NETWORKS[name](backend="cupy", dtype=dtype, seed=3)
-    ours.backend.guarded = False
+    backend = pnn.get_backend("cupy")
+    backend.guarded = False
     try:
-        ours.fit(X.astype(dtype), targets_of(ours), batch_size=16, order="random", steps_per_epoch=2)
+        trained(name, backend, dtype, 2)
     except Exception:
         return traceback.format_exc(limit=-6)
     finally:
-        del ours.backend.guarded
+        del backend.guarded
     return "none without the guard"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..runtime.arrays import array_namespace, is_array
 from ..runtime.backend import Backend
 from .blocks import block_chunks, read_block, stream_chunks
-from .chunks import Batching, Chunk, Orders, Samples, slices
+from .chunks import Chunk, Orders, Samples, slices
 from .dataset import Dataset
 from .sources import BatchStream, Blocks, slice_rows
 
@@ -18,8 +18,9 @@ SOURCE_SIZE = 1 << 23
 """Elements, approximately, that are taken from a `Source` at a time; at least one batch."""
 
 
-def chunks_of_epochs(batching: Batching, orders: Orders, data: Dataset, first: int, epochs: int) -> Iterator[Chunk]:
+def chunks_of_epochs(orders: Orders, data: Dataset, first: int, epochs: int) -> Iterator[Chunk]:
     """Return all steps of several epochs of rows in memory: one chunk, or two per epoch if the last batch is smaller."""
+    batching = orders.batching
     if batching.full_batch:
         yield Chunk(data.samples, epochs)
         return
@@ -36,20 +37,20 @@ def chunks_of_epochs(batching: Batching, orders: Orders, data: Dataset, first: i
 
 
 def chunks_of_epoch(
-    batching: Batching, orders: Orders, backend: Backend, data: Dataset, epoch: int, start: int
+    orders: Orders, backend: Backend, data: Dataset, epoch: int, start: int
 ) -> Generator[tuple[Chunk, bool], None, None]:
     """Return the chunks of one epoch from step ``start`` on, and whether each is the last."""
+    batching = orders.batching
     if data.validate is None:
-        return _mark_last(_row_chunks(batching, orders, backend, data, epoch, start))
+        return _mark_last(_row_chunks(orders, backend, data, epoch, start))
     if isinstance(data.x, BatchStream):
         return _prefetched(backend, stream_chunks(batching, data.x, data.validate, epoch, start))
     return _prefetched(backend, block_chunks(batching, orders.key, data.x, data.validate, epoch, start))
 
 
-def _row_chunks(
-    batching: Batching, orders: Orders, backend: Backend, data: Dataset, epoch: int, start: int
-) -> Iterator[Chunk]:
+def _row_chunks(orders: Orders, backend: Backend, data: Dataset, epoch: int, start: int) -> Iterator[Chunk]:
     """Return the chunks of rows that can be taken in any order."""
+    batching = orders.batching
     if batching.full_batch:
         if is_array(data.x):
             yield Chunk(data.samples, 1)

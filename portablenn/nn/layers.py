@@ -20,7 +20,7 @@ import numpy as np
 from ..program.ir import Array
 from ..random import Stream, fold_in
 from . import activations, initializers
-from .numbers import check_number, take_numbers_of_numpy
+from .numbers import check_number, check_positive_integer, take_numbers_of_numpy
 
 Parameters = dict[str, Array]
 
@@ -54,8 +54,8 @@ class Dense:
     bias_init: Any = field(default="zeros", compare=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.units, bool) or not isinstance(self.units, (int, np.integer)) or self.units < 1:
-            raise ValueError(f"units must be a positive integer, got {self.units!r}")
+        take_numbers_of_numpy(self)
+        check_positive_integer("units", self.units)
         activations.get(self.activation)
 
     def init(self, key: np.ndarray, inputs: int) -> Parameters:

@@ -15,6 +15,12 @@ def take_numbers_of_numpy(fields_of: Any) -> None:
             object.__setattr__(fields_of, field.name, value.item())
 
 
+def check_positive_integer(name: str, value: Any) -> None:
+    """Raise `ValueError` unless ``value`` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
 def check_number(name: str, value: Any, otherwise: str = "") -> None:
     """Raise `ValueError` unless ``value`` is a number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:

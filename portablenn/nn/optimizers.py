@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from ..program.ir import Array
 from .lookup import lookup
-from .numbers import check_number, take_numbers_of_numpy
+from .numbers import check_number, check_positive_integer, take_numbers_of_numpy
 from .schedules import Schedule, rate
 
 Slots = tuple[Array, ...]
@@ -63,7 +63,7 @@ class Optimizer:
         take_numbers_of_numpy(self)
         if not callable(self.learning_rate):
             check_number("learning_rate", self.learning_rate, " or a schedule")
-        for name in ("l1", "l2", "weight_decay", "epsilon", "tolerance", *self.fractions):
+        for name in ("l1", "l2", "weight_decay", "epsilon", *self.fractions):
             check_number(name, getattr(self, name, 0.0))
         for name in self.fractions:
             if getattr(self, name) >= 1:
@@ -294,10 +294,9 @@ class LBFGS(Optimizer):
             raise ValueError(
                 "LBFGS minimises the loss itself: it supports l1 and l2, but not weight_decay, clipping or schedules"
             )
-        for name in ("memory", "max_evaluations", "budget"):
-            number = getattr(self, name)
-            if not ((type(number) is int and number >= 1) or (name == "budget" and number is None)):
-                raise ValueError(f"{name} must be a positive integer, got {number!r}")
+        check_number("tolerance", self.tolerance)
+        for name in ("memory", "max_evaluations", *(["budget"] if self.budget is not None else [])):
+            check_positive_integer(name, getattr(self, name))
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

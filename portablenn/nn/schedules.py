@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace
-from .numbers import check_number, take_numbers_of_numpy
+from .numbers import check_number, check_positive_integer, take_numbers_of_numpy
 
 Schedule = Callable[[Array], Array]
 
@@ -28,8 +28,7 @@ class _Validated:
         take_numbers_of_numpy(self)
         for name, value in vars(self).items():
             if name == "steps":
-                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                    raise ValueError(f"steps must be a positive integer, got {value!r}")
+                check_positive_integer(name, value)
             elif name != "then":
                 check_number(name, value)
             elif not callable(value):

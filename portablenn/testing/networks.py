@@ -51,7 +51,12 @@ def targets_of(network: Network) -> np.ndarray:
 
 
 def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
-    """Return the deviation from NumPy in float64, relative to the largest parameter, for the same weights and batches."""
+    """Return the deviation of `trained` from NumPy in float64, relative to the largest parameter."""
+    return trained(name, backend, dtype, steps)[1]
+
+
+def trained(name: str, backend: Backend, dtype: str, steps: int) -> tuple[Network, float]:
+    """Return a network after some steps, and its deviation from NumPy in float64 for the same weights and batches."""
     network = NETWORKS[name](backend=backend, dtype=dtype, seed=3)
     oracle = NETWORKS[name](backend=NUMPY, dtype="float64", seed=3)
     oracle.set_parameters(dict(NETWORKS[name](backend=NUMPY, dtype=dtype, seed=3).parameters))
@@ -59,7 +64,7 @@ def deviation(name: str, backend: Backend, dtype: str, steps: int) -> float:
         one.fit(X.astype(dtype), targets_of(one), batch_size=16, order="random", steps_per_epoch=steps)
     actual = np.asarray(backend.to_numpy(network.state.theta), dtype=np.float64)
     right = oracle.state.theta
-    return float(np.max(np.abs(actual - right)) / np.max(np.abs(right)))
+    return network, float(np.max(np.abs(actual - right)) / np.max(np.abs(right)))
 
 
 def compiled_for(

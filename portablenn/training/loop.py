@@ -75,7 +75,7 @@ class TrainingLoop(Run):
             if together and not self.train_state.steps_done:
                 count = max(1, min(last - epoch, min(ROWS_PER_CALL, steps_per_call) // batching.epoch_rows))
                 state, step, losses = self.train_state.state, self.train_state.steps, []
-                for chunk in chunks_of_epochs(batching, orders, self.data, epoch, count):
+                for chunk in chunks_of_epochs(orders, self.data, epoch, count):
                     state, some = compiled.run(chunk, state, step)
                     step += chunk.steps
                     losses.append((some, chunk.batch_size))
@@ -88,7 +88,7 @@ class TrainingLoop(Run):
     def _epoch_results(self, orders: Orders, compiled: _CompiledSteps) -> Generator[StepResult, None, None]:
         """Train to the end of the current epoch, chunk by chunk."""
         epoch, done = self.train_state.epochs, self.train_state.steps_done
-        chunks = chunks_of_epoch(self.batching, orders, self.backend, self.data, epoch, done)
+        chunks = chunks_of_epoch(orders, self.backend, self.data, epoch, done)
         with contextlib.closing(chunks):
             for chunk, is_last in chunks:
                 step = self.train_state.steps

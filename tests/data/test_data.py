@@ -71,9 +71,7 @@ def _numbers(order: str, **facts: Any) -> list[list[float]]:
     key = np.asarray([1, 2], dtype=np.int32)
     for epoch in range(2):
         found: list[float] = []
-        chunks = chunks_of_epoch(
-            batching, Orders(batching, key), pnn.get_backend("numpy"), data, epoch, facts.get("done", 0)
-        )
+        chunks = chunks_of_epoch(Orders(batching, key), pnn.get_backend("numpy"), data, epoch, facts.get("done", 0))
         for chunk, _ in chunks:
             x = chunk.samples.x
             taken = np.arange(len(x))[None, :] if chunk.order is None else chunk.order[: chunk.steps]

@@ -105,12 +105,13 @@ class HostCuda:
         branches: Any = None,
     ) -> None:
         for call in calls if branches is None else late_streams_first(calls, branches):
-            buffers = (call.a, call.b, call.out) if isinstance(call, Product) else call.arguments
-            pointers = addresses(buffers, base)
             if isinstance(call, Product):
-                self._do(functools.partial(multiply, call, pointers))
+                self._do(functools.partial(multiply, call, addresses(call.buffers, base)))
             else:
-                self._do(functools.partial(launch, *functions[call.name], call.grid[1], pointers, call.numbers))
+                self._do(self._work(functions[call.name], call, addresses(call.arguments, base)))
+
+    def _work(self, function: Any, call: Kernel, pointers: Sequence[int]) -> Callable[[], None]:
+        return functools.partial(launch, *function, call.grid[1], pointers, call.numbers)
 
     def _do(self, work: Callable[[], None]) -> None:
         if self.captured is None:
@@ -147,7 +148,7 @@ class HostCuda:
 
 def late_streams_first(calls: Sequence[Kernel | Product], branches: Any) -> Iterator[Kernel | Product]:
     """The calls in an order that the streams allow, and that is as far from theirs as possible."""
-    waiting = [[i for i, s in enumerate(branches.streams) if s == stream] for stream in range(len(branches.ends))]
+    waiting = [[i for i, s in enumerate(branches.streams) if s == stream] for stream in range(branches.count)]
     done: set[int] = set()
     while any(waiting):
         for queue in reversed(waiting):
@@ -285,21 +286,10 @@ class ManyWorkers(HostCuda):
         library = compiled(text, WORKERS + PRELUDE, "-std=c++20", "-pthread")
         return {name: getattr(library, f"run_{name}") for name in kernels}
 
-    def run(
-        self,
-        calls: Sequence[Kernel | Product],
-        functions: dict[str, Any],
-        base: Callable[[Storage], int],
-        branches: Any = None,
-    ) -> None:
-        for call in calls if branches is None else late_streams_first(calls, branches):
-            if isinstance(call, Product):
-                super().run([call], functions, base)
-                continue
-            pointers = addresses(call.arguments, base)
-            numbers = [ctypes.c_void_p(n) for n in call.numbers]
-            given = (ctypes.c_void_p * (len(pointers) + len(numbers)))(*pointers, *numbers)
-            functions[call.name](given, *call.grid, *call.block)
+    def _work(self, function: Any, call: Kernel, pointers: Sequence[int]) -> Callable[[], None]:
+        numbers = [ctypes.c_void_p(n) for n in call.numbers]
+        given = (ctypes.c_void_p * (len(pointers) + len(numbers)))(*pointers, *numbers)
+        return functools.partial(function, given, *call.grid, *call.block)
 
 
 class HostCupy(CupyBackend):

@@ -18,6 +18,10 @@ X = np.random.default_rng(0).normal(size=(50, 3))
 Y = X[:, :2]
 
 
+class Accelerated(pnn.Backend):
+    accelerated = True
+
+
 @pytest.mark.parametrize("subset", [None, np.arange(100)[::-3]])
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_a_device_makes_the_order_of_the_host(other_library: Any, rows: int, subset: np.ndarray | None) -> None:
@@ -30,9 +34,6 @@ def test_a_device_makes_the_order_of_the_host(other_library: Any, rows: int, sub
 
 
 def test_orders_are_made_on_accelerators_only() -> None:
-    class Accelerated(pnn.Backend):
-        accelerated = True
-
     backend = Accelerated("numpy", pnn.get_backend("numpy").xp)
     shuffled, few = (Batching(rows, 8, "shuffle", rows) for rows in (1 << 14, 50))
     assert type(orders_for(MODEL, pnn.get_backend("numpy"), shuffled, 0)) is Orders
@@ -42,11 +43,8 @@ def test_orders_are_made_on_accelerators_only() -> None:
 
 
 def test_a_backend_that_compiles_slowly_does_so_once_for_any_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Accelerated(pnn.Backend):
-        accelerated = pads_orders = True
-
     monkeypatch.setattr(orders_module, "ROWS", 0)
-
+    monkeypatch.setattr(Accelerated, "pads_orders", True)
     ours, oracle = (
         pnn.mlp([3, 4, 2], backend=b, dtype="float64", seed=2)
         for b in (
@@ -68,9 +66,6 @@ def test_a_backend_that_compiles_slowly_does_so_once_for_any_number_of_steps(mon
 @pytest.mark.parametrize("watched", [False, True])
 def test_training_takes_the_rows_in_the_same_order(watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orders_module, "ROWS", 0)
-
-    class Accelerated(pnn.Backend):
-        accelerated = True
 
     class Rows(pnn.callbacks.Callback):
         def __init__(self) -> None:

@@ -22,17 +22,21 @@ CALLS = 500
 
 @dataclass(frozen=True)
 class Branches:
-    """For each call its stream, and the earlier calls of other streams that it waits for; the last calls of all streams."""
+    """For each call its stream, and the earlier calls of other streams that it waits for."""
 
     streams: tuple[int, ...]
     waits: tuple[tuple[int, ...], ...]
-    ends: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of streams."""
+        return max(self.streams) + 1
 
 
 def branches(calls: Sequence[Kernel | Product]) -> Branches:
     """Distribute calls over streams; the first call is on stream 0."""
     if len(calls) > CALLS:
-        return Branches((0,) * len(calls), ((),) * len(calls), (len(calls) - 1,))
+        return Branches((0,) * len(calls), ((),) * len(calls))
     before, ancestors = _predecessors(calls)
     heirs = _heirs(before)
     streams: list[int] = []
@@ -50,7 +54,7 @@ def branches(calls: Sequence[Kernel | Product]) -> Branches:
         ends[stream] = call
         streams.append(stream)
     waits = (tuple(sorted(i for i in needed if streams[i] != streams[call])) for call, needed in enumerate(before))
-    return Branches(tuple(streams), tuple(waits), tuple(ends))
+    return Branches(tuple(streams), tuple(waits))
 
 
 def _heirs(before: Sequence[set[int]]) -> list[int]:
@@ -96,9 +100,7 @@ def _bytes_of(buffer: Buffer) -> tuple[tuple[str, int], int, int]:
     storage, itemsize = buffer.storage, ITEMSIZE[buffer.dtype]
     if storage.kind == "collected":  # the counter says which row
         return (storage.kind, storage.index), 0, 1
-    steps = [(n - 1) * stride for n, stride in zip(buffer.shape, buffer.strides, strict=True)]
-    first = buffer.offset + sum(min(0, s) for s in steps)
-    last = buffer.offset + sum(max(0, s) for s in steps)
+    first, last = buffer.reach
     arena = storage.kind == "arena"  # whose storages may share memory
     base = storage.index if arena else 0
     return (storage.kind, 0 if arena else storage.index), base + first * itemsize, base + (last + 1) * itemsize

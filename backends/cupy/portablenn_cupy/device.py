@@ -80,7 +80,7 @@ class Cuda:
             for call in calls:
                 self._enqueue(main, call, functions, base)
             return
-        streams = [main, *self._streams(len(branches.ends) - 1)]
+        streams = [main, *self._streams(branches.count - 1)]
         awaited = {i for waits in branches.waits for i in waits}
         start = main.record()
         events: dict[int, Any] = {}

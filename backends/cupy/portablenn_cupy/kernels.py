@@ -9,7 +9,7 @@ Integer arithmetic is unsigned: signed overflow is undefined in C++, and wraps i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,13 +177,9 @@ class _GroupWriter:
         self._compute(o for o in group.operations if group.extents[o.result] == Extent.ONE)
         self._store(ones, "if (is_first()) ")
         grid, block = self._rows(sweeps) if sweeps else self._elements()
-        parameters = ", ".join(
-            f"{'' if v in group.results else 'const '}{TYPES[v.type.dtype]}* {self.pointers[v]}" for v in self.given
-        )
-        index = index_type(self.buffers.values(), group.rows * group.columns)
-        text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{index}' + "\n".join(self.lines) + "\n}\n"
         written = tuple(i for i, v in enumerate(self.given) if v in group.results)
-        return Kernel(NAME, text, grid, block, tuple(self.buffers[v] for v in self.given), written)
+        buffers, body = [self.buffers[v] for v in self.given], "\n".join(self.lines) + "\n"
+        return kernel_of(buffers, body, grid, block, written, group.rows * group.columns)
 
     def _elements(self) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
@@ -357,20 +353,26 @@ def located(buffer: Buffer, linear: str) -> str:
     return " + ".join(terms) or "0"
 
 
-def kernel_of(buffers: Sequence[Buffer], body: str, grid: tuple[int, int], block: tuple[int, int]) -> Kernel:
-    """Return a kernel with this body, in which the buffers are p0, p1, …; it writes to the last one."""
-    last = len(buffers) - 1
-    parameters = ", ".join(f"{'const ' * (i < last)}{TYPES[b.dtype]}* p{i}" for i, b in enumerate(buffers))
-    text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{index_type(buffers)}{body}}}\n'
-    return Kernel(NAME, text, grid, block, tuple(buffers), (last,))
+def kernel_of(
+    buffers: Sequence[Buffer],
+    body: str,
+    grid: tuple[int, int],
+    block: tuple[int, int],
+    written: tuple[int, ...] | None = None,
+    count: int = 0,
+) -> Kernel:
+    """Return a kernel with this body, in which the buffers are p0, p1, …, and no index exceeds their sizes or ``count``.
 
-
-def index_type(buffers: Iterable[Buffer], count: int = 0) -> str:
-    """Return what makes indices 32-bit, which are several times faster, if all of these buffers have fewer elements."""
+    It writes to the buffers with the indices ``written``, or to the last one.
+    """
+    written = (len(buffers) - 1,) if written is None else written
+    parameters = ", ".join(f"{'const ' * (i not in written)}{TYPES[b.dtype]}* p{i}" for i, b in enumerate(buffers))
     for b in buffers:
-        span = sum((n - 1) * abs(stride) for n, stride in zip(b.shape, b.strides, strict=True))
-        count = max(count, math.prod(b.shape), span)
-    return "typedef int index_t;\n" if count < 2**30 else ""
+        first, last = b.reach
+        count = max(count, math.prod(b.shape), last - first)
+    index = "typedef int index_t;\n" if count < 2**30 else ""  # several times faster
+    text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{index}{body}}}\n'
+    return Kernel(NAME, text, grid, block, tuple(buffers), written)
 
 
 def per_element(buffers: Sequence[Buffer], count: int, body: str) -> Kernel:
@@ -396,17 +398,14 @@ def _count(call: schedule.Count) -> Kernel:
 
 def end_of_step(collects: Sequence[schedule.Collect], count: schedule.Count) -> Kernel:
     """Return the kernel, of one block, that collects small results and then counts the step."""
-    body, buffers = "const index_t step = *p0;\n", [count.counter]
+    body, buffers = "const int step = *p0;\n", [count.counter]
     for call in collects:
         source, target, size = call.source, call.target, math.prod(call.source.shape)
-        from_, to = f"p{len(buffers)}[{located(source, 'i')}]", f"p{len(buffers) + 1}[step * {size} + i]"
+        from_, to = f"p{len(buffers)}[{located(source, 'i')}]", f"p{len(buffers) + 1}[(long long)step * {size} + i]"
         body += f"for (index_t i = first_element(); i < {size}; i += element_step()) {to} = {from_};\n"
         buffers += [source, target]
-    body += "__syncthreads();\nif (is_first()) *p0 = (int)step + 1;\n"
-    kinds = [TYPES[b.dtype] for b in buffers]
-    parameters = ", ".join(f"{'const ' * (i % 2)}{kind}* p{i}" for i, kind in enumerate(kinds))
-    text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{body}}}\n'
-    return Kernel(NAME, text, (1, 1), (BLOCK if collects else 1, 1), tuple(buffers), tuple(range(0, len(buffers), 2)))
+    body += "__syncthreads();\nif (is_first()) *p0 = step + 1;\n"
+    return kernel_of(buffers, body, (1, 1), (BLOCK if collects else 1, 1), tuple(range(0, len(buffers), 2)))
 
 
 def _take(call: schedule.Gather) -> Kernel:

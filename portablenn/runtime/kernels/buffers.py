@@ -53,6 +53,12 @@ class Buffer:
         return all(n == 1 or s == t for n, s, t in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """The offsets of the first and the last element in memory."""
+        steps = [(n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True)]
+        return self.offset + sum(min(0, s) for s in steps), self.offset + sum(max(0, s) for s in steps)
+
+    @property
     def has_leading_dimension(self) -> bool:
         """Whether BLAS can read this matrix: rows or columns are contiguous, and do not overlap."""
         (rows, columns), (down, across) = self.shape, self.strides

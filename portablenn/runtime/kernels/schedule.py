@@ -137,8 +137,7 @@ def make_schedule(
 
     The program is simplified; ``xp`` is NumPy's namespace, which computes constants; ``carried`` is the number of arrays that
     are carried from step to step, None if the program is not a step. Up to ``apart`` bytes, no two storages of the arena share
-    memory. Raises UnsupportedError if there is no instruction for
-    an operation or a dtype.
+    memory. Raises UnsupportedError if there is no instruction for an operation or a dtype.
     """
     return _Scheduler(program, xp, carried, fusible, parts).run(apart)
 
