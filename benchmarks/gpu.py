@@ -42,10 +42,14 @@ STEPS = 400
 """Maximum number of steps per timed call: enough to be far above the clock's resolution, few enough for slow peers."""
 
 
-def ours(sizes: list[int], rows: int, batch: int, backend: str) -> Timed:
+JAX_PRECISIONS = {None: "highest", "tf32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
+
+
+def ours(sizes: list[int], rows: int, batch: int, backend: str, precision: str | None) -> Timed:
     """portablenn, with the data on the device beforehand."""
     X, y = data(sizes, rows)
-    net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=pnn.Adam(1e-3), backend=backend)
+    adam = pnn.Adam(1e-3)
+    net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=adam, backend=backend, precision=precision)
     x_there, y_there = net.backend.asarray(X), net.backend.asarray(y)
 
     def epoch() -> object:
@@ -55,10 +59,12 @@ def ours(sizes: list[int], rows: int, batch: int, backend: str) -> Timed:
     return epoch
 
 
-def torch_graph(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
+def torch_graph(sizes: list[int], rows: int, batch: int, device: str, precision: str | None) -> Timed:
     """The whole step (forward, backward, optimizer) as one CUDA graph, as PyTorch's documentation shows it."""
     import torch
 
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    half = torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
     X, y = data(sizes, rows)
     net = torch_network(sizes).to(device)
     optimizer = torch.optim.Adam(net.parameters(), fused=True, capturable=True)
@@ -68,7 +74,8 @@ def torch_graph(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=False)
-        loss = loss_of(net(x_all[some]), y_all[some])
+        with half:
+            loss = loss_of(net(x_all[some]), y_all[some])
         loss.backward()
         optimizer.step()
         total.add_(loss.detach())
@@ -94,11 +101,11 @@ def torch_graph(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
     return epoch
 
 
-def jax_scan(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
+def jax_scan(sizes: list[int], rows: int, batch: int, device: str, precision: str | None) -> Timed:
     """All steps of an epoch in one call."""
     import jax
 
-    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.config.update("jax_default_matmul_precision", JAX_PRECISIONS[precision])
     X, y = data(sizes, rows)
     rng, steps = np.random.default_rng(0), rows // batch
     there = jax.devices("cpu" if device == "cpu" else "gpu")[0]
@@ -119,15 +126,16 @@ def jax_scan(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
     return epoch
 
 
-def products(sizes: list[int], rows: int, batch: int, device: str) -> Timed:
+def products(sizes: list[int], rows: int, batch: int, device: str, precision: str | None) -> Timed:
     """Only the matrix products of an epoch's steps, by PyTorch: the limit of the device."""
     import torch
 
-    shapes = list(itertools.pairwise(sizes))
-    values = [torch.randn(batch, n, device=device) for n in sizes]
-    weights = [torch.randn(shape, device=device) for shape in shapes]
+    shapes, dtype = list(itertools.pairwise(sizes)), torch.bfloat16 if precision == "bfloat16" else torch.float32
+    values = [torch.randn(batch, n, device=device, dtype=dtype) for n in sizes]
+    weights = [torch.randn(shape, device=device, dtype=dtype) for shape in shapes]
 
     def epoch() -> None:
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
         for _ in range(rows // batch):
             for i, w in enumerate(weights):
                 torch.mm(values[i], w)
@@ -159,24 +167,28 @@ def timed(epochs: dict[str, Callable[[], object]], rounds: int) -> dict[str, lis
     return times
 
 
-def candidates(device: str, sizes: list[int], rows: int, batch: int, chosen: str) -> dict[str, Timed]:
+def candidates(
+    device: str, sizes: list[int], rows: int, batch: int, chosen: str, precision: str | None
+) -> dict[str, Timed]:
     """Return the contestants: of the ``chosen`` set "fast" (ours on CuPy and the fastest peers) or "more"."""
-    facts: dict[str, Any] = {"sizes": sizes, "rows": rows, "batch": batch}
-    there = facts | {"device": device}
+    plain = {"sizes": sizes, "rows": rows, "batch": batch, "device": device}
+    there: dict[str, Any] = plain | {"precision": precision}
+    facts = {name: value for name, value in there.items() if name != "device"}
     cuda = device == "cuda"
     fast: dict[str, tuple[str, Callable[..., Timed], dict[str, Any]]] = {
         f"portablenn on {'cupy' if cuda else 'numpy'}": (
             "cupy" if cuda else "numpy", ours, facts | {"backend": "cupy" if cuda else "numpy"}
         ),
-        "PyTorch, CUDA graph" if cuda else "PyTorch eager": ("torch", torch_graph if cuda else pytorch, there),
+        "PyTorch, CUDA graph" if cuda else "PyTorch eager":
+            ("torch", torch_graph, there) if cuda else ("torch", pytorch, plain),
         "jax.jit, scan": ("jax", jax_scan, there),
         "matrix products only": ("torch", products, there),
     }  # fmt: skip
     more = {next(iter(fast)): fast[next(iter(fast))]}
     more |= {f"portablenn on {lib}": (lib, ours, facts | {"backend": f"{lib}:{device}"}) for lib in ("torch", "jax")}
-    if cuda:
-        more["PyTorch eager"] = ("torch", pytorch, there)
-        more["torch.compile"] = ("torch", pytorch, there | {"compiled": True, "mode": "reduce-overhead"})
+    if cuda and precision is None:
+        more["PyTorch eager"] = ("torch", pytorch, plain)
+        more["torch.compile"] = ("torch", pytorch, plain | {"compiled": True, "mode": "reduce-overhead"})
     epochs = {}
     for name, (package, make, arguments) in (fast if chosen == "fast" else more).items():
         if importlib.util.find_spec(package):
@@ -228,6 +240,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu", help="without .json")
     options.add_argument("--only", nargs="*", default=WORKLOADS, metavar="WORKLOAD", help='such as "A 128"')
     options.add_argument("--contestants", choices=["fast", "more"], default="fast")
+    options.add_argument("--precision", choices=["tf32", "bfloat16"], help="of products; full by default")
     options.add_argument("--small", action="store_true", help="workload J, the smallest steps, instead")
     options.add_argument("--seconds", type=float, default=240.0, help="start no new workload after this many seconds")
     given = options.parse_args()
@@ -248,8 +261,9 @@ def main() -> None:
         sizes, rows = NETWORKS[name]
         rows = min(rows, STEPS * batch, 1000 if given.quick else rows) // batch * batch
         title = f"{name} {'-'.join(map(str, sizes))}, batch {batch}, {rows:,} rows"
-        results[title] = timed(candidates(given.device, sizes, rows, batch, given.contestants), rounds)
-        record = {"machine": facts, "seconds": results}
+        chosen = candidates(given.device, sizes, rows, batch, given.contestants, given.precision)
+        results[title] = timed(chosen, rounds)
+        record = {"machine": facts, "precision": given.precision, "seconds": results}
         given.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
         given.out.with_suffix(".md").write_text(table(facts, results))
         print(table({}, {title: results[title]}), flush=True)

@@ -30,10 +30,11 @@ REPEATS = 20
 class Step:
     """A network's training step after it has run: its loop, and the arrays that it reads."""
 
-    def __init__(self, sizes: list[int], rows: int, batch: int) -> None:
+    def __init__(self, sizes: list[int], rows: int, batch: int, precision: str | None) -> None:
         os.environ["PORTABLENN_CUPY"] = "graph"
         x, y = data(sizes, rows)
-        net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=pnn.Adam(1e-3), backend="cupy")
+        adam = pnn.Adam(1e-3)
+        net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=adam, backend="cupy", precision=precision)
         order = np.random.default_rng(0).permutation(rows)[: rows // batch * batch].reshape(-1, batch)
         run, call = compiled_for(net, x, y, order)
         self.count = len(order)
@@ -103,12 +104,13 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path, required=True, help="the JSON file")
     options.add_argument("--only", nargs="*", default=["A 128", "D 200", "B 128", "B 8192", "I 8192"])
+    options.add_argument("--precision", choices=["tf32", "bfloat16"], help="of products; full by default")
     given = options.parse_args()
     results = {}
     for work in given.only:
         name, batch = work.split()[0], int(work.split()[1])
         sizes, rows = NETWORKS[name]
-        found = results[work] = Step(sizes, min(rows, 20 * batch), batch).measured()
+        found = results[work] = Step(sizes, min(rows, 20 * batch), batch, given.precision).measured()
         given.out.write_text(json.dumps(results, indent=1) + "\n")
         total = sum(c["seconds"] for c in found["calls"])
         print(f"\n{work}: {found['how']}; step {found['step'] * 1e6:.1f} us, sum of calls {total * 1e6:.1f} us")

@@ -28,7 +28,7 @@ MAX_NUMBER = 1e30
 _SLOT = "optimizer."
 _FACTS: dict[str, Any] = {
     "inputs": int, "layers": list, "loss": dict, "optimizer": dict, "dtype": str, "seed": int, "steps": int, "epochs": int,
-    "labels": list, "multilabel": bool, "table": (dict, type(None)),
+    "labels": list, "multilabel": bool, "table": (dict, type(None)), "precision": (str, type(None)),
 }  # fmt: skip
 _ALLOWED: dict[str, dict[str, Any]] = {
     "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Activation, layers.Dropout, layers.BatchNorm)},
@@ -50,6 +50,8 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any],
         "loss": _encode(facts["loss"], "loss"),
         "optimizer": _encode(facts["optimizer"], "optimizer"),
     }
+    if description["precision"] is None:  # a file without it is read by versions that do not know it
+        del description["precision"]
     named = {**arrays, **{f"{_SLOT}{name}": vector for name, vector in slots.items()}}
     safetensors_file.write(path, VERSION, description, named)
 
@@ -117,6 +119,7 @@ def _decode(facts: Any, role: str, depth: int = 0) -> Any:
 
 def _validated(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """Return the facts of a validated description, with objects for their descriptions, and each array's shape by name."""
+    description = {"precision": None, **description}
     safetensors_file.check_fields(description, _FACTS)
     if not 1 <= description["inputs"] <= MAX_WIDTH or not 1 <= len(description["layers"]) <= MAX_LAYERS:
         raise FileFormatError("the number of inputs or of layers is 0 or too large")

@@ -17,6 +17,7 @@ from ..program.trace import trace
 from ..random import WEIGHTS, Stream, new_key
 from ..runtime.arrays import array_namespace
 from ..transforms.grad import value_and_grad
+from ..transforms.precision import check_precision, with_precision
 from .flat_params import FlatParams
 from .losses import Loss, inverse
 from .optimizers import Optimizer
@@ -51,9 +52,15 @@ class Model:
     loss: Loss  # which is minimized
     optimizer: Optimizer
     dtype: str  # of parameters and computations, such as "float32"
+    precision: str | None = (
+        None  # to which the factors of matrix products are rounded, "tf32" or "bfloat16"; None for not
+    )
     report_loss: Loss | None = None  # what history, `evaluate` and the line search of L-BFGS report; None for `loss`
 
     def __post_init__(self) -> None:
+        check_precision(self.precision)
+        if self.precision is not None and self.dtype != "float32":
+            raise ValueError(f"precision={self.precision!r} is for dtype='float32', got dtype={str(self.dtype)!r}")
         if self.reported.reduction != self.loss.reduction:
             raise ValueError(
                 f"expected report_loss with reduction {self.loss.reduction!r}, as loss has, got {self.reported.reduction!r}"
@@ -66,7 +73,8 @@ class Model:
 
     def forward(self, theta: Array, statistics: Array, x: Array) -> Array:
         """Return the raw outputs, (rows, outputs), as in prediction."""
-        return self._forward(self.parameters.split(array_namespace(theta), theta), statistics, x)[0]
+        params = self.parameters.split(array_namespace(theta), theta)
+        return with_precision(self._forward, self.precision)(params, statistics, x)[0]
 
     def _forward(
         self,
@@ -101,7 +109,8 @@ class Model:
         xp = array_namespace(theta)
 
         def loss_of(params: dict[str, Array]) -> tuple[Array, tuple[Array, Array]]:
-            outputs, updated = self._forward(params, statistics, batch.x, True, batch.keys, step)
+            forward = with_precision(self._forward, self.precision)
+            outputs, updated = forward(params, statistics, batch.x, True, batch.keys, step)
             facts = outputs, self.as_targets(batch.y), batch.weights
             loss = self.loss(*facts)
             return loss, (loss if self.report_loss is None else self.report_loss(*facts), updated)

@@ -277,6 +277,12 @@ rule("sum", lambda xp, g, y, x, axis, keepdims: (xp.broadcast_to(_kept(xp, g, x,
 # Matrices
 
 rule("matmul", lambda xp, g, y, a, b: (g @ b.mT, a.mT @ g))
+rule(
+    "rounded_matmul",
+    lambda xp, g, y, a, b, precision: (
+        xp.rounded_matmul(g, b.mT, precision=precision), xp.rounded_matmul(a.mT, g, precision=precision)
+    ),
+)  # fmt: skip
 
 CONSTANT_ALMOST_EVERYWHERE = frozenset(
     "ceil floor floor_divide imag nextafter round sign trunc "

@@ -81,5 +81,28 @@ def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -
     return xp.moveaxis(xp.where(hit, moved + xp.take(sums, ends, axis=0), moved), 0, axis)
 
 
-EXTENSIONS: Functions = {"index_add": index_add, "stop_gradient": lambda xp, x: x}
+SIGNIFICANT_BITS = {"tf32": 11, "bfloat16": 8}
+"""Bits of the significand, the implicit one included, in the precisions of `rounded_matmul`; float32 has 24."""
+
+
+def rounded(xp: Any, x: Array, precision: str) -> Array:
+    """Return float32 numbers rounded to a precision; ties go either way, and numbers from 2¹⁰⁰ on stay as they are.
+
+    Dekker (1971), "A floating-point technique for extending the available precision": p - (p - x), p = x (2ˢ + 1).
+    """
+    multiple = x * float(2 ** (24 - SIGNIFICANT_BITS[precision]) + 1)
+    return xp.where(xp.abs(x) < 2.0**100, multiple - (multiple - x), x)
+
+
+def rounded_matmul(xp: Any, a: Array, b: Array, *, precision: str) -> Array:
+    """Return the matrix product of float32 arrays rounded to ``precision``, in sums of float32.
+
+    A library's own function may round less.
+    """
+    return xp.matmul(rounded(xp, a, precision), rounded(xp, b, precision))
+
+
+EXTENSIONS: Functions = {
+    "index_add": index_add, "rounded_matmul": rounded_matmul, "stop_gradient": lambda xp, x: x,
+}  # fmt: skip
 """Operations that the Array API lacks, written in its functions: what runs where a library has nothing better."""

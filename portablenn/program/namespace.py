@@ -316,13 +316,16 @@ class TracingNamespace:
             return self.squeeze(product, axis=-1 if x2.ndim == 1 else -2)
         if x2.ndim == 1:
             return self.squeeze(self.matmul(x1, self.reshape(x2, (-1, 1))), axis=-1)
-        if x1.shape[-1] != x2.shape[-2]:
-            raise ValueError(
-                f"matmul: {type_of(x1)} has {x1.shape[-1]} columns and {type_of(x2)} has {x2.shape[-2]} rows, at {users_line()}"
-            )
-        batch = broadcast_shape("matmul", [x1.shape[:-2], x2.shape[:-2]])
         dtype = promoted("matmul", (x1, x2))
-        return self._emit("matmul", (x1, x2), ArrayType((*batch, x1.shape[-2], x2.shape[-1]), dtype))
+        return self._emit("matmul", (x1, x2), ArrayType(_product_shape(x1, x2), dtype))
+
+    def rounded_matmul(self, x1: Any, x2: Any, /, *, precision: str) -> Tracer:
+        """Return ``x1 @ x2``, float32, of arrays that are rounded to ``precision``, or that have this dtype already."""
+        dtypes = {dtype_name(x.dtype) for x in (x1, x2)}
+        if dtypes not in ({"float32"}, {precision}) or x1.ndim < 2 or x2.ndim < 2:
+            raise TypeError(f"rounded_matmul is for float32 matrices, got {type_of(x1)} and {type_of(x2)}")
+        type = ArrayType(_product_shape(x1, x2), DType("float32"))
+        return self._emit("rounded_matmul", (x1, x2), type, precision=precision)
 
     def matrix_transpose(self, x: Any, /) -> Tracer:
         x = self._lift(x)
@@ -647,7 +650,10 @@ for _count, _families in ((1, _UNARY), (2, _BINARY)):
             setattr(TracingNamespace, _name, _elementwise_function(_name, _count, _accepts))
 
 
-TRACING: Functions = {"index_add": TracingNamespace.index_add, "stop_gradient": TracingNamespace.stop_gradient}
+TRACING: Functions = {
+    "index_add": TracingNamespace.index_add, "rounded_matmul": TracingNamespace.rounded_matmul,
+    "stop_gradient": TracingNamespace.stop_gradient,
+}  # fmt: skip
 """How `execute` traces the operations that the Array API lacks."""
 
 
@@ -658,6 +664,14 @@ def _as_array(xp: TracingNamespace, value: Any) -> Any:
     if not is_scalar(value) and not is_array(value):
         raise TypeError(f"expected an array, got {type(value).__name__}: {shortened(value)}, at {users_line()}")
     return value
+
+
+def _product_shape(x1: Any, x2: Any) -> tuple[int, ...]:
+    if x1.shape[-1] != x2.shape[-2]:
+        raise ValueError(
+            f"matmul: {type_of(x1)} has {x1.shape[-1]} columns and {type_of(x2)} has {x2.shape[-2]} rows, at {users_line()}"
+        )
+    return (*broadcast_shape("matmul", [x1.shape[:-2], x2.shape[:-2]]), x1.shape[-2], x2.shape[-1])
 
 
 def _nested(values: Any) -> Any:

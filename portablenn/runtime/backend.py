@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
@@ -70,6 +70,9 @@ class Backend:
         Whether the device is an accelerator, which sorts faster than the host does and copies the result.
     pads_orders
         Whether compiling takes long enough that orders of rows of all lengths are padded to one.
+    precisions
+        In which precisions, of `portablenn.program.precision.PRECISIONS`, the device multiplies matrices itself, by the
+        operation "rounded_matmul"; a backend without them never sees it.
     install
         How to install the library where it is missing; "" for ``pip install`` of the plug-in's distribution.
     library
@@ -88,6 +91,7 @@ class Backend:
     guarded = True
     accelerated = False
     pads_orders = False
+    precisions: Collection[str] = ()
     install = ""
     library = ""
     functions: Functions = MappingProxyType({})

@@ -56,6 +56,9 @@ class Network:
         returns. Anything else that `get_backend` takes fixes the backend, and ``fit`` moves the data there.
     dtype
         "float32" or "float64".
+    precision
+        To what the factors of the layers' matrix products are rounded, for tensor cores: "tf32" (11 significant bits),
+        "bfloat16" (8 bits) or None (not at all). Parameters, sums and everything else stay float32, as dtype then is.
     seed
         Decides initial weights, batches and dropout masks, which are bit-identical on every backend.
 
@@ -91,6 +94,7 @@ class Network:
         backend: Any = "auto",
         dtype: Any = "float32",
         seed: int = 0,
+        precision: str | None = None,
     ) -> None:
         self.inputs = validation.check_int(inputs, "inputs", 1)
         self.dtype = validation.check_float_dtype(dtype)
@@ -102,7 +106,7 @@ class Network:
         named = tuple(zip(layer_names(self.layers), self.layers, strict=True))
         params, statistics, self._widths = initial_values(named, self.inputs, seed, self.dtype)
         flat = FlatParams.of(params), FlatParams.of(statistics)
-        self.model = Model(named, *flat, losses.get(loss), optimizers.get(optimizer), self.dtype)
+        self.model = Model(named, *flat, losses.get(loss), optimizers.get(optimizer), self.dtype, precision)
         validation.check_last_layer(self.layers[-1], self.outputs, self.model.loss)
         theta = flat[0].join(NUMPY.xp, params, np.zeros(0))
         kept = flat[1].join(NUMPY.xp, statistics, np.zeros(0))
@@ -125,6 +129,10 @@ class Network:
     def spec(self) -> Spec:
         """What the network accepts as data."""
         return Spec(self.inputs, self.outputs, self.loss, self.dtype)
+
+    @property
+    def precision(self) -> str | None:
+        return self.model.precision
 
     @property
     def loss(self) -> losses.Loss:
@@ -286,6 +294,7 @@ class Network:
             "loss": self.loss,
             "optimizer": self.optimizer,
             "dtype": str(self.dtype),
+            "precision": self.precision,
             "seed": int(self.seed),
             "steps": self.steps,
             "epochs": self.epochs,
@@ -619,7 +628,7 @@ def from_contents(
     path: str | Path, facts: dict[str, Any], arrays: dict[str, np.ndarray], slots: dict[str, np.ndarray], backend: Any
 ) -> Network:
     """Return the network of `Network.contents`, as `model_file.read` returns it."""
-    made = {name: facts[name] for name in ("layers", "inputs", "loss", "optimizer", "dtype", "seed")}
+    made = {name: facts[name] for name in ("layers", "inputs", "loss", "optimizer", "dtype", "precision", "seed")}
     home = get_backend(backend)
     try:
         network = Network(**made, backend="numpy")

@@ -211,6 +211,8 @@ def about(run: Run) -> dict[str, Any]:
             "dtype": str(model.dtype),
             "seed": int(run.network.seed),
         }
+        if model.precision is not None:
+            network["precision"] = model.precision
         run.about = {
             "network": network,
             "rows": batching.count,

@@ -16,6 +16,7 @@ from typing import Any
 from ..program.interpret import interpret
 from ..program.ir import Array, ArrayType, DType, Program
 from ..program.namespace import TRACING
+from ..program.precision import with_plain_products
 from ..program.simplify import simplify
 from ..program.trace import function_name, trace
 from ..program.tracer import Tracer
@@ -294,8 +295,11 @@ class Transform:
 
 
 def prepared(program: Program, backend: Backend) -> Program:
-    """Return a program ready to be compiled: simplified, and with copies of its constants, so that they never change."""
-    program = simplify(program)
+    """Return a program ready to be compiled: simplified, and with copies of its constants, so that they never change.
+
+    Products of a precision that the backend does not have become plain ones.
+    """
+    program = simplify(with_plain_products(program, backend.precisions))
     for constant in program.constants.values():
         if array_namespace(constant) is not backend.xp:
             raise TypeError(

@@ -22,6 +22,7 @@ from portablenn_cupy import CupyBackend
 from portablenn_cupy.kernels import FUNCTIONS, PRELUDE, Kernel, addresses, leading_dimension
 
 import portablenn as pnn
+from portablenn.program.interpret import rounded
 from portablenn.runtime.kernels.buffers import Buffer, Storage
 from portablenn.runtime.kernels.schedule import Product
 
@@ -184,21 +185,30 @@ def launch(library: Any, function: Any, parts: int, pointers: Sequence[int], num
 def multiply(call: Product, pointers: Sequence[int]) -> None:
     """As cuBLAS is asked to, from pointers and distances of lines."""
     a, b = (lines(buffer, pointer) for buffer, pointer in zip((call.a, call.b), pointers, strict=False))
+    if call.a.dtype == "bfloat16":
+        a, b = ((x.astype(np.uint32) << 16).view(np.float32) for x in (a, b))
+    if call.precision == "tf32":
+        a, b = (rounded(np, x, "tf32") for x in (a, b))
     memory(call.out, pointers[2])[...] = a @ b
+
+
+def numpy_dtype(buffer: Buffer) -> np.dtype[Any]:
+    """NumPy has no bfloat16."""
+    return np.dtype("uint16" if buffer.dtype == "bfloat16" else buffer.dtype)
 
 
 def lines(buffer: Buffer, pointer: int) -> np.ndarray:
     turned, step = leading_dimension(buffer)
     rows, columns = buffer.shape
-    itemsize = np.dtype(buffer.dtype).itemsize
+    itemsize = numpy_dtype(buffer).itemsize
     strides = (itemsize, step * itemsize) if turned else (step * itemsize, itemsize)
     return np.lib.stride_tricks.as_strided(memory(buffer, pointer, flat=True), (rows, columns), strides)
 
 
 def memory(buffer: Buffer, pointer: int, flat: bool = False) -> np.ndarray:
     count = int(np.prod(buffer.shape)) if not flat else 1
-    raw = (ctypes.c_char * (count * np.dtype(buffer.dtype).itemsize)).from_address(pointer)
-    array = np.frombuffer(raw, dtype=buffer.dtype)
+    raw = (ctypes.c_char * (count * numpy_dtype(buffer).itemsize)).from_address(pointer)
+    array = np.frombuffer(raw, dtype=numpy_dtype(buffer))
     return array if flat else array.reshape(buffer.shape)
 
 

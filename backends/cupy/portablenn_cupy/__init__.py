@@ -18,6 +18,7 @@ from portablenn.program.ir import Array, ArrayType, Program
 from portablenn.runtime.backend import NUMPY, Backend, BackendError, Compiled
 from portablenn.runtime.kernels.schedule import Schedule, is_small, make_schedule
 
+from .factors import with_stored_factors
 from .kernels import expressible, reduction_parts
 from .small import ELEMENTS, MULTIPLICATIONS
 
@@ -30,6 +31,7 @@ class CupyBackend(Backend):
 
     accelerated = True
     pads_orders = True
+    precisions = ("tf32", "bfloat16")
     install = 'pip install "portablenn-cupy[cuda13]" (or cuda12, or rocm: what the driver supports)'
 
     def __init__(self, name: str, xp: Any, device: Any) -> None:
@@ -141,6 +143,7 @@ class CupyBackend(Backend):
 
 def schedule(program: Program, carried: int | None = None, shared: bool = True) -> Schedule:
     """Return the schedule of a program, or of a step; reductions are ``shared`` by several blocks."""
+    program = with_stored_factors(program)
     parts = reduction_parts if shared else (lambda x, axes: 1)
     return make_schedule(program, NUMPY.xp, carried, expressible, parts, APART if shared and carried is not None else 0)
 

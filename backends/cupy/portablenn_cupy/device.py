@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -24,10 +23,10 @@ from .kernels import PRELUDE, Kernel, addresses, leading_dimension
 WORKSPACE = 32 << 20
 """Bytes that cuBLAS may use on each stream; NVIDIA's recommendation for Hopper."""
 
-FULL_PRECISION = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F and _64F
+COMPUTE = {"float32": 68, "bfloat16": 68, "float64": 70}  # CUBLAS_COMPUTE_32F and _64F, by the dtype of the factors
 TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
 ALLOCATION_FAILED = 3  # CUBLAS_STATUS_ALLOC_FAILED
-CUDA_TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F and CUDA_R_64F
+CUDA_TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # CUDA_R_32F, CUDA_R_64F and CUDA_R_16BF
 
 
 class Cuda:
@@ -167,9 +166,6 @@ class _Blas:
         _check("cublasCreate", self.library.cublasCreate_v2(ctypes.byref(self.handle)))
         self.pool = pool
         self.workspaces: dict[int, Any] = {}
-        self.compute = dict(FULL_PRECISION)
-        if os.environ.get("PORTABLENN_TF32") == "1":
-            self.compute["float32"] = TF32
 
     def product(self, stream: Any, call: Product, pointers: Sequence[int]) -> None:
         """Enqueue a product of row-major matrices; cuBLAS is column-major, so it computes the transposed product."""
@@ -179,8 +175,8 @@ class _Blas:
             self.workspaces[stream.ptr] = self.pool.malloc(WORKSPACE)
         workspace = ctypes.c_void_p(self.workspaces[stream.ptr].ptr)
         _check("cublasSetWorkspace", library.cublasSetWorkspace_v2(handle, workspace, ctypes.c_size_t(WORKSPACE)))
-        (a, b, out), dtype = pointers, call.out.dtype
-        scalar = ctypes.c_float if dtype == "float32" else ctypes.c_double
+        (a, b, out), dtype = pointers, call.a.dtype
+        scalar = ctypes.c_double if dtype == "float64" else ctypes.c_float
         one, zero, kind = scalar(1.0), scalar(0.0), CUDA_TYPES[dtype]
         (rows, inner), columns = call.a.shape, call.b.shape[1]
         transposed_a, ld_a = leading_dimension(call.a)
@@ -188,7 +184,8 @@ class _Blas:
         status = library.cublasGemmEx(
             handle, int(transposed_b), int(transposed_a), columns, rows, inner, ctypes.byref(one),
             ctypes.c_void_p(b), kind, ld_b, ctypes.c_void_p(a), kind, ld_a, ctypes.byref(zero),
-            ctypes.c_void_p(out), kind, columns, self.compute[dtype], -1,
+            ctypes.c_void_p(out), CUDA_TYPES[call.out.dtype], columns,
+            TF32 if call.precision == "tf32" else COMPUTE[dtype], -1,
         )  # fmt: skip
         _check("cublasGemmEx", status)
 

@@ -23,7 +23,7 @@ from portablenn.runtime.kernels.fusion import REDUCTIONS, Extent
 
 TYPES = {"bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "uint16": "unsigned short",
          "int32": "int", "uint32": "unsigned", "float32": "float", "int64": "long long", "uint64": "unsigned long long",
-         "float64": "double"}  # fmt: skip
+         "float64": "double", "bfloat16": "bfloat16"}  # fmt: skip
 
 EXPRESSIONS = {
     "acos": "acos({0})", "acosh": "acosh({0})", "add": "{0} + {1}", "asin": "asin({0})", "asinh": "asinh({0})",
@@ -54,6 +54,20 @@ template <class T> WORKER T log_add_exp(T a, T b) {  // equal infinities have no
     return a == b ? a + (T)0.693147180559945309417 : larger(a, b) + log1p(exp(-fabs(a - b)));
 }
 template <class T> WORKER T sign_of(T a) { return a != a ? a : T(T(0) < a) - T(a < T(0)); }
+struct bfloat16 {  // the upper half of a float
+    unsigned short bits;
+    METHOD bfloat16() {}
+    METHOD explicit bfloat16(float x) {
+        union { float number; unsigned bits; } whole;
+        whole.number = x;
+        bits = x != x ? 0x7fc0 : (unsigned short)((whole.bits + 0x7fff + ((whole.bits >> 16) & 1)) >> 16);
+    }
+    METHOD operator float() const {
+        union { float number; unsigned bits; } whole;
+        whole.bits = (unsigned)bits << 16;
+        return whole.number;
+    }
+};
 struct Sum {
     template <class T> METHOD T operator()(T a, T b) const { return a + b; }
     METHOD int operator()(int a, int b) const { return (int)((unsigned)a + (unsigned)b); }
@@ -147,7 +161,7 @@ class Kernel:
 def expressible(operation: Operation) -> bool:
     """Return whether there is an expression for an elementwise operation or a row reduction."""
     dtypes = {v.type.dtype for v in (*operation.reads, operation.result)}
-    if not dtypes <= TYPES.keys():
+    if not dtypes <= TYPES.keys() or ("bfloat16" in dtypes and operation.name != "astype"):
         return False
     if operation.name in REAL and any(v.type.dtype.kind != "real floating" for v in operation.reads):
         return False

@@ -20,7 +20,7 @@ def product_kernel(call: Product, few: int, bands: int | None = None) -> Kernel:
     (down_a, across_a), (down_b, across_b) = call.a.strides, call.b.strides
     kind = TYPES[call.out.dtype]
     place = f"const index_t r = i / {columns}, c = i % {columns};\n{kind} total = {number(0, call.out.dtype)};\n"
-    term = f"total += p0[r * {down_a} + k * {across_a}] * p1[k * {down_b} + c * {across_b}];\n"
+    term = f"total += ({kind})p0[r * {down_a} + k * {across_a}] * ({kind})p1[k * {down_b} + c * {across_b}];\n"
     store = f"p2[{located(call.out, 'i')}] = total;"
     if results > few or length <= SHORT:
         return per_element(call.buffers, results, f"{place}for (index_t k = 0; k < {length}; ++k)\n{term}{store}")

@@ -41,10 +41,28 @@ def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -
     return jnp.moveaxis(jnp.moveaxis(x, axis, 0).at[indices].add(jnp.moveaxis(updates, axis, 0)), 0, axis)
 
 
+SIGNIFICANDS = {"tf32": 10, "bfloat16": 7}
+"""Explicit bits of the significand."""
+
+
+def rounded_matmul(xp: Any, a: Array, b: Array, *, precision: str) -> Array:
+    """Round by an operation of XLA's, as XLA may leave out a conversion to bfloat16 and back."""
+    a, b = (lax.reduce_precision(x, exponent_bits=8, mantissa_bits=SIGNIFICANDS[precision]) for x in (a, b))
+    return jnp.matmul(a, b)
+
+
+def tensor_core_matmul(xp: Any, a: Array, b: Array, *, precision: str) -> Array:
+    """Return a product of rounded numbers, with sums of float32, by a GPU's tensor cores."""
+    if precision == "tf32":
+        return jnp.matmul(a, b, precision=lax.DotAlgorithmPreset.TF32_TF32_F32)
+    return jnp.matmul(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+
 class JaxBackend(Backend):
     """JAX: the interpreter under ``jax.jit``."""
 
     guarded = False
+    precisions = ("tf32", "bfloat16")
     install = 'pip install "portablenn-jax[cuda13]", or [cuda12], or "portablenn-jax" for the CPU'
 
     @property
@@ -93,7 +111,9 @@ class JaxBackend(Backend):
     @property
     def functions(self) -> Functions:  # type: ignore[override]
         """JAX adds at indices in order on the CPU; a GPU's atomics do so in any."""
-        return {"index_add": index_add} if getattr(self.device, "platform", "") == "cpu" else {}
+        if getattr(self.device, "platform", "") == "cpu":
+            return {"index_add": index_add, "rounded_matmul": rounded_matmul}
+        return {"rounded_matmul": tensor_core_matmul}
 
     def context(self) -> Any:
         return jax.default_matmul_precision("highest")

@@ -72,6 +72,21 @@ def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -
     return x.index_add(axis, torch.where(indices < 0, indices + x.shape[axis], indices), updates)
 
 
+def rounded_matmul(xp: Any, a: Array, b: Array, *, precision: str) -> Array:
+    """Return a product of rounded numbers, with sums of float32: on CUDA by tensor cores."""
+    if precision == "tf32":
+        matmul, before = MATMULS[0], MATMULS[0].fp32_precision
+        matmul.fp32_precision = "tf32"
+        try:
+            return torch.matmul(a, b)
+        finally:
+            matmul.fp32_precision = before
+    a, b = a.to(torch.bfloat16), b.to(torch.bfloat16)
+    if a.device.type == "cuda" and a.ndim == b.ndim == 2:
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return torch.matmul(a.to(torch.float32), b.to(torch.float32))
+
+
 class TorchBackend(Backend):
     """PyTorch: the interpreter, captured as a CUDA graph, compiled, or operation by operation."""
 
@@ -133,7 +148,13 @@ class TorchBackend(Backend):
     @property
     def functions(self) -> Functions:  # type: ignore[override]
         """PyTorch adds at indices in order on the CPU; CUDA's atomics do so in any."""
-        return {"index_add": index_add} if self.device.type == "cpu" else {}
+        ordered = {"index_add": index_add} if self.device.type == "cpu" else {}
+        return {"rounded_matmul": rounded_matmul, **ordered}
+
+    @property
+    def precisions(self) -> tuple[str, ...]:  # type: ignore[override]
+        """TF32 needs CUDA; elsewhere numbers are converted to bfloat16 and back."""
+        return ("tf32", "bfloat16") if self.device.type == "cuda" else ("bfloat16",)
 
     def synchronize(self) -> None:
         if self.device.type != "cpu":

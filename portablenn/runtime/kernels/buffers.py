@@ -16,7 +16,7 @@ import numpy as np
 from ...program.ir import ArrayType, DType, Operation, Variable
 from .fusion import Group, Unit
 
-ITEMSIZE = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4,
+ITEMSIZE = {"bool": 1, "int8": 1, "uint8": 1, "bfloat16": 2, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4,
             "int64": 8, "uint64": 8, "float64": 8}  # fmt: skip
 """Bytes of an element, for the dtypes that kernels compute with."""
 
@@ -111,7 +111,7 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def nbytes_of(type: ArrayType) -> int:
     """Return the size of an array in bytes."""
-    return type.size * np.dtype(type.dtype).itemsize
+    return type.size * (ITEMSIZE.get(type.dtype) or np.dtype(type.dtype).itemsize)
 
 
 class Allocator:

@@ -21,6 +21,9 @@ from .fusion import ELEMENTWISE, Extent, Fusible, Group, Unit, fuse
 ALIGNMENT = 256
 """Bytes: each storage of the arena begins at a multiple."""
 
+PRODUCTS = ("matmul", "rounded_matmul")
+"""Operations that are executed as a `Product`."""
+
 Parts = Callable[[Buffer, tuple[int, ...]], int]
 """Among how many workers a backend divides a reduction of a buffer along some axes."""
 
@@ -48,11 +51,15 @@ class Fused(Instruction):
 
 @dataclass(frozen=True, eq=False)
 class Product(Instruction):
-    """A matrix product: out = a @ b; each buffer has a stride of 1 along one of its two axes (see `Buffer`)."""
+    """A matrix product: out = a @ b; each buffer has a stride of 1 along one of its two axes (see `Buffer`).
+
+    The factors are float64, float32, or rounded to ``precision``: "bfloat16", which they are stored in, or "tf32".
+    """
 
     a: Buffer
     b: Buffer
     out: Buffer
+    precision: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +155,7 @@ def is_small(program: Program, multiplications: int, elements: int) -> bool:
     It depends on the program alone: how a backend runs a step, and so the last bits of results, must not depend on how often
     the step runs.
     """
-    total = sum(o.multiplications for o in program.operations if o.name == "matmul")
+    total = sum(o.multiplications for o in program.operations if o.name in PRODUCTS)
     return total <= multiplications and all(o.result.type.size <= elements for o in program.operations)
 
 
@@ -156,8 +163,9 @@ class _Scheduler:
     def __init__(self, program: Program, xp: Any, carried: int | None, fusible: Fusible, parts: Parts) -> None:
         self.fusible, self.parts = fusible, parts
         for variable in (*program.inputs, *(o.result for o in program.operations)):
-            if variable.type.dtype not in ITEMSIZE:
-                raise UnsupportedError(f"arrays of {variable.type.dtype}")
+            dtype = variable.type.dtype
+            if dtype not in ITEMSIZE or (dtype == "bfloat16" and variable in program.inputs):
+                raise UnsupportedError(f"arrays of {dtype}")
         self.program, self.xp, self.looping = program, xp, carried is not None
         self.units = fuse(program, fusible, smallest=1)
         self.carried = list(zip(program.outputs, program.inputs[1:], strict=False))[: carried or 0]
@@ -203,6 +211,8 @@ class _Scheduler:
 
     def _known(self, operation: Operation) -> bool:
         """Compute the result on the host if it does not depend on inputs; return whether it was computed."""
+        if operation.result.type.dtype == "bfloat16":  # which NumPy lacks
+            return False
         if operation.name not in CREATION and not (operation.reads and all(v in self.values for v in operation.reads)):
             return False
         arguments = [self.values[a] if isinstance(a, Variable) else a for a in operation.arguments]
@@ -225,7 +235,7 @@ class _Scheduler:
             self.allocator.alias(out, view)
             return
         inputs = [self.buffers[v] for v in operation.reads]
-        if name == "matmul":
+        if name in PRODUCTS:
             self._product(operation, inputs)
         elif name in ("sum", "max", "min"):
             self._reduction(operation, inputs[0])
@@ -258,17 +268,19 @@ class _Scheduler:
     def _product(self, operation: Operation, inputs: list[Buffer]) -> None:
         a, b = inputs
         out = operation.result
-        if a.dtype != b.dtype or a.dtype not in ("float32", "float64") or len(a.shape) != 2 or len(b.shape) != 2:
+        precision = operation.parameters.get("precision")
+        dtypes = ("float32", "float64") if precision is None else ("float32" if precision == "tf32" else precision,)
+        if a.dtype != b.dtype or a.dtype not in dtypes or len(a.shape) != 2 or len(b.shape) != 2:
             raise UnsupportedError(f"matmul of {' and '.join(str(v.type) for v in operation.reads)}")
         buffer = self.allocator.allocate(operation, out)
         if out.type.size == 0:
             return
         if a.shape[1] == 0:
-            zero = self._constant(Variable(ArrayType((), a.dtype)), np.zeros((), dtype=a.dtype))
+            zero = self._constant(Variable(ArrayType((), out.type.dtype)), np.zeros((), dtype=out.type.dtype))
             self._copy(replace(zero, shape=out.type.shape, strides=(0, 0)), buffer)
             return
         a, b = (x if x.has_leading_dimension else self._contiguous_copy(x) for x in (a, b))
-        self._append(Product(a, b, buffer))
+        self._append(Product(a, b, buffer, precision))
 
     def _reduction(self, operation: Operation, x: Buffer) -> None:
         axes, out = operation.parameters["axis"], operation.result
@@ -334,4 +346,4 @@ class _Scheduler:
 
 def _computes_inside(unit: Unit, concat: Operation) -> bool:
     """Whether ``unit`` can compute its results inside the buffer of a concatenation."""
-    return isinstance(unit, Group) or unit.name in ("matmul", "sum", "max", "min", "take", "argmax", "argmin")
+    return isinstance(unit, Group) or unit.name in (*PRODUCTS, "sum", "max", "min", "take", "argmax", "argmin")
