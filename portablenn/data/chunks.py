@@ -14,6 +14,9 @@ CHUNK_OPERATIONS = 3e11
 """Multiplications and additions of one compiled call, approximately: some seconds on a CPU. Ctrl-C, time limits and callbacks
 are checked between calls."""
 
+ACCELERATED_CHUNK_OPERATIONS = 3e13
+"""The same on an accelerator: some tenths of a second."""
+
 
 class Samples(NamedTuple):
     """Rows of shape (n, columns), targets of shape (n,) or (n, outputs), and weights of shape (n,) or None."""

@@ -189,6 +189,14 @@ class Backend:
         array = self.asarray(x)
         return lambda: array
 
+    def receive(self, array: Any) -> Callable[[], np.ndarray]:
+        """Start to copy ``array`` to the host, and return a function that waits for the copy and returns it.
+
+        A plug-in may copy while later work is running.
+        """
+        on_host = self.to_numpy(array)
+        return lambda: on_host
+
     def indices(self, rows: np.ndarray) -> Array:
         """Return row numbers of any shape on this backend, in the integer dtype that the library indexes with."""
         return self.asarray(rows, dtype_name(self.xp.arange(1).dtype))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..callbacks.base import Callback
-from ..data.chunks import CHUNK_OPERATIONS, Batching
+from ..data.chunks import ACCELERATED_CHUNK_OPERATIONS, CHUNK_OPERATIONS, Batching
 from ..data.dataset import Dataset, split_rows
 from ..data.sources import BatchStream
 from ..data.validation import check_int
@@ -90,12 +90,13 @@ class FitOptions:
             return data.take(backend, rows), held_out, None
         return data, held_out, rows
 
-    def batching(self, data: Dataset, subset: np.ndarray | None, parameters: int) -> Batching:
-        """Return how epochs are divided into steps, for a network with this number of parameters."""
+    def batching(self, data: Dataset, subset: np.ndarray | None, backend: Backend, parameters: int) -> Batching:
+        """Return how epochs are divided into steps on a backend, for a network with this number of parameters."""
         count = data.rows if subset is None else len(subset)
         batch = self.rows_per_step(count)
         every = {getattr(callback, "every_steps", None) for callback in self.callbacks} - {None}
         pauses = tuple(check_int(n, "every_steps of a callback", 1) for n in every)
-        max_steps = max(1, int(CHUNK_OPERATIONS / (6 * max(1, batch) * max(1, parameters))))
+        operations = ACCELERATED_CHUNK_OPERATIONS if backend.accelerated else CHUNK_OPERATIONS
+        max_steps = max(1, int(operations / (6 * max(1, batch) * max(1, parameters))))
         rows = batch * self.steps_per_epoch if self.steps_per_epoch else count
         return Batching(count, batch, self.order, rows, subset, pauses, max_steps, self.steps_per_epoch)

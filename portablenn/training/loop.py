@@ -54,8 +54,11 @@ class TrainingLoop(Run):
             if not self.ended:
                 self._train()
         except BaseException:
+            with contextlib.suppress(Exception):
+                self._read_losses()
             self._end(started, quiet=True)
             raise
+        self._read_losses()
         self._end(started)
         self.history.ended = self.ended
         self._warn()
@@ -63,17 +66,23 @@ class TrainingLoop(Run):
 
     # Steps
 
+    @property
+    def _watched(self) -> bool:
+        """Whether something looks at the network between epochs."""
+        return bool(self.callbacks) or self.evaluate is not None
+
     def _step_results(self) -> Generator[StepResult, None, None]:
         """Train to the end of the last epoch; without callbacks or validation one call may have several epochs."""
         orders, batching = orders_for(self.network.model, self.backend, self.batching, self.network.seed), self.batching
-        watched = bool(self.callbacks) or self.evaluate is not None
         steps_per_call = batching.max_steps * batching.batch_size
-        together = is_array(self.data.x) and not watched and batching.epoch_rows <= steps_per_call
-        last = self.train_state.epochs + self.epochs - self.epoch
+        together = is_array(self.data.x) and not self._watched and batching.epoch_rows <= steps_per_call
+        first, last = self.train_state.epochs, self.train_state.epochs + self.epochs - self.epoch
         compiled = _CompiledSteps(self)
         while (epoch := self.train_state.epochs) < last:
             if together and not self.train_state.steps_done:
                 count = max(1, min(last - epoch, min(ROWS_PER_CALL, steps_per_call) // batching.epoch_rows))
+                if epoch == first and self.backend.pads_orders:
+                    count = 1  # the device begins while the orders of other epochs are made
                 state, step, losses = self.train_state.state, self.train_state.steps, []
                 for chunk in chunks_of_epochs(orders, self.data, epoch, count):
                     state, some = compiled.run(chunk, state, step)
@@ -149,15 +158,26 @@ class TrainingLoop(Run):
 
     def _end_epochs(self, epochs: int) -> list[tuple[Callback, str]]:
         """Record the metrics of epochs that have ended; return the callbacks that end training, with their reasons."""
-        read = [(self.backend.to_numpy(some).astype(np.float64), rows) for some, rows in self.losses]
+        self.unread.append(([(self.backend.receive(some), rows) for some, rows in self.losses], epochs))
         self.losses = []
-        for loss in epoch_losses(read, epochs, self.model.loss.reduction == "mean"):
-            logs = {"loss": loss}
-            if self.evaluate is not None:
-                logs |= {f"val_{name}": value for name, value in self.evaluate().items()}
-            self.history.add(logs)
         self.epoch += epochs
-        return self._call("on_epoch_end", self.epoch, logs)
+        if not self._watched and self.epoch < self.epochs:  # then the next steps begin before these losses are read
+            self._read_losses(but=1)
+            return []
+        return self._call("on_epoch_end", self.epoch, self._read_losses())
+
+    def _read_losses(self, but: int = 0) -> dict[str, float]:
+        """Record the metrics of epochs that have ended, but for the last calls; return those of the last epoch."""
+        logs: dict[str, float] = {}
+        while len(self.unread) > but:
+            received, epochs = self.unread.pop(0)
+            read = [(receive().astype(np.float64), rows) for receive, rows in received]
+            for loss in epoch_losses(read, epochs, self.model.loss.reduction == "mean"):
+                logs = {"loss": loss}
+                if self.evaluate is not None:
+                    logs |= {f"val_{name}": value for name, value in self.evaluate().items()}
+                self.history.add(logs)
+        return logs
 
     def _adopt_changes_of_callbacks(self, state: State) -> None:
         """Take over what callbacks did to the network, or raise `ValueError` if training cannot continue with it."""

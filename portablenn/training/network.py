@@ -424,7 +424,7 @@ class Network:
             data, held_out, subset = options.split(data, held_out, backend, self.seed)
             known = [array for part in (data, held_out) if part is not None for array in part.samples]
             evaluate = None if held_out is None else partial(self._evaluate, held_out.to(backend, self.dtype))
-            batching = options.batching(data, subset, self.parameter_count)
+            batching = options.batching(data, subset, backend, self.parameter_count)
             with self._unchanged_on_error():
                 self._move(backend)
                 self.labels, self.multilabel = data.labels or self.labels, data.multilabel

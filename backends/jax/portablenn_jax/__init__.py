@@ -6,6 +6,7 @@ itself, so its results are not compared with it at run time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -78,6 +79,12 @@ class JaxBackend(Backend):
         if not isinstance(array, jax.core.Tracer) and array.unsafe_buffer_pointer() == address(given):
             array = jax.device_put(given.copy(), self.device)
         return array
+
+    def receive(self, array: Any) -> Callable[[], np.ndarray]:
+        """Start to copy ``array``; later work does not delay it."""
+        if hasattr(array, "copy_to_host_async"):
+            array.copy_to_host_async()
+        return lambda: self.to_numpy(array)
 
     def compile(self, program: Program) -> Compiled:
         run = self._jitted(partial(self._run, program))
