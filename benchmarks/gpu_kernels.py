@@ -70,7 +70,7 @@ class Step:
         """Return the seconds of the whole step, and of each call with its bytes and operations."""
         loop, calls = self.loop, []
         repeats = min(REPEATS, self.count)  # each collects a row
-        step = self.seconds(loop.captured[1].launch, self.count)
+        step = self.seconds(next(iter(loop.captured.values())).launch, self.count)
         for call in loop.calls:
             with loop.device.active():
                 graph = loop.device.capture(lambda call=call: loop._run([call] * repeats, self.inputs))

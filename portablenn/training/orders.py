@@ -51,7 +51,8 @@ class DeviceOrders(Orders):
     def _keys_of_epoch(self) -> Callable[[Array], Array]:
         """`_sort_keys`, compiled, as a function of the epoch's number, (1,)."""
         key = self.backend.asarray(self.key, "int32")
-        numbers = self.backend.asarray(np.arange(self.batching.count), "int64")
+        xp = self.backend.xp
+        numbers = xp.arange(self.batching.count, dtype=xp.int64, device=self.backend.device)
         run = compile_for(self.backend, _sort_keys, self.model, key, key[:1], numbers)
         return lambda epoch: run(key, epoch, numbers)
 

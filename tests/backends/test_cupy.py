@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,10 @@ from portablenn.nn.activations import ACTIVATIONS
 from portablenn.nn.losses import LOSSES
 from portablenn.nn.optimizers import OPTIMIZERS
 from portablenn.program.interpret import interpret
+from portablenn.program.ir import DType
 from portablenn.runtime import guard
 from portablenn.runtime.backend import Interpreted, UnsupportedError
+from portablenn.runtime.kernels.buffers import Buffer, Storage
 from portablenn.runtime.kernels.schedule import Copy, Product, Schedule
 from portablenn.testing.collect import required
 
@@ -40,6 +43,7 @@ pytest.importorskip("portablenn_cupy")
 
 import host_cuda
 from portablenn_cupy import calls as cupy_calls
+from portablenn_cupy import kernels as cupy_kernels
 from portablenn_cupy import schedule
 from portablenn_cupy.branches import branches
 from portablenn_cupy.calls import calls
@@ -285,6 +289,22 @@ def test_an_epoch_is_replayed_without_another_capture() -> None:
 
 @on_host
 @pytest.mark.usefixtures("as_graph")
+def test_equal_networks_on_different_data_keep_their_graphs() -> None:
+    backend = host_cuda.HostCupy()
+    captured = captures(backend)
+    rows = [RNG.normal(size=(96, 50_000)) for _ in range(6)]  # large ones are read where they are
+    big = pnn.mlp([50_000, 2], loss="softmax_cross_entropy", backend=backend, dtype="float64")
+    for _ in range(3):
+        for x in rows[:3]:
+            big.fit(x, CLASSES % 2, epochs=1)
+    assert captured == [1] * 3
+    for x in rows:
+        big.fit(x, CLASSES % 2, epochs=1)
+    assert captured == [1] * 6  # of which four are kept
+
+
+@on_host
+@pytest.mark.usefixtures("as_graph")
 def test_where_a_capture_fails_the_interpreter_runs_and_the_reason_is_kept() -> None:
     backend = host_cuda.HostCupy()
     backend.cuda.broken = "calling cuBLAS API during stream capture is currently unsupported"
@@ -429,8 +449,9 @@ def test_a_step_of_adam_moves_no_vector_twice() -> None:
     assert not [call for call in step_of(simple("numpy")).instructions if isinstance(call, Copy)]
 
 
-def step_of(net: Any, shared: bool = True, y: np.ndarray = CLASSES) -> Schedule:
+def step_of(net: Any, shared: bool = True, y: np.ndarray = CLASSES, batch: int = 32) -> Schedule:
     """The schedule of the training step of ``net``."""
+    x = np.resize(X, (len(y), net.inputs))
     found: list[Schedule] = []
 
     class Watching(host_cuda.HostCupy):
@@ -438,8 +459,9 @@ def step_of(net: Any, shared: bool = True, y: np.ndarray = CLASSES) -> Schedule:
             found.append(schedule(program, carried, shared))
             return pnn.Backend("numpy", xp).compile_loop(program, carried)
 
-    watched = pnn.Network([layer for _, layer in net.model.layers], 6, net.loss, net.optimizer, backend=Watching())
-    watched.fit(X, y, batch_size=32)
+    parts: dict[str, Any] = {"backend": Watching(), "precision": net.precision}
+    watched = pnn.Network(net.layers, net.inputs, net.loss, net.optimizer, **parts)
+    watched.fit(x, y, batch_size=batch)
     return found[0]
 
 
@@ -471,10 +493,51 @@ def test_every_part_of_a_network_has_kernels(name: str) -> None:
     assert many_steps(step).text
 
 
+@on_host
+@pytest.mark.parametrize("worker", [host_cuda.HostCuda, host_cuda.ManyWorkers])
+@pytest.mark.parametrize("precision", [None, "tf32", "bfloat16"])
+def test_packs_and_stored_factors_train_as_numpy_does(
+    monkeypatch: pytest.MonkeyPatch, as_graph: None, precision: str | None, worker: Any
+) -> None:
+    monkeypatch.setattr(cupy_kernels, "MANY", 64)
+    x = np.asarray(X[:, [0, 1, 2, 3]], dtype=np.float32)
+    found = []
+    for backend in (host_cuda.HostCupy(worker()), "numpy"):
+        net = pnn.mlp(
+            [4, 16, 12, 4], loss="softmax_cross_entropy", optimizer=pnn.SGD(0.1), backend=backend, precision=precision
+        )
+        history = net.fit(x, CLASSES, epochs=2, batch_size=48)
+        found.append(net.parameters["dense_1.kernel"])
+        step = step_of(net)
+        texts = [call.text for call in calls(step.instructions) if isinstance(call, Kernel)]
+    assert history.how == "numpy: plan"
+    assert sum("Pack<float>" in text for text in texts) >= 4
+    assert any("Pack<bfloat16>" in text for text in texts) == (precision == "bfloat16")
+    products = [one for one in step.instructions if isinstance(one, Product)]
+    assert {one.precision for one in products} == {precision}
+    assert {one.a.dtype for one in products} == {"bfloat16" if precision == "bfloat16" else "float32"}
+    np.testing.assert_allclose(
+        *found, rtol=1e-4, atol={None: 1e-5, "bfloat16": 1e-4, "tf32": 2e-3}[precision]
+    )  # small products do not round to TF32
+
+
+def test_only_aligned_memory_is_read_in_packs() -> None:
+    buffer = Buffer(Storage(64, "arena"), 0, (4, 4), (4, 1), DType("float32"))
+    packed = cupy_kernels._can_be_packed
+    assert packed(buffer)
+    assert packed(replace(buffer, offset=8))
+    assert not packed(replace(buffer, offset=2))
+    assert not packed(replace(buffer, strides=(1, 4)))
+    assert not packed(replace(buffer, storage=Storage(64, "input")))
+
+
 def zoo() -> Iterable[Schedule]:
     for optimizer in (pnn.SGD(0.1, momentum=0.9), pnn.Adam(clip_norm=1.0), pnn.RMSprop(), pnn.Adagrad(l1=0.1)):
         layers = [pnn.Dense(16, "gelu"), pnn.BatchNorm(), pnn.Dropout(0.3), pnn.Dense(300, "elu"), pnn.Dense(4)]
         yield step_of(pnn.Network(layers, 6, "softmax_cross_entropy", optimizer))
+    for precision in ("tf32", "bfloat16"):
+        net = pnn.mlp([6, 128, 4], loss="softmax_cross_entropy", precision=precision)
+        yield step_of(net, y=np.zeros(1 << 14, dtype=int), batch=1 << 14)
     for case in CASES.values():
         yield schedule(traced(case, np.ones((1000, 5))))
     yield schedule(traced(lambda x: of(x).sum(of(x).exp(x), axis=1), np.ones((3, 5000), np.float32)))

@@ -64,7 +64,8 @@ class Memory:
     """Some bytes that hold nonsense until they are written."""
 
     def __init__(self, nbytes: int) -> None:
-        self.bytes = np.full(max(nbytes, 1) + 64, 0xCD, dtype=np.uint8)
+        memory = np.full(max(nbytes, 1) + 128, 0xCD, dtype=np.uint8)
+        self.bytes = memory[-memory.__array_interface__["data"][0] % 64 :]  # aligned, as CUDA's is
 
 
 class HostCuda:
@@ -131,6 +132,9 @@ class HostCuda:
         finally:
             self.captured = None
         return Graph(work)
+
+    def wait(self) -> None:
+        self.forbid("waiting")
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         self.forbid("a copy outside a kernel")
@@ -315,6 +319,9 @@ class HostCupy(CupyBackend):
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         return pnn.get_backend("numpy").asarray(x, dtype)
+
+    def receive(self, array: Any) -> Callable[[], np.ndarray]:
+        return pnn.Backend.receive(self, array)
 
     def _make(self, type: Any) -> np.ndarray:
         self.cuda.forbid("memory")

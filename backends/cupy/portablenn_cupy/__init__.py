@@ -26,6 +26,10 @@ APART = 16 << 20
 """Bytes up to which the values of a step share no memory, so that more of its calls can run at the same time."""
 
 
+ALIGNMENT = 16
+"""Bytes of which the address of an input is a multiple: kernels read several elements at once."""
+
+
 class CupyBackend(Backend):
     """CuPy's arrays on one CUDA device."""
 
@@ -135,7 +139,8 @@ class CupyBackend(Backend):
 
     def _as_input(self, array: Any) -> Array:
         with self.device:
-            return self.cupy.ascontiguousarray(self.cupy.asarray(array)).reshape(np.shape(array))
+            array = self.cupy.ascontiguousarray(self.cupy.asarray(array)).reshape(np.shape(array))
+            return array.copy() if array.data.ptr % ALIGNMENT else array
 
     def synchronize(self) -> None:
         self.device.synchronize()

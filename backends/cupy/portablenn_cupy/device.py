@@ -125,6 +125,10 @@ class Cuda:
             raise
         return self.stream.end_capture()
 
+    def wait(self) -> None:
+        """Wait until this device's stream has done its work."""
+        self.stream.synchronize()
+
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy within the device, on the current stream."""
         if nbytes:

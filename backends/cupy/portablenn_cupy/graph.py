@@ -23,6 +23,9 @@ from .small import many_steps
 SMALL = 16 << 20
 """Bytes up to which an input is copied to a fixed address at each call, because a new address needs a new graph."""
 
+GRAPHS = 4
+"""Maximum number of graphs of a step, for data in as many places: networks that are equal share them."""
+
 STEPS = 8192
 """Maximum number of steps per kernel: a desktop's driver ends a kernel that runs for seconds."""
 
@@ -138,12 +141,14 @@ class GraphLoop(Loop):
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
         self.copies: dict[int, Any] = {}
-        self.captured: tuple[Any, Any] | None = None
+        self.captured: dict[tuple[int, ...], Any] = {}
         self.branches = branches(self.calls)
         self.how = f"a CUDA graph of {len(self.calls)} kernels and products per step"
 
     def _allocate(self, rows: int) -> None:
-        self.captured = None
+        if self.captured:
+            self.device.wait()  # as above
+            self.captured.clear()
         super()._allocate(rows)
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
@@ -166,11 +171,14 @@ class GraphLoop(Loop):
     def _graph(self, inputs: list[Any], carry: Sequence[Array]) -> Any:
         """Return the graph for inputs at these addresses; the step runs once before it, so that libraries initialize."""
         where = tuple(map(self.device.address, inputs))
-        if self.captured is None or self.captured[0] != where:
+        if where not in self.captured:
+            if len(self.captured) == GRAPHS:
+                self.device.wait()  # the graph may be running
+                del self.captured[next(iter(self.captured))]
             self._load_carry(carry)
             self._run(self.calls, inputs, self.branches)
-            self.captured = (where, self.device.capture(lambda: self._run(self.calls, inputs, self.branches)))
-        return self.captured[1]
+            self.captured[where] = self.device.capture(lambda: self._run(self.calls, inputs, self.branches))
+        return self.captured[where]
 
 
 class KernelLoop(Loop):

@@ -68,6 +68,7 @@ struct bfloat16 {  // the upper half of a float
         return whole.number;
     }
 };
+template <class T> struct alignas(4 * sizeof(T)) Pack { T of[4]; };
 struct Sum {
     template <class T> METHOD T operator()(T a, T b) const { return a + b; }
     METHOD int operator()(int a, int b) const { return (int)((unsigned)a + (unsigned)b); }
@@ -138,6 +139,10 @@ TAKES_A_SHAPE = ("astype", "broadcast_to", "reshape")
 COMBINE = {"sum": "Sum()", "max": "Max()", "min": "Min()"}
 
 WARP, BLOCK, MAX_BLOCKS = 32, 256, 2048
+PACK = 4
+"""Elements that a thread reads and writes at once where there are many, in one transaction of memory."""
+MANY = 1 << 20
+"""Elements from which that is faster: fewer are better distributed over more threads."""
 PART = 1024
 """Rows, or elements, that one block reduces; more are shared by several blocks, and a second kernel joins their results."""
 
@@ -180,6 +185,7 @@ class _GroupWriter:
         self.names |= {v: f"a{i}" for i, v in enumerate(self.given) if v not in self.names}
         self.pointers = {v: f"p{i}" for i, v in enumerate(self.given)}
         self.by_result = {o.result: o for o in group.operations}
+        self.packs: dict[Variable, str] = {}
         self.lines: list[str] = []
         self.linear = f"(r * {group.columns} + j)"
 
@@ -201,7 +207,13 @@ class _GroupWriter:
         if not varying:
             return (1, 1), (1, 1)
         count = group.rows * group.columns
-        self.lines.append(f"for (index_t i = first_element(); i < {count}; i += element_step()) {{")
+        full = [v for v in self.given if group.extents[v] == Extent.FULL]
+        packed = count >= MANY and group.columns % PACK == 0 and all(_can_be_packed(self.buffers[v]) for v in full)
+        step = PACK if packed else 1
+        if packed:
+            self._begin_packs(count, full)
+        else:
+            self.lines.append(f"for (index_t i = first_element(); i < {count}; i += element_step()) {{")
         if any(group.extents[v] in (Extent.ROW, Extent.COLUMN) for v in self.given):
             self.lines.append(f"const index_t r = i / {group.columns}, j = i % {group.columns}; (void)r; (void)j;")
         self.linear = "i"
@@ -209,8 +221,29 @@ class _GroupWriter:
         self._compute(varying)
         self._store([v for v in group.results if group.extents[v] == Extent.ROW], "if (j == 0) ")
         self._store([v for v in group.results if group.extents[v] == Extent.FULL], "")
+        if packed:
+            self._end_packs(full)
         self.lines.append("}")
-        return (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1)
+        return (min(-(-count // (step * BLOCK)), MAX_BLOCKS), 1), (BLOCK, 1)
+
+    def _begin_packs(self, count: int, full: Sequence[Variable]) -> None:
+        """Read a pack of each full value, and begin a loop over the elements in it."""
+        self.lines.append(f"for (index_t s = {PACK} * first_element(); s < {count}; s += {PACK} * element_step()) {{")
+        for v in full:
+            kind, pack, pointer = TYPES[v.type.dtype], f"q{self.pointers[v]}", self.pointers[v]
+            if v in self.group.reads:
+                self.lines.append(f"const Pack<{kind}> {pack} = *(const Pack<{kind}>*)({pointer} + s);")
+            else:
+                self.lines.append(f"Pack<{kind}> {pack};")
+            self.packs[v] = f"{pack}.of[u]"
+        self.lines.append(f"for (int u = 0; u < {PACK}; ++u) {{ const index_t i = s + u; (void)i;")
+
+    def _end_packs(self, full: Sequence[Variable]) -> None:
+        self.lines.append("}")
+        for v in full:
+            if v in self.group.results:
+                kind, pointer = TYPES[v.type.dtype], self.pointers[v]
+                self.lines.append(f"*(Pack<{kind}>*)({pointer} + s) = q{pointer};")
 
     def _rows(self, sweeps: int) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
@@ -265,6 +298,8 @@ class _GroupWriter:
 
     def _at(self, variable: Variable) -> str:
         """Return the expression of the element of an array that belongs to row r and column j."""
+        if variable in self.packs:
+            return self.packs[variable]
         extent = self.group.extents[variable]
         linear = {Extent.ONE: "0", Extent.ROW: "r", Extent.COLUMN: "j", Extent.FULL: self.linear}[extent]
         return f"{self.pointers[variable]}[{located(self.buffers[variable], linear)}]"
@@ -287,6 +322,11 @@ class _GroupWriter:
     def _expression(self, operation: Operation) -> str:
         arguments = [self.names[a] if isinstance(a, Variable) else a for a in operation.arguments]
         return expression(operation, arguments[:1] if operation.name in TAKES_A_SHAPE else arguments)
+
+
+def _can_be_packed(buffer: Buffer) -> bool:
+    """Return whether it begins at a multiple of a pack in memory of this plug-in, which is aligned."""
+    return buffer.contiguous and buffer.offset % PACK == 0 and buffer.storage.kind in ("arena", "carry")
 
 
 def expression(operation: Operation, arguments: Sequence[Any]) -> str:
@@ -426,6 +466,8 @@ def _take(call: schedule.Gather) -> Kernel:
     """Take slices. A negative index counts from the end; an index out of range is clipped."""
     x, out, length, taken = call.x, call.out, call.x.shape[call.axis], call.out.shape[call.axis]
     inner = math.prod(out.shape[call.axis + 1 :])
+    if _takes_packs(call, inner):
+        return _take_packs(call, inner)
     body = (
         f"long long k = (long long)p1[{located(call.indices, f'(i / {inner} % {taken})')}];\n"
         f"k = k < 0 ? k + {length} : k; k = k < 0 ? 0 : k >= {length} ? {length - 1} : k;\n"
@@ -433,6 +475,24 @@ def _take(call: schedule.Gather) -> Kernel:
         f"p2[{located(out, 'i')}] = p0[{located(x, 'at')}];"
     )
     return per_element(call.buffers, math.prod(out.shape), body)
+
+
+def _takes_packs(call: schedule.Gather, inner: int) -> bool:
+    x, out = call.x, call.out
+    whole = call.axis == 0 and inner % PACK == 0 and ITEMSIZE[x.dtype] == 4 and x.contiguous and x.offset % PACK == 0
+    return whole and _can_be_packed(out) and math.prod(out.shape) >= MANY
+
+
+def _take_packs(call: schedule.Gather, inner: int) -> Kernel:
+    """Take whole rows, a pack at a time; ``x`` is aligned, see `CupyBackend._as_input`."""
+    length, packs = call.x.shape[0], inner // PACK
+    kind = TYPES[call.x.dtype]
+    body = (
+        f"const index_t r = i / {packs}, j = i % {packs};\nlong long k = (long long)p1[{located(call.indices, 'r')}];\n"
+        f"k = k < 0 ? k + {length} : k; k = k < 0 ? 0 : k >= {length} ? {length - 1} : k;\n"
+        f"((Pack<{kind}>*)p2)[i] = ((const Pack<{kind}>*)p0)[(index_t)k * {packs} + j];"
+    )
+    return per_element(call.buffers, math.prod(call.out.shape) // PACK, body)
 
 
 def reduction_parts(x: Buffer, axes: tuple[int, ...]) -> int:
