@@ -8,7 +8,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results/gpu}
 shift
-parts=${*:-versions smoke memcheck racecheck benchmark kernels verify cupy others more}
+parts=${*:-versions smoke memcheck racecheck benchmark tf32 bfloat16 kernels verify cupy others more}
 mkdir -p "$out"
 python=${PYTHON:-python3}
 sites=$(mktemp -d)
@@ -60,13 +60,18 @@ export python
 sanitizer=$(command -v compute-sanitizer) || parts=${parts/memcheck racecheck/}
 small=("$python" -m benchmarks.gpu_smoke --few --out)
 part versions 20 "$python" -m portablenn backends
-part smoke 60 "$python" -m benchmarks.gpu_smoke --out "$out/smoke.json"
+part smoke 90 "$python" -m benchmarks.gpu_smoke --out "$out/smoke.json"
 part memcheck 45 "${sanitizer:-compute-sanitizer}" --tool memcheck --error-exitcode 9 "${small[@]}" "$out/memcheck.json"
 part racecheck 45 "${sanitizer:-compute-sanitizer}" --tool racecheck --error-exitcode 9 "${small[@]}" "$out/racecheck.json"
 part benchmark 150 "$python" -m benchmarks.gpu --out "$out/benchmark" --only "A 128" "D 200" "I 8192" "B 128" "B 8192" --seconds 120
+for precision in tf32 bfloat16; do
+    part "$precision" 60 "$python" -m benchmarks.gpu --out "$out/$precision" --precision "$precision" --only "I 8192" "B 8192" --seconds 40
+done
 part kernels 40 "$python" -m benchmarks.gpu_kernels --out "$out/kernels.json"
 part verify 60 "$python" -m portablenn verify cupy --json
 part cupy 200 bash -c 'tests "cupy" cupy'
-part others 120 bash -c 'tests "torch:cuda or jax:cuda" torch,jax'
+# JAX chooses kernels by timing them anew in each process, and with them the last bits, which a resumed run would not have
+export XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0"
+part others 150 bash -c 'tests "torch:cuda or jax:cuda" torch,jax'
 part more 120 "$python" -m benchmarks.gpu --out "$out/more" --contestants more --only "A 128" "B 8192" --seconds 60
 exit $status

@@ -5,6 +5,7 @@ Models are compared by value, so that equal networks share their compiled progra
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -229,7 +230,14 @@ class Model:
 
 def accepted(layer: Any) -> tuple[str, ...]:
     """Return the names of the parameters of ``layer.apply`` besides (xp, params, x)."""
-    return tuple(inspect.signature(layer.apply).parameters)[3:]
+    method = getattr(layer.apply, "__func__", None)
+    return _parameters(layer.apply)[3:] if method is None else _parameters(method)[4:]
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(function: Any) -> tuple[str, ...]:
+    """Return the names of a function's parameters, which takes some microseconds to find out."""
+    return tuple(inspect.signature(function).parameters)
 
 
 def initial_values(

@@ -33,7 +33,7 @@ from .inputs import Labels, Samples
 from .report_losses import HalfPoissonDeviance, MeanHalfSquaredError
 from .solvers import STOCHASTIC, fit_lbfgs, fit_stochastic
 
-BUILT = ("hidden_layer_sizes", "activation", "loss", "dropout", "batch_norm", "dtype", "backend")
+BUILT = ("hidden_layer_sizes", "activation", "loss", "dropout", "batch_norm", "dtype", "precision", "backend")
 """The parameters that a network is built from."""
 REPORTED: dict[losses.Loss, losses.Loss] = {
     losses.HalfSquaredError(): MeanHalfSquaredError(),
@@ -154,7 +154,8 @@ class _MLP(NetworkEstimator):
         layers.append(Dense(self.n_outputs_, kernel_init="zeros"))
         weights = self._initial_weights([features, *sizes, self.n_outputs_])
         seed = int(self._random_state.randint(2**31 - 1)) if self.dropout else 0
-        self._network = Network(layers, features, self._loss(), backend=self.backend, dtype=dtype, seed=seed)
+        facts: dict[str, Any] = {"backend": self.backend, "dtype": dtype, "seed": seed, "precision": self.precision}
+        self._network = Network(layers, features, self._loss(), **facts)
         model = self._network.model
         self._network.model = replace(model, report_loss=REPORTED.get(model.loss))
         self._network.set_parameters(weights)
@@ -241,7 +242,7 @@ class MLPClassifier(ScoreMixin, ClassifierMixin, _MLP):
         early_stopping: bool = False,
         validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
         n_iter_no_change: int = 10, max_fun: int = 15000, loss: str | losses.Loss = "log_loss", class_weight: Any = None,
-        backend: Any = "auto", dtype: Any = None, dropout: float = 0.0, batch_norm: bool = False,
+        backend: Any = "auto", dtype: Any = None, precision: str | None = None, dropout: float = 0.0, batch_norm: bool = False,
         clip_norm: float | None = None, clip_value: float | None = None, callbacks: Sequence[Callback] = (),
     ) -> None:  # fmt: skip
         self._set_parameters(locals())
@@ -377,8 +378,9 @@ class MLPRegressor(ScoreMixin, RegressorMixin, _MLP):
         random_state: Any = None, tol: float = 1e-4, verbose: bool | int = False, warm_start: bool = False,
         momentum: float = 0.9, nesterovs_momentum: bool = True, early_stopping: bool = False,
         validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
-        n_iter_no_change: int = 10, max_fun: int = 15000, backend: Any = "auto", dtype: Any = None, dropout: float = 0.0,
-        batch_norm: bool = False, clip_norm: float | None = None, clip_value: float | None = None,
+        n_iter_no_change: int = 10, max_fun: int = 15000, backend: Any = "auto", dtype: Any = None,
+        precision: str | None = None, dropout: float = 0.0, batch_norm: bool = False, clip_norm: float | None = None,
+        clip_value: float | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:  # fmt: skip
         self._set_parameters(locals())

@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any
 
 from ..nn import activations, losses
+from ..program.precision import PRECISIONS
 from .private import Interval, StrOptions
 
 CONSTRAINTS: dict[str, Any] = {
@@ -13,6 +14,7 @@ CONSTRAINTS: dict[str, Any] = {
     "loss": [str, losses.Loss],
     "backend": "no_validation",
     "dtype": "no_validation",
+    "precision": [StrOptions(set(PRECISIONS)), None],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "batch_norm": ["boolean"],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
@@ -40,6 +42,8 @@ epsilon, n_iter_no_change, max_fun
         Where to train: "auto" for where X is, or what `portablenn.get_backend` accepts.
     dtype : {{"float32", "float64"}}, default=None
         None is float32 for X of float32, else float64.
+    precision : {{"tf32", "bfloat16"}}, default=None
+        Rounds the factors of matrix products, for tensor cores; with dtype float32. See `portablenn.Network`.
     dropout : float, default=0
         Fraction of the outputs of each hidden layer that is dropped in training.
     batch_norm : bool, default=False

@@ -206,6 +206,13 @@ OTHERS: dict[tuple[str, ...], dict[str, Case]] = {
         ],
         "positive": lambda xp, a: [xp.positive(a.m) * a.n],
     },
+    FLOATS[:1]: {
+        "rounded_matmul": lambda xp, a: [  # of integers, which rounding does not change
+            xp.rounded_matmul(x, y, precision=precision)
+            for precision in ("tf32", "bfloat16")
+            for x, y in ((xp.round(a.m), xp.round(a.n).mT), (xp.round(a.m).mT, xp.round(a.n)), (a.m[:, :0], a.n.mT[:0, :]))
+        ],
+    },
     DTYPES[:4]: {
         "astype": lambda xp, a: [
             xp.astype(x, t) for t in (xp.float32, xp.int32, xp.bool) for x in (a.m, a.m.mT, a.s, a.e)

@@ -521,6 +521,26 @@ def test_packs_and_stored_factors_train_as_numpy_does(
     )  # small products do not round to TF32
 
 
+@on_host
+@pytest.mark.parametrize("mode", ["", "graph"])
+def test_inputs_of_another_shape_or_dtype_are_refused(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """Kernels would read beyond them. `portablenn.compile` traces again instead; this is for callers of a plug-in."""
+    monkeypatch.setenv("PORTABLENN_CUPY", mode)
+    x = np.ones((4, 3))
+    run = host_cuda.HostCupy().compile(traced(lambda x: x * 2.0, x))
+    for wrong, says in (
+        (np.ones((3, 3)), r"expected float64\[4, 3\], got float64\[3, 3\]"),
+        (x.astype("f4"), "got float32"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            run(wrong)
+    program = traced(lambda i, x, y: (x + y, x), np.asarray(0, np.int32), x, x)
+    loop = host_cuda.HostCupy().compile_loop(program, 1)
+    with pytest.raises(ValueError, match=r"input 1: expected float64\[4, 3\], got float64\[4, 2\]"):
+        loop(2, x, np.ones((4, 2)))
+    np.testing.assert_array_equal(loop(2, x, x)[0], np.full((4, 3), 3.0))
+
+
 def test_only_aligned_memory_is_read_in_packs() -> None:
     buffer = Buffer(Storage(64, "arena"), 0, (4, 4), (4, 1), DType("float32"))
     packed = cupy_kernels._can_be_packed

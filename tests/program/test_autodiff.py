@@ -287,7 +287,7 @@ def test_every_function_that_can_be_traced_has_a_rule_or_is_constant() -> None:
 
 def test_every_rule_is_tested() -> None:
     tested = {case.operation or name for name, case in CASES.items()}
-    assert set(RULES) - tested == set()
+    assert set(RULES) - tested == {"rounded_matmul"}  # in tests/training/test_precision.py
 
 
 @pytest.mark.parametrize("name", ["floor", "ceil", "round", "trunc", "sign", "imag"])

@@ -232,6 +232,7 @@ def test_class_weights_act_as_the_weights_of_rows() -> None:
     "parameters",
     [
         {"dropout": 0.2}, {"batch_norm": True}, {"clip_norm": 0.1}, {"clip_value": 0.01}, {"activation": ["gelu"]},
+        {"precision": "bfloat16", "dtype": "float32"},
         {"activation": lambda x: x * x}, {"loss": "hinge"}, {"loss": pnn.losses.SoftmaxCrossEntropy()}, {"dtype": "float32"},
     ],
 )  # fmt: skip

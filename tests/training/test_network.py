@@ -643,3 +643,61 @@ def test_lbfgs_keeps_to_its_budget() -> None:
     history = net.fit(x, x.sum(axis=1) ** 2, epochs=100)
     assert 7 <= history.evaluations <= 7 + 25
     assert len(history["loss"]) < 100
+
+
+class Noting(pnn.Backend):
+    """NumPy through the interpreter; notes when steps are run, and when their losses are read."""
+
+    guarded = False
+
+    def __init__(self, fails_at: int = 0) -> None:
+        super().__init__("noting", pnn.get_backend("numpy").xp)
+        self.notes: list[str] = []
+        self.fails_at = fails_at
+
+    def compile_loop(self, program: Any, carried: int) -> Any:
+        run = self.interpreter_loop(program, carried)
+
+        def noted(*arguments: Any) -> Any:
+            self.notes.append("run")
+            if self.notes.count("run") == self.fails_at:
+                raise RuntimeError("the device is lost")
+            return run(*arguments)
+
+        return noted
+
+    def receive(self, array: Any) -> Any:
+        def claim() -> np.ndarray:
+            self.notes.append("read")
+            return self.to_numpy(array)
+
+        return claim
+
+
+def test_losses_are_read_while_the_next_steps_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = np.ones((20, 2), np.float32), np.zeros(20, np.int64)
+    monkeypatch.setattr("portablenn.training.loop.ROWS_PER_CALL", len(x))
+    backend = Noting()
+    history = pnn.mlp([2, 3], loss="softmax_cross_entropy", backend=backend).fit(x, y, epochs=3, batch_size=10)
+    assert backend.notes == ["run", "run", "read", "run", "read", "read"]
+    plain = pnn.mlp([2, 3], loss="softmax_cross_entropy", backend="numpy").fit(x, y, epochs=3, batch_size=10)
+    np.testing.assert_allclose(history["loss"], plain["loss"], rtol=1e-6)
+
+
+def test_a_callback_sees_the_loss_of_an_epoch_before_the_next_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = np.ones((20, 2), np.float32), np.zeros(20, np.int64)
+    backend, seen = Noting(), []
+    ended = pnn.callbacks.Callback()
+    ended.on_epoch_end = lambda network, epoch, logs: seen.append(logs["loss"])  # type: ignore[method-assign]
+    history = pnn.mlp([2, 3], loss="softmax_cross_entropy", backend=backend).fit(x, y, epochs=2, callbacks=[ended])
+    assert backend.notes == ["run", "read", "run", "read"]
+    assert seen == history["loss"]
+
+
+def test_after_an_error_the_history_has_every_epoch_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = np.ones((20, 2), np.float32), np.zeros(20, np.int64)
+    monkeypatch.setattr("portablenn.training.loop.ROWS_PER_CALL", len(x))
+    net = pnn.mlp([2, 3], loss="softmax_cross_entropy", backend=Noting(fails_at=3))
+    with pytest.raises(RuntimeError, match="lost"):
+        net.fit(x, y, epochs=5, batch_size=10)
+    assert net.epochs == len(net.history["loss"]) == 2

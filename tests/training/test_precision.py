@@ -90,8 +90,9 @@ def test_training_is_that_of_numpy(other_library: Any, precision: str) -> None:
     for net in (*nets, full):
         net.fit(X, Y, epochs=2, batch_size=50)
     mine, theirs, exact = (other_library.numpy(net.state.theta) - first for net in (*nets, full))
-    assert distance(theirs, mine) < (1e-2 if other_library.name == "cupy" or "cuda" in other_library.name else 1e-3)
-    assert 1e-5 < distance(mine, exact) < 0.1
+    rounding, on_gpu = distance(mine, exact), other_library.name == "cupy" or "cuda" in other_library.name
+    assert 1e-5 < rounding < 0.1
+    assert distance(theirs, mine) < (1.5 * rounding if on_gpu else 1e-3)  # which may round less
 
 
 @pytest.mark.parametrize("precision", BITS)

@@ -101,8 +101,8 @@ class CupyBackend(Backend):
             return self.interpreter(program, "PORTABLENN_CUPY=eager")
         from .graph import CompiledProgram
 
-        types = [v.type for v in program.outputs]
-        return CompiledProgram(self._cuda, schedule(program), types, self._make, self._as_input)
+        types = [[v.type for v in variables] for variables in (program.inputs, program.outputs)]
+        return CompiledProgram(self._cuda, schedule(program), *types, self._make, self._as_input)
 
     def compile_loop(self, program: Program, carried: int) -> Compiled:
         """Return a loop that launches each step as a CUDA graph, or that runs many small steps in one kernel."""
@@ -112,9 +112,9 @@ class CupyBackend(Backend):
         from .graph import GraphLoop, KernelLoop
 
         small = mode != "graph" and is_small(program, MULTIPLICATIONS, ELEMENTS)
-        carry = [v.type for v in program.inputs[1 : 1 + carried]]
+        types = [v.type for v in program.inputs[1:]]
         loop = KernelLoop if small else GraphLoop
-        return loop(self._cuda, schedule(program, carried, not small), carry, self._make, self._as_input)
+        return loop(self._cuda, schedule(program, carried, not small), types, carried, self._make, self._as_input)
 
     def context(self) -> Any:
         return self.device

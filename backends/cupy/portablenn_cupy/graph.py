@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from portablenn.program.ir import Array, ArrayType
 from portablenn.runtime.kernels.buffers import Storage, nbytes_of
 from portablenn.runtime.kernels.schedule import Product, Schedule
@@ -33,10 +35,19 @@ Make = Callable[[ArrayType], Array]
 
 
 class _Scheduled:
-    """A schedule on a `device.Cuda`, with compiled kernels; ``types`` are those of its results."""
+    """A schedule on a `device.Cuda`, with compiled kernels; ``inputs`` and ``types`` are those of its inputs and results."""
 
-    def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
+    def __init__(
+        self,
+        device: Any,
+        schedule: Schedule,
+        inputs: Sequence[ArrayType],
+        types: Sequence[ArrayType],
+        make: Make,
+        as_input: Any,
+    ) -> None:
         self.device, self.schedule, self.types, self.make, self.as_input = device, schedule, types, make, as_input
+        self.inputs = [(t.shape, np.dtype(t.dtype)) for t in inputs]
         self.calls = self._calls()
         self.functions = device.functions(self.calls)
         with device.active():
@@ -45,17 +56,24 @@ class _Scheduled:
     def _calls(self) -> list[Kernel | Product]:
         return calls(self.schedule.instructions)
 
+    def _checked(self, arrays: Sequence[Any]) -> list[Array]:
+        """Return the inputs as arrays of the device; kernels would read beyond arrays of other shapes."""
+        checked = [self.as_input(x) for x in arrays]
+        for i, (array, (shape, dtype)) in enumerate(zip(checked, self.inputs, strict=True)):
+            if array.shape != shape or array.dtype != dtype:
+                raise ValueError(f"input {i}: expected {dtype}{list(shape)}, got {array.dtype}{list(array.shape)}")
+        return checked
+
     def _base(self, storage: Storage, arena: Any, inputs: Sequence[Any]) -> int:
         """Return the address of a storage."""
         if storage.kind == "arena":
             return int(self.device.address(arena)) + storage.index
         return int(self.device.address((inputs if storage.kind == "input" else self.constants)[storage.index]))
 
-    def _copied(self, source: int, type: ArrayType) -> Array:
-        """Return an array of the caller with a copy of what is at an address."""
-        result = self.make(type)
-        self.device.copy(self.device.address(result), source, nbytes_of(type))
-        return result
+    def _copy_to(self, results: Sequence[Array], sources: Sequence[int], types: Sequence[ArrayType]) -> None:
+        """Copy what is at some addresses into arrays of the caller, which were made on its stream: it may free them there."""
+        for result, source, type in zip(results, sources, types, strict=True):
+            self.device.copy(self.device.address(result), source, nbytes_of(type))
 
 
 class CompiledProgram(_Scheduled):
@@ -68,23 +86,25 @@ class CompiledProgram(_Scheduled):
 
     def __call__(self, *inputs: Array) -> tuple[Array, ...]:
         device = self.device
+        results = tuple(map(self.make, self.types))
         with device.active():
-            arrays = [self.as_input(x) for x in inputs]
+            arrays = self._checked(inputs)
             arena = device.memory(self.schedule.arena)
 
             def base(storage: Storage) -> int:
                 return self._base(storage, arena, arrays)
 
             device.run(self.calls, self.functions, base)
-            sources = addresses(self.schedule.results, base)  # contiguous
-            return tuple(self._copied(source, type) for source, type in zip(sources, self.types, strict=True))
+            self._copy_to(results, addresses(self.schedule.results, base), self.types)  # contiguous
+        return results
 
 
 class Loop(_Scheduled):
     """A loop of steps in its own memory: carried arrays are copied in before the first step, and out after the last."""
 
-    def __init__(self, device: Any, schedule: Schedule, types: Sequence[ArrayType], make: Make, as_input: Any) -> None:
-        super().__init__(device, schedule, types, make, as_input)
+    def __init__(self, device: Any, schedule: Schedule, inputs: Sequence[ArrayType], carried: int, *facts: Any) -> None:
+        types = inputs[:carried]
+        super().__init__(device, schedule, inputs, types, *facts)
         self.nbytes = schedule.arena + sum(map(nbytes_of, types))
         with device.active():
             self.arena = device.memory(schedule.arena)
@@ -95,16 +115,21 @@ class Loop(_Scheduled):
         self.lock = threading.Lock()
 
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
+        types = [*self.types, *(ArrayType((count, *t.shape), t.dtype) for t in self.schedule.collected)]
+        results = tuple(map(self.make, types))
         with self.lock, self.device.active():
-            arrays = tuple(map(self.as_input, arrays))
-            carry, data = arrays[: len(self.types)], arrays[len(self.types) :]
+            checked = self._checked(arrays)
+            carry, data = checked[: len(self.types)], checked[len(self.types) :]
             if count > self.rows:
                 self._allocate(max(count, 2 * self.rows))
             if count:
                 self._advance(count, carry, data)
             else:
                 self._load_carry(carry)
-            return self._results(count)
+            sources = [self.device.address(m) for m in (*self.carried, *self.collected)]
+            sources += [0] * (len(types) - len(sources))  # nothing was collected yet
+            self._copy_to(results, sources, types)
+        return results
 
     def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
         """Run ``count`` steps from the carried arrays."""
@@ -127,12 +152,6 @@ class Loop(_Scheduled):
     def _base(self, storage: Storage, arena: Any, inputs: Sequence[Any]) -> int:
         own = {"carry": self.carried, "counter": [self.counter], "collected": self.collected}.get(storage.kind)
         return super()._base(storage, arena, inputs) if own is None else int(self.device.address(own[storage.index]))
-
-    def _results(self, count: int) -> tuple[Array, ...]:
-        memory = [self.device.address(m) for m in (*self.carried, *self.collected)]
-        types = [*self.types, *(ArrayType((count, *t.shape), t.dtype) for t in self.schedule.collected)]
-        memory += [0] * (len(types) - len(memory))  # nothing was collected yet
-        return tuple(self._copied(source, type) for source, type in zip(memory, types, strict=True))
 
 
 class GraphLoop(Loop):
