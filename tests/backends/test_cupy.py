@@ -541,6 +541,21 @@ def test_inputs_of_another_shape_or_dtype_are_refused(monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(loop(2, x, x)[0], np.full((4, 3), 3.0))
 
 
+def test_other_rates_and_other_numbers_of_rows_need_no_new_code() -> None:
+    """NVRTC takes up to seconds; CuPy keeps what it compiled by its text, also on disk."""
+
+    def texts(rate: float, rows: int, one_kernel: bool) -> list[str]:
+        optimizer = pnn.Adam(rate, l2=rate / 7, clip_norm=rate * 70, epsilon=rate / 1e5)
+        net = pnn.mlp([6, 16, 4], "gelu", loss="softmax_cross_entropy", optimizer=optimizer)
+        step = step_of(net, not one_kernel, np.resize(CLASSES, rows))
+        made = [many_steps(step)] if one_kernel else calls(step.instructions)
+        return [call.text for call in made if isinstance(call, Kernel)]
+
+    for one_kernel in (False, True):
+        assert texts(0.001, 96, one_kernel) == texts(0.3, 96, one_kernel)
+        assert texts(0.001, 96, one_kernel) == texts(0.001, 640, one_kernel)
+
+
 def test_only_aligned_memory_is_read_in_packs() -> None:
     buffer = Buffer(Storage(64, "arena"), 0, (4, 4), (4, 1), DType("float32"))
     packed = cupy_kernels._can_be_packed

@@ -180,10 +180,11 @@ def by_name(calls: Sequence[Kernel | Product]) -> dict[str, Kernel]:
     return {call.name: call for call in calls if isinstance(call, Kernel)}
 
 
-def launch(library: Any, function: Any, parts: int, pointers: Sequence[int], numbers: Sequence[int]) -> None:
+def launch(library: Any, function: Any, parts: int, pointers: Sequence[int], numbers: Sequence[Any]) -> None:
+    given = [np.ctypeslib.as_ctypes_type(n.dtype)(n.item()) for n in numbers]
     for part in range(parts):
         library.set_part(part)
-        function(*map(ctypes.c_void_p, pointers), *map(ctypes.c_int, numbers))
+        function(*map(ctypes.c_void_p, pointers), *given)
 
 
 def multiply(call: Product, pointers: Sequence[int]) -> None:
@@ -239,6 +240,7 @@ def compiled(text: str, prelude: str = ON_THE_HOST, *options: str) -> Any:
 
 WORKERS = """#include <barrier>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <type_traits>
@@ -266,7 +268,10 @@ template <class T> static T __shfl_xor_sync(unsigned, T x, int d) {
     return theirs;
 }
 template <class A> static A argument(void* p) {
-    if constexpr (is_pointer_v<A>) return (A)p; else return (A)(long long)p;
+    if constexpr (is_pointer_v<A>) return (A)p;
+    A number;
+    memcpy(&number, &p, sizeof number);
+    return number;
 }
 template <class... A, size_t... I> static void called(void (*f)(A...), void** p, index_sequence<I...>) { f(argument<A>(p[I])...); }
 template <class... A> static void grid(void (*f)(A...), void** p, int gx, int gy, int bx, int by) {
@@ -301,7 +306,7 @@ class ManyWorkers(HostCuda):
         return {name: getattr(library, f"run_{name}") for name in kernels}
 
     def _work(self, function: Any, call: Kernel, pointers: Sequence[int]) -> Callable[[], None]:
-        numbers = [ctypes.c_void_p(n) for n in call.numbers]
+        numbers = [ctypes.c_void_p(int.from_bytes(n.tobytes(), "little")) for n in call.numbers]
         given = (ctypes.c_void_p * (len(pointers) + len(numbers)))(*pointers, *numbers)
         return functools.partial(function, given, *call.grid, *call.block)
 

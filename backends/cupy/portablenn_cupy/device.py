@@ -23,6 +23,9 @@ from .kernels import PRELUDE, Kernel, addresses, leading_dimension
 WORKSPACE = 32 << 20
 """Bytes that cuBLAS may use on each stream; NVIDIA's recommendation for Hopper."""
 
+MODULES = 128
+"""Maximum number of compiled modules that are kept for other programs with the same text."""
+
 COMPUTE = {"float32": 68, "bfloat16": 68, "float64": 70}  # CUBLAS_COMPUTE_32F and _64F, by the dtype of the factors
 TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
 ALLOCATION_FAILED = 3  # CUBLAS_STATUS_ALLOC_FAILED
@@ -35,6 +38,7 @@ class Cuda:
     def __init__(self, device: Any) -> None:
         self.device = device
         self.lock = threading.RLock()
+        self.modules: dict[str, Any] = {}
         with device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.others: list[Any] = []
@@ -57,14 +61,17 @@ class Cuda:
             cupy.get_default_memory_pool().free_all_blocks()
 
     def functions(self, calls: Sequence[Kernel | Product]) -> dict[str, Any]:
-        """Compile the kernels together and return them by name; CuPy caches compiled code on disk."""
+        """Compile the kernels together and return them by name; what was compiled is kept here by its text, by CuPy on disk."""
         kernels = {call.name: call for call in calls if isinstance(call, Kernel)}
         if not kernels:
             return {}
         code = PRELUDE + "".join(kernel.text for kernel in kernels.values())
-        with self.device:
-            module = cupy.RawModule(code=code, options=("--std=c++17", "--fmad=false"))
-            return {name: module.get_function(name) for name in kernels}
+        with self.lock, self.device:
+            if code not in self.modules:
+                if len(self.modules) == MODULES:
+                    del self.modules[next(iter(self.modules))]
+                self.modules[code] = cupy.RawModule(code=code, options=("--std=c++17", "--fmad=false"))
+            return {name: self.modules[code].get_function(name) for name in kernels}
 
     def run(
         self,
@@ -105,8 +112,7 @@ class Cuda:
             self.blas.product(stream, call, addresses((call.a, call.b, call.out), base))
         else:
             pointers = [np.uint64(a) for a in addresses(call.arguments, base)]
-            numbers = [np.int32(n) for n in call.numbers]
-            functions[call.name]((*call.grid, 1), (*call.block, 1), (*pointers, *numbers))
+            functions[call.name]((*call.grid, 1), (*call.block, 1), (*pointers, *call.numbers))
 
     def _streams(self, count: int) -> list[Any]:
         """Return streams besides the first."""

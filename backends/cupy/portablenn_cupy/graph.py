@@ -215,5 +215,5 @@ class KernelLoop(Loop):
         (kernel,) = self.calls
         for start in range(0, count, STEPS):
             assert isinstance(kernel, Kernel)
-            some = replace(kernel, numbers=(min(STEPS, count - start),))
+            some = replace(kernel, numbers=(*kernel.numbers[:-1], np.int32(min(STEPS, count - start))))
             self._run([some], data)

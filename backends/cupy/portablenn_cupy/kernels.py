@@ -136,6 +136,9 @@ NAME = "kernel"
 TAKES_A_SHAPE = ("astype", "broadcast_to", "reshape")
 """Operations whose second argument is a dtype or a shape."""
 
+FIXED = (0, 1, -1, 2, 0.5)
+"""Numbers that belong to formulas and are compiled in."""
+
 COMBINE = {"sum": "Sum()", "max": "Max()", "min": "Min()"}
 
 WARP, BLOCK, MAX_BLOCKS = 32, 256, 2048
@@ -149,9 +152,10 @@ PART = 1024
 
 @dataclass(frozen=True)
 class Kernel:
-    """A call of a kernel: its source, its grid and block, the arrays that it takes, and integers after them.
+    """A call of a kernel: its source, its grid and block, the arrays that it takes, and numbers after them.
 
-    ``written`` are the indices of the arrays that it writes.
+    ``written`` are the indices of the arrays that it writes. Numbers that often change, such as learning rates and the number
+    of rows of the data, are arguments, n0, n1, …, because another text would be compiled again.
     """
 
     name: str
@@ -160,7 +164,7 @@ class Kernel:
     block: tuple[int, int]
     arguments: tuple[Buffer, ...]
     written: tuple[int, ...]
-    numbers: tuple[int, ...] = ()
+    numbers: tuple[np.generic, ...] = ()
 
 
 def expressible(operation: Operation) -> bool:
@@ -186,6 +190,7 @@ class _GroupWriter:
         self.pointers = {v: f"p{i}" for i, v in enumerate(self.given)}
         self.by_result = {o.result: o for o in group.operations}
         self.packs: dict[Variable, str] = {}
+        self.numbers: dict[tuple[Variable, int], np.generic] = {}
         self.lines: list[str] = []
         self.linear = f"(r * {group.columns} + j)"
 
@@ -199,7 +204,8 @@ class _GroupWriter:
         grid, block = self._rows(sweeps) if sweeps else self._elements()
         written = tuple(i for i, v in enumerate(self.given) if v in group.results)
         buffers, body = [self.buffers[v] for v in self.given], "\n".join(self.lines) + "\n"
-        return kernel_of(buffers, body, grid, block, written, group.rows * group.columns)
+        numbers = tuple(self.numbers.values())
+        return kernel_of(buffers, body, grid, block, written, group.rows * group.columns, numbers)
 
     def _elements(self) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
@@ -320,8 +326,21 @@ class _GroupWriter:
             self.lines.append(f"const {dtype} {self.names[o.result]} = {self._expression(o)};")
 
     def _expression(self, operation: Operation) -> str:
-        arguments = [self.names[a] if isinstance(a, Variable) else a for a in operation.arguments]
-        return expression(operation, arguments[:1] if operation.name in TAKES_A_SHAPE else arguments)
+        given = operation.arguments[:1] if operation.name in TAKES_A_SHAPE else operation.arguments
+        arguments = [
+            self.names[a] if isinstance(a, Variable) else self._number(operation, i, a) for i, a in enumerate(given)
+        ]
+        return expression(operation, arguments)
+
+    def _number(self, operation: Operation, position: int, value: float) -> Any:
+        """Return a number of an operation, by the name of an argument of the kernel if it may be another next time."""
+        dtype = common_dtype(operation)
+        if dtype.kind != "real floating" or value in FIXED or not math.isfinite(value):
+            return value
+        key = operation.result, position
+        with np.errstate(over="ignore"):
+            self.numbers.setdefault(key, np.asarray(value, dtype=dtype)[()])
+        return f"n{list(self.numbers).index(key)}"
 
 
 def _can_be_packed(buffer: Buffer) -> bool:
@@ -336,8 +355,7 @@ def expression(operation: Operation, arguments: Sequence[Any]) -> str:
         return str(arguments[0])
     if name == "astype":
         return f"{arguments[0]} != 0" if result == "bool" else f"({TYPES[result]}){arguments[0]}"
-    numeric = [v.type.dtype for v in operation.reads if v.type.dtype != "bool"]
-    common = DType(np.result_type(*numeric).name) if numeric else DType("bool")
+    common = common_dtype(operation)
     values = [a if isinstance(a, str) else number(a, common) for a in arguments]
     kinds = [v.type.dtype for v in operation.reads]
     if name == "where":
@@ -360,6 +378,12 @@ def expression(operation: Operation, arguments: Sequence[Any]) -> str:
     if name not in EXPRESSIONS:
         raise UnsupportedError(f"{name} of {', '.join(kinds)}")
     return f"({TYPES[result]})({EXPRESSIONS[name].format(*values)})"
+
+
+def common_dtype(operation: Operation) -> DType:
+    """Return the dtype that numbers among the arguments of an elementwise operation have."""
+    numeric = [v.type.dtype for v in operation.reads if v.type.dtype not in ("bool", "bfloat16")]
+    return DType(np.result_type(*numeric).name) if numeric else DType("bool")
 
 
 def _absolute(value: str, dtype: DType) -> str:
@@ -414,6 +438,7 @@ def kernel_of(
     block: tuple[int, int],
     written: tuple[int, ...] | None = None,
     count: int = 0,
+    numbers: tuple[np.generic, ...] = (),
 ) -> Kernel:
     """Return a kernel with this body, in which the buffers are p0, p1, …, and no index exceeds their sizes or ``count``.
 
@@ -421,18 +446,19 @@ def kernel_of(
     """
     written = (len(buffers) - 1,) if written is None else written
     parameters = ", ".join(f"{'const ' * (i not in written)}{TYPES[b.dtype]}* p{i}" for i, b in enumerate(buffers))
+    parameters += "".join(f", {TYPES[DType(n.dtype.name)]} n{i}" for i, n in enumerate(numbers))
     for b in buffers:
         first, last = b.reach
         count = max(count, math.prod(b.shape), last - first)
     index = "typedef int index_t;\n" if count < 2**30 else ""  # several times faster
     text = f'extern "C" __global__ void {NAME}({parameters}) {{\n{index}{body}}}\n'
-    return Kernel(NAME, text, grid, block, tuple(buffers), written)
+    return Kernel(NAME, text, grid, block, tuple(buffers), written, numbers)
 
 
-def per_element(buffers: Sequence[Buffer], count: int, body: str) -> Kernel:
+def per_element(buffers: Sequence[Buffer], count: int, body: str, numbers: tuple[np.generic, ...] = ()) -> Kernel:
     """Return a kernel that executes ``body`` for i from 0 to ``count``."""
     loop = f"for (index_t i = first_element(); i < {count}; i += element_step()) {{\n{body}\n}}\n"
-    return kernel_of(buffers, loop, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1))
+    return kernel_of(buffers, loop, (min(-(-count // BLOCK), MAX_BLOCKS), 1), (BLOCK, 1), numbers=numbers)
 
 
 def _copy(call: schedule.Copy) -> Kernel:
@@ -464,17 +490,24 @@ def end_of_step(collects: Sequence[schedule.Collect], count: schedule.Count) -> 
 
 def _take(call: schedule.Gather) -> Kernel:
     """Take slices. A negative index counts from the end; an index out of range is clipped."""
-    x, out, length, taken = call.x, call.out, call.x.shape[call.axis], call.out.shape[call.axis]
+    x, out, taken = call.x, call.out, call.out.shape[call.axis]
     inner = math.prod(out.shape[call.axis + 1 :])
     if _takes_packs(call, inner):
         return _take_packs(call, inner)
     body = (
-        f"long long k = (long long)p1[{located(call.indices, f'(i / {inner} % {taken})')}];\n"
-        f"k = k < 0 ? k + {length} : k; k = k < 0 ? 0 : k >= {length} ? {length - 1} : k;\n"
-        f"const index_t at = (i / {inner * taken} * {length} + (index_t)k) * {inner} + i % {inner};\n"
+        f"{_index(call, f'(i / {inner} % {taken})')}"
+        f"const index_t at = (i / {inner * taken} * (index_t)n0 + (index_t)k) * {inner} + i % {inner};\n"
         f"p2[{located(out, 'i')}] = p0[{located(x, 'at')}];"
     )
-    return per_element(call.buffers, math.prod(out.shape), body)
+    return per_element(call.buffers, math.prod(out.shape), body, (np.int64(x.shape[call.axis]),))
+
+
+def _index(call: schedule.Gather, place: str) -> str:
+    """Return the lines that find an index k from 0 to n0, the length of the axis."""
+    return (
+        f"long long k = (long long)p1[{located(call.indices, place)}];\n"
+        "k = k < 0 ? k + n0 : k; k = k < 0 ? 0 : k >= n0 ? n0 - 1 : k;\n"
+    )
 
 
 def _takes_packs(call: schedule.Gather, inner: int) -> bool:
@@ -485,14 +518,13 @@ def _takes_packs(call: schedule.Gather, inner: int) -> bool:
 
 def _take_packs(call: schedule.Gather, inner: int) -> Kernel:
     """Take whole rows, a pack at a time; ``x`` is aligned, see `CupyBackend._as_input`."""
-    length, packs = call.x.shape[0], inner // PACK
+    packs = inner // PACK
     kind = TYPES[call.x.dtype]
     body = (
-        f"const index_t r = i / {packs}, j = i % {packs};\nlong long k = (long long)p1[{located(call.indices, 'r')}];\n"
-        f"k = k < 0 ? k + {length} : k; k = k < 0 ? 0 : k >= {length} ? {length - 1} : k;\n"
+        f"const index_t r = i / {packs}, j = i % {packs};\n{_index(call, 'r')}"
         f"((Pack<{kind}>*)p2)[i] = ((const Pack<{kind}>*)p0)[(index_t)k * {packs} + j];"
     )
-    return per_element(call.buffers, math.prod(call.out.shape) // PACK, body)
+    return per_element(call.buffers, math.prod(call.out.shape) // PACK, body, (np.int64(call.x.shape[0]),))
 
 
 def reduction_parts(x: Buffer, axes: tuple[int, ...]) -> int:

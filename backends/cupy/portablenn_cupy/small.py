@@ -6,12 +6,14 @@ blocks was tried on an H200: a call then costs as much as a node.
 
 from __future__ import annotations
 
+import numpy as np
+
 from portablenn.program.ir import DType
 from portablenn.runtime.kernels.buffers import Buffer, Storage
 from portablenn.runtime.kernels.schedule import Schedule
 
 from .calls import calls
-from .kernels import NAME, TYPES, Kernel
+from .kernels import NAME, TYPES, Kernel, number
 from .products import product_kernel
 
 MULTIPLICATIONS = 1 << 16
@@ -28,31 +30,42 @@ BLOCK = (32, 32)
 FEW = 2048
 """Threads of a product's kernel up to which they share sums."""
 
+NUMBERS = 256
+"""Maximum number of numbers that are arguments: CUDA limits their bytes."""
+
 ARENA = Storage(0)
 """The start of the arena."""
 
 
 def many_steps(schedule: Schedule) -> Kernel:
-    """Return a kernel ``steps(*storages, count)`` for a schedule without reductions in parts."""
+    """Return a kernel ``steps(*storages, *numbers, count)`` for a schedule without reductions in parts."""
     lanes, bands = BLOCK
     names: dict[str, str] = {}
     storages: dict[str, Storage] = {}
+    numbers: list[np.generic] = []
     lines: list[str] = []
     for kernel in calls(schedule.instructions, lambda product: product_kernel(product, FEW, bands), joined=False):
         assert isinstance(kernel, Kernel)
         text = kernel.text.replace(f'extern "C" __global__ void {kernel.name}(', f"static __device__ void {NAME}(", 1)
         name = names.setdefault(text, f"call_{len(names)}")
-        pointers = ", ".join(_pointer(buffer, storages) for buffer in kernel.arguments)
-        lines += [f"{name}({pointers});", "__syncthreads();"]
+        arguments = [_pointer(buffer, storages) for buffer in kernel.arguments]
+        for n in kernel.numbers:
+            if len(numbers) < NUMBERS:
+                arguments.append(f"n{len(numbers)}")
+                numbers.append(n)
+            else:
+                arguments.append(number(n.item(), DType(n.dtype.name)))
+        lines += [f"{name}({', '.join(arguments)});", "__syncthreads();"]
     functions = "".join(text.replace(f"void {NAME}(", f"void {name}(", 1) for text, name in names.items())
     parameters = "".join(f"char* {name}, " for name in storages)
+    parameters += "".join(f"{TYPES[DType(n.dtype.name)]} n{i}, " for i, n in enumerate(numbers))
     body = "\n".join(lines)
     text = (
         f'{functions}extern "C" __global__ void __launch_bounds__({lanes * bands}) steps({parameters}int count) {{\n'
         f"for (int s = 0; s < count; ++s) {{\n{body}\n}}\n}}\n"
     )
     starts = tuple(Buffer(storage, 0, (1,), (1,), DType("int8")) for storage in storages.values())
-    return Kernel("steps", text, (1, 1), BLOCK, starts, tuple(range(len(starts))), (0,))
+    return Kernel("steps", text, (1, 1), BLOCK, starts, tuple(range(len(starts))), (*numbers, np.int32(0)))
 
 
 def _pointer(buffer: Buffer, storages: dict[str, Storage]) -> str:
