@@ -27,7 +27,8 @@ def capture(step: Callable[[], None], device: Any) -> Callable[[], None]:
         with torch.cuda.stream(side):
             step()
         current.wait_stream(side)
-        with torch.cuda.graph(graph):
+        # other threads may use CUDA meanwhile, such as JAX's: "global" would make their calls fail
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             step()
     return graph.replay
 
