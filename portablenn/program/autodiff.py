@@ -5,6 +5,9 @@ each argument (None where there is none). It is written in functions of the Arra
 is a Program too and has derivatives of its own. Rules may ignore broadcasting: cotangents are summed back to the shape of
 their argument afterwards.
 
+With a cotangent goes a mask, where there is one: which elements belong to the branch that ``where`` took. The others contribute
+nothing, also where their derivative is infinite or undefined, as 0 · ∞ is not 0.
+
 Formulas: Griewank & Walther, Evaluating Derivatives (2008), chapter 3; for matrices Giles (2008), "Collected matrix
 derivative results for forward and reverse mode algorithmic differentiation".
 """
@@ -65,17 +68,87 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
 
 def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Sequence[Variable]) -> list[Tracer]:
     cotangents: dict[Variable, Tracer] = {program.outputs[0]: xp.ones_like(values[program.outputs[0]])}
-    varying = _depend_on(program, by)
+    masks: dict[Variable, Tracer | None] = {}
+    varying, squares = _depend_on(program, by), _sums_of_squares(program)
     for operation in reversed(program.operations):
-        g = cotangents.pop(operation.result, None)
+        g, mask = cotangents.pop(operation.result, None), masks.pop(operation.result, None)
         if g is None or operation.result not in varying:
             continue
-        for argument, cotangent in zip(operation.arguments, _pullback(xp, operation, values, g), strict=False):
+        pulled = _pullback(xp, operation, values, g)
+        masked = _pulled_masks(xp, operation, values, mask)
+        for argument, cotangent, chosen in zip(operation.arguments, pulled, masked, strict=False):
             if cotangent is not None and argument in varying:
+                if mask is not None and operation.name in SCALING:
+                    cotangent = xp.where(mask, cotangent, 0.0)
+                if argument in squares and operation.name in ("sqrt", "pow") and argument is operation.arguments[0]:
+                    # a norm or the like, whose gradient at 0 is 0
+                    cotangent = xp.where(values[argument] == 0.0, 0.0, cotangent)
                 cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
-                earlier = cotangents.get(argument)
-                cotangents[argument] = cotangent if earlier is None else xp.add(earlier, cotangent)
+                chosen = None if chosen is None else _any_repeated(xp, chosen, argument.type.shape)
+                if argument in cotangents:
+                    cotangent = xp.add(cotangents[argument], cotangent)
+                    earlier = masks.get(argument)
+                    chosen = None if earlier is None or chosen is None else xp.logical_or(earlier, chosen)
+                cotangents[argument], masks[argument] = cotangent, chosen
     return [cotangents[v] if v in cotangents else xp.zeros_like(values[v]) for v in by]
+
+
+SCALING = frozenset(
+    "acos acosh asin asinh atan atan2 atanh cos cosh divide exp expm1 hypot log log10 log1p log2 logaddexp multiply pow "
+    "reciprocal remainder sin sinh sqrt square tan tanh".split()
+)
+"""Elementwise operations that multiply a cotangent by what may be infinite or undefined."""
+
+ELEMENTWISE = SCALING | frozenset(
+    "abs add astype conj copysign maximum minimum negative positive real subtract".split()
+)
+"""Operations of which an element of the result counts if, and only if, those of the arguments do."""
+
+MOVING = frozenset({"broadcast_to", "concat", "flip", "getitem", "permute_dims", "reshape", "sum"})
+"""Operations whose rule moves a mask as it moves a cotangent."""
+
+
+def _pulled_masks(
+    xp: Any, operation: Operation, values: dict[Variable, Tracer], mask: Tracer | None
+) -> Sequence[Tracer | None]:
+    """Return for each argument which of its elements count, given those of the result; None if all do, or it is not known."""
+    count, y = len(operation.arguments), values[operation.result]
+    if operation.name == "where":
+        taken = xp.broadcast_to(values[operation.arguments[0]], y.shape)
+        branches = taken, xp.logical_not(taken)
+        return None, *(b if mask is None else xp.logical_and(b, mask) for b in branches)
+    if mask is None:
+        return (None,) * count
+    if operation.name in MOVING:
+        arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
+        return RULES[operation.name](xp, mask, y, *arguments, **operation.parameters)
+    return (mask if operation.name in ELEMENTWISE else None,) * count
+
+
+def _any_repeated(xp: Any, mask: Tracer, shape: tuple[int, ...]) -> Tracer:
+    """Return the mask of an array of ``shape`` that was broadcast: an element counts if any of its copies does."""
+    extra = mask.ndim - len(shape)
+    axes = tuple(a for a in range(mask.ndim) if a < extra or (shape[a - extra] == 1 and mask.shape[a] != 1))
+    return xp.reshape(xp.any(mask, axis=axes), shape) if axes else mask
+
+
+def _sums_of_squares(program: Program) -> set[Variable]:
+    """Return the values that are sums of squares by construction: where they are 0, so are their gradients."""
+    found: set[Variable] = set()
+    made_by = {operation.result: operation for operation in program.operations}
+    for operation in program.operations:
+        name, arguments, reads = operation.name, operation.arguments, operation.reads
+        squares = name == "square" or (name == "multiply" and len(reads) == 2 and reads[0] is reads[1])
+        squares |= name == "pow" and isinstance(arguments[1], (int, float)) and arguments[1] in (2, 4, 6)
+        if name == "matmul" and operation.result.type.size == 1:  # x @ x
+            origins = [made_by[v].reads[0] if v in made_by and made_by[v].name == "reshape" else v for v in reads]
+            squares |= origins[0] is origins[1]
+        kept = name in MOVING or name in ("add", "astype", "take")
+        if name == "multiply" or (name == "divide" and isinstance(arguments[0], Variable)):
+            kept = any(isinstance(a, (int, float)) and a > 0 for a in arguments)
+        if squares or (kept and reads and all(v in found for v in reads if v.type.dtype.is_floating)):
+            found.add(operation.result)
+    return found
 
 
 def _depend_on(program: Program, by: Sequence[Variable]) -> set[Variable]:
@@ -146,21 +219,34 @@ rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     number_a, number_b = (not isinstance(v, Tracer) for v in (a, b))
-    by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, b - 1.0))
+    by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, xp.where(b == 0.0, 1.0, b - 1.0)))
     if number_b:
         return by_base if b != 0 else None, None
     if number_a:
         return None, g * y * math.log(a) if a > 0 else None
-    positive = a > 0.0  # 0 ** b is 0 for every b > 0, and so is its derivative by b
-    return by_base, xp.where(positive, g * y * xp.log(xp.where(positive, a, 1.0)), 0.0)
+    # 0 ** b is 0 for every b > 0, and so is its derivative by b; of negative bases there is none
+    return by_base, xp.where(a == 0.0, 0.0, g * y * xp.log(xp.where(a == 0.0, 1.0, a)))
+
+
+def _hypot(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """It has no derivative at (0, 0), where the gradient is (0, 0)."""
+    length = xp.where(y == 0.0, 1.0, y)
+    return g * a / length, g * b / length
+
+
+def _share(xp: Any, a: Any, b: Any, y: Any) -> Any:
+    """Return the derivative of y = log(exp(a) + exp(b)) by a; infinities have no difference, and equal ones share it."""
+    one_is_finite = any(isinstance(v, (int, float)) and math.isfinite(v) for v in (a, b))
+    of_infinite = 0.0 if one_is_finite else xp.where(xp.equal(a, b), -math.log(2.0), xp.zeros_like(y))
+    return xp.exp(xp.where(xp.equal(a, y), of_infinite, a - y))
 
 
 rule("add", lambda xp, g, y, a, b: (g, g))
 rule("atan2", lambda xp, g, y, a, b: (g * b / (a * a + b * b), -g * a / (a * a + b * b)))
 rule("copysign", lambda xp, g, y, a, b: (xp.where(xp.signbit(y) == xp.signbit(a + xp.zeros_like(y)), g, -g), None))
 rule("divide", lambda xp, g, y, a, b: (g / b, -g * (y / b)))
-rule("hypot", lambda xp, g, y, a, b: (g * a / y, g * b / y))
-rule("logaddexp", lambda xp, g, y, a, b: (g * xp.exp(a - y), g * xp.exp(b - y)))
+rule("hypot", _hypot)
+rule("logaddexp", lambda xp, g, y, a, b: (g * _share(xp, a, b, y), g * _share(xp, b, a, y)))
 rule("maximum", lambda xp, g, y, a, b: (g * _like(xp, y > b, g), g * _like(xp, y <= b, g)))
 rule("minimum", lambda xp, g, y, a, b: (g * _like(xp, y < b, g), g * _like(xp, y >= b, g)))
 rule("multiply", lambda xp, g, y, a, b: (g * b, g * a))

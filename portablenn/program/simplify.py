@@ -201,9 +201,16 @@ def _full_size(self: _Rewriter, x: Any, *others: Any) -> bool:
     )
 
 
+def _is_zero(number: Any, dtype: Any, sign: float) -> bool:
+    """Return whether it is 0, and for floating-point numbers the zero of this sign: 0.0 + -0.0 is 0.0."""
+    if not isinstance(number, (int, float)) or number != 0:
+        return False
+    return not dtype.is_floating or math.copysign(1.0, number) == sign
+
+
 def _add(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
     for x, y in ((a, b), (b, a)):
-        if isinstance(x, Tracer) and self.uniform(y) == 0 and _full_size(self, x, y):
+        if isinstance(x, Tracer) and _is_zero(self.uniform(y), x.dtype, -1.0) and _full_size(self, x, y):
             return x
         opposite = self.before(y, "negative")
         if opposite is not None and isinstance(x, Tracer):
@@ -212,9 +219,9 @@ def _add(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
 
 
 def _subtract(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
-    if self.uniform(b) == 0 and _full_size(self, a, b):
+    if isinstance(a, Tracer) and _is_zero(self.uniform(b), a.dtype, 1.0) and _full_size(self, a, b):
         return a
-    if isinstance(a, (int, float)) and a == 0:
+    if isinstance(a, (int, float)) and _is_zero(a, b.dtype, -1.0):
         return self.rewritten("negative", b)
     opposite = self.before(b, "negative")
     return None if opposite is None else self.emit("add", [a, opposite])
@@ -279,11 +286,7 @@ def _negative(self: _Rewriter, x: Tracer) -> Tracer | None:
     twice = self.before(x, "negative")
     if twice is not None:
         return twice
-    difference = self.origin(x, "subtract")
-    if difference is None:
-        return None
-    arguments = [Tracer(self.trace, a) if isinstance(a, Variable) else a for a in difference.arguments]
-    return self.emit("subtract", arguments[::-1])
+    return None
 
 
 def _finite_product(a: float, b: float) -> bool:

@@ -17,6 +17,9 @@ __all__ = ["grad", "value_and_grad"]
 def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """Return a function that computes the gradient of a scalar function.
 
+    A branch that ``where`` does not take contributes nothing. At points without a derivative the gradient is a subgradient: 0
+    for `abs`, `hypot` and square roots of sums of squares at 0, equal shares for ties of ``max`` and ``min``.
+
     Parameters
     ----------
     fun

@@ -23,7 +23,8 @@ def _names(function: Callable[..., Any], *types: pnn.ArrayType) -> list[str]:
     ("function", "types", "left"),
     [
         (lambda x: x * 1.0, (VECTOR,), []),
-        (lambda x: x + 0.0, (VECTOR,), []),
+        (lambda x: x + -0.0, (VECTOR,), []),
+        (lambda x: x + 0.0, (VECTOR,), ["add"]),  # -0.0 + 0.0 is 0.0
         (lambda x: x - 0.0, (VECTOR,), []),
         (lambda x: x / 1.0, (VECTOR,), []),
         (lambda x: x**1, (VECTOR,), []),
@@ -33,7 +34,7 @@ def _names(function: Callable[..., Any], *types: pnn.ArrayType) -> list[str]:
         (lambda x: (-x) * 3.0, (VECTOR,), ["multiply"]),
         (lambda x, y: x + (-y), (VECTOR, VECTOR), ["subtract"]),
         (lambda x, y: x - (-y), (VECTOR, VECTOR), ["add"]),
-        (lambda x, y: -(x - y), (VECTOR, VECTOR), ["subtract"]),
+        (lambda x, y: -(x - y), (VECTOR, VECTOR), ["subtract", "negative"]),  # of equal numbers it is -0.0
         (lambda x, y: (x * 2.0) * y * 0.5, (VECTOR, VECTOR), ["multiply"]),
         (lambda x: pnn.xp.tanh(x) + pnn.xp.tanh(x), (VECTOR,), ["tanh", "add"]),
         (lambda x: pnn.xp.reshape(pnn.xp.reshape(x, (2, 2)), (4,)), (VECTOR,), []),
@@ -117,3 +118,20 @@ def test_a_filled_array_converts_as_its_elements_do(number: Any, source: str, ta
 
     zero = np.zeros(3, dtype=target)
     np.testing.assert_array_equal(pnn.compile(function)(zero), function(zero), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "operations"),
+    [
+        (lambda x: x + 0.0, 1), (lambda x: 0 + x, 1), (lambda x: 0.0 - x, 1), (lambda x: 0 - x, 1), (lambda x: -(x - x), 2),
+        (lambda x: x - 0.0, 0), (lambda x: x - 0, 0), (lambda x: x + -0.0, 0), (lambda x: -0.0 - x, 1),
+        (lambda x: x * -1.0, 1),
+    ],
+)  # fmt: skip
+def test_zeros_keep_their_sign(function: Any, operations: int) -> None:
+    """0.0 - x is not -x, and x + 0.0 is not x, where x is a zero."""
+    x = np.asarray([0.0, -0.0, 1.0, -1.0])
+    compiled = pnn.compile(function)
+    for values in (x, x.astype(np.float32)):
+        np.testing.assert_array_equal(np.signbit(compiled(values)), np.signbit(function(values)))
+    assert len(compiled.program(x).operations) == operations
