@@ -82,7 +82,7 @@ def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Seq
                     cotangent = xp.where(mask, cotangent, 0.0)
                 if argument in squares and operation.name in ("sqrt", "pow") and argument is operation.arguments[0]:
                     # a norm or the like, whose gradient at 0 is 0
-                    cotangent = xp.where(values[argument] == 0.0, 0.0, cotangent)
+                    cotangent = xp.where(xp.equal(values[argument], 0.0), 0.0, cotangent)
                 cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
                 chosen = None if chosen is None else _any_repeated(xp, chosen, argument.type.shape)
                 if argument in cotangents:

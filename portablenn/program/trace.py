@@ -37,7 +37,15 @@ def trace(function: Callable[..., Any], *types: ArrayType, device: Any = None, n
             raise TypeError(f"trace takes an ArrayType(shape, dtype) for each argument, got {given!r}")
     with tracing(device) as current:
         arguments = [current.input(ArrayType(tuple(t.shape), DType(t.dtype))) for t in types]
-        results = function(*arguments)
+        try:
+            results = function(*arguments)
+        except ValueError as error:  # NumPy's, if the value of a tracer was asked for where it writes into an array
+            if not isinstance(error.__cause__, TracerValueError):
+                raise
+            raise TracerValueError(
+                f"{function_name(function)} writes a traced array into an array of NumPy ({error.__cause__}\n"
+                "Collect the parts in a list, and join them with xp.stack or xp.concat)."
+            ) from None
         outputs = [current.lift(r) for r in (results if isinstance(results, (tuple, list)) else (results,))]
         inner = [a.variable for a in arguments], [o.variable for o in outputs]
         return current.program(*inner, name or function_name(function))

@@ -127,9 +127,16 @@ class Tracer:
 
     # What arrays of some libraries have besides the standard, and other libraries' own functions.
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
         namespace = type(self.trace.namespace)
-        if name.startswith("_") or not hasattr(namespace, name):
+        if name.startswith("_"):
+            raise AttributeError(f"a traced array has no attribute {name!r}")
+        from .numpy_functions import method_of  # which imports this module
+
+        method = method_of(self, name)
+        if method is not None:
+            return method
+        if not hasattr(namespace, name):
             raise AttributeError(f"a traced array has no attribute {name!r}")
         raise AttributeError(
             f"a traced array has no method {name}(), which the Array API does not have, at {users_line()}\nChange that "
@@ -149,12 +156,9 @@ class Tracer:
         return self._numpy_call(function, "__call__", args, kwargs)
 
     def _numpy_call(self, function: Any, method: str, args: Any, kwargs: dict[str, Any]) -> Any:
-        name = _NUMPY_NAMES.get(function.__name__, function.__name__)
-        if method != "__call__" or not hasattr(type(self.trace.namespace), name) or kwargs.get("out") is not None:
-            raise _not_traceable(f"np.{function.__name__}")
-        if name in _TAKE_AN_AXIS and len(args) == 2:
-            args, kwargs = args[:1], {**kwargs, "axis": args[1]}
-        return getattr(self.trace.namespace, name)(*args, **kwargs)
+        from .numpy_functions import call  # which imports this module
+
+        return call(self.trace.namespace, function, method, args, kwargs)
 
     def __getitem__(self, key: Any) -> Tracer:
         return self.trace.namespace.getitem(self, key)
@@ -179,17 +183,6 @@ _ASK_FOR_A_VALUE = {
 }  # fmt: skip
 """What a tracer cannot do: methods that return a value of the array, and their names in the error message."""
 
-
-_NUMPY_NAMES = {
-    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
-    "arctan2": "atan2", "arctanh": "atanh", "concatenate": "concat", "conjugate": "conj", "invert": "bitwise_invert",
-    "left_shift": "bitwise_left_shift", "power": "pow", "rint": "round", "right_shift": "bitwise_right_shift",
-    "transpose": "permute_dims", "true_divide": "divide", "amax": "max", "amin": "min",
-}  # fmt: skip
-
-_TAKE_AN_AXIS = frozenset(
-    "sum mean max min prod std var all any argmax argmin sort argsort cumulative_sum flip".split()
-)
 
 _OPERATORS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",

@@ -40,9 +40,9 @@ def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
     Parameters
     ----------
     fun
-        A function in plain Array API code of arrays, or of nested dicts, lists and tuples of arrays. Anything else among
-        its arguments (Python numbers, strings, None) is static: each new value is a new program. It is traced, so it
-        must do the same operations whatever the values.
+        A function in plain Array API code, or with NumPy's functions and methods, of arrays, or of nested dicts, lists and
+        tuples of arrays. Anything else among its arguments (Python numbers, strings, None) is static: each new value is a
+        new program. It is traced, so it must do the same operations whatever the values.
 
         What it reads besides its arguments is checked at each call, and a change traces it again. This holds for numbers,
         strings, tuples, arrays, dicts of these, and arrays in lists, in its closure, its defaults, the globals that its code
