@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that needs a CUDA GPU, in a checkout, in about ten minutes and without a network. Each part is a process of its
+# Everything that needs a CUDA GPU, in a checkout, in ten to twenty minutes and without a network. Each part is a process of its
 # own with its own limit in seconds, and writes its results at once, so that a part that hangs or crashes costs only itself.
 #   bash benchmarks/on_gpu.sh [FOLDER [PART ...]]
 # Results go to FOLDER (benchmarks/results/gpu). Python needs numpy, array-api-compat, array-api-strict, pytest, hypothesis,
@@ -57,7 +57,10 @@ tests() {
 export -f tests has
 export python
 
-sanitizer=$(command -v compute-sanitizer) || parts=${parts/memcheck racecheck/}
+if ! sanitizer=$(command -v compute-sanitizer); then
+    parts=${parts/memcheck/}
+    parts=${parts/racecheck/}
+fi
 small=("$python" -m benchmarks.gpu_smoke --few --out)
 part versions 20 "$python" -m portablenn backends
 part smoke 90 "$python" -m benchmarks.gpu_smoke --out "$out/smoke.json"
@@ -71,7 +74,6 @@ part kernels 40 "$python" -m benchmarks.gpu_kernels --out "$out/kernels.json"
 part verify 60 "$python" -m portablenn verify cupy --json
 part cupy 200 bash -c 'tests "cupy" cupy'
 # JAX chooses kernels by timing them anew in each process, and with them the last bits, which a resumed run would not have
-export XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0"
-part others 150 bash -c 'tests "torch:cuda or jax:cuda" torch,jax'
+part others 150 env XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0" bash -c 'tests "torch:cuda or jax:cuda" torch,jax'
 part more 120 "$python" -m benchmarks.gpu --out "$out/more" --contestants more --only "A 128" "B 8192" --seconds 60
 exit $status

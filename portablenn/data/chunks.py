@@ -14,8 +14,8 @@ CHUNK_OPERATIONS = 3e11
 """Multiplications and additions of one compiled call, approximately: some seconds on a CPU. Ctrl-C, time limits and callbacks
 are checked between calls."""
 
-ACCELERATED_CHUNK_OPERATIONS = 3e13
-"""The same on an accelerator: some tenths of a second."""
+ACCELERATED_CHUNK_OPERATIONS = 1e13
+"""The same on an accelerator: some hundredths of a second on a large one, two seconds on a small one."""
 
 
 class Samples(NamedTuple):

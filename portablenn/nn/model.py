@@ -61,7 +61,9 @@ class Model:
     def __post_init__(self) -> None:
         check_precision(self.precision)
         if self.precision is not None and self.dtype != "float32":
-            raise ValueError(f"precision={self.precision!r} is for dtype='float32', got dtype={str(self.dtype)!r}")
+            raise ValueError(
+                f"precision={self.precision!r} is for dtype='float32', got dtype={str(self.dtype)!r}: pass dtype='float32'"
+            )
         if self.reported.reduction != self.loss.reduction:
             raise ValueError(
                 f"expected report_loss with reduction {self.loss.reduction!r}, as loss has, got {self.reported.reduction!r}"

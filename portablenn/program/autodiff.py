@@ -14,6 +14,7 @@ derivative results for forward and reverse mode algorithmic differentiation".
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from .interpret import execute
 from .ir import Operation, Program, Variable
 from .namespace import TRACING
+from .simplify import simplify
 from .trace import tracing
 from .tracer import Tracer
 
@@ -42,6 +44,7 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
 
     Output 0 must be a real floating scalar, of shape ().
     """
+    program = _without_squared_norms(program)
     by = [program.inputs[argnum] for argnum in argnums]
     for argnum, type in zip(argnums, (v.type for v in by), strict=True):
         if type.dtype.kind != "real floating":
@@ -66,6 +69,21 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
         return trace.program(inputs, [o.variable for o in outputs], f"gradient_of_{program.name}")
 
 
+def _without_squared_norms(program: Program) -> Program:
+    """Return the program with the sum of squares itself in place of the square of its root."""
+    squares = _sums_of_squares(program)
+    if not any(_is_root(operation) and operation.reads[0] in squares for operation in program.operations):
+        return program
+    program = simplify(program)  # so that what was computed twice is one value
+    norms = _squared_norms(program)
+    new = {v: norms.get(v, v) for v in (*(o.result for o in program.operations), *program.inputs, *program.constants)}
+    operations = tuple(
+        dataclasses.replace(o, arguments=tuple(new.get(a, a) if isinstance(a, Variable) else a for a in o.arguments))
+        for o in program.operations
+    )
+    return dataclasses.replace(program, operations=operations, outputs=tuple(new.get(v, v) for v in program.outputs))
+
+
 def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Sequence[Variable]) -> list[Tracer]:
     cotangents: dict[Variable, Tracer] = {program.outputs[0]: xp.ones_like(values[program.outputs[0]])}
     masks: dict[Variable, Tracer | None] = {}
@@ -80,9 +98,8 @@ def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Seq
             if cotangent is not None and argument in varying:
                 if mask is not None and operation.name in SCALING:
                     cotangent = xp.where(mask, cotangent, 0.0)
-                if argument in squares and operation.name in ("sqrt", "pow") and argument is operation.arguments[0]:
-                    # a norm or the like, whose gradient at 0 is 0
-                    cotangent = xp.where(xp.equal(values[argument], 0.0), 0.0, cotangent)
+                if argument in squares and _is_root(operation):  # a norm or the like, whose gradient at 0 is 0
+                    cotangent = xp.where(xp.equal(values[argument], 0.0), xp.multiply(g, 0.0), cotangent)
                 cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
                 chosen = None if chosen is None else _any_repeated(xp, chosen, argument.type.shape)
                 if argument in cotangents:
@@ -94,14 +111,12 @@ def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Seq
 
 
 SCALING = frozenset(
-    "acos acosh asin asinh atan atan2 atanh cos cosh divide exp expm1 hypot log log10 log1p log2 logaddexp multiply pow "
+    "abs acos acosh asin asinh atan atan2 atanh cos cosh divide exp expm1 hypot log log10 log1p log2 logaddexp multiply pow "
     "reciprocal remainder sin sinh sqrt square tan tanh".split()
 )
 """Elementwise operations that multiply a cotangent by what may be infinite or undefined."""
 
-ELEMENTWISE = SCALING | frozenset(
-    "abs add astype conj copysign maximum minimum negative positive real subtract".split()
-)
+ELEMENTWISE = SCALING | frozenset("add astype conj copysign maximum minimum negative positive real subtract".split())
 """Operations of which an element of the result counts if, and only if, those of the arguments do."""
 
 MOVING = frozenset({"broadcast_to", "concat", "flip", "getitem", "permute_dims", "reshape", "sum"})
@@ -119,9 +134,14 @@ def _pulled_masks(
         return None, *(b if mask is None else xp.logical_and(b, mask) for b in branches)
     if mask is None:
         return (None,) * count
+    arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
     if operation.name in MOVING:
-        arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
         return RULES[operation.name](xp, mask, y, *arguments, **operation.parameters)
+    if operation.name in ("max", "min", "prod"):
+        return RULES["sum"](xp, mask, y, *arguments, **operation.parameters)
+    if operation.name in ("take", "take_along_axis"):
+        counts = RULES[operation.name](xp, xp.astype(mask, y.dtype), y, *arguments, **operation.parameters)
+        return xp.greater(counts[0], 0), None
     return (mask if operation.name in ELEMENTWISE else None,) * count
 
 
@@ -143,11 +163,36 @@ def _sums_of_squares(program: Program) -> set[Variable]:
         if name == "matmul" and operation.result.type.size == 1:  # x @ x
             origins = [made_by[v].reads[0] if v in made_by and made_by[v].name == "reshape" else v for v in reads]
             squares |= origins[0] is origins[1]
-        kept = name in MOVING or name in ("add", "astype", "take")
+        numbers = [a for a in arguments if isinstance(a, (int, float))]
+        kept = name in MOVING or name in ("astype", "take") or (name == "add" and not numbers)
         if name == "multiply" or (name == "divide" and isinstance(arguments[0], Variable)):
-            kept = any(isinstance(a, (int, float)) and a > 0 for a in arguments)
-        if squares or (kept and reads and all(v in found for v in reads if v.type.dtype.is_floating)):
+            kept = bool(numbers) and all(n > 0 for n in numbers)
+        parts = [v for v in reads if v.type.dtype.is_floating]
+        if squares or (kept and parts and all(v in found for v in parts)):
             found.add(operation.result)
+    return found
+
+
+def _is_root(operation: Operation) -> bool:
+    """Return whether it is a square root, or a power between 0 and 1."""
+    exponent = operation.arguments[1] if operation.name == "pow" else 0.5
+    return operation.name in ("sqrt", "pow") and isinstance(exponent, (int, float)) and 0 < exponent < 1
+
+
+def _squared_norms(program: Program) -> dict[Variable, Variable]:
+    """Return the squares of square roots of sums of squares, and these sums, which have all derivatives at 0, too."""
+    squares, made_by = _sums_of_squares(program), {operation.result: operation for operation in program.operations}
+    found: dict[Variable, Variable] = {}
+    for operation in program.operations:
+        twice = operation.name == "multiply" and len(operation.reads) == 2 and operation.reads[0] is operation.reads[1]
+        if (
+            operation.name == "square"
+            or twice
+            or (operation.name == "pow" and operation.arguments[1:] in ((2,), (2.0,)))
+        ):
+            root = made_by.get(operation.reads[0])
+            if root is not None and root.reads[0] in squares and _is_root(root) and root.arguments[1:] in ((), (0.5,)):
+                found[operation.result] = root.reads[0]
     return found
 
 
@@ -219,13 +264,14 @@ rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
     number_a, number_b = (not isinstance(v, Tracer) for v in (a, b))
-    by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, xp.where(b == 0.0, 1.0, b - 1.0)))
+    by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, xp.where((a == 0.0) & (b == 0.0), 1.0, b - 1.0)))
     if number_b:
         return by_base if b != 0 else None, None
     if number_a:
-        return None, g * y * math.log(a) if a > 0 else None
+        return None, g * (y * math.log(a) if a > 0 else xp.where(b < 0.0, math.nan, 0.0 if a == 0 else math.nan))
     # 0 ** b is 0 for every b > 0, and so is its derivative by b; of negative bases there is none
-    return by_base, xp.where(a == 0.0, 0.0, g * y * xp.log(xp.where(a == 0.0, 1.0, a)))
+    by_exponent = g * y * xp.log(xp.where(a == 0.0, 1.0, a))
+    return by_base, xp.where(a == 0.0, xp.where(b < 0.0, math.nan, 0.0), by_exponent)
 
 
 def _hypot(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:

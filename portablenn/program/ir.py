@@ -20,6 +20,17 @@ class DType(str):
 
     __slots__ = ()
 
+    def __eq__(self, other: object) -> bool:
+        """Compare with a name, or with a dtype of NumPy: ``x.dtype == np.float64``."""
+        if isinstance(other, (type, np.dtype)):
+            other = dtype_name(other)
+        return str.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
     @property
     def kind(self) -> str:
         """One of "bool", "signed", "unsigned", "real floating", "complex floating"."""

@@ -11,6 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from .ir import dtype_name
 from .tracer import NotTraceableError, Tracer, users_line
 
 Axis = int | tuple[int, ...] | None
@@ -32,7 +35,8 @@ def call_by_name(xp: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]
     for refused in ("out", "where"):
         if kwargs.get(refused) is not None and refused in kwargs:
             raise NotTraceableError(f"np.{name}: {refused}= cannot be traced, at {users_line()}")
-    kwargs = {k: v for k, v in kwargs.items() if k != "out"}
+    kwargs = {k: int(v) if isinstance(v, np.integer) else v for k, v in kwargs.items() if k != "out"}
+    args = [int(a) if isinstance(a, np.integer) else a for a in args]
     standard = SAME.get(name, name)
     if name in FUNCTIONS:
         function: Callable[..., Any] = FUNCTIONS[name]
@@ -77,18 +81,20 @@ def _spread(name: str) -> Callable[..., Any]:
     def spread(
         xp: Any, a: Any, axis: Axis = None, dtype: Any = None, *, ddof: float = 0, keepdims: bool = False
     ) -> Any:
-        return getattr(xp, name)(_floating(xp, a), axis=axis, correction=ddof, keepdims=keepdims)
+        return getattr(xp, name)(_floating(xp, a, dtype), axis=axis, correction=ddof, keepdims=keepdims)
 
     return spread
 
 
-def _floating(xp: Any, a: Any) -> Any:
+def _floating(xp: Any, a: Any, dtype: Any = None) -> Any:
     a = xp.asarray(a)
+    if dtype is not None:
+        return xp.astype(a, dtype_name(dtype))
     return a if a.dtype.is_floating else xp.astype(a, xp.float64)
 
 
 def _mean(xp: Any, a: Any, axis: Axis = None, dtype: Any = None, *, keepdims: bool = False) -> Any:
-    return xp.mean(_floating(xp, a), axis=axis, keepdims=keepdims)
+    return xp.mean(_floating(xp, a, dtype), axis=axis, keepdims=keepdims)
 
 
 def _average(xp: Any, a: Any, axis: Axis = None, weights: Any = None) -> Any:
@@ -97,6 +103,8 @@ def _average(xp: Any, a: Any, axis: Axis = None, weights: Any = None) -> Any:
         return xp.mean(a, axis=axis)
     weights = xp.asarray(weights)
     if weights.ndim != a.ndim:
+        if not isinstance(axis, int):
+            raise NotTraceableError(f"np.average with weights along axis={axis!r} cannot be traced, at {users_line()}")
         weights = xp.reshape(weights, tuple(n if i == axis % a.ndim else 1 for i, n in enumerate(a.shape)))
     weights = xp.broadcast_to(weights, a.shape)
     return xp.sum(a * weights, axis=axis) / xp.sum(weights, axis=axis)
@@ -179,7 +187,7 @@ def _diag(xp: Any, v: Any, k: int = 0) -> Any:
         return _diagonal(xp, v, k)
     n = v.shape[0] + abs(k)
     padded = _pad(xp, v, (max(0, -k), max(0, k)))  # row i holds v[i - max(0, -k)] at column i + k
-    return xp.reshape(padded, (n, 1)) * xp.eye(n, k=k, dtype=v.dtype)
+    return xp.where(xp.eye(n, k=k) == 1.0, xp.reshape(padded, (n, 1)), xp.zeros((n, n), dtype=v.dtype))
 
 
 # Shapes
@@ -237,7 +245,7 @@ def _column_stack(xp: Any, tup: Sequence[Any]) -> Any:
 
 
 def _dstack(xp: Any, tup: Sequence[Any]) -> Any:
-    arrays = [xp.expand_dims(a, axis=-1) if a.ndim == 2 else xp.reshape(a, (1, -1, 1)) for a in map(xp.asarray, tup)]
+    arrays = [a if a.ndim > 2 else xp.expand_dims(_at_least(2)(xp, a), axis=-1) for a in map(xp.asarray, tup)]
     return xp.concat(arrays, axis=2)
 
 
@@ -276,8 +284,12 @@ def _rot90(xp: Any, m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
 
 def _pad(xp: Any, array: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Any:
     array = xp.asarray(array)
-    if mode != "constant":
-        raise NotTraceableError(f"np.pad with mode={mode!r} cannot be traced, at {users_line()}")
+    if mode != "constant" or isinstance(constant_values, (list, tuple)):
+        raise NotTraceableError(
+            f"np.pad with mode={mode!r} and {constant_values!r} cannot be traced, at {users_line()}"
+        )
+    if isinstance(pad_width, dict):
+        raise NotTraceableError(f"np.pad with widths {pad_width!r} cannot be traced, at {users_line()}")
     given: list[Any] = [pad_width] if isinstance(pad_width, int) else list(pad_width)
     if all(isinstance(n, int) for n in given):
         given = [(given[0], given[-1])]
@@ -338,6 +350,8 @@ def _with(name: str, *names: str, **fixed: Any) -> Callable[..., Any]:
     """Return a function of the standard whose keyword arguments ``names`` NumPy takes by position, too."""
 
     def function(xp: Any, a: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > len(names):
+            raise NotTraceableError(f"{len(args) + 1} arguments of NumPy's {name} cannot be traced, at {users_line()}")
         a = [xp.asarray(one) for one in a] if isinstance(a, (list, tuple)) else xp.asarray(a)
         return getattr(xp, name)(a, **{**fixed, **dict(zip(names, args, strict=False)), **kwargs})
 
@@ -346,8 +360,8 @@ def _with(name: str, *names: str, **fixed: Any) -> Callable[..., Any]:
 
 SAME = {
     "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
-    "arctan2": "atan2", "arctanh": "atanh", "conjugate": "conj", "invert": "bitwise_invert", "fabs": "abs",
-    "left_shift": "bitwise_left_shift", "power": "pow", "float_power": "pow", "rint": "round", "fix": "trunc",
+    "arctan2": "atan2", "arctanh": "atanh", "conjugate": "conj", "invert": "bitwise_invert",
+    "left_shift": "bitwise_left_shift", "power": "pow", "fix": "trunc",
     "right_shift": "bitwise_right_shift", "true_divide": "divide", "mod": "remainder", "transpose": "permute_dims",
 }  # fmt: skip
 """NumPy's names of functions of the standard that take the same arguments."""
@@ -373,6 +387,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "clip": _clip, "round": _round, "around": _round, "nan_to_num": _nan_to_num, "sinc": _sinc, "select": _select,
     "take": _take, "take_along_axis": lambda xp, arr, indices, axis=-1: xp.take_along_axis(arr, indices, axis=axis),
     "sort": _sort("sort"), "argsort": _sort("argsort"), "copy": lambda xp, a: xp.asarray(a),
+    "fabs": lambda xp, x: xp.abs(_floating(xp, x)), "rint": lambda xp, x: xp.round(_floating(xp, x)),
+    "float_power": lambda xp, x, y: xp.pow(xp.astype(xp.asarray(x), xp.float64), y),
     "exp2": lambda xp, x: xp.exp(x * math.log(2.0)), "deg2rad": lambda xp, x: x * (math.pi / 180.0),
     "radians": lambda xp, x: x * (math.pi / 180.0), "rad2deg": lambda xp, x: x * (180.0 / math.pi),
     "degrees": lambda xp, x: x * (180.0 / math.pi), "shape": lambda xp, a: tuple(a.shape),

@@ -283,10 +283,7 @@ def _negative(self: _Rewriter, x: Tracer) -> Tracer | None:
     number = self.uniform(x)
     if number is not None and x.dtype.kind == "real floating":
         return self.filled(x.shape, -number, x.dtype)
-    twice = self.before(x, "negative")
-    if twice is not None:
-        return twice
-    return None
+    return self.before(x, "negative")
 
 
 def _finite_product(a: float, b: float) -> bool:

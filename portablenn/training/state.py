@@ -61,9 +61,8 @@ class Run:
     evaluations: int = 0  # how often L-BFGS has computed the loss of all rows
     about: dict[str, Any] | None = None  # what a run that resumes this one must have in common with it
     losses: list[tuple[Any, int]] = field(default_factory=list)  # of the current epoch, as in `StepResult`
-    unread: list[tuple[list[tuple[Any, int]], int]] = field(
-        default_factory=list
-    )  # losses of ended epochs on their way to the host
+    # for each call whose losses are on their way to the host: functions that wait for them, as in `losses`, and its epochs
+    unread: list[tuple[list[tuple[Any, int]], int]] = field(default_factory=list)
     started: bool = False  # whether a step has been taken
     failed_in_callback: bool = False
     state_replaced: bool = False  # whether a callback has just replaced the state that the steps led to

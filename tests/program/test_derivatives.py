@@ -86,6 +86,10 @@ def test_only_sums_of_squares_are_norms() -> None:
     assert np.isinf(pnn.grad(lambda x: xp.sqrt(xp.sum(x)))(np.zeros(2))).all()
     assert not np.isfinite(pnn.grad(lambda x: xp.sqrt(xp.sum(x * x * -1.0 + x)))(np.zeros(2))).any()
     assert not np.isfinite(pnn.grad(lambda x: xp.sum(x**3 / 2.0 + x) ** 0.5)(np.zeros(2))).any()
+    assert np.isinf(pnn.grad(lambda x: xp.sqrt(x * x + -1.0))(np.asarray(1.0)))
+    assert np.isinf(pnn.grad(lambda x: xp.sqrt(x * x + xp.astype(xp.asarray([-1]), x.dtype)[0]))(np.asarray(1.0)))
+    for pole in (lambda x: xp.sum(x * x) ** -0.5, lambda x: 1.0 / xp.sqrt(xp.sum(x * x))):
+        assert not np.isfinite(pnn.grad(pole)(np.zeros(2))).any()
     for norm in (
         lambda x: xp.sqrt(xp.mean(xp.square(x)) * 3.0), lambda x: xp.sqrt(x @ x), lambda x: xp.sum(x**2 / 2.0) ** 0.5,
         lambda x: xp.sum(xp.sqrt(xp.reshape(x, (1, -1)) ** 2 + 0.5 * xp.flip(x) ** 2)),
@@ -99,3 +103,55 @@ def test_second_derivatives_keep_to_the_branch() -> None:
     curve = pnn.grad(pnn.grad(lambda x: xp.where(x > 0.0, xp.log(x), x**3)))
     assert float(curve(np.asarray(-2.0))) == -12.0
     assert float(curve(np.asarray(2.0))) == -0.25
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("function", "second"),
+    [
+        (lambda x: pnn.xp.sqrt(pnn.xp.sum(x * x)) ** 2, [2.0, 2.0]), (lambda x: pnn.xp.square(np.linalg.norm(x)), [2.0, 2.0]),
+        (lambda x: pnn.xp.std(x) * pnn.xp.std(x) * 3.0, [1.5, 1.5]), (lambda x: pnn.xp.sum(x * x) ** 1, [2.0, 2.0]),
+        (lambda x: pnn.xp.sum(x * x) ** 1.0, [2.0, 2.0]),
+    ],
+)  # fmt: skip
+def test_squares_of_norms_have_all_derivatives_at_zero(function: Any, second: list[float]) -> None:
+    def curvature(x: Any, i: int) -> Any:
+        return pnn.grad(function)(x)[i]
+
+    found = [pnn.grad(lambda x, i=i: curvature(x, i))(np.zeros(2))[i] for i in range(2)]  # type: ignore[misc]
+    np.testing.assert_allclose(found, second, rtol=1e-12)
+
+
+def test_mixed_derivatives_of_a_power_agree() -> None:
+    power = lambda a, b: a**b  # noqa: E731
+    first = pnn.grad(lambda a, b: pnn.grad(power, argnums=0)(a, b), argnums=1)
+    second = pnn.grad(lambda a, b: pnn.grad(power, argnums=1)(a, b), argnums=0)
+    for b, meant in ((0.0, 0.5), (2.0, 2.0 + 4.0 * np.log(2.0))):
+        for mixed in (first, second):
+            assert float(mixed(np.asarray(2.0), np.asarray(b))) == pytest.approx(meant)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_negative_number_has_no_power_to_differentiate() -> None:
+    assert np.isnan(pnn.grad(lambda b: (-2.0) ** b)(np.asarray(3.0)))
+    assert float(pnn.grad(lambda b: 0.0**b)(np.asarray(3.0))) == 0.0
+    assert np.isnan(pnn.grad(lambda b: 0.0**b)(np.asarray(-1.0)))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_missing_values_are_masked_in_a_loss(library: Any) -> None:
+    xp = pnn.xp
+    target = library.array([np.nan, 1.0, 3.0])
+
+    def loss(x: Any) -> Any:
+        return xp.sum(xp.where(xp.isnan(target), 0.0, xp.abs(x - target)))
+
+    np.testing.assert_array_equal(library.numpy(pnn.grad(loss)(library.array([1.0, 2.0, 2.0]))), [0.0, 1.0, -1.0])
+
+    def taken(x: Any) -> Any:
+        some = xp.take(xp.log(x), xp.asarray([0, 2]), axis=0)
+        return xp.sum(xp.where(xp.isfinite(some), some, 0.0)) + xp.max(xp.where(x > 0.0, xp.log(x), -1.0))
+
+    np.testing.assert_allclose(
+        library.numpy(pnn.grad(taken)(library.array([0.0, 1.0, 4.0]))), [0.0, 0.0, 0.5], rtol=1e-12
+    )

@@ -28,7 +28,7 @@ np.moveaxis(a, 0, 1), np.expand_dims(a, 1), np.squeeze(a[:, :1]), np.squeeze(a[:
 np.atleast_2d(v), np.atleast_1d(a), np.flip(a), np.flip(a, 1), np.fliplr(a), np.flipud(a), np.rot90(a), np.rot90(a, 2), np.rot90(a, 3)
 np.roll(a, 1), np.roll(a, 2, 1), np.tile(v, 2), np.tile(a, (2, 1)), np.repeat(a, 2), np.repeat(a, 2, axis=1), np.rot90(a, 4)
 np.concatenate([a, a]), np.concatenate((a, b.T), 0), np.stack([v, v]), np.stack([v, v], 1), np.vstack([v, a]), np.hstack([a, a])
-np.hstack([v, v]), np.column_stack([v, b]), np.dstack([a, a]), np.split(a, 2, 1)[1], np.array_split(a, 2)[0], np.hsplit(a, 2)[0]
+np.hstack([v, v]), np.column_stack([v, b]), np.dstack([a, a]), np.dstack([v, v]), np.dstack([np.reshape(a, (3, 2, 2)), np.ones((3, 2, 1))]), np.split(a, 2, 1)[1], np.array_split(a, 2)[0], np.hsplit(a, 2)[0]
 np.split(a, [1, 3], axis=1)[1], np.vsplit(b, 2)[1], np.pad(a, 1), np.pad(v, (1, 2)), np.pad(a, ((0, 1), (2, 0)), constant_values=2.0)
 np.diff(a), np.diff(a, 2), np.diff(a, axis=0), np.clip(a, -0.5, 0.5), np.clip(a, None, 0.2), np.round(a * 10), np.round(a, 1)
 np.nan_to_num(a), np.sinc(a), np.select([a > 1, a > 0], [a * 2, a * 3], 7.0), np.where(a > 0, a, -a), np.take(a, [0, 2])
@@ -89,6 +89,10 @@ def test_values_and_gradients_are_numpys(expression: str) -> None:
         (lambda x: np.median(x), "np.median cannot be traced"),
         (lambda x: np.einsum("i,i", x, x), "Use xp.tensordot or @"),
         (lambda x: np.pad(x, 1, mode="edge"), "mode='edge' cannot be traced"),
+        (lambda x: np.pad(x, {0: (1, 2)}), "np.pad with widths"),
+        (lambda x: np.pad(x, 1, constant_values=(1, 2)), "cannot be traced"),
+        (lambda x: np.diff(x, 1, -1, np.zeros(1)), "4 arguments of NumPy's diff cannot be traced"),
+        (lambda x: np.average(np.stack([x, x]), axis=(0, 1), weights=np.ones(3)), "np.average with weights along axis"),
         (lambda x: np.linalg.norm(x, 3), "ord=3 of 1 axes cannot be traced"),
         (lambda x: np.linalg.svd(x), "np.linalg.svd cannot be traced"),
         (lambda x: np.add.outer(x, x), "np.add.outer cannot be traced"),
@@ -109,3 +113,37 @@ def test_a_tracer_written_into_an_array_says_what_to_do() -> None:
 
     with pytest.raises(pnn.TracerValueError, match=r"xp\.stack"):
         pnn.grad(filled)(np.ones(3))
+
+
+def test_a_dtype_equals_numpys() -> None:
+    def doubled(x: Any) -> Any:
+        assert (x.dtype != np.float32, x.dtype == np.dtype("float64"), x.dtype == None) == (True, True, False)  # noqa: E711
+        return x * 2.0 if x.dtype == np.float64 else x * 3.0
+
+    assert pnn.compile(doubled)(np.ones(1)).tolist() == [2.0]
+
+
+def test_infinite_elements_stay_on_the_diagonal() -> None:
+    v = np.asarray([np.inf, 1.0])
+    np.testing.assert_array_equal(pnn.compile(lambda v: np.diag(v))(v), np.diag(v))
+
+
+def test_dtypes_are_numpys() -> None:
+    x, i = np.ones(3, np.float32), np.arange(3)
+    for function in (
+        lambda x: np.mean(x, dtype=np.float64), lambda x: np.std(x, dtype=np.float64), lambda x: np.float_power(x, 2.0),
+        lambda x: np.fabs(x), lambda x: np.rint(x), lambda x: np.sum(x, dtype=np.float64), lambda x: np.mean(x),
+    ):  # fmt: skip
+        for values in (x, i):
+            assert pnn.compile(function)(values).dtype == function(values).dtype
+
+
+def test_numpys_integers_are_sizes() -> None:
+    n = np.int64(2)
+    for function in (
+        lambda x: np.reshape(x, (n, n)),
+        lambda x: np.tile(x, n),
+        lambda x: np.split(x, n)[0],
+        lambda x: np.roll(x, n),
+    ):
+        np.testing.assert_array_equal(pnn.compile(function)(np.arange(4.0)), function(np.arange(4.0)))

@@ -66,12 +66,14 @@ class Cuda:
         if not kernels:
             return {}
         code = PRELUDE + "".join(kernel.text for kernel in kernels.values())
-        with self.lock, self.device:
-            if code not in self.modules:
-                if len(self.modules) == MODULES:
-                    del self.modules[next(iter(self.modules))]
-                self.modules[code] = cupy.RawModule(code=code, options=("--std=c++17", "--fmad=false"))
-            return {name: self.modules[code].get_function(name) for name in kernels}
+        with self.device:
+            module = self.modules.get(code) or cupy.RawModule(code=code, options=("--std=c++17", "--fmad=false"))
+            functions = {name: module.get_function(name) for name in kernels}
+        with self.lock:
+            self.modules[code] = module
+            if len(self.modules) > MODULES:
+                del self.modules[next(iter(self.modules))]
+        return functions
 
     def run(
         self,

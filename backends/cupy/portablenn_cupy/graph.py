@@ -25,6 +25,9 @@ from .small import many_steps
 SMALL = 16 << 20
 """Bytes up to which an input is copied to a fixed address at each call, because a new address needs a new graph."""
 
+COLLECTED = 1 << 18
+"""Bytes of collected results that are allocated at least, because for more of them steps are captured again."""
+
 GRAPHS = 4
 """Maximum number of graphs of a step, for data in as many places: networks that are equal share them."""
 
@@ -121,7 +124,8 @@ class Loop(_Scheduled):
             checked = self._checked(arrays)
             carry, data = checked[: len(self.types)], checked[len(self.types) :]
             if count > self.rows:
-                self._allocate(max(count, 2 * self.rows))
+                row = sum(map(nbytes_of, self.schedule.collected))
+                self._allocate(max(count, 2 * self.rows, COLLECTED // max(1, row)))
             if count:
                 self._advance(count, carry, data)
             else:
@@ -166,7 +170,7 @@ class GraphLoop(Loop):
 
     def _allocate(self, rows: int) -> None:
         if self.captured:
-            self.device.wait()  # as above
+            self.device.wait()  # one may be running
             self.captured.clear()
         super()._allocate(rows)
 

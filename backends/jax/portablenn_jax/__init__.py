@@ -59,6 +59,12 @@ def tensor_core_matmul(xp: Any, a: Array, b: Array, *, precision: str) -> Array:
     return jnp.matmul(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
 
 
+def has_tensor_cores(device: Any) -> bool:
+    """Return whether it is a CUDA device that multiplies TF32 and bfloat16: Ampere or newer."""
+    cuda = "cuda" in str(getattr(getattr(device, "client", None), "platform_version", "")).lower()
+    return cuda and float(getattr(device, "compute_capability", 0) or 0) >= 8.0
+
+
 class JaxBackend(Backend):
     """JAX: the interpreter under ``jax.jit``."""
 
@@ -118,9 +124,8 @@ class JaxBackend(Backend):
     @property
     def functions(self) -> Functions:  # type: ignore[override]
         """JAX adds at indices in order on the CPU; a GPU's atomics do so in any."""
-        if getattr(self.device, "platform", "") == "cpu":
-            return {"index_add": index_add, "rounded_matmul": rounded_matmul}
-        return {"rounded_matmul": tensor_core_matmul}
+        ordered = {"index_add": index_add} if getattr(self.device, "platform", "") == "cpu" else {}
+        return {"rounded_matmul": tensor_core_matmul if has_tensor_cores(self.device) else rounded_matmul, **ordered}
 
     def context(self) -> Any:
         return jax.default_matmul_precision("highest")

@@ -8,8 +8,9 @@ precision, whatever ``torch.set_float32_matmul_precision`` or ``torch.autocast``
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -31,9 +32,19 @@ TENSORS_ALONE = frozenset(
 MATMULS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
 
 
+SETTINGS = threading.RLock()
+"""Held while work is enqueued on CUDA: the precision of products is a setting of the whole process."""
+
+
 @contextmanager
 def plainly(kind: str) -> Iterator[None]:
     """Disable gradients and autocast, and compute float32 in full precision; restore PyTorch's settings afterwards."""
+    with SETTINGS if kind == "cuda" else nullcontext(), _in_full_precision(kind):
+        yield
+
+
+@contextmanager
+def _in_full_precision(kind: str) -> Iterator[None]:
     changed = [(m, m.fp32_precision) for m in MATMULS if m.fp32_precision not in ("none", "ieee")]
     for matmul, _ in changed:
         matmul.fp32_precision = "ieee"
@@ -75,14 +86,15 @@ def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -
 def rounded_matmul(xp: Any, a: Array, b: Array, *, precision: str) -> Array:
     """Return a product of rounded numbers, with sums of float32: on CUDA by tensor cores."""
     if precision == "tf32":
-        matmul, before = MATMULS[0], MATMULS[0].fp32_precision
-        matmul.fp32_precision = "tf32"
-        try:
-            return torch.matmul(a, b)
-        finally:
-            matmul.fp32_precision = before
+        matmul = MATMULS[0]
+        with SETTINGS:
+            before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+            try:
+                return torch.matmul(a, b)
+            finally:
+                matmul.fp32_precision = before
     a, b = a.to(torch.bfloat16), b.to(torch.bfloat16)
-    if a.device.type == "cuda" and a.ndim == b.ndim == 2:
+    if a.device.type == "cuda" and torch.version.cuda is not None and a.ndim == b.ndim == 2:
         return torch.mm(a, b, out_dtype=torch.float32)
     return torch.matmul(a.to(torch.float32), b.to(torch.float32))
 
@@ -168,8 +180,10 @@ class TorchBackend(Backend):
 
     @property
     def precisions(self) -> tuple[str, ...]:  # type: ignore[override]
-        """TF32 needs CUDA; elsewhere numbers are converted to bfloat16 and back."""
-        return ("tf32", "bfloat16") if self.device.type == "cuda" else ("bfloat16",)
+        """TF32 needs CUDA, and `torch.compile` does not see its setting; bfloat16 is a conversion elsewhere."""
+        compiled = os.environ.get("PORTABLENN_TORCH") == "compile"
+        cuda = self.device.type == "cuda" and torch.version.cuda is not None and not compiled
+        return ("tf32", "bfloat16") if cuda else ("bfloat16",)
 
     def synchronize(self) -> None:
         if self.device.type != "cpu":
