@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,9 +50,12 @@ def call_by_name(xp: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]
     try:
         return function(xp, *args, **kwargs)
     except TypeError as error:
-        if "argument" in str(error) and type(error) is TypeError and error.__traceback__.tb_next is None:  # type: ignore[union-attr]
+        if type(error) is TypeError and re.search(
+            r"unexpected keyword|positional(-only)? argument|multiple values", str(error)
+        ):
+            what = re.sub(r"^\S*\(\) ", "", str(error))
             raise NotTraceableError(
-                f"np.{name} with these arguments cannot be traced ({error}), at {users_line()}"
+                f"np.{name} with these arguments cannot be traced: {what}, at {users_line()}"
             ) from None
         raise
 
@@ -144,6 +148,12 @@ def _dot(xp: Any, a: Any, b: Any) -> Any:
     if a.ndim <= 2 and b.ndim <= 2:
         return xp.matmul(a, b)
     return xp.tensordot(a, b, axes=((a.ndim - 1,), (max(0, b.ndim - 2),)))
+
+
+def _tensordot(xp: Any, a: Any, b: Any, axes: Any = 2) -> Any:
+    if not isinstance(axes, int):
+        axes = [(one,) if isinstance(one, int) else tuple(one) for one in axes]
+    return xp.tensordot(xp.asarray(a), xp.asarray(b), axes=axes)
 
 
 def _inner(xp: Any, a: Any, b: Any) -> Any:
@@ -373,9 +383,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "count_nonzero": _with("count_nonzero", "axis"), "cumsum": _accumulate("cumulative_sum"),
     "cumprod": _accumulate("cumulative_prod"), "linalg.norm": _norm,
     "dot": _dot, "inner": _inner, "outer": _outer, "vdot": _vdot, "kron": _kron, "diagonal": _diagonal, "trace": _trace,
-    "diag": _diag, "tensordot": lambda xp, a, b, axes=2: xp.tensordot(xp.asarray(a), xp.asarray(b), axes=axes),
+    "diag": _diag, "tensordot": _tensordot,
     "linalg.matrix_transpose": lambda xp, x: xp.matrix_transpose(x), "tril": _with("tril", "k"), "triu": _with("triu", "k"),
-    "reshape": _reshape, "ravel": _ravel, "swapaxes": _swapaxes, "squeeze": _squeeze,
+    "moveaxis": lambda xp, a, source, destination: xp.moveaxis(a, source, destination), "reshape": _reshape, "ravel": _ravel, "swapaxes": _swapaxes, "squeeze": _squeeze,
     "expand_dims": _with("expand_dims", "axis"), "flip": _with("flip", "axis"),
     "fliplr": lambda xp, m: xp.flip(m, axis=1), "flipud": lambda xp, m: xp.flip(m, axis=0), "rot90": _rot90,
     "roll": _with("roll", "shift", "axis"), "tile": _tile, "repeat": _repeat,

@@ -20,11 +20,11 @@ np.std(a, axis=1, ddof=1), np.var(a, 0), np.var(a, ddof=1), np.average(a, axis=1
 np.argmax(a, 1), np.argmin(a), np.count_nonzero(a > 0, 1)
 np.cumsum(a), np.cumsum(a, 1), np.cumprod(a, axis=0), np.add.reduce(a), np.multiply.reduce(a, 1), np.add.accumulate(a, 1)
 np.dot(a, b), np.dot(v, v), np.dot(a, v), np.dot(3.0, a), np.inner(a, a), np.outer(v, v), np.vdot(a, a), np.kron(b, v), a @ b
-np.tensordot(a, b, 1), np.tensordot(a, b, axes=([1], [0])), np.trace(a), np.trace(a, 1), np.diagonal(a, -1), np.diag(v)
+np.tensordot(a, b, 1), np.tensordot(a, b, axes=([1], [0])), np.tensordot(a, v, (1, 0)), np.trace(a), np.trace(a, 1), np.diagonal(a, -1), np.diag(v)
 np.diag(v, 1), np.diag(v, -2), np.diag(a), np.diag(a, 9), np.tril(a), np.triu(a, 1), np.linalg.norm(a), np.linalg.norm(a, axis=1)
 np.linalg.norm(v, 1), np.linalg.norm(v, np.inf), np.linalg.norm(a, axis=0, keepdims=True), np.matmul(a, b)
 np.reshape(a, (2, -1)), np.reshape(a, -1), np.reshape(a, (2, 6), order="F"), np.ravel(a), np.transpose(a), np.swapaxes(a, 0, 1)
-np.moveaxis(a, 0, 1), np.expand_dims(a, 1), np.squeeze(a[:, :1]), np.squeeze(a[:1], 0), np.broadcast_to(v, (2, 4))
+np.moveaxis(a, source=0, destination=1), np.expand_dims(a, 1), np.squeeze(a[:, :1]), np.squeeze(a[:1], 0), np.broadcast_to(v, (2, 4))
 np.atleast_2d(v), np.atleast_1d(a), np.flip(a), np.flip(a, 1), np.fliplr(a), np.flipud(a), np.rot90(a), np.rot90(a, 2), np.rot90(a, 3)
 np.roll(a, 1), np.roll(a, 2, 1), np.tile(v, 2), np.tile(a, (2, 1)), np.repeat(a, 2), np.repeat(a, 2, axis=1), np.rot90(a, 4)
 np.concatenate([a, a]), np.concatenate((a, b.T), 0), np.stack([v, v]), np.stack([v, v], 1), np.vstack([v, a]), np.hstack([a, a])
@@ -96,7 +96,8 @@ def test_values_and_gradients_are_numpys(expression: str) -> None:
         (lambda x: np.linalg.norm(x, 3), "ord=3 of 1 axes cannot be traced"),
         (lambda x: np.linalg.svd(x), "np.linalg.svd cannot be traced"),
         (lambda x: np.add.outer(x, x), "np.add.outer cannot be traced"),
-        (lambda x: np.sum(x, axis=0, initial=3.0), "np.sum with these arguments cannot be traced"),
+        (lambda x: np.sum(x, axis=0, initial=3.0), "np.sum with these arguments cannot be traced: .*'initial'"),
+        (lambda x: np.add(x, x, dtype=np.float32), "np.add with these arguments cannot be traced: .*'dtype'"),
     ],
 )
 def test_what_cannot_be_traced_says_so(function: Any, says: str) -> None:
