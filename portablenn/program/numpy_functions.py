@@ -221,6 +221,10 @@ def _ravel(xp: Any, a: Any, order: str = "C") -> Any:
     return _reshape(xp, a, -1, order)
 
 
+def _moveaxis(xp: Any, a: Any, source: Any, destination: Any) -> Any:
+    return xp.moveaxis(a, source, destination)
+
+
 def _swapaxes(xp: Any, a: Any, axis1: int, axis2: int) -> Any:
     order = list(range(a.ndim))
     order[axis1], order[axis2] = order[axis2], order[axis1]
@@ -385,7 +389,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dot": _dot, "inner": _inner, "outer": _outer, "vdot": _vdot, "kron": _kron, "diagonal": _diagonal, "trace": _trace,
     "diag": _diag, "tensordot": _tensordot,
     "linalg.matrix_transpose": lambda xp, x: xp.matrix_transpose(x), "tril": _with("tril", "k"), "triu": _with("triu", "k"),
-    "moveaxis": lambda xp, a, source, destination: xp.moveaxis(a, source, destination), "reshape": _reshape, "ravel": _ravel, "swapaxes": _swapaxes, "squeeze": _squeeze,
+    "moveaxis": _moveaxis, "reshape": _reshape, "ravel": _ravel, "swapaxes": _swapaxes, "squeeze": _squeeze,
     "expand_dims": _with("expand_dims", "axis"), "flip": _with("flip", "axis"),
     "fliplr": lambda xp, m: xp.flip(m, axis=1), "flipud": lambda xp, m: xp.flip(m, axis=0), "rot90": _rot90,
     "roll": _with("roll", "shift", "axis"), "tile": _tile, "repeat": _repeat,
