@@ -81,7 +81,8 @@ class TracingNamespace:
         arrays = [a for a in arguments if is_array(a)]
         if not arrays:
             arguments = [self.asarray(a) for a in arguments]
-            arrays = list(arguments)
+        arguments = _of_one_kind(self, arguments)
+        arrays = [a for a in arguments if is_array(a)]
         dtype = promoted(name, arguments)
         if dtype.kind not in ACCEPTS[accepts]:
             raise TypeError(f"{name} is for {accepts} dtypes, got {dtype}: convert with xp.astype, at {users_line()}")
@@ -110,6 +111,7 @@ class TracingNamespace:
         if not is_array(x1) and not is_array(x2):
             x1 = self.asarray(x1, dtype=scalar_dtype(x1, x2))
         condition, x1, x2 = (_as_array(self, a) for a in (condition, x1, x2))
+        x1, x2 = _of_one_kind(self, [x1, x2])
         if not is_array(condition) or dtype_name(condition.dtype) != "bool":
             raise TypeError(f"where() takes a bool condition, at {users_line()}\nWrite it as a comparison: x != 0")
         dtype = promoted("where", (x1, x2))
@@ -316,6 +318,7 @@ class TracingNamespace:
             return self.squeeze(product, axis=-1 if x2.ndim == 1 else -2)
         if x2.ndim == 1:
             return self.squeeze(self.matmul(x1, self.reshape(x2, (-1, 1))), axis=-1)
+        x1, x2 = _of_one_kind(self, [x1, x2])
         dtype = promoted("matmul", (x1, x2))
         return self._emit("matmul", (x1, x2), ArrayType(_product_shape(x1, x2), dtype))
 
@@ -672,6 +675,18 @@ def _product_shape(x1: Any, x2: Any) -> tuple[int, ...]:
             f"matmul: {type_of(x1)} has {x1.shape[-1]} columns and {type_of(x2)} has {x2.shape[-2]} rows, at {users_line()}"
         )
     return (*broadcast_shape("matmul", [x1.shape[:-2], x2.shape[:-2]]), x1.shape[-2], x2.shape[-1])
+
+
+def _of_one_kind(xp: TracingNamespace, arguments: Sequence[Any]) -> list[Any]:
+    """Convert booleans to the others' dtype, and integers beside float64 to it: what the standard leaves open, but no library."""
+    dtypes = dict.fromkeys(dtype_name(a.dtype) for a in arguments if is_array(a))
+    numeric = [d for d in dtypes if d != "bool"]
+    if len(dtypes) == 1 or not numeric:
+        return list(arguments)
+    into = {"bool": numeric[0]} if len(numeric) == 1 else {}
+    if "float64" in numeric and all(d.is_integer or d == "float64" for d in numeric):
+        into = dict.fromkeys(dtypes, DType("float64"))
+    return [xp.astype(a, into.get(dtype_name(a.dtype), dtype_name(a.dtype))) if is_array(a) else a for a in arguments]
 
 
 def _nested(values: Any) -> Any:

@@ -124,6 +124,20 @@ def test_a_dtype_equals_numpys() -> None:
     assert pnn.compile(doubled)(np.ones(1)).tolist() == [2.0]
 
 
+def test_booleans_and_integers_are_converted_where_no_library_differs(library: Any) -> None:
+    x, n = library.array([0.5, 2.0, -3.0]), library.array([1, 2, 3])
+    for function in (
+        lambda x, n: x * (x > 0.0), lambda x, n: (x > 0.0) + n, lambda x, n: n * x, lambda x, n: x / n,
+        lambda x, n: pnn.xp.where(x > 0.0, x, n), lambda x, n: n @ x, lambda x, n: (x > 0.0) @ x, lambda x, n: n > x,
+    ):  # fmt: skip
+        found, meant = library.numpy(pnn.compile(function)(x, n)), function(library.numpy(x), library.numpy(n))
+        np.testing.assert_allclose(found, meant, rtol=1e-15)
+        assert found.dtype == meant.dtype
+    np.testing.assert_array_equal(library.numpy(pnn.grad(lambda x: pnn.xp.sum(x * (x > 1.0) * n))(x)), [0.0, 2.0, 0.0])
+    with pytest.raises(TypeError, match="int64 and float32|float32 and int64"):
+        pnn.compile(lambda x, n: x * n)(library.array([1.0], "float32"), library.array([1]))
+
+
 def test_infinite_elements_stay_on_the_diagonal() -> None:
     v = np.asarray([np.inf, 1.0])
     np.testing.assert_array_equal(pnn.compile(lambda v: np.diag(v))(v), np.diag(v))
