@@ -678,7 +678,7 @@ def _product_shape(x1: Any, x2: Any) -> tuple[int, ...]:
 
 
 def _of_one_kind(xp: TracingNamespace, arguments: Sequence[Any]) -> list[Any]:
-    """Convert booleans to the others' dtype, and integers beside float64 to it: what the standard leaves open, but no library."""
+    """Convert booleans to the others' dtype, and integers beside float64 to it, as every library does."""
     dtypes = dict.fromkeys(dtype_name(a.dtype) for a in arguments if is_array(a))
     numeric = [d for d in dtypes if d != "bool"]
     if len(dtypes) == 1 or not numeric:

@@ -141,7 +141,7 @@ def test_the_error_for_an_untraceable_function_names_it(function: Callable[[Any]
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (lambda x, n: x + n, "float64 and int32.*xp.astype"),
+        (lambda x, n: pnn.xp.astype(x, pnn.xp.float32) + n, "float32 and int32.*xp.astype"),
         (lambda x, n: n * 0.5, "int32 and the Python float 0.5"),
         (lambda x, n: pnn.xp.exp(n), "exp is for floating dtypes, got int32"),
         (lambda x, n: x & n, "float64 and int32"),
