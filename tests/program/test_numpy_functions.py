@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from messages import raises
 
 import portablenn as pnn
 
@@ -88,7 +89,7 @@ def test_values_and_gradients_are_numpys(expression: str) -> None:
         (lambda x: np.exp(x, out=np.zeros(3)), "out= cannot be traced"),
         (lambda x: np.median(x), "np.median cannot be traced"),
         (lambda x: np.einsum("i,i", x, x), "Use xp.tensordot or @"),
-        (lambda x: np.pad(x, 1, mode="edge"), "mode='edge' cannot be traced"),
+        (lambda x: np.pad(x, 1, mode="edge"), "np.pad with mode='edge' and 0 cannot be traced"),
         (lambda x: np.pad(x, {0: (1, 2)}), "np.pad with widths"),
         (lambda x: np.pad(x, 1, constant_values=(1, 2)), "cannot be traced"),
         (lambda x: np.diff(x, 1, -1, np.zeros(1)), "4 arguments of NumPy's diff cannot be traced"),
@@ -101,7 +102,7 @@ def test_values_and_gradients_are_numpys(expression: str) -> None:
     ],
 )
 def test_what_cannot_be_traced_says_so(function: Any, says: str) -> None:
-    with pytest.raises(pnn.NotTraceableError, match=says):
+    with raises(pnn.NotTraceableError, says):
         pnn.compile(function)(np.ones(3))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 import pytest
+from messages import raises
 
 import portablenn as pnn
 from portablenn.program.interpret import interpret
@@ -134,7 +135,7 @@ def test_asking_for_a_value_names_the_line_and_where(asks: Callable[[Any], Any],
     ],
 )
 def test_the_error_for_an_untraceable_function_names_it(function: Callable[[Any], Any], says: str) -> None:
-    with pytest.raises(pnn.NotTraceableError, match=f"(?s){says}"):
+    with raises(pnn.NotTraceableError, says):
         pnn.compile(function)(np.ones((2, 2)))
 
 
@@ -144,7 +145,7 @@ def test_the_error_for_an_untraceable_function_names_it(function: Callable[[Any]
         (lambda x, n: pnn.xp.astype(x, pnn.xp.float32) + n, "float32 and int32.*xp.astype"),
         (lambda x, n: n * 0.5, "int32 and the Python float 0.5"),
         (lambda x, n: pnn.xp.exp(n), "exp is for floating dtypes, got int32"),
-        (lambda x, n: x & n, "float64 and int32"),
+        (lambda x, n: x & n, "bitwise_and is for integral or bool dtypes, got float64"),
         (lambda x, n: x @ x, "3 columns and .* 2 rows"),
         (lambda x, n: x + pnn.xp.ones(2), r"\(2, 3\) and \(2,\) do not broadcast"),
         (lambda x, n: pnn.xp.reshape(x, (4,)), r"cannot reshape \(2, 3\) to \(4,\)"),
@@ -187,7 +188,7 @@ def test_the_error_for_an_untraceable_function_names_it(function: Callable[[Any]
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(function: Callable[..., Any], says: str) -> None:
-    with pytest.raises((TypeError, ValueError, IndexError), match=f"(?s){says}"):
+    with raises((TypeError, ValueError, IndexError), says):
         pnn.compile(function)(X, N)
 
 

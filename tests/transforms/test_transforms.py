@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from messages import raises
 
 import portablenn as pnn
 from portablenn.transforms.compile import compile_for, compile_loop_for
@@ -339,13 +340,13 @@ def test_using_a_tracer_of_an_earlier_trace_is_an_error() -> None:
         (lambda x: x * [1, 2, 3, 4], r"multiply of a traced array and a list.*xp.asarray"),
         (lambda x: f"{x[0]:.2f}", "a format with digits"),
         (lambda x: __import__("math").sin(x[0]), "xp's functions in place of math's"),
-        (lambda x: x[1.7], "an index is a whole number.*1.7"),
-        (lambda x: x["1"], "an index is a whole number"),
+        (lambda x: x[1.7], "an index is an integer.*got 1.7"),
+        (lambda x: x["1"], "an index is an integer.*got '1'"),
         (lambda x: pnn.xp.tensordot(pnn.xp.reshape(x, (2, 2)), x, axes=1), "tensordot.*differ"),
     ],
 )
 def test_errors_for_common_mistakes_say_what_to_write(function: Any, says: str) -> None:
-    with pytest.raises((TypeError, AttributeError, IndexError, ValueError), match=f"(?s){says}"):
+    with raises((TypeError, AttributeError, IndexError, ValueError), says):
         pnn.compile(function)(np.arange(4.0))
 
 
