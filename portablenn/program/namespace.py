@@ -81,8 +81,10 @@ class TracingNamespace:
         arrays = [a for a in arguments if is_array(a)]
         if not arrays:
             arguments = [self.asarray(a) for a in arguments]
-        arguments = _of_one_kind(self, arguments)
-        arrays = [a for a in arguments if is_array(a)]
+            arrays = list(arguments)
+        if len(arrays) > 1 and len({dtype_name(a.dtype) for a in arrays}) > 1:
+            arguments = _of_one_kind(self, arguments)
+            arrays = [a for a in arguments if is_array(a)]
         dtype = promoted(name, arguments)
         if dtype.kind not in ACCEPTS[accepts]:
             raise TypeError(f"{name} is for {accepts} dtypes, got {dtype}: convert with xp.astype, at {users_line()}")
