@@ -54,7 +54,7 @@ class Model:
     optimizer: Optimizer
     dtype: str  # of parameters and computations, such as "float32"
     precision: str | None = (
-        None  # to which the factors of matrix products are rounded, "tf32" or "bfloat16"; None for not
+        None  # what the factors of matrix products are rounded to, "tf32" or "bfloat16"; None: nothing
     )
     report_loss: Loss | None = None  # what history, `evaluate` and the line search of L-BFGS report; None for `loss`
 

@@ -71,23 +71,26 @@ def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
 
 def _without_squared_norms(program: Program) -> Program:
     """Return the program with the sum of squares itself in place of the square of its root."""
-    squares = _sums_of_squares(program)
-    if not any(_is_root(operation) and operation.reads[0] in squares for operation in program.operations):
+    if not _sums_under_roots(program):
         return program
     program = simplify(program)  # so that what was computed twice is one value
-    norms = _squared_norms(program)
-    new = {v: norms.get(v, v) for v in (*(o.result for o in program.operations), *program.inputs, *program.constants)}
+    sums, made_by = _sums_under_roots(program), {operation.result: operation for operation in program.operations}
+    norms: dict[Variable, Variable] = {}
+    for operation in program.operations:
+        root = made_by.get(operation.reads[0]) if _is_square(operation) else None
+        if root is not None and _is_root(root) and root.reads[0] in sums and root.arguments[1:] in ((), (0.5,)):
+            norms[operation.result] = root.reads[0]
     operations = tuple(
-        dataclasses.replace(o, arguments=tuple(new.get(a, a) if isinstance(a, Variable) else a for a in o.arguments))
+        dataclasses.replace(o, arguments=tuple(norms.get(a, a) if isinstance(a, Variable) else a for a in o.arguments))
         for o in program.operations
     )
-    return dataclasses.replace(program, operations=operations, outputs=tuple(new.get(v, v) for v in program.outputs))
+    return dataclasses.replace(program, operations=operations, outputs=tuple(norms.get(v, v) for v in program.outputs))
 
 
 def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Sequence[Variable]) -> list[Tracer]:
     cotangents: dict[Variable, Tracer] = {program.outputs[0]: xp.ones_like(values[program.outputs[0]])}
     masks: dict[Variable, Tracer | None] = {}
-    varying, squares = _depend_on(program, by), _sums_of_squares(program)
+    varying, sums = _depend_on(program, by), _sums_under_roots(program)
     for operation in reversed(program.operations):
         g, mask = cotangents.pop(operation.result, None), masks.pop(operation.result, None)
         if g is None or operation.result not in varying:
@@ -98,7 +101,7 @@ def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Seq
             if cotangent is not None and argument in varying:
                 if mask is not None and operation.name in SCALING:
                     cotangent = xp.where(mask, cotangent, 0.0)
-                if argument in squares and _is_root(operation):  # a norm or the like, whose gradient at 0 is 0
+                if argument in sums and _is_root(operation):  # a norm or the like, whose gradient at 0 is 0
                     cotangent = xp.where(xp.equal(values[argument], 0.0), xp.multiply(g, 0.0), cotangent)
                 cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
                 chosen = None if chosen is None else _any_repeated(xp, chosen, argument.type.shape)
@@ -147,19 +150,23 @@ def _pulled_masks(
 
 def _any_repeated(xp: Any, mask: Tracer, shape: tuple[int, ...]) -> Tracer:
     """Return the mask of an array of ``shape`` that was broadcast: an element counts if any of its copies does."""
-    extra = mask.ndim - len(shape)
-    axes = tuple(a for a in range(mask.ndim) if a < extra or (shape[a - extra] == 1 and mask.shape[a] != 1))
+    axes = _repeated_axes(mask, shape)
     return xp.reshape(xp.any(mask, axis=axes), shape) if axes else mask
 
 
+def _sums_under_roots(program: Program) -> set[Variable]:
+    """Return the arguments of roots that are sums of squares by construction: where they are 0, so are their gradients."""
+    under_roots = {operation.reads[0] for operation in program.operations if _is_root(operation)}
+    return under_roots & _sums_of_squares(program) if under_roots else under_roots
+
+
 def _sums_of_squares(program: Program) -> set[Variable]:
-    """Return the values that are sums of squares by construction: where they are 0, so are their gradients."""
+    """Return the values that are sums of squares by construction."""
     found: set[Variable] = set()
     made_by = {operation.result: operation for operation in program.operations}
     for operation in program.operations:
         name, arguments, reads = operation.name, operation.arguments, operation.reads
-        squares = name == "square" or (name == "multiply" and len(reads) == 2 and reads[0] is reads[1])
-        squares |= name == "pow" and isinstance(arguments[1], (int, float)) and arguments[1] in (2, 4, 6)
+        squares = _is_square(operation) or (name == "pow" and arguments[1] in (4, 6))
         if name == "matmul" and operation.result.type.size == 1:  # x @ x
             origins = [made_by[v].reads[0] if v in made_by and made_by[v].name == "reshape" else v for v in reads]
             squares |= origins[0] is origins[1]
@@ -173,27 +180,16 @@ def _sums_of_squares(program: Program) -> set[Variable]:
     return found
 
 
+def _is_square(operation: Operation) -> bool:
+    name, reads = operation.name, operation.reads
+    twice = name == "multiply" and len(reads) == 2 and reads[0] is reads[1]
+    return name == "square" or twice or (name == "pow" and operation.arguments[1] == 2)
+
+
 def _is_root(operation: Operation) -> bool:
     """Return whether it is a square root, or a power between 0 and 1."""
     exponent = operation.arguments[1] if operation.name == "pow" else 0.5
     return operation.name in ("sqrt", "pow") and isinstance(exponent, (int, float)) and 0 < exponent < 1
-
-
-def _squared_norms(program: Program) -> dict[Variable, Variable]:
-    """Return the squares of square roots of sums of squares, and these sums, which have all derivatives at 0, too."""
-    squares, made_by = _sums_of_squares(program), {operation.result: operation for operation in program.operations}
-    found: dict[Variable, Variable] = {}
-    for operation in program.operations:
-        twice = operation.name == "multiply" and len(operation.reads) == 2 and operation.reads[0] is operation.reads[1]
-        if (
-            operation.name == "square"
-            or twice
-            or (operation.name == "pow" and operation.arguments[1:] in ((2,), (2.0,)))
-        ):
-            root = made_by.get(operation.reads[0])
-            if root is not None and root.reads[0] in squares and _is_root(root) and root.arguments[1:] in ((), (0.5,)):
-                found[operation.result] = root.reads[0]
-    return found
 
 
 def _depend_on(program: Program, by: Sequence[Variable]) -> set[Variable]:
@@ -219,9 +215,14 @@ def _pullback(xp: Any, operation: Operation, values: dict[Variable, Tracer], g: 
 
 def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
     """Sum ``g`` over the axes along which an array of ``shape`` was repeated."""
-    extra = g.ndim - len(shape)
-    axes = tuple(a for a in range(g.ndim) if a < extra or (shape[a - extra] == 1 and g.shape[a] != 1))
+    axes = _repeated_axes(g, shape)
     return xp.reshape(xp.sum(g, axis=axes), shape) if axes else g
+
+
+def _repeated_axes(x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes of ``x`` along which an array of ``shape`` was repeated."""
+    extra = x.ndim - len(shape)
+    return tuple(a for a in range(x.ndim) if a < extra or (shape[a - extra] == 1 and x.shape[a] != 1))
 
 
 def _like(xp: Any, condition: Any, x: Any) -> Any:

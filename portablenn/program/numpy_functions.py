@@ -34,7 +34,7 @@ def call(xp: Any, function: Any, method: str, args: Sequence[Any], kwargs: dict[
 def call_by_name(xp: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Do what NumPy's function of this name does."""
     for refused in ("out", "where"):
-        if kwargs.get(refused) is not None and refused in kwargs:
+        if kwargs.get(refused) is not None:
             raise NotTraceableError(f"np.{name}: {refused}= cannot be traced, at {users_line()}")
     kwargs = {k: int(v) if isinstance(v, np.integer) else v for k, v in kwargs.items() if k != "out"}
     args = [int(a) if isinstance(a, np.integer) else a for a in args]

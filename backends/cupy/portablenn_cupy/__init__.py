@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from portablenn.program.ir import Array, ArrayType, Program
+from portablenn.program.precision import PRECISIONS
 from portablenn.runtime.backend import NUMPY, Backend, BackendError, Compiled
 from portablenn.runtime.kernels.schedule import Schedule, is_small, make_schedule
 
@@ -35,7 +36,7 @@ class CupyBackend(Backend):
 
     accelerated = True
     pads_orders = True
-    precisions = ("tf32", "bfloat16")
+    precisions = PRECISIONS
     install = 'pip install "portablenn-cupy[cuda13]" (or cuda12, or rocm: what the driver supports)'
 
     def __init__(self, name: str, xp: Any, device: Any) -> None:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from portablenn.program.interpret import Functions, interpret
+from portablenn.program.interpret import SIGNIFICANT_BITS, Functions, interpret
 from portablenn.program.ir import Array, Program
+from portablenn.program.precision import PRECISIONS
 from portablenn.runtime.backend import Backend, Compiled
 from portablenn.runtime.numpy.lowering import address
 
@@ -42,13 +43,10 @@ def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -
     return jnp.moveaxis(jnp.moveaxis(x, axis, 0).at[indices].add(jnp.moveaxis(updates, axis, 0)), 0, axis)
 
 
-SIGNIFICANDS = {"tf32": 10, "bfloat16": 7}
-"""Explicit bits of the significand."""
-
-
 def rounded_matmul(xp: Any, a: Array, b: Array, *, precision: str) -> Array:
     """Round by an operation of XLA's, as XLA may leave out a conversion to bfloat16 and back."""
-    a, b = (lax.reduce_precision(x, exponent_bits=8, mantissa_bits=SIGNIFICANDS[precision]) for x in (a, b))
+    explicit = SIGNIFICANT_BITS[precision] - 1
+    a, b = (lax.reduce_precision(x, exponent_bits=8, mantissa_bits=explicit) for x in (a, b))
     return jnp.matmul(a, b)
 
 
@@ -69,7 +67,7 @@ class JaxBackend(Backend):
     """JAX: the interpreter under ``jax.jit``."""
 
     guarded = False
-    precisions = ("tf32", "bfloat16")
+    precisions = PRECISIONS
     install = 'pip install "portablenn-jax[cuda13]", or [cuda12], or "portablenn-jax" for the CPU'
 
     @property
