@@ -74,9 +74,9 @@ class Model:
         """The loss whose value is reported."""
         return self.loss if self.report_loss is None else self.report_loss
 
-    def forward(self, theta: Array, statistics: Array, x: Array) -> Array:
-        """Return the raw outputs, (rows, outputs), as in prediction."""
-        params = self.parameters.split(array_namespace(theta), theta)
+    def forward(self, theta: Array | dict[str, Array], statistics: Array, x: Array) -> Array:
+        """Return the raw outputs, (rows, outputs), as in prediction; of the vector of parameters, or its arrays by name."""
+        params = theta if isinstance(theta, dict) else self.parameters.split(array_namespace(theta), theta)
         return with_precision(self._forward, self.precision)(params, statistics, x)[0]
 
     def _forward(
@@ -202,26 +202,26 @@ class Model:
 
     # Predictions: functions of parameters, statistics and rows, as `forward` is
 
-    def labels(self, theta: Array, statistics: Array, x: Array) -> Array:
+    def labels(self, theta: Array | dict[str, Array], statistics: Array, x: Array) -> Array:
         """Return class numbers, (rows,)."""
         return self.classes(self.forward(theta, statistics, x))
 
-    def signed_labels(self, theta: Array, statistics: Array, x: Array) -> Array:
+    def signed_labels(self, theta: Array | dict[str, Array], statistics: Array, x: Array) -> Array:
         """Return -1 or 1 for each row, (rows,)."""
         return self.labels(theta, statistics, x) * 2 - 1
 
-    def label_sets(self, theta: Array, statistics: Array, x: Array) -> Array:
+    def label_sets(self, theta: Array | dict[str, Array], statistics: Array, x: Array) -> Array:
         """Return 0 or 1 for each label, (rows, outputs)."""
         xp = array_namespace(x)
         return xp.astype(self.forward(theta, statistics, x) > 0.0, xp.int32)
 
-    def values(self, theta: Array, statistics: Array, x: Array) -> Array:
+    def values(self, theta: Array | dict[str, Array], statistics: Array, x: Array) -> Array:
         """Return predicted values, (rows, outputs), or (rows,) for one output."""
         outputs = self.forward(theta, statistics, x)
         values = outputs if self.loss.link is None else self.loss.link(outputs)
         return array_namespace(x).reshape(values, (-1,)) if outputs.shape[1] == 1 else values
 
-    def probabilities(self, theta: Array, statistics: Array, x: Array) -> Array:
+    def probabilities(self, theta: Array | dict[str, Array], statistics: Array, x: Array) -> Array:
         """Return the probability of each class, (rows, classes): two columns for one output."""
         xp = array_namespace(x)
         probabilities = self.loss.link(self.forward(theta, statistics, x))

@@ -16,6 +16,8 @@ __all__ = ["array_namespace", "array_type", "device_of", "is_array", "is_writeab
 
 def is_array(value: Any) -> bool:
     """Return whether ``value`` is an array of a library that follows the standard, or a tracer."""
+    if type(value) is np.ndarray:  # the usual case, at a fifth of the price
+        return True
     return isinstance(value, Tracer) or bool(array_api_compat.is_array_api_obj(value))
 
 

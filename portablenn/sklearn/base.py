@@ -79,7 +79,8 @@ class NetworkEstimator(BaseEstimator):
 
     def _checked(self, X: Any, method: str) -> Any:
         """Return X validated for prediction by ``method``."""
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)  # raises
         if get_config()["array_api_dispatch"]:
             fitted, given = (get_backend(a).full_name if inputs.is_foreign(a) else "numpy" for a in (self._like, X))
             if fitted != given:

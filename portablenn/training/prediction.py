@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,11 +12,13 @@ from ..data import validation
 from ..data.chunks import slices
 from ..data.sources import slice_rows
 from ..nn import layers as own_layers
-from ..nn.model import Model
+from ..nn.model import Model, State
 from ..program.ir import Array
 from ..runtime.arrays import array_namespace, device_of, is_array
 from ..runtime.backend import Backend, NumpyBackend
+from ..runtime.numpy.silence import silently
 from ..transforms.compile import compile_for
+from ..transforms.tree import tree_flatten
 
 if TYPE_CHECKING:
     from .network import Network
@@ -47,40 +50,47 @@ class Programs:
         self._known: dict[Any, tuple[Model, Callable[..., Any]]] = {}
 
     def find(self, network: Network, method: str, x: Array) -> Any:
-        """Return ``run(theta, statistics, x)``: what ``method`` returns for such rows, and whether their sum is finite."""
+        """Return ``run(theta, statistics, x)``: what ``method`` returns for such rows, and the sum of their squares."""
         if network.backend is not self._backend:  # another library's dtypes cannot be compared with this one's
             self._backend, self._known = network.backend, {}
         key = method, x.shape, x.dtype
         known = self._known.get(key)
         if known is not None and known[0] is network.model:
             return known[1]
-        state, model = network.state, network.model
-
-        def checked(theta: Array, statistics: Array, x: Array) -> tuple[Array, Array]:
-            xp = array_namespace(x)
-            x = xp.astype(x, getattr(xp, model.dtype))
-            return getattr(model, method)(theta, statistics, x), xp.isfinite(xp.sum(x))
-
-        checked.__name__ = checked.__qualname__ = f"predict_{method}"  # another program than that of the method itself
-        run = compile_for(network.backend, checked, model, state.theta, state.statistics, x)
+        model = network.model
+        run = _compiled(network, method, network.state.theta, x)
         if len(self._known) >= PROGRAMS:
             self._known.clear()
         self._known[key] = model, run
         return run
 
 
+def _compiled(network: Network, method: str, parameters: Any, x: Array) -> Any:
+    """Compile what `Programs.find` returns, for parameters as `Model.forward` takes them; it takes leaves of trees."""
+    model = network.model
+
+    def checked(theta: Any, statistics: Array, x: Array) -> tuple[Array, Array]:
+        xp = array_namespace(x)
+        x = xp.astype(x, getattr(xp, model.dtype))
+        return getattr(model, method)(theta, statistics, x), xp.sum(x * x)
+
+    checked.__name__ = checked.__qualname__ = f"predict_{method}"  # another program than that of the method itself
+    run: Any = compile_for(network.backend, checked, model, parameters, network.state.statistics, x)
+    return run.flat
+
+
 def predict(network: Network, method: str, X: Any) -> Array:
     """Return what a method of the network's model, such as ``labels``, returns for all rows of X, on the backend."""
     backend, x = network.backend, validation.check_columns(X, network.inputs)
     x = backend.asarray(x) if is_array(x) else x  # a source is read part by part
-    results, finite = [], []
+    results, squares = [], []
     for rows in slices(x.shape[0], ROWS):
         part = x if x.shape[0] <= ROWS and is_array(x) else backend.asarray(slice_rows(x, rows))
-        result, is_finite = _predict_part(network, method, part)
+        result, square = _predict_part(network, method, part)
         results.append(result)
-        finite.append(is_finite)
-    if not all(map(bool, finite)):
-        validation.check_inputs(X, network.inputs, network.dtype)  # a sum may overflow where no number does
+        squares.append(square)
+    if not all(map(math.isfinite, squares)):
+        validation.check_inputs(X, network.inputs, network.dtype)  # a square may overflow where no number does
     return results[0] if len(results) == 1 else backend.xp.concat(results, axis=0)
 
 
@@ -92,9 +102,13 @@ def _predict_part(network: Network, method: str, x: Array) -> tuple[Array, Array
     if size != rows:
         xp = network.backend.xp
         x = xp.concat([x, xp.zeros((size - rows, x.shape[1]), dtype=x.dtype, device=device_of(x))], axis=0)
-    with np.errstate(all="ignore"):
-        result, is_finite = network.programs.find(network, method, x)(theta, statistics, x)
-    return (result if size == rows else result[:rows, ...]), is_finite
+    run = network.programs.find(network, method, x)
+    if isinstance(network.backend, NumpyBackend):
+        result, square = silently(run, theta, statistics, x)
+    else:
+        with np.errstate(all="ignore"):
+            result, square = run(theta, statistics, x)
+    return (result if size == rows else result[:rows, ...]), square
 
 
 def _computes_rows_apart(model: Model) -> bool:
@@ -105,21 +119,62 @@ def _computes_rows_apart(model: Model) -> bool:
     )
 
 
+class _Bound(NamedTuple):
+    """A compiled method of a network with its current parameters, and what it is the right one for."""
+
+    run: Callable[..., Any]
+    arrays: list[Array]  # all that it takes besides X: views of the network's vectors
+    state: State
+    model: Model
+    backend: Backend
+    labels: tuple[int, int]
+    multilabel: bool
+    dtype: Any
+
+
 class Predictor:
     """`Network.predict` for a fixed number of rows; see `Network.predictor`."""
 
     def __init__(self, network: Network, rows: int) -> None:
         self._network, self._shape = network, (rows, network.inputs)
+        self._bound: _Bound | None = None
 
     def __call__(self, X: Any) -> Array:
         """Return the predictions for X, (rows, inputs)."""
         network = self._network
-        if np.shape(X) != self._shape:
-            raise ValueError(f"expected X of shape {self._shape}, got {np.shape(X)}: predict takes any number of rows")
-        if type(X) is np.ndarray and X.dtype.kind in "fiub" and isinstance(network.backend, NumpyBackend):
-            run = network.programs.find(network, network.prediction, X)
-            with np.errstate(all="ignore"):
-                result, is_finite = run.flat(network.state.theta, network.state.statistics, X)
-            if is_finite:
-                return result
-        return network.predict(X)
+        if type(X) is not np.ndarray:
+            self._check_shape(np.shape(X))
+            return network.predict(X)
+        if X.shape != self._shape:
+            self._check_shape(X.shape)
+        bound = self._bound  # read once: other threads may replace it
+        if not (
+            bound is not None
+            and bound.dtype is X.dtype
+            and bound.state is network.state
+            and bound.model is network.model
+            and bound.labels is network.labels
+            and bound.multilabel is network.multilabel
+            and bound.backend is network.backend
+        ):
+            if not isinstance(network.backend, NumpyBackend) or X.dtype.kind not in "fiub":
+                self._bound = None
+                return network.predict(X)
+            bound = self._bound = self._bind(X)
+        result, square = silently(bound.run, *bound.arrays, X)
+        return result if math.isfinite(square) else network.predict(X)
+
+    def __reduce__(self) -> Any:
+        return Predictor, (self._network, self._shape[0])  # without what is compiled
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if shape != self._shape:
+            raise ValueError(f"expected X of shape {self._shape}, got {shape}: predict takes any number of rows")
+
+    def _bind(self, X: np.ndarray) -> _Bound:
+        """Split the vector of parameters beforehand, which takes a good part of the time of a small prediction."""
+        network = self._network
+        facts = network.state, network.model, network.backend, network.labels, network.multilabel, X.dtype
+        run = _compiled(network, network.prediction, network.parameters, X)
+        arrays = tree_flatten((network.parameters, network.state.statistics))[0]
+        return _Bound(run, arrays, *facts)

@@ -54,6 +54,49 @@ def test_rows_of_other_libraries_set_the_number_of_features_and_forget_their_nam
     assert estimator.n_features_in_ == 1
 
 
+def fitted(names: bool = False) -> Estimator:
+    estimator = Estimator()
+    estimator.n_features_in_ = 3
+    if names:
+        estimator.feature_names_in_ = np.asarray(["a", "b", "c"], dtype=object)
+    return estimator
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_few_valid_rows_are_returned_without_scikit_learns_checks(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "validate_data", None)
+    x = np.ones((1, 3), dtype=dtype)
+    assert inputs.rows(fitted(), x, reset=False) is x
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones(3), "Expected 2D array, got 1D array instead"),
+        (np.ones((0, 3)), "Found array with 0 sample"),
+        (np.ones((1, 2)), "X has 2 features, but Estimator is expecting 3 features as input"),
+        (np.asarray([[1.0, np.nan, 2.0]]), "Input X contains NaN"),
+        (np.asarray([[1.0, -np.inf, 2.0]], dtype=np.float32), "Input X contains infinity"),
+        (np.ones((1, 3), dtype=complex), "Complex data not supported"),
+    ],
+)
+def test_a_few_rows_that_are_not_valid_raise_scikit_learns_errors(x: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        inputs.rows(fitted(), x, reset=False)
+
+
+def test_a_few_rows_whose_squares_overflow_are_valid() -> None:
+    x = np.full((1, 3), 1e200)
+    assert inputs.rows(fitted(), x, reset=False) is x
+
+
+def test_a_row_without_names_of_columns_warns_where_there_were_names() -> None:
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        inputs.rows(fitted(names=True), np.ones((1, 3)), reset=False)
+
+
 def test_sparse_rows_become_csr() -> None:
     assert inputs.rows(Estimator(), sp.csc_array(np.eye(2)), reset=True).format == "csr"
 

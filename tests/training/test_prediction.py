@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,3 +151,47 @@ def test_a_network_that_has_predicted_is_copied_and_pickled() -> None:
     expected = net.predict(X).tolist()
     assert copy.deepcopy(net).predict(X).tolist() == expected
     assert pickle.loads(pickle.dumps(net)).predict(X).tolist() == expected
+
+
+def test_a_predictor_that_has_predicted_is_copied_and_pickled() -> None:
+    predict, X = network().predictor(5), rows(5)
+    expected = predict(X).tolist()
+    assert copy.deepcopy(predict)(X).tolist() == expected
+    assert pickle.loads(pickle.dumps(predict))(X).tolist() == expected
+
+
+def test_a_predictor_sees_parameters_that_are_written_in_place() -> None:
+    net, X = network("squared_error", 1), rows(1)
+    predict = net.predictor()
+    predict(X)
+    net.state.theta[...] = 0.0
+    assert predict(X).tolist() == [0.0]
+
+
+def test_a_predictor_reads_the_parameters_as_views_of_one_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, X = network(), rows(1)
+    predict = net.predictor()
+    predict(X)
+    monkeypatch.setattr(type(net.model.parameters), "split", None)  # nothing is split again
+    assert predict(X).tolist() == predict(X).tolist()
+
+
+def test_threads_share_a_predictor() -> None:
+    net = network("squared_error", 3)
+    predict = net.predictor()
+    many = [rows(1) + i for i in range(200)]
+    expected = [net.predict(X).tolist() for X in many]
+    with ThreadPoolExecutor(4) as pool:
+        assert [found.tolist() for found in pool.map(predict, many)] == expected
+
+
+@pytest.mark.parametrize("predicts", [lambda net: net.predictor(), lambda net: net.predict])
+def test_predicting_warns_of_no_overflow_and_leaves_numpys_settings(predicts: Any) -> None:
+    net = network("poisson", 1)
+    net.set_parameters({"dense_2.bias": np.asarray([1000.0])})
+    predict = predicts(net)
+    before = np.geterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert predict(rows(1)).tolist() == [np.inf]
+    assert np.geterr() == before

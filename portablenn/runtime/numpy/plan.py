@@ -12,7 +12,6 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -141,7 +140,7 @@ class Pool:
         self, build: Callable[[], Callable[..., tuple[Array, ...]]], how: str = "plan", uses_blas: bool = False
     ) -> None:
         self.how = how
-        self._context: AbstractContextManager[None] = threads.single_thread if uses_blas else nullcontext()
+        self._context = threads.single_thread if uses_blas else None
         self._build = build
         self._idle: list[Any] = []
         self._lock = threading.Lock()
@@ -150,16 +149,18 @@ class Pool:
     def __call__(self, *arguments: Any) -> tuple[Array, ...]:
         function = self._take()
         try:
+            if self._context is None:
+                return function(*arguments)
             with self._context:
                 return function(*arguments)
         finally:
             self._idle.append(function)
 
     def _take(self) -> Any:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        function: Any = self._build()
+        try:
+            return self._idle.pop()  # which is atomic
+        except IndexError:
+            function: Any = self._build()
         with self._lock:
             self.nbytes += function.nbytes
         return function
