@@ -2,17 +2,31 @@
 # Everything that needs a CUDA GPU, in a checkout, in ten to twenty minutes and without a network. Each part is a process of its
 # own with its own limit in seconds, and writes its results at once, so that a part that hangs or crashes costs only itself.
 #   bash benchmarks/on_gpu.sh [FOLDER [PART ...]]
-# Results go to FOLDER (benchmarks/results/gpu). Python needs numpy, array-api-compat, array-api-strict, pytest, hypothesis,
-# typer, rich and CuPy; torch, JAX, pytest-xdist and compute-sanitizer are used where they are.
+# Results go to FOLDER (benchmarks/results/gpu): of each part what it printed, and a line in parts.jsonl. Python needs numpy,
+# array-api-compat, array-api-strict, pytest, hypothesis, typer, rich and CuPy; torch, JAX, pytest-xdist and compute-sanitizer
+# are used where they are. QUICK=1: benchmarks of few rows; ON_GPU_LIMIT: no part
+# gets more seconds. benchmarks/rehearse.sh runs it without a GPU.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results/gpu}
-shift
-parts=${*:-versions smoke memcheck racecheck benchmark tf32 bfloat16 kernels verify cupy others more}
+(($# == 0)) || shift
+all="versions smoke memcheck racecheck benchmark tf32 bfloat16 kernels verify cupy others more"
+parts=${*:-$all}
+for name in $parts; do
+    [[ " $all " == *" $name "* ]] || { echo "unknown part $name; expected some of: $all" >&2; exit 2; }
+done
 mkdir -p "$out"
+: >"$out/parts.jsonl"
 python=${PYTHON:-python3}
+quick=${QUICK:+--quick}
 sites=$(mktemp -d)
-trap 'rm -rf "$sites"' EXIT
+summary=()
+finish() {
+    rm -rf "$sites"
+    ((${#summary[@]} == 0)) || printf '%s\n' "" "== summary" "${summary[@]}"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
 
 # Write the plug-ins' entry points, as an installer would, without building anything.
 "$python" - "$sites" <<'PY' || exit 1
@@ -29,21 +43,41 @@ for folder in sorted(pathlib.Path("backends").iterdir()):
     (info / "entry_points.txt").write_text(f"[portablenn.backends]\n{points}")
 PY
 PYTHONPATH="$PWD:$sites:$(printf '%s:' "$PWD"/backends/*/)${PYTHONPATH:-}"
-export PYTHONPATH XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_ENABLE_X64=1 PYTHONUNBUFFERED=1
+export PYTHONPATH XLA_PYTHON_CLIENT_PREALLOCATE=false JAX_ENABLE_X64=1 PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1
 export PORTABLENN_GPU=1 # the tests also take CuPy, and torch and JAX on the GPU
 status=0
 
 has() { "$python" -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)"; }
 
+# report NAME OUTCOME SECONDS LIMIT STATUS: for people, and at once for programs.
+report() {
+    echo "== $1: $2 after $3 s of $4 s"
+    summary+=("$(printf '%-10s %4s s of %4s s  %s' "$1" "$3" "$4" "$2")")
+    printf '{"part": "%s", "outcome": "%s", "seconds": %s, "limit": %s, "status": %s}\n' "$@" >>"$out/parts.jsonl"
+}
+
 # part NAME SECONDS COMMAND...: run it unless it was not asked for; its output is shown and kept.
+# The output goes to a file, not through a pipe: a pipe stays open while any process that the part left behind has it.
 part() {
-    local name=$1 limit=$2 start=$SECONDS code
+    local name=$1 limit=$2 start=$SECONDS code outcome viewer
+    ((limit < ${ON_GPU_LIMIT:-limit})) || limit=${ON_GPU_LIMIT:-$limit}
     shift 2
     [[ " $parts " == *" $name "* ]] || return 0
     echo "== $name"
-    timeout --signal=INT --kill-after=5 "$limit" "$@" 2>&1 | tee "$out/$name.txt"
-    code=${PIPESTATUS[0]}
-    echo "== $name: exit status $code after $((SECONDS - start)) s of $limit s" | tee -a "$out/parts.txt"
+    : >"$out/$name.txt"
+    tail -n +1 -f -s 0.2 "$out/$name.txt" &
+    viewer=$!
+    ON_GPU_PART=$name timeout --signal=INT --kill-after=5 "$limit" "$@" >>"$out/$name.txt" 2>&1
+    code=$?
+    sleep 0.5 # until all of it is shown
+    kill "$viewer" && wait "$viewer" 2>/dev/null
+    case $code in
+        0) outcome=passed ;;
+        124) outcome="interrupted at its limit" ;;
+        137) outcome="killed: it did not end at its limit" ;;
+        *) if ((code > 128)); then outcome="crashed by signal $((code - 128))"; else outcome=failed; fi ;;
+    esac
+    report "$name" "$outcome" $((SECONDS - start)) "$limit" "$code"
     ((code == 0)) || status=1
 }
 
@@ -52,28 +86,30 @@ tests() {
     has xdist && workers="-n ${WORKERS:-14}"
     # shellcheck disable=SC2086
     PORTABLENN_REQUIRE=$required PYTHONWARNINGS=ignore exec "$python" -m pytest -q -rfE --maxfail=60 -W default -p no:cacheprovider $workers \
-        -k "$chosen" --ignore tests/backends/test_cupy.py tests
+        -o faulthandler_timeout=60 -k "$chosen" --ignore-glob 'tests/backends/test_cupy*' tests
 }
 export -f tests has
 export python
 
 if ! sanitizer=$(command -v compute-sanitizer); then
-    parts=${parts/memcheck/}
-    parts=${parts/racecheck/}
+    for name in memcheck racecheck; do
+        [[ " $parts " == *" $name "* ]] && report "$name" "not run: compute-sanitizer is not here" 0 0 null
+        parts=${parts/$name/}
+    done
 fi
 small=("$python" -m benchmarks.gpu_smoke --few --out)
 part versions 20 "$python" -m portablenn backends
 part smoke 90 "$python" -m benchmarks.gpu_smoke --out "$out/smoke.json"
 part memcheck 45 "${sanitizer:-compute-sanitizer}" --tool memcheck --error-exitcode 9 "${small[@]}" "$out/memcheck.json"
 part racecheck 45 "${sanitizer:-compute-sanitizer}" --tool racecheck --error-exitcode 9 "${small[@]}" "$out/racecheck.json"
-part benchmark 150 "$python" -m benchmarks.gpu --out "$out/benchmark" --only "A 128" "D 200" "I 8192" "B 128" "B 8192" --seconds 120
+part benchmark 150 "$python" -m benchmarks.gpu $quick --out "$out/benchmark" --only "A 128" "D 200" "I 8192" "B 128" "B 8192" --seconds 120
 for precision in tf32 bfloat16; do
-    part "$precision" 60 "$python" -m benchmarks.gpu --out "$out/$precision" --precision "$precision" --only "I 8192" "B 8192" --seconds 40
+    part "$precision" 60 "$python" -m benchmarks.gpu $quick --out "$out/$precision" --precision "$precision" --only "I 8192" "B 8192" --seconds 40
 done
 part kernels 40 "$python" -m benchmarks.gpu_kernels --out "$out/kernels.json"
 part verify 60 "$python" -m portablenn verify cupy --json
 part cupy 200 bash -c 'tests "cupy" cupy'
 # JAX chooses kernels by timing them anew in each process, and with them the last bits, which a resumed run would not have
 part others 150 env XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0" bash -c 'tests "torch:cuda or jax:cuda" torch,jax'
-part more 120 "$python" -m benchmarks.gpu --out "$out/more" --contestants more --only "A 128" "B 8192" --seconds 60
+part more 120 "$python" -m benchmarks.gpu $quick --out "$out/more" --contestants more --only "A 128" "B 8192" --seconds 60
 exit $status

@@ -1,0 +1,327 @@
+"""The CuPy plug-in, `portablenn_cupy.device` included, on a stand-in for CuPy that has CUDA's rules of streams and memory.
+
+The first half shows that the stand-in refuses what a GPU would do wrong; the second, that the plug-in passes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from programs import of, traced
+
+import portablenn as pnn
+from portablenn import testing
+from portablenn.runtime import guard
+
+pytest.importorskip("portablenn_cupy")
+
+import fake_cupy
+import host_cuda
+
+pytestmark = pytest.mark.skipif(host_cuda.COMPILER is None, reason="needs a C++ compiler")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(96, 6))
+CLASSES = RNG.integers(0, 4, 96)
+ADD = 'extern "C" __global__ void add(float* x) { x[threadIdx.x] += 1; }'
+
+
+@pytest.fixture
+def cupy() -> Iterator[Any]:
+    with fake_cupy.installed() as module:
+        yield module
+
+
+@pytest.fixture
+def backend(cupy: Any) -> Any:
+    """The plug-in's own backend and device, on the stand-in."""
+    import array_api_compat.cupy
+    from portablenn_cupy import CupyBackend
+
+    return CupyBackend("cupy", array_api_compat.cupy, None)
+
+
+def simple(backend: Any, **facts: Any) -> Any:
+    return pnn.mlp([6, 8, 4], "relu", loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=backend, **facts)
+
+
+# The stand-in
+
+
+def test_arrays_of_the_device_are_not_read_on_the_host_unless_asked(cupy: Any) -> None:
+    x = cupy.asarray(np.arange(6.0).reshape(2, 3))
+    with pytest.raises(TypeError, match="Implicit conversion"):
+        np.asarray(x)
+    with pytest.raises(TypeError, match="Unsupported type"):
+        x + np.ones(3)
+    np.testing.assert_array_equal((x.T @ x).get(), x.get().T @ x.get())
+    assert x[0].data.ptr == x.data.ptr
+    assert x[1, 2].shape == ()
+    x[0] = 7.0
+    assert x.sum().get() == 33.0
+
+
+def test_work_that_another_stream_does_not_wait_for_is_found(cupy: Any) -> None:
+    x, other = cupy.zeros(4), cupy.cuda.Stream(non_blocking=True)
+    with other, pytest.raises(fake_cupy.RaceError, match="does not wait for"):
+        x + 1.0
+    other.wait_event(cupy.cuda.get_current_stream().record())
+    with other:
+        y = x + 1.0
+    with pytest.raises(fake_cupy.RaceError):
+        y.get()
+    other.synchronize()
+    np.testing.assert_array_equal(y.get(), np.ones(4))
+
+
+def test_the_default_stream_and_blocking_streams_wait_for_each_other(cupy: Any) -> None:
+    x = cupy.zeros(4)
+    with cupy.cuda.Stream():
+        y = x + 1.0
+    np.testing.assert_array_equal((x + y).get(), np.ones(4))
+
+
+def test_a_pool_reuses_memory_on_the_stream_that_allocated_it_without_waiting(cupy: Any) -> None:
+    """Memory that another stream still uses when it is freed is overwritten: see memory.pyx:1352-1398."""
+    pool, other = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
+    memory = pool.malloc(100)
+    address = memory.ptr
+    fake_cupy.memset_async(address, 0, 100, fake_cupy.LEGACY)
+    other.wait_event(cupy.cuda.get_current_stream().record())
+    fake_cupy.memset_async(address, 1, 100, other.ptr)
+    del memory
+    with other:
+        assert pool.malloc(100).ptr != address
+    again = pool.malloc(100)
+    assert again.ptr == address
+    with pytest.raises(fake_cupy.RaceError, match="writes memory"):
+        fake_cupy.memset_async(again.ptr, 2, 100, fake_cupy.LEGACY)
+
+
+def test_an_allocation_of_nothing_has_no_address(cupy: Any) -> None:
+    """memory.pyx:1358, and its array has no device for DLPack."""
+    assert cupy.cuda.MemoryPool().malloc(0).ptr == 0
+    assert cupy.zeros((0, 3)).data.ptr == 0
+    with pytest.raises(fake_cupy.CUDARuntimeError):
+        cupy.zeros((0, 3)).__dlpack_device__()
+
+
+def test_free_memory_is_given_back_before_an_allocation_fails(cupy: Any) -> None:
+    """memory.pyx:1518-1563."""
+    fake_cupy.gpu.limit = fake_cupy.gpu.allocated + 4096
+    pool = cupy.cuda.MemoryPool()
+    pool.malloc(4096)  # freed at once, and kept by the pool
+    held = pool.malloc(2048)
+    with pytest.raises(MemoryError, match="Out of memory allocating 4,096 bytes"):
+        pool.malloc(4096)
+    assert held.ptr
+
+
+def captured(cupy: Any, mode: int | None, work: Any) -> Any:
+    stream = cupy.cuda.Stream(non_blocking=True)
+    kernel, x = cupy.RawModule(code=ADD).get_function("add"), cupy.zeros(8, np.float32)
+    cupy.cuda.Device().synchronize()
+    with stream:
+        stream.begin_capture(mode)
+        try:
+            work(stream, lambda: kernel((1,), (8,), (x,)), x)
+        finally:
+            with contextlib.suppress(Exception):
+                graph = stream.end_capture()
+        return graph, x, stream
+
+
+def test_a_graph_does_nothing_until_it_is_launched(cupy: Any) -> None:
+    graph, x, stream = captured(cupy, None, lambda stream, launch, x: (launch(), launch()))
+    np.testing.assert_array_equal(x.get(), np.zeros(8))
+    for _ in range(3):
+        graph.launch(stream)
+    with pytest.raises(fake_cupy.RaceError):
+        x.get()
+    stream.synchronize()
+    np.testing.assert_array_equal(x.get(), np.full(8, 6))
+
+
+RELAXED, THREAD_LOCAL, GLOBAL = 2, 1, 0
+FORBIDDEN: dict[str, tuple[Any, type[Exception], tuple[int, ...]]] = {
+    "waiting for the stream": (lambda c, s, x: s.synchronize(), RuntimeError, (RELAXED, THREAD_LOCAL, GLOBAL)),
+    "waiting for the device": (lambda c, s, x: c.cuda.Device().synchronize(), RuntimeError, (RELAXED, THREAD_LOCAL, GLOBAL)),
+    "a copy to the host": (lambda c, s, x: x.get(), RuntimeError, (RELAXED, THREAD_LOCAL, GLOBAL)),
+    "a copy from the host": (lambda c, s, x: c.asarray(np.ones(8)), RuntimeError, (RELAXED, THREAD_LOCAL, GLOBAL)),
+    "waiting for work outside": (lambda c, s, x: s.wait_event(outside(c)), RuntimeError, (RELAXED, THREAD_LOCAL, GLOBAL)),
+    "an allocation": (lambda c, s, x: c.cuda.MemoryPool().malloc(100), RuntimeError, (THREAD_LOCAL, GLOBAL)),
+    "an allocation by another thread": (
+        lambda c, s, x: in_thread(lambda: c.cuda.MemoryPool().malloc(100)), RuntimeError, (GLOBAL,)
+    ),
+}  # fmt: skip
+
+
+def outside(cupy: Any) -> Any:
+    return cupy.cuda.Stream(non_blocking=True).record()
+
+
+def in_thread(work: Any) -> None:
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+@pytest.mark.parametrize("mode", [RELAXED, THREAD_LOCAL, GLOBAL])
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_what_a_capture_forbids_depends_on_its_mode(cupy: Any, what: str, mode: int) -> None:
+    attempt, error, modes = FORBIDDEN[what]
+    with pytest.raises(error) if mode in modes else contextlib.nullcontext():
+        captured(cupy, mode, lambda stream, launch, x: (launch(), attempt(cupy, stream, x)))
+
+
+def test_a_branch_of_a_capture_has_to_join_it_again(cupy: Any) -> None:
+    other = cupy.cuda.Stream(non_blocking=True)
+
+    def work(stream: Any, launch: Any, x: Any) -> None:
+        other.wait_event(stream.record())
+        other.use()
+        launch()
+        stream.use()
+        if joined:
+            stream.wait_event(other.record())
+        stream.end_capture()
+
+    joined = True
+    with contextlib.suppress(UnboundLocalError):  # it has ended the capture itself
+        captured(cupy, None, work)
+    joined = False
+    with pytest.raises(RuntimeError, match="Unjoined"):
+        captured(cupy, None, work)
+
+
+def test_the_error_of_a_kernel_is_raised_by_a_later_call_and_by_all_after_it(cupy: Any) -> None:
+    x = cupy.zeros(8)
+    fake_cupy.gpu.faults.append((fake_cupy.gpu.launches + 1, "cudaErrorIllegalAddress"))
+    y = x + 1.0
+    for _ in range(2):
+        with pytest.raises(fake_cupy.CUDARuntimeError, match="cudaErrorIllegalAddress"):
+            y.get()
+    with pytest.raises(fake_cupy.CUDARuntimeError):
+        x + 1.0
+
+
+@pytest.mark.parametrize(
+    ("grid", "block", "shared"),
+    [((1,), (1025,), 0), ((1, 1 << 16), (8,), 0), ((1,), (8, 2, 65), 0), ((1,), (8,), 49153)],
+)
+def test_launches_beyond_a_devices_limits_are_errors(cupy: Any, grid: Any, block: Any, shared: int) -> None:
+    kernel = cupy.RawModule(code=ADD).get_function("add")
+    with pytest.raises(fake_cupy.CUDADriverError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel(grid, block, (cupy.zeros(8, np.float32),), shared)
+
+
+# The plug-in
+
+
+@pytest.fixture(params=["graph", "one kernel"])
+def way(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("PORTABLENN_CUPY", request.param)
+    pnn.program_cache.clear()
+    yield request.param
+    pnn.program_cache.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", testing.CHECKS)
+def test_the_plug_in_keeps_what_a_backend_promises(way: str, backend: Any, check: str) -> None:
+    """Each access to memory is ordered after those that it depends on, and nothing is read back on the way."""
+    try:
+        testing.CHECKS[check](backend)
+    except testing.CheckSkipped as reason:
+        pytest.skip(str(reason))
+
+
+def trained(backend: Any) -> Any:
+    net = simple(backend, dtype="float64")
+    net.fit(X, CLASSES, epochs=3, batch_size=32)
+    return net
+
+
+def test_a_network_trains_as_on_numpy(way: str, backend: Any) -> None:
+    ours, oracle = trained(backend), trained("numpy")
+    assert ("graph of" if way == "graph" else "kernel that") in ours.history.how
+    np.testing.assert_allclose(ours.state.theta.get(), oracle.state.theta, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours.predict_proba(X), oracle.predict_proba(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("direction", ["before", "after"])
+def test_without_waiting_for_the_callers_stream_the_stand_in_finds_the_race(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, direction: str
+) -> None:
+    """What a GPU once showed and no stand-in did."""
+    run = backend.compile(traced(lambda x: of(x).exp(x) * 2.0, np.ones((4, 3))))
+    x = backend.asarray(np.ones((4, 3)))
+    private = backend._cuda.stream
+    np.testing.assert_allclose(run(x)[0].get(), np.full((4, 3), 2 * np.e))
+    wait = fake_cupy.Stream.wait_event
+
+    def half(self: Any, event: Any) -> None:
+        if (self is private) != (direction == "before"):
+            wait(self, event)
+
+    monkeypatch.setattr(fake_cupy.Stream, "wait_event", half)
+    with pytest.raises(fake_cupy.RaceError):
+        run(x + 1.0)[0].get()
+
+
+def test_branches_that_do_not_wait_for_each_other_are_found(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTABLENN_CUPY", "graph")
+    from portablenn_cupy import graph
+
+    complete = graph.branches
+    monkeypatch.setattr(graph, "branches", lambda calls: without_waits(complete(calls)))
+    pnn.program_cache.clear()
+    with pytest.warns(guard.FastPathWarning, match="RaceError"):
+        simple(backend).fit(X, CLASSES, batch_size=32)
+    pnn.program_cache.clear()
+
+
+def without_waits(branches: Any) -> Any:
+    return SimpleNamespace(count=branches.count, streams=branches.streams, waits=((),) * len(branches.waits))
+
+
+def test_callers_may_work_on_streams_of_their_own(cupy: Any, way: str, backend: Any) -> None:
+    first, second = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+    net = simple(backend, dtype="float64")
+    first.wait_event(cupy.cuda.get_current_stream().record())
+    with first:
+        x, y = backend.asarray(X), backend.asarray(CLASSES)
+        net.fit(x, y, epochs=2, batch_size=32)
+        second.wait_event(first.record())
+    with second:
+        net.fit(x, y, epochs=1, batch_size=32)
+        found = net.state.theta.get()
+    np.testing.assert_allclose(found, trained("numpy").state.theta, rtol=0, atol=1e-12)
+
+
+def test_inputs_and_results_of_no_elements_have_no_address_and_need_none(backend: Any) -> None:
+    run = guard.compile(backend, traced(lambda x, y: (x + 1.0, of(y).sum(y, axis=0)), np.ones((0, 3)), np.ones((0, 2))))
+    sums = run(*(backend.asarray(np.ones(shape)) for shape in ((0, 3), (0, 2))))
+    assert sums[0].shape == (0, 3)
+    np.testing.assert_array_equal(sums[1].get(), np.zeros(2))
+    program = traced(lambda i, x, y: (x * 2.0, y), np.asarray(0, np.int32), np.ones(3), np.ones((0, 3)))
+    loop = guard.compile_loop(backend, program, 1)
+    final, collected = loop(3, backend.asarray(np.ones(3)), backend.asarray(np.ones((0, 3))))
+    np.testing.assert_array_equal(final.get(), np.full(3, 8.0))
+    assert collected.shape == (3, 0, 3)
+    assert "interpreter" not in run.how + loop.how
