@@ -40,13 +40,13 @@ class Step:
         self.count = len(order)
         call(self.count)  # which compares it with the interpreter
         self.loop = run.loop._fast  # type: ignore[attr-defined]
-        advance = self.loop._advance
+        launcher = self.loop._launcher
 
-        def watched(count: int, carry: Any, inputs: Any) -> None:
+        def watched(carry: Any, inputs: Any) -> Any:
             self.carry, self.inputs = carry, [self.loop.copies.get(i, array) for i, array in enumerate(inputs)]
-            advance(count, carry, inputs)
+            return launcher(carry, inputs)
 
-        self.loop._advance = watched
+        self.loop._launcher = watched
         call(self.count)
 
     def seconds(self, launch: Any, times: int) -> float:

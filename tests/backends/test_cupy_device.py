@@ -325,3 +325,157 @@ def test_inputs_and_results_of_no_elements_have_no_address_and_need_none(backend
     np.testing.assert_array_equal(final.get(), np.full(3, 8.0))
     assert collected.shape == (3, 0, 3)
     assert "interpreter" not in run.how + loop.how
+
+
+def test_sending_leaves_the_stream_that_the_caller_chose(cupy: Any, backend: Any) -> None:
+    chosen = cupy.cuda.Stream(non_blocking=True).use()
+    try:
+        sent = backend.send(np.ones(3))
+        assert cupy.cuda.get_current_stream() is chosen
+        np.testing.assert_array_equal(sent().get(), np.ones(3))
+    finally:
+        cupy.cuda.Stream.null.use()
+
+
+def test_what_is_sent_overwrites_nothing_that_a_stream_still_reads(cupy: Any, backend: Any) -> None:
+    """Memory of what was sent is used again by the next copy, which another stream may ask for."""
+    first, second = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+    with first:
+        total = backend.send(np.ones(3))() * 2.0
+    with second:
+        again = backend.send(np.zeros(3))()
+    second.synchronize()
+    first.synchronize()
+    assert again.get(stream=second).tolist() == [0.0, 0.0, 0.0]
+    assert total.get(stream=first).tolist() == [2.0, 2.0, 2.0]
+
+
+def loop_of(backend: Any, function: Any, *arrays: np.ndarray) -> Any:
+    return backend.compile_loop(traced(function, np.asarray(0, np.int32), *arrays), 1)
+
+
+@pytest.fixture
+def graph(monkeypatch: pytest.MonkeyPatch, backend: Any) -> Any:
+    """The plug-in's module, with small steps as graphs, too, and inputs of all sizes read where they are."""
+    from portablenn_cupy import graph as module
+
+    monkeypatch.setenv("PORTABLENN_CUPY", "graph")
+    monkeypatch.setattr(module, "SMALL", 0)
+    return module
+
+
+def test_large_inputs_are_read_where_they_are_at_any_address(graph: Any, backend: Any) -> None:
+    rows = RNG.normal(size=(9, 3))
+    loop = loop_of(backend, lambda i, x, y: (x + of(y).sum(y, axis=0), x), np.ones(3), rows[1:])
+    view = backend.asarray(rows)[1:]
+    assert view.data.ptr % 16
+    for _ in range(2):
+        np.testing.assert_allclose(loop(2, backend.asarray(np.ones(3)), view)[0].get(), 1.0 + 2 * rows[1:].sum(axis=0))
+    assert list(loop.captured) == [(view.data.ptr,)]
+
+
+def test_inputs_that_are_read_in_packs_are_aligned(graph: Any, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from portablenn_cupy import kernels
+
+    monkeypatch.setattr(kernels, "MANY", 8)
+    rows = np.asarray(RNG.normal(size=37), np.float32)
+    loop = loop_of(
+        backend, lambda i, x, y, k: (x + of(y).take(y, k, axis=0), i), np.zeros((3, 4), np.float32), rows[1:].reshape(9, 4),
+        np.asarray([2, 0, 8]),
+    )  # fmt: skip
+    assert loop.packed == {0}
+    view = backend.asarray(rows)[1:].reshape(9, 4)
+    final = loop(1, backend.asarray(np.zeros((3, 4), np.float32)), view, backend.asarray(np.asarray([2, 0, 8])))[0]
+    np.testing.assert_array_equal(final.get(), rows[1:].reshape(9, 4)[[2, 0, 8]])
+    ((address, _),) = loop.captured
+    assert view.data.ptr % 16 == 4
+    assert address % 16 == 0
+
+
+def test_copies_of_inputs_live_until_the_last_step_is_launched(graph: Any, backend: Any) -> None:
+    square = RNG.normal(size=(5, 5))
+    loop = loop_of(backend, lambda i, x, y: (x + of(y).sum(y, axis=0), i), np.zeros(5), square.T)
+    final, _ = loop(2 * graph.LAUNCHES + 1, backend.asarray(np.zeros(5)), backend.asarray(square).T)
+    np.testing.assert_allclose(final.get(), (2 * graph.LAUNCHES + 1) * square.sum(axis=1))
+
+
+def test_another_thread_need_not_wait_until_all_steps_are_launched(graph: Any, backend: Any) -> None:
+    steps, launched = 50 * graph.LAUNCHES, []
+    loop = loop_of(backend, lambda i, x: (x + 1.0, i), np.zeros(3))
+    run = backend.compile(traced(lambda x: x * 2.0, np.ones(3)))
+    seen: list[int] = []
+
+    def other() -> None:
+        assert run(backend.asarray(np.ones(3)))[0].get().tolist() == [2.0, 2.0, 2.0]
+        seen.append(len(launched))
+
+    thread = threading.Thread(target=other)
+
+    def on_launch() -> None:
+        launched.append(1)
+        if len(launched) == graph.LAUNCHES + 1:
+            thread.start()
+            while not backend._cuda.lock._door.locked():  # until it waits for its turn
+                pass
+
+    fake_cupy.gpu.on_launch = on_launch
+    final, _ = loop(steps, backend.asarray(np.zeros(3)))
+    thread.join()
+    assert final.get().tolist() == [steps] * 3
+    assert len(launched) == steps
+    assert seen[0] < steps / 2
+
+
+def test_networks_in_several_threads_are_independent(backend: Any, way: str) -> None:
+    nets = [simple(backend, seed=seed % 2) for seed in range(4)]
+    threads = [
+        threading.Thread(target=net.fit, args=(X, CLASSES), kwargs={"epochs": 3, "batch_size": 4}) for net in nets
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in (0, 1):
+        alone = simple("numpy", seed=seed)
+        alone.fit(X, CLASSES, epochs=3, batch_size=4)
+        for net in nets[seed::2]:
+            np.testing.assert_allclose(net.state.theta.get(), alone.state.theta, rtol=0, atol=1e-5)
+
+
+def test_a_loop_says_how_much_memory_it_keeps(graph: Any, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of programs is bounded by it."""
+    monkeypatch.setattr(graph, "SMALL", 1 << 20)  # copied to a fixed address
+    x, y = np.zeros((500, 8)), np.ones((2000, 8))
+    loop = loop_of(backend, lambda i, x, y: (x + of(y).sum(of(y).exp(y)), x), x, y)
+    loop(3, backend.asarray(x), backend.asarray(y))
+    kept = backend._cuda.pool.used_bytes()
+    assert loop.nbytes == pytest.approx(kept, rel=0.02)
+
+
+@pytest.mark.filterwarnings("ignore::portablenn.runtime.guard.FastPathWarning")
+def test_an_error_of_a_kernel_reaches_the_caller(way: str, backend: Any) -> None:
+    """It surfaces at a later call, as where results are read, and nothing can run on the device after it."""
+    net = simple(backend)
+    launched = fake_cupy.Graph.launch if way == "graph" else fake_cupy.RawKernel.__call__
+    where = (fake_cupy.Graph, "launch") if way == "graph" else (fake_cupy.RawKernel, "__call__")
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> None:
+        launched(self, *args, **kwargs)
+        fake_cupy.gpu.fault = fake_cupy.CUDARuntimeError("cudaErrorIllegalAddress")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*where, faulty)
+        with pytest.raises(RuntimeError, match="cudaErrorIllegalAddress"):
+            net.fit(X, CLASSES, batch_size=32)
+    with pytest.raises(RuntimeError, match="cudaErrorIllegalAddress"):
+        net.predict(X)
+
+
+def test_a_launch_that_the_device_refuses_lets_the_interpreter_run(
+    way: str, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_cupy.RawKernel, "LARGEST", 16)
+    net = simple(backend, dtype="float64")
+    with pytest.warns(guard.FastPathWarning, match="CUDA_ERROR_INVALID_VALUE.*the interpreter runs instead"):
+        net.fit(X, CLASSES, epochs=3, batch_size=32)
+    np.testing.assert_allclose(net.state.theta.get(), trained("numpy").state.theta, rtol=0, atol=1e-12)

@@ -85,7 +85,7 @@ class Gpu:
         self.pool = MemoryPool()
         self.fault: BaseException | None = None
         self.faults: list[tuple[int, str]] = []
-        self.on_launch: Callable[[], None] | None = None
+        self.on_launch: Callable[[], None] | None = None  # called before a graph is launched
         for fault in filter(None, os.environ.get("FAKE_CUPY_FAULTS", "").split()):
             part, _, kind = fault.partition("=")  # "smoke=hang kernels=crash:50": the part, and at which launch
             kind, _, launch = kind.partition(":")
@@ -102,8 +102,6 @@ class Gpu:
         """Count a launch, and fail as is planned."""
         self.raise_fault()
         self.launches += 1
-        if self.on_launch is not None:
-            self.on_launch()
         for launch, kind in self.faults:
             if launch == self.launches:
                 self.fail(kind)
@@ -136,7 +134,6 @@ class Block:
         self.start, self.nbytes = int(self.bytes.__array_interface__["data"][0]), nbytes
         self.accesses: list[Access] = []
         self.used = True
-        self.generation = 0
 
 
 Access = tuple[int, int, bool, tuple[int, int]]
@@ -371,13 +368,13 @@ class Graph:
             known = extents.setdefault(block.start, [start, end, 0])
             extents[block.start] = [min(known[0], start), max(known[1], end), known[2] | writes]
         self.ranges = [(start, end, bool(writes)) for start, end, writes in extents.values()]
-        self.generations = [(block := accessible(one), block.generation) for one in self.ranges]
 
     def launch(self, stream: Stream | None = None) -> None:
+        """Launch it; its memory may have been freed and allocated again since the capture, but has to be allocated."""
+        if gpu.on_launch is not None:
+            gpu.on_launch()
         with gpu.lock:
             gpu.launched()
-            if any(block.generation != generation or not block.used for block, generation in self.generations):
-                raise RaceError("a graph is launched whose memory was freed")
         (stream or current()).enqueue(self._run, self.ranges)
 
     def _run(self) -> None:
@@ -466,7 +463,6 @@ class MemoryPool:
             if block is not None:
                 free.remove(block)
                 block.used = True
-                block.generation += 1
             else:
                 block = self._new(size)
             return MemoryPointer(PooledMemory(self, stream, block))
@@ -793,12 +789,14 @@ class RawModule:
 class RawKernel:
     """A kernel that checks how it is launched (the limits of all devices since compute capability 3.5)."""
 
+    LARGEST = 1024
+
     def __init__(self, code: str, name: str, options: tuple[str, ...] = (), **_: Any) -> None:
         import host_cuda
         from portablenn_cupy.kernels import PRELUDE
 
         bounds, _, parameters = next(m.groups() for m in SIGNATURE.finditer(code) if m[2] == name)
-        self.bound = int(bounds or 1024)
+        self.bound = int(bounds or self.LARGEST)
         self.parameters = [p.strip() for p in parameters.split(",")]
         ours = code.startswith(PRELUDE)
         forbid("cuModuleLoadData")
@@ -818,7 +816,9 @@ class RawKernel:
             tuple(max(1, n) for n in (*sizes, 1, 1)[:3]) for sizes in (grid, block)
         )  # as cupy/cuda/function.pyx:142-152 does
         threads = block[0] * block[1] * block[2]
-        allowed = grid[0] < 2**31 and max(grid[1:]) < 2**16 and threads <= self.bound and block[2] <= 64
+        allowed = (
+            grid[0] < 2**31 and max(grid[1:]) < 2**16 and threads <= min(self.bound, self.LARGEST) and block[2] <= 64
+        )
         size = sum(8 if not hasattr(a, "nbytes") or isinstance(a, ndarray) else a.nbytes for a in args)
         if not allowed or shared_mem > 48 << 10 or size > 4096:
             raise CUDADriverError(

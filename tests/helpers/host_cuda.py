@@ -12,13 +12,13 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from portablenn_cupy import CupyBackend
+from portablenn_cupy.fair_lock import FairLock
 from portablenn_cupy.kernels import FUNCTIONS, PRELUDE, Kernel, addresses, leading_dimension
 
 import portablenn as pnn
@@ -74,7 +74,7 @@ class HostCuda:
     def __init__(self) -> None:
         self.captured: list[Callable[[], None]] | None = None
         self.launches = 0
-        self.lock = threading.RLock()
+        self.lock = FairLock()
         self.broken = ""
 
     def memory(self, nbytes: int) -> Memory:
@@ -332,7 +332,7 @@ class HostCupy(CupyBackend):
         self.cuda.forbid("memory")
         return np.empty(type.shape, dtype=type.dtype)
 
-    def _as_input(self, array: Any) -> np.ndarray:
+    def _as_input(self, array: Any, packed: bool) -> np.ndarray:
         self.cuda.forbid("a copy from the host")
         return np.ascontiguousarray(array).reshape(np.shape(array))
 

@@ -28,7 +28,7 @@ APART = 16 << 20
 
 
 ALIGNMENT = 16
-"""Bytes of which the address of an input is a multiple: kernels read several elements at once."""
+"""Bytes of which the address of an input is a multiple if kernels read several of its elements at once."""
 
 
 class CupyBackend(Backend):
@@ -62,9 +62,14 @@ class CupyBackend(Backend):
             return super().send(x)
         with self.device:
             computing = self.cupy.cuda.get_current_stream()
-            self._copies.wait_event(computing.record())  # reused memory may be read until then
-            with self._copies:
+            self._readers[computing.ptr] = computing
+            for stream in self._readers.values():
+                self._copies.wait_event(stream.record())  # reused memory may be read until then
+            self._copies.use()  # not "with": that forgets a stream which the caller chose with use()
+            try:
                 array = self.cupy.asarray(x, blocking=False)
+            finally:
+                computing.use()
             done = self._copies.record()
 
         def claim() -> Array:
@@ -95,6 +100,11 @@ class CupyBackend(Backend):
     def _copies(self) -> Any:
         with self.device:
             return self.cupy.cuda.Stream(non_blocking=True)
+
+    @functools.cached_property
+    def _readers(self) -> dict[int, Any]:
+        """The streams that read what was sent, by their handles."""
+        return {}
 
     def compile(self, program: Program) -> Compiled:
         """Return a callable that launches kernels and matrix products one by one."""
@@ -138,10 +148,14 @@ class CupyBackend(Backend):
     def _make(self, type: ArrayType) -> Array:
         return self.cupy.empty(type.shape, dtype=type.dtype)
 
-    def _as_input(self, array: Any) -> Array:
+    def _as_input(self, array: Any, packed: bool) -> Array:
+        """Return an input as a contiguous array; ``packed`` if kernels read several of its elements at once.
+
+        It is copied only where necessary: large inputs are views of the users' data, such as all rows but the first ones.
+        """
         with self.device:
             array = self.cupy.ascontiguousarray(self.cupy.asarray(array)).reshape(np.shape(array))
-            return array.copy() if array.data.ptr % ALIGNMENT else array
+            return array.copy() if array.data.ptr % (ALIGNMENT if packed else array.itemsize) else array
 
     def synchronize(self) -> None:
         self.device.synchronize()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from portablenn.runtime.kernels.schedule import Product
 
 from .branches import Branches
+from .fair_lock import FairLock
 from .kernels import PRELUDE, Kernel, addresses, leading_dimension
 
 WORKSPACE = 32 << 20
@@ -37,7 +37,7 @@ class Cuda:
 
     def __init__(self, device: Any) -> None:
         self.device = device
-        self.lock = threading.RLock()
+        self.lock = FairLock()
         self.modules: dict[str, Any] = {}
         with device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
@@ -152,7 +152,8 @@ class Cuda:
         """Make this device's stream the current one, ordered after and before the work of the caller's stream.
 
         One thread at a time: work that another thread enqueued during a capture would become part of the graph, and the
-        cuBLAS handle is not thread-safe. Work is only enqueued here, so no thread waits long.
+        cuBLAS handle is not thread-safe. Work is only enqueued here, and many steps in several turns, so no thread waits long
+        for another; on the device its work follows what was enqueued before it.
         """
         with self.lock, self.device:
             callers = cupy.cuda.get_current_stream()

@@ -34,6 +34,9 @@ GRAPHS = 4
 STEPS = 8192
 """Maximum number of steps per kernel: a desktop's driver ends a kernel that runs for seconds."""
 
+LAUNCHES = 64
+"""Maximum number of graphs that a thread launches before another thread may enqueue its work."""
+
 Make = Callable[[ArrayType], Array]
 
 
@@ -52,16 +55,23 @@ class _Scheduled:
         self.device, self.schedule, self.types, self.make, self.as_input = device, schedule, types, make, as_input
         self.inputs = [(t.shape, np.dtype(t.dtype)) for t in inputs]
         self.calls = self._calls()
+        self.packed = {b.storage.index for call in self.calls if isinstance(call, Kernel) for b in call.packed_inputs}
         self.functions = device.functions(self.calls)
         with device.active():
-            self.constants = [as_input(c) for c in schedule.constants]
+            self.constants = [as_input(c, False) for c in schedule.constants]
+
+    @property
+    def _given(self) -> int:
+        """Number of inputs that kernels read where they are."""
+        return len(self.inputs)
 
     def _calls(self) -> list[Kernel | Product]:
         return calls(self.schedule.instructions)
 
     def _checked(self, arrays: Sequence[Any]) -> list[Array]:
         """Return the inputs as arrays of the device; kernels would read beyond arrays of other shapes."""
-        checked = [self.as_input(x) for x in arrays]
+        first = len(arrays) - self._given  # those before it are copied into memory of this plug-in
+        checked = [self.as_input(x, i - first in self.packed) for i, x in enumerate(arrays)]
         for i, (array, (shape, dtype)) in enumerate(zip(checked, self.inputs, strict=True)):
             if array.shape != shape or array.dtype != dtype:
                 raise ValueError(f"input {i}: expected {dtype}{list(shape)}, got {array.dtype}{list(array.shape)}")
@@ -105,10 +115,12 @@ class CompiledProgram(_Scheduled):
 class Loop(_Scheduled):
     """A loop of steps in its own memory: carried arrays are copied in before the first step, and out after the last."""
 
+    launches = 1
+    """Maximum number of steps that are enqueued before another thread may enqueue its work."""
+
     def __init__(self, device: Any, schedule: Schedule, inputs: Sequence[ArrayType], carried: int, *facts: Any) -> None:
         types = inputs[:carried]
         super().__init__(device, schedule, inputs, types, *facts)
-        self.nbytes = schedule.arena + sum(map(nbytes_of, types))
         with device.active():
             self.arena = device.memory(schedule.arena)
             self.carried = [device.memory(nbytes_of(t)) for t in types]
@@ -117,26 +129,58 @@ class Loop(_Scheduled):
         self.rows = 0
         self.lock = threading.Lock()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of device memory that it keeps."""
+        kept = sum(map(nbytes_of, self.types)) + self.rows * sum(map(nbytes_of, self.schedule.collected))
+        return self.schedule.arena + kept + sum(int(c.nbytes) for c in self.constants)
+
+    @property
+    def _given(self) -> int:
+        return len(self.inputs) - len(self.types)
+
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
         types = [*self.types, *(ArrayType((count, *t.shape), t.dtype) for t in self.schedule.collected)]
         results = tuple(map(self.make, types))
-        with self.lock, self.device.active():
-            checked = self._checked(arrays)
-            carry, data = checked[: len(self.types)], checked[len(self.types) :]
-            if count > self.rows:
-                row = sum(map(nbytes_of, self.schedule.collected))
-                self._allocate(max(count, 2 * self.rows, COLLECTED // max(1, row)))
-            if count:
-                self._advance(count, carry, data)
-            else:
-                self._load_carry(carry)
-            sources = [self.device.address(m) for m in (*self.carried, *self.collected)]
-            sources += [0] * (len(types) - len(sources))  # nothing was collected yet
-            self._copy_to(results, sources, types)
+        with self.lock:
+            with self.device.active():
+                checked = self._checked(
+                    arrays
+                )  # here until all is enqueued: other threads' turns may reuse what is freed
+                launch = self._prepared(count, checked)
+                left = self._launched(launch, count)
+                if not left:
+                    self._copy_results(results, types)
+            while left:
+                with self.device.active():
+                    left = self._launched(launch, left)
+                    if not left:
+                        self._copy_results(results, types)
         return results
 
-    def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
-        """Run ``count`` steps from the carried arrays."""
+    def _prepared(self, count: int, arrays: Sequence[Array]) -> Callable[[int], None]:
+        """Load the carried arrays, and return a function that enqueues some of ``count`` steps from there."""
+        carry, data = arrays[: len(self.types)], arrays[len(self.types) :]
+        if count > self.rows:
+            row = sum(map(nbytes_of, self.schedule.collected))
+            self._allocate(max(count, 2 * self.rows, COLLECTED // max(1, row)))
+        launch = self._launcher(carry, data) if count else lambda steps: None
+        self._load_carry(carry)
+        return launch
+
+    def _launched(self, launch: Callable[[int], None], left: int) -> int:
+        """Enqueue some of the steps that are left, and return how many are left then."""
+        some = min(left, self.launches)
+        launch(some)
+        return left - some
+
+    def _copy_results(self, results: Sequence[Array], types: Sequence[ArrayType]) -> None:
+        sources = [self.device.address(m) for m in (*self.carried, *self.collected)]
+        sources += [0] * (len(types) - len(sources))  # nothing was collected yet
+        self._copy_to(results, sources, types)
+
+    def _launcher(self, carry: Sequence[Array], data: Sequence[Array]) -> Callable[[int], None]:
+        """Return a function that enqueues steps on data; it may run steps itself, from the carried arrays."""
         raise NotImplementedError
 
     def _allocate(self, rows: int) -> None:
@@ -161,6 +205,8 @@ class Loop(_Scheduled):
 class GraphLoop(Loop):
     """A loop that captures one step as a CUDA graph and launches it once per step."""
 
+    launches = LAUNCHES
+
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
         self.copies: dict[int, Any] = {}
@@ -168,18 +214,25 @@ class GraphLoop(Loop):
         self.branches = branches(self.calls)
         self.how = f"a CUDA graph of {len(self.calls)} kernels and products per step"
 
+    @property
+    def nbytes(self) -> int:
+        data = [nbytes_of(ArrayType(shape, dtype)) for shape, dtype in self.inputs[len(self.types) :]]
+        return super().nbytes + sum(n for i, n in enumerate(data) if i in self.copies)
+
     def _allocate(self, rows: int) -> None:
         if self.captured:
             self.device.wait()  # one may be running
             self.captured.clear()
         super()._allocate(rows)
 
-    def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
-        inputs = [self._at_fixed_address(i, array) for i, array in enumerate(data)]
-        graph = self._graph(inputs, carry)
-        self._load_carry(carry)
-        for _ in range(count):
-            graph.launch()
+    def _launcher(self, carry: Sequence[Array], data: Sequence[Array]) -> Callable[[int], None]:
+        graph = self._graph([self._at_fixed_address(i, array) for i, array in enumerate(data)], carry)
+
+        def launch(steps: int) -> None:
+            for _ in range(steps):
+                graph.launch()
+
+        return launch
 
     def _at_fixed_address(self, index: int, array: Array) -> Any:
         """Return the array, or its copy at a fixed address if it is small."""
@@ -207,6 +260,8 @@ class GraphLoop(Loop):
 class KernelLoop(Loop):
     """A loop of small steps: one kernel of one block runs many."""
 
+    launches = STEPS
+
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
         self.how = f"a CUDA kernel that runs many steps of {len(self.schedule.instructions)} operations"
@@ -214,10 +269,7 @@ class KernelLoop(Loop):
     def _calls(self) -> list[Kernel | Product]:
         return [many_steps(self.schedule)]
 
-    def _advance(self, count: int, carry: Sequence[Array], data: Sequence[Array]) -> None:
-        self._load_carry(carry)
+    def _launcher(self, carry: Sequence[Array], data: Sequence[Array]) -> Callable[[int], None]:
         (kernel,) = self.calls
-        for start in range(0, count, STEPS):
-            assert isinstance(kernel, Kernel)
-            some = replace(kernel, numbers=(*kernel.numbers[:-1], np.int32(min(STEPS, count - start))))
-            self._run([some], data)
+        assert isinstance(kernel, Kernel)
+        return lambda steps: self._run([replace(kernel, numbers=(*kernel.numbers[:-1], np.int32(steps)))], data)

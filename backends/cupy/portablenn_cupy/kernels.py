@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -154,7 +154,8 @@ PART = 1024
 class Kernel:
     """A call of a kernel: its source, its grid and block, the arrays that it takes, and numbers after them.
 
-    ``written`` are the indices of the arrays that it writes. Numbers that often change, such as learning rates and the number
+    ``written`` are the indices of the arrays that it writes, ``packed`` of those that it reads in packs, which have to begin at
+    multiples of one. Numbers that often change, such as learning rates and the number
     of rows of the data, are arguments, n0, n1, …, because another text would be compiled again.
     """
 
@@ -165,6 +166,12 @@ class Kernel:
     arguments: tuple[Buffer, ...]
     written: tuple[int, ...]
     numbers: tuple[np.generic, ...] = ()
+    packed: tuple[int, ...] = ()
+
+    @property
+    def packed_inputs(self) -> list[Buffer]:
+        """The inputs of the program that it reads in packs."""
+        return [self.arguments[i] for i in self.packed if self.arguments[i].storage.kind == "input"]
 
 
 def expressible(operation: Operation) -> bool:
@@ -524,7 +531,8 @@ def _take_packs(call: schedule.Gather, inner: int) -> Kernel:
         f"const index_t r = i / {packs}, j = i % {packs};\n{_index(call, 'r')}"
         f"((Pack<{kind}>*)p2)[i] = ((const Pack<{kind}>*)p0)[(index_t)k * {packs} + j];"
     )
-    return per_element(call.buffers, math.prod(call.out.shape) // PACK, body, (np.int64(call.x.shape[0]),))
+    kernel = per_element(call.buffers, math.prod(call.out.shape) // PACK, body, (np.int64(call.x.shape[0]),))
+    return replace(kernel, packed=(0,))
 
 
 def reduction_parts(x: Buffer, axes: tuple[int, ...]) -> int:
