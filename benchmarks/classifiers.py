@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -232,3 +233,71 @@ def predict_jax(sizes: list[int], rows: int) -> Timed:
     params, x_all = jax_training(sizes)[0][0], jnp.asarray(X)
     classes = jax.jit(lambda params, x: jnp.argmax(jax_logits(params, x), axis=1))
     return lambda: np.asarray(classes(params, x_all))
+
+
+def _serve(predict: Callable[[np.ndarray], Any], sizes: list[int], calls: int) -> Timed:
+    """Return ``calls`` predictions of one row."""
+    row = data(sizes, 100)[0][:1].copy()
+
+    def run() -> None:
+        for _ in range(calls):
+            predict(row)
+
+    return run
+
+
+def serve_ours(sizes: list[int], calls: int, backend: str) -> Timed:
+    import portablenn as pnn
+
+    return _serve(pnn.mlp(sizes, loss="softmax_cross_entropy", backend=backend).predict, sizes, calls)
+
+
+def serve_predictor(sizes: list[int], calls: int) -> Timed:
+    """A function for one row."""
+    import portablenn as pnn
+
+    return _serve(pnn.mlp(sizes, loss="softmax_cross_entropy", backend="numpy").predictor(), sizes, calls)
+
+
+def serve_estimator(sizes: list[int], calls: int) -> Timed:
+    from portablenn.sklearn import MLPClassifier
+
+    X, y = data(sizes, 100)
+    net = MLPClassifier(sizes[1:-1], backend="numpy").partial_fit(X, y, classes=np.arange(sizes[-1]))
+    return _serve(net.predict, sizes, calls)
+
+
+def serve_scikit_learn(sizes: list[int], calls: int) -> Timed:
+    from sklearn.neural_network import MLPClassifier
+
+    X, y = data(sizes, 100)
+    net = MLPClassifier(sizes[1:-1]).partial_fit(X, y, classes=np.arange(sizes[-1]))
+    return _serve(net.predict, sizes, calls)
+
+
+def serve_pytorch(sizes: list[int], calls: int) -> Timed:
+    import torch
+
+    net = torch_network(sizes)
+
+    def predict(row: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return net(torch.from_numpy(row)).argmax(1).numpy()
+
+    return _serve(predict, sizes, calls)
+
+
+def serve_by_hand(sizes: list[int], calls: int) -> Timed:
+    """Products, biases and ReLU in NumPy, without any check."""
+    rng = np.random.default_rng(0)
+    layers = [
+        (rng.normal(size=pair).astype("float32"), np.zeros(pair[1], "float32")) for pair in itertools.pairwise(sizes)
+    ]
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        for kernel, bias in layers[:-1]:
+            x = np.maximum(x @ kernel + bias, 0)
+        kernel, bias = layers[-1]
+        return np.argmax(x @ kernel + bias, axis=1)
+
+    return _serve(predict, sizes, calls)

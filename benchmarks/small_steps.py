@@ -175,6 +175,12 @@ def start_up(kind: str, backend: str = "") -> Timed:
     return lambda: subprocess.run(command, check=True)
 
 
+def importing(statement: str, backend: str = "") -> Timed:
+    """A new Python process with one statement."""
+    command = [sys.executable, "-c", statement]
+    return lambda: subprocess.run(command, check=True)
+
+
 def fits_ours(fits: int, backend: str) -> Timed:
     """A thousand small fits with different seeds: 200 rows, ten epochs of ten steps."""
     import portablenn as pnn

@@ -79,6 +79,32 @@ def _start_up(letter: str) -> Workload:
     return Workload(title, (*_ours("small_steps:start_up", {"kind": "ours"}, WITHOUT_TORCH), *theirs))
 
 
+def _importing(letter: str) -> Workload:
+    peers = {"PyTorch eager": "torch", "jax.jit": "jax", "scikit-learn": "sklearn.neural_network"}
+    theirs = [
+        Contestant(n, "small_steps:importing", {"statement": f"import {p}"}, (p.partition(".")[0],))
+        for n, p in peers.items()
+    ]
+    limit = Contestant("limit", "small_steps:importing", {"statement": "import array_api_compat, numpy"})
+    ours = _ours("small_steps:importing", {"statement": "import portablenn"}, ["NumPy"])
+    title = f"{letter} import in a new process; the limit imports NumPy and array-api-compat"
+    return Workload(title, (*ours, *theirs, limit))
+
+
+def _serving(letter: str, sizes: list[int], calls: int) -> Workload:
+    facts = {"sizes": sizes, "calls": calls}
+    peers = {
+        "portablenn, predictor": ("predictor", ()),
+        "portablenn, MLPClassifier": ("estimator", ("sklearn",)),
+        "scikit-learn": ("scikit_learn", ("sklearn",)),
+        "PyTorch eager": ("pytorch", ("torch",)),
+        "hand-written expression": ("by_hand", ()),
+    }
+    theirs = [Contestant(n, f"classifiers:serve_{maker}", facts, p) for n, (maker, p) in peers.items()]
+    title = f"{letter} {calls:,} predictions of one row, {'-'.join(map(str, sizes))}"
+    return Workload(title, (*_ours("classifiers:serve_ours", facts, ["NumPy", "Numba"]), *theirs))
+
+
 def _tracing(letter: str, sizes: list[int]) -> Workload:
     """Return tracing and compiling, without Numba, which caches compiled code on disk."""
     peer = Contestant("jax.jit", "small_steps:tracing_jax", {"sizes": sizes}, ("jax",))
@@ -115,11 +141,13 @@ WORKLOADS = {
     "F": _small("F", "3-8-1 online, 10,000 steps of one row, float64", "online", {"steps": 10_000},
                 {"hand-written loop": ("by_hand", ())}),
     "G": _prediction("G", [28, 256, 256, 2], 1_000_000),
+    "G1": _serving("G1", [784, 16, 16, 10], 1000),
     "H": _small("H", "1,000 fits of 200 rows with different seeds", "fits", {"fits": 1000},
                 {"scikit-learn": ("scikit_learn", ("sklearn",))}),
     "H1": _start_up("H1"),
     "K": _estimators("K", 200),
     "H2": _tracing("H2", [784, 512, 512, 256, 10]),
+    "H3": _importing("H3"),
 }  # fmt: skip
 
 
@@ -128,7 +156,7 @@ def quick(letter: str) -> Workload:
     whole = WORKLOADS[letter]
 
     def smaller(arguments: dict[str, Any]) -> dict[str, Any]:
-        less = {"steps": 80, "fits": 2, "epochs": 2, "rows": 2 * arguments.get("batch", 500)}
+        less = {"steps": 80, "fits": 2, "epochs": 2, "calls": 2, "rows": 2 * arguments.get("batch", 500)}
         return {name: less.get(name, value) for name, value in arguments.items()}
 
     contestants = tuple(replace(c, arguments=smaller(c.arguments)) for c in whole.contestants)

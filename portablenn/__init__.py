@@ -2,12 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from . import callbacks, random
-from .files.safetensors_file import FileFormatError
-from .nn import activations, initializers, layers, losses, optimizers, schedules
-from .nn.layers import Activation, BatchNorm, Dense, Dropout
-from .nn.losses import Loss
-from .nn.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from .program.autodiff import NotDifferentiableError
 from .program.ir import ArrayType, Program
 from .program.trace import trace
@@ -16,27 +10,48 @@ from .runtime.arrays import array_namespace, stop_gradient
 from .runtime.backend import Backend, BackendError, OutOfMemoryError
 from .runtime.numpy.threads import get_threads, set_threads
 from .runtime.registry import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
-from .training.history import History
-from .training.mlp import mlp
-from .training.network import Network, load
-from .transforms.cache import program_cache
-from .transforms.compile import compile, jit
-from .transforms.grad import grad, value_and_grad
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import convert, data, plots, tables
+    from . import callbacks, convert, data, plots, random, tables
     from .convert import from_onnx, from_torch, load_weights, save_weights, to_onnx
+    from .files.safetensors_file import FileFormatError
+    from .nn import activations, initializers, layers, losses, optimizers, schedules
+    from .nn.layers import Activation, BatchNorm, Dense, Dropout
+    from .nn.losses import Loss
+    from .nn.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
     from .tables import TableError, TableModel, report
+    from .training.history import History
     from .training.lr_finder import LearningRates, find_learning_rate
+    from .training.mlp import mlp
+    from .training.network import Network, load
+    from .transforms.cache import program_cache
+    from .transforms.compile import compile, jit
+    from .transforms.grad import grad, value_and_grad
 
 # Imported at the first use, so that importing portablenn is fast.
-_LAZY_NAMES = {
-    "LearningRates": ".training.lr_finder", "TableError": ".tables", "TableModel": ".tables",
-    "find_learning_rate": ".training.lr_finder", "from_onnx": ".convert", "from_torch": ".convert", "load_weights": ".convert",
-    "save_weights": ".convert", "to_onnx": ".convert",
-}  # fmt: skip
-_LAZY_MODULES = {"report": ".tables.report"} | {name: f".{name}" for name in ("convert", "data", "plots", "tables")}
+_NAMES = {
+    ".convert": "from_onnx from_torch load_weights save_weights to_onnx",
+    ".files.safetensors_file": "FileFormatError",
+    ".nn.layers": "Activation BatchNorm Dense Dropout",
+    ".nn.losses": "Loss",
+    ".nn.optimizers": "LBFGS SGD Adagrad Adam AdamW Optimizer RMSprop",
+    ".tables": "TableError TableModel",
+    ".training.history": "History",
+    ".training.lr_finder": "LearningRates find_learning_rate",
+    ".training.mlp": "mlp",
+    ".training.network": "Network load",
+    ".transforms.cache": "program_cache",
+    ".transforms.compile": "compile jit",
+    ".transforms.grad": "grad value_and_grad",
+}
+_MODULES = {
+    "": "callbacks convert data files nn plots random tables training transforms",
+    ".nn": "activations initializers layers losses optimizers schedules",
+    ".tables": "report",
+}
+_LAZY_NAMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_LAZY_MODULES = {name: f"{module}.{name}" for module, names in _MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
@@ -44,10 +59,13 @@ def __getattr__(name: str) -> object:
     import importlib
 
     if name in _LAZY_MODULES:
-        return importlib.import_module(_LAZY_MODULES[name], __name__)
-    if name in _LAZY_NAMES:
-        return getattr(importlib.import_module(_LAZY_NAMES[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = importlib.import_module(_LAZY_MODULES[name], __name__)
+    elif name in _LAZY_NAMES:
+        value = getattr(importlib.import_module(_LAZY_NAMES[name], __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -53,6 +53,21 @@ def test_import_reads_no_module_that_only_files_need() -> None:
     )
 
 
+def test_import_reads_nothing_of_networks_and_transforms() -> None:
+    later = [f"portablenn.{name}" for name in "nn training callbacks data files transforms random".split()]
+    assert run_python(f"import sys, portablenn; print([m for m in {later} if m in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize(
+    "name", ["nn", "training", "transforms", "random", "callbacks", "files", "losses", "mlp", "grad", "report"]
+)
+def test_each_lazy_name_is_there_after_the_import_alone(name: str) -> None:
+    assert (
+        run_python(f"import portablenn; portablenn.{name}; print(portablenn.{name} is portablenn.__dict__[{name!r}])")
+        == "True"
+    )
+
+
 def test_import_costs_at_most_seven_tenths_of_what_numpy_costs(tmp_path: Path) -> None:
     """The least ratio of several runs, in processor time of the importing thread (BLAS's threads spin), of compiled files.
 
