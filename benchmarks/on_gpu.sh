@@ -7,6 +7,7 @@
 # are used where they are. QUICK=1: benchmarks of few rows; ON_GPU_LIMIT: no part
 # gets more seconds. benchmarks/rehearse.sh runs it without a GPU.
 set -uo pipefail
+ulimit -c 0 # no core files
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results/gpu}
 (($# == 0)) || shift
@@ -56,7 +57,9 @@ report() {
     printf '{"part": "%s", "outcome": "%s", "seconds": %s, "limit": %s, "status": %s}\n' "$@" >>"$out/parts.jsonl"
 }
 
-# part NAME SECONDS COMMAND...: run it unless it was not asked for; its output is shown and kept.
+# part NAME SECONDS COMMAND...: run it unless it was not asked for; its output is shown and kept. At the limit it gets SIGABRT, at
+# which Python says where it hangs, or the signal $signal: after SIGINT pytest prints its summary (and pytest-xdist waits up to
+# 10 s for workers that hang), but a network that trains only ends its training.
 # The output goes to a file, not through a pipe: a pipe stays open while any process that the part left behind has it.
 part() {
     local name=$1 limit=$2 start=$SECONDS code outcome viewer
@@ -65,9 +68,9 @@ part() {
     [[ " $parts " == *" $name "* ]] || return 0
     echo "== $name"
     : >"$out/$name.txt"
-    tail -n +1 -f -s 0.2 "$out/$name.txt" &
+    tail -n +1 -f -s 0.2 --pid=$$ "$out/$name.txt" &
     viewer=$!
-    ON_GPU_PART=$name timeout --signal=INT --kill-after=5 "$limit" "$@" >>"$out/$name.txt" 2>&1
+    ON_GPU_PART=$name timeout --signal="${signal:-ABRT}" --kill-after=20 "$limit" "$@" >>"$out/$name.txt" 2>&1
     code=$?
     sleep 0.5 # until all of it is shown
     kill "$viewer" && wait "$viewer" 2>/dev/null
@@ -108,8 +111,8 @@ for precision in tf32 bfloat16; do
 done
 part kernels 40 "$python" -m benchmarks.gpu_kernels --out "$out/kernels.json"
 part verify 60 "$python" -m portablenn verify cupy --json
-part cupy 200 bash -c 'tests "cupy" cupy'
+signal=INT part cupy 200 bash -c 'tests "cupy" cupy'
 # JAX chooses kernels by timing them anew in each process, and with them the last bits, which a resumed run would not have
-part others 150 env XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0" bash -c 'tests "torch:cuda or jax:cuda" torch,jax'
+signal=INT part others 150 env XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_autotune_level=0" bash -c 'tests "torch:cuda or jax:cuda" torch,jax'
 part more 120 "$python" -m benchmarks.gpu $quick --out "$out/more" --contestants more --only "A 128" "B 8192" --seconds 60
 exit $status

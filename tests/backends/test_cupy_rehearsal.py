@@ -33,11 +33,13 @@ def test_parts_that_crash_hang_or_leave_processes_behind_cost_only_themselves(tm
     found = {one["part"]: one for one in map(json.loads, (tmp_path / "parts.jsonl").read_text().splitlines())}
     assert {name: found[name]["outcome"] for name in parts} == {
         "smoke": "crashed by signal 11",
-        "kernels": "killed: it did not end at its limit",
-        "verify": "killed: it did not end at its limit",
+        "kernels": "interrupted at its limit",
+        "verify": "interrupted at its limit",
         "versions": "passed",
     }, run.stdout + run.stderr
     assert all(one["seconds"] < 40 for one in found.values())  # although a process that is left has the output open
+    for name in ("smoke", "kernels", "verify"):
+        assert "most recent call first" in (tmp_path / f"{name}.txt").read_text()  # where it was
     assert json.loads((tmp_path / "smoke.json").read_text())["product"]["passed"]  # what came before the crash
     assert run.returncode == 1
     assert run.stdout.startswith("This is a rehearsal: no GPU was involved")
