@@ -479,3 +479,42 @@ def test_a_launch_that_the_device_refuses_lets_the_interpreter_run(
     with pytest.warns(guard.FastPathWarning, match="CUDA_ERROR_INVALID_VALUE.*the interpreter runs instead"):
         net.fit(X, CLASSES, epochs=3, batch_size=32)
     np.testing.assert_allclose(net.state.theta.get(), trained("numpy").state.theta, rtol=0, atol=1e-12)
+
+
+def test_out_of_memory_takes_the_memory_of_loops_that_are_not_running(graph: Any, backend: Any) -> None:
+    def step(i: Any, x: Any, y: Any) -> Any:
+        for _ in range(20):
+            y = of(y).tanh(of(y).sum(y, axis=1, keepdims=True) - y)
+        return x + y[0, 0], x[0]
+
+    x, data = np.zeros(3), [RNG.normal(size=(rows, 64)) for rows in (800, 1000)]
+    programs = [traced(step, np.asarray(0, np.int32), x, y) for y in data]
+    there = [backend.asarray(y) for y in data]
+    loops = [guard.compile_loop(backend, program, 1) for program in programs]
+    expected = [float(backend.interpreter_loop(p, 1)(3, backend.asarray(x), y)[0][0]) for p, y in zip(programs, there)]
+    backend.free()
+    held = fake_cupy.gpu.allocated
+    loops[0](3, backend.asarray(x), there[0])
+    fake_cupy.gpu.limit = fake_cupy.gpu.allocated + (1 << 17)  # of which the second loop needs more
+    for which in (1, 0, 1):
+        final = loops[which](3, backend.asarray(x), there[which])[0]
+        assert float(final[0]) == pytest.approx(expected[which], rel=1e-12)
+        assert loops[which].how.startswith("a CUDA graph")
+    backend.free()
+    assert fake_cupy.gpu.allocated <= held + 4096
+
+
+def test_a_loop_that_is_running_keeps_its_memory(graph: Any, backend: Any) -> None:
+    loop = loop_of(backend, lambda i, x: (x + 1.0, i), np.zeros(3))
+    thread = threading.Thread(target=backend.free)
+    launched: list[int] = []
+
+    def on_launch() -> None:
+        launched.append(1)
+        if len(launched) == graph.LAUNCHES // 2:
+            thread.start()
+
+    fake_cupy.gpu.on_launch = on_launch
+    final, _ = loop(5 * graph.LAUNCHES, backend.asarray(np.zeros(3)))
+    thread.join()
+    assert final.get().tolist() == [5 * graph.LAUNCHES] * 3

@@ -90,6 +90,9 @@ class HostCuda:
         array = memory.bytes if isinstance(memory, Memory) else memory
         return int(array.__array_interface__["data"][0])
 
+    def add(self, loop: Any) -> None:
+        pass
+
     def free(self) -> None:
         pass
 

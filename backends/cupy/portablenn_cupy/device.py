@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ class Cuda:
         self.device = device
         self.lock = FairLock()
         self.modules: dict[str, Any] = {}
+        self.loops = weakref.WeakSet[Any]()
         with device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.others: list[Any] = []
@@ -54,8 +56,17 @@ class Cuda:
         """Return the address of memory or of an array."""
         return int(memory.data.ptr if isinstance(memory, cupy.ndarray) else memory.ptr)
 
+    def add(self, loop: Any) -> None:
+        """Note a loop, which keeps memory."""
+        with self.lock:
+            self.loops.add(loop)
+
     def free(self) -> None:
-        """Return unused memory of the pools to the device."""
+        """Return memory to the device: of loops that are not running, and what the pools do not use."""
+        with self.lock:
+            loops = list(self.loops)
+        for loop in loops:
+            loop.release()
         with self.device:  # a pool frees memory of the current device only
             self.pool.free_all_blocks()
             cupy.get_default_memory_pool().free_all_blocks()

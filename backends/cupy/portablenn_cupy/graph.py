@@ -121,17 +121,35 @@ class Loop(_Scheduled):
     def __init__(self, device: Any, schedule: Schedule, inputs: Sequence[ArrayType], carried: int, *facts: Any) -> None:
         types = inputs[:carried]
         super().__init__(device, schedule, inputs, types, *facts)
-        with device.active():
-            self.arena = device.memory(schedule.arena)
-            self.carried = [device.memory(nbytes_of(t)) for t in types]
-            self.counter = device.memory(4)
+        self.lock = threading.Lock()
+        self._forget()
+        device.add(self)
+
+    def _forget(self) -> None:
+        """Give up all memory."""
+        self.arena: Any = None
+        self.counter: Any = None
+        self.carried: list[Any] = []
         self.collected: list[Any] = []
         self.rows = 0
-        self.lock = threading.Lock()
+
+    def release(self) -> None:
+        """Give up all memory, unless a call is running; the next call allocates it again.
+
+        Its memory is its own, not shared with other loops: a graph holds addresses, and all graphs would have to be captured
+        again when a larger loop needs more. The cache of programs bounds what loops keep together; docs/cuda.md has figures.
+        """
+        if self.lock.acquire(blocking=False):
+            try:
+                with self.device.active():
+                    self.device.wait()  # it may be in use
+                    self._forget()
+            finally:
+                self.lock.release()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of device memory that it keeps."""
+        """Bytes of device memory that it keeps, or will keep after its next call."""
         kept = sum(map(nbytes_of, self.types)) + self.rows * sum(map(nbytes_of, self.schedule.collected))
         return self.schedule.arena + kept + sum(int(c.nbytes) for c in self.constants)
 
@@ -161,6 +179,9 @@ class Loop(_Scheduled):
     def _prepared(self, count: int, arrays: Sequence[Array]) -> Callable[[int], None]:
         """Load the carried arrays, and return a function that enqueues some of ``count`` steps from there."""
         carry, data = arrays[: len(self.types)], arrays[len(self.types) :]
+        if self.arena is None:
+            self.arena, self.counter = self.device.memory(self.schedule.arena), self.device.memory(4)
+            self.carried = [self.device.memory(nbytes_of(t)) for t in self.types]
         if count > self.rows:
             row = sum(map(nbytes_of, self.schedule.collected))
             self._allocate(max(count, 2 * self.rows, COLLECTED // max(1, row)))
@@ -209,10 +230,13 @@ class GraphLoop(Loop):
 
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
-        self.copies: dict[int, Any] = {}
-        self.captured: dict[tuple[int, ...], Any] = {}
         self.branches = branches(self.calls)
         self.how = f"a CUDA graph of {len(self.calls)} kernels and products per step"
+
+    def _forget(self) -> None:
+        self.captured: dict[tuple[int, ...], Any] = {}
+        self.copies: dict[int, Any] = {}
+        super()._forget()
 
     @property
     def nbytes(self) -> int:
