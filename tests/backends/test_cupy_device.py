@@ -341,9 +341,12 @@ def test_what_is_sent_overwrites_nothing_that_a_stream_still_reads(cupy: Any, ba
     """Memory of what was sent is used again by the next copy, which another stream may ask for."""
     first, second = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
     with first:
-        total = backend.send(np.ones(3))() * 2.0
+        sent = backend.send(np.ones(3))()
+        address, total = sent.data.ptr, sent * 2.0
+        del sent
     with second:
         again = backend.send(np.zeros(3))()
+    assert again.data.ptr == address
     second.synchronize()
     first.synchronize()
     assert again.get(stream=second).tolist() == [0.0, 0.0, 0.0]
@@ -427,6 +430,10 @@ def test_another_thread_need_not_wait_until_all_steps_are_launched(graph: Any, b
 
 
 def test_networks_in_several_threads_are_independent(backend: Any, way: str) -> None:
+    check_threads(backend)
+
+
+def check_threads(backend: Any) -> None:
     nets = [simple(backend, seed=seed % 2) for seed in range(4)]
     threads = [
         threading.Thread(target=net.fit, args=(X, CLASSES), kwargs={"epochs": 3, "batch_size": 4}) for net in nets
@@ -487,7 +494,7 @@ def test_out_of_memory_takes_the_memory_of_loops_that_are_not_running(graph: Any
             y = of(y).tanh(of(y).sum(y, axis=1, keepdims=True) - y)
         return x + y[0, 0], x[0]
 
-    x, data = np.zeros(3), [RNG.normal(size=(rows, 64)) for rows in (800, 1000)]
+    x, data = np.zeros(3), [RNG.normal(size=(rows, 64)) for rows in (200, 260)]
     programs = [traced(step, np.asarray(0, np.int32), x, y) for y in data]
     there = [backend.asarray(y) for y in data]
     loops = [guard.compile_loop(backend, program, 1) for program in programs]
@@ -518,3 +525,66 @@ def test_a_loop_that_is_running_keeps_its_memory(graph: Any, backend: Any) -> No
     final, _ = loop(5 * graph.LAUNCHES, backend.asarray(np.zeros(3)))
     thread.join()
     assert final.get().tolist() == [5 * graph.LAUNCHES] * 3
+
+
+@pytest.fixture
+def cublas(graph: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All products through cuBLAS, also small ones."""
+    from portablenn_cupy import calls
+
+    monkeypatch.setattr(calls, "PRODUCT", -1)
+    pnn.program_cache.clear()
+
+
+@pytest.mark.usefixtures("cublas")
+@pytest.mark.parametrize("precision", [None, "tf32", "bfloat16"])
+def test_products_of_cublas_in_branches_of_a_graph_agree_with_numpy(backend: Any, precision: str | None) -> None:
+    called: list[int] = []
+    gemm = fake_cupy.Cublas._gemm
+
+    def counted(self: Any, *facts: Any) -> None:
+        called.append(1)
+        gemm(self, *facts)
+
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fake_cupy.Cublas, "_gemm", counted)
+        for one in (backend, "numpy"):
+            sgd: Any = {"optimizer": pnn.SGD(0.1), "backend": one, "precision": precision}
+            net = pnn.mlp([6, 16, 12, 4], loss="softmax_cross_entropy", **sgd)
+            net.fit(X, CLASSES, epochs=2, batch_size=32)
+            found.append(np.asarray(net.backend.to_numpy(net.state.theta)))
+    assert called
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-5 if precision is None else 1e-3)
+
+
+@pytest.mark.usefixtures("cublas")
+def test_networks_that_use_cublas_in_several_threads_are_independent(backend: Any) -> None:
+    check_threads(backend)
+
+
+def test_waiting_for_the_device_does_not_break_the_capture_of_another_thread(graph: Any, backend: Any) -> None:
+    loop = loop_of(backend, lambda i, x: (x + 1.0, i), np.zeros(3))
+    failures: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            backend.synchronize()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=wait)
+    launch = fake_cupy.RawKernel.__call__
+
+    def during_the_capture(self: Any, *facts: Any) -> None:
+        if fake_cupy.gpu.capturing and not thread.ident:
+            thread.start()
+            thread.join(0.2)
+        launch(self, *facts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fake_cupy.RawKernel, "__call__", during_the_capture)
+        final, _ = loop(3, backend.asarray(np.zeros(3)))
+    thread.join()
+    assert not failures
+    assert final.get().tolist() == [3.0] * 3

@@ -36,6 +36,7 @@ class CupyBackend(Backend):
 
     accelerated = True
     pads_orders = True
+    _reader: Any = None  # the stream that read what was sent last
     precisions = PRECISIONS
     install = 'pip install "portablenn-cupy[cuda13]" (or cuda12, or rocm: what the driver supports)'
 
@@ -62,9 +63,10 @@ class CupyBackend(Backend):
             return super().send(x)
         with self.device:
             computing = self.cupy.cuda.get_current_stream()
-            self._readers[computing.ptr] = computing
-            for stream in self._readers.values():
-                self._copies.wait_event(stream.record())  # reused memory may be read until then
+            if self._reader not in (None, computing):
+                self.synchronize()  # reused memory may be read on the other stream
+            self._reader = computing
+            self._copies.wait_event(computing.record())  # or on this one
             self._copies.use()  # not "with": that forgets a stream which the caller chose with use()
             try:
                 array = self.cupy.asarray(x, blocking=False)
@@ -100,11 +102,6 @@ class CupyBackend(Backend):
     def _copies(self) -> Any:
         with self.device:
             return self.cupy.cuda.Stream(non_blocking=True)
-
-    @functools.cached_property
-    def _readers(self) -> dict[int, Any]:
-        """The streams that read what was sent, by their handles."""
-        return {}
 
     def compile(self, program: Program) -> Compiled:
         """Return a callable that launches kernels and matrix products one by one."""
@@ -158,7 +155,8 @@ class CupyBackend(Backend):
             return array.copy() if array.data.ptr % (ALIGNMENT if packed else array.itemsize) else array
 
     def synchronize(self) -> None:
-        self.device.synchronize()
+        with self._cuda.lock:  # waiting for a device makes the captures on it invalid, other threads' too
+            self.device.synchronize()
 
     def devices(self) -> list[str]:
         return [str(i) for i in range(self.cupy.cuda.runtime.getDeviceCount())]
