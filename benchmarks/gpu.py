@@ -266,7 +266,8 @@ def main() -> None:
             continue
         name, batch = work.split()[0], int(work.split()[1])
         sizes, rows = NETWORKS[name]
-        rows = min(rows, STEPS * batch, max(batch, 1000) if given.quick else rows) // batch * batch
+        batch = min(batch, 128 if given.quick else batch)
+        rows = min(rows, STEPS * batch, 1000 if given.quick else rows) // batch * batch
         title = f"{name} {'-'.join(map(str, sizes))}, batch {batch}, {rows:,} rows"
         chosen = candidates(given.device, sizes, rows, batch, given.contestants, given.precision)
         results[title] = timed(chosen, rounds)

@@ -148,7 +148,7 @@ class HostCuda:
         ctypes.memset(target, 0, nbytes)
 
     @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self, begins: bool = True, ends: bool = True) -> Iterator[None]:
         self.forbid("waiting")
         with self.lock:
             yield

@@ -159,8 +159,10 @@ class Cuda:
         cupy.cuda.runtime.memsetAsync(target, 0, nbytes, cupy.cuda.get_current_stream().ptr)
 
     @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self, begins: bool = True, ends: bool = True) -> Iterator[None]:
         """Make this device's stream the current one, ordered after and before the work of the caller's stream.
+
+        Of work in several turns, the one that ``begins`` waits for the caller's stream, which waits for the one that ``ends``.
 
         One thread at a time: work that another thread enqueued during a capture would become part of the graph, and the
         cuBLAS handle is not thread-safe. Work is only enqueued here, and many steps in several turns, so no thread waits long
@@ -168,7 +170,8 @@ class Cuda:
         """
         with self.lock, self.device:
             callers = cupy.cuda.get_current_stream()
-            self.stream.wait_event(callers.record())
+            if begins:
+                self.stream.wait_event(callers.record())
             self.stream.use()  # not "with": that forgets a stream which the caller chose with use()
             try:
                 yield
@@ -178,7 +181,8 @@ class Cuda:
                     callers.wait_event(self.stream.record())
                 raise
             callers.use()
-            callers.wait_event(self.stream.record())
+            if ends:
+                callers.wait_event(self.stream.record())
 
 
 class _Blas:

@@ -160,40 +160,35 @@ class Loop(_Scheduled):
     def __call__(self, count: int, *arrays: Array) -> tuple[Array, ...]:
         types = [*self.types, *(ArrayType((count, *t.shape), t.dtype) for t in self.schedule.collected)]
         results = tuple(map(self.make, types))
+        left, launch = count, None
         with self.lock:
-            with self.device.active():
-                checked = self._checked(
-                    arrays
-                )  # here until all is enqueued: other threads' turns may reuse what is freed
-                launch = self._prepared(count, checked)
-                left = self._launched(launch, count)
-                if not left:
-                    self._copy_results(results, types)
-            while left:
-                with self.device.active():
-                    left = self._launched(launch, left)
+            while True:
+                some = min(left, self.launches)
+                left -= some
+                with self.device.active(begins=launch is None, ends=not left):
+                    if launch is None:
+                        checked = self._checked(
+                            arrays
+                        )  # here until the end: other threads' turns may reuse what is freed
+                        launch = self._prepared(count, checked)
+                    launch(some)
                     if not left:
                         self._copy_results(results, types)
-        return results
+                        return results
 
     def _prepared(self, count: int, arrays: Sequence[Array]) -> Callable[[int], None]:
         """Load the carried arrays, and return a function that enqueues some of ``count`` steps from there."""
         carry, data = arrays[: len(self.types)], arrays[len(self.types) :]
         if self.arena is None:
-            self.arena, self.counter = self.device.memory(self.schedule.arena), self.device.memory(4)
             self.carried = [self.device.memory(nbytes_of(t)) for t in self.types]
+            self.counter = self.device.memory(4)
+            self.arena = self.device.memory(self.schedule.arena)
         if count > self.rows:
             row = sum(map(nbytes_of, self.schedule.collected))
             self._allocate(max(count, 2 * self.rows, COLLECTED // max(1, row)))
         launch = self._launcher(carry, data) if count else lambda steps: None
         self._load_carry(carry)
         return launch
-
-    def _launched(self, launch: Callable[[int], None], left: int) -> int:
-        """Enqueue some of the steps that are left, and return how many are left then."""
-        some = min(left, self.launches)
-        launch(some)
-        return left - some
 
     def _copy_results(self, results: Sequence[Array], types: Sequence[ArrayType]) -> None:
         sources = [self.device.address(m) for m in (*self.carried, *self.collected)]
