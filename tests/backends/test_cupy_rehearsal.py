@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import host_cuda
 import pytest
+
+pytest.importorskip("portablenn_cupy")
+pytest.importorskip("typer")
+
+import host_cuda
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

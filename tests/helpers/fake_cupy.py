@@ -509,8 +509,11 @@ class MemoryPool:
 def extent(array: np.ndarray, writes: bool) -> list[Range]:
     if array.size == 0:
         return []
-    start, end = np.lib.array_utils.byte_bounds(array)
-    return [(int(start), int(end), writes)]
+    start = end = int(array.__array_interface__["data"][0])
+    for length, stride in zip(array.shape, array.strides, strict=True):
+        start += min(0, (length - 1) * stride)
+        end += max(0, (length - 1) * stride)
+    return [(start, end + array.itemsize, writes)]
 
 
 class ndarray:  # noqa: N801

@@ -67,7 +67,7 @@ class Cuda:
             loops = list(self.loops)
         for loop in loops:
             loop.release()
-        with self.device:  # a pool frees memory of the current device only
+        with self.lock, self.device:  # not during a capture; a pool frees memory of the current device only
             self.pool.free_all_blocks()
             cupy.get_default_memory_pool().free_all_blocks()
 
