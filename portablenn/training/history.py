@@ -19,7 +19,9 @@ class History(dict[str, list[float]]):
     Attributes
     ----------
     how
-        How the backend executed the steps, such as "jax on cuda:0: one scan"; with the reason where a faster path failed.
+        How the backend executed the steps, such as "jax on cuda:0: one scan"; with the reason where a faster path failed. On
+        NumPy also the number of threads of large matrix products, if there are any: "numpy: plan, large products on 2
+        threads".
     ended
         Why training ended before the last epoch; "" if it did not.
     resumed

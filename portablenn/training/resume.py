@@ -67,7 +67,7 @@ def snapshot(run: Run) -> Snapshot:
         "labels": list(network.labels),
         "callbacks": callbacks,
         "about": about(run),
-        "versions": versions(run.backend),
+        "versions": versions(run.backend) | {"how": run.history.how},
     }
     return Snapshot(facts, arrays)
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import portablenn as pnn
+from portablenn.files import checkpoint
 from portablenn.runtime.numpy import threads
 
 pytestmark = pytest.mark.skipif(threads._openblas() is threads._UNKNOWN, reason="NumPy uses another BLAS than OpenBLAS")
@@ -92,6 +93,26 @@ def test_training_gives_the_same_bits_on_any_number_of_threads(backend: str) -> 
         trained.append(np.concatenate([np.ravel(a) for a in net.parameters.values()]))
     assert all(np.array_equal(parameters, trained[0]) for parameters in trained)
     assert threads.can_split((200, 256), (256, 256))
+
+
+@pytest.mark.parametrize(
+    ("width", "count", "how"),
+    [
+        (16, 2, "numpy: plan"),
+        (512, 1, "numpy: plan, large products on 1 thread"),
+        (512, 2, "numpy: plan, large products on 2 threads"),
+        (512, 99, "numpy: plan, large products on 6 threads"),  # 128 rows have six blocks of 24 at most
+    ],
+)
+def test_history_says_on_how_many_threads_large_products_run(width: int, count: int, how: str, tmp_path: Path) -> None:
+    pnn.set_threads(count)
+    net = pnn.mlp([400, width, width, 2], loss="softmax_cross_entropy", backend="numpy")
+    X = matrix(256, 400, "float32")
+    history = net.fit(X, np.arange(256) % 2, batch_size=128, callbacks=[pnn.callbacks.Checkpoint(tmp_path)])
+    assert history.how == how
+    saved = checkpoint.newest(tmp_path)
+    assert saved is not None
+    assert saved.facts["versions"]["how"] == how
 
 
 @pytest.fixture
@@ -242,6 +263,7 @@ def test_a_forked_process_computes() -> None:
     script = """
 import os, numpy as np, portablenn as pnn
 pnn.set_threads(2)
+from portablenn.files import checkpoint
 from portablenn.runtime.numpy import threads
 multiply, a = pnn.compile(lambda a, b: a @ b), np.ones((400, 400))
 multiply(a, a + 1)
@@ -263,7 +285,9 @@ def test_ctrl_c_leaves_no_thread_that_still_writes(monkeypatch: pytest.MonkeyPat
     ended = threading.Event()
 
     def multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
+            signal.setitimer(signal.ITIMER_REAL, 0.1)  # here, so that it does not end before the worker has begun
+        else:
             ended.wait(0.5)
             ended.set()
 
@@ -273,7 +297,6 @@ def test_ctrl_c_leaves_no_thread_that_still_writes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(threads, "_multiply", multiply)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         a = matrix(500, 500, "float64")
         with pytest.raises(error):
             product(2, a, a + 1)

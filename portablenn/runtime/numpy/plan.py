@@ -55,7 +55,7 @@ def plan(program: Program, fusion: Fusion | None = None) -> Callable[..., tuple[
     Calls from several threads at once get memory of their own.
     """
     contracted = _contracted(program)
-    return Pool(lambda: _Planner(contracted, None, fusion).call(), uses_blas=threads.uses_threads(contracted))
+    return Pool(lambda: _Planner(contracted, None, fusion).call(), program=contracted)
 
 
 def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> Callable[..., tuple[Array, ...]]:
@@ -71,7 +71,7 @@ def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> C
                 f"{program.name} carries {home.type} as {out.type}: a carried array keeps its shape and dtype"
             )
     collecting, numbers = _without_factors(_contracted(program), carried)
-    return Pool(lambda: _Planner(collecting, carried, fusion).loop(numbers), uses_blas=threads.uses_threads(collecting))
+    return Pool(lambda: _Planner(collecting, carried, fusion).loop(numbers), program=collecting)
 
 
 def _contracted(program: Program) -> Program:
@@ -133,14 +133,14 @@ def _without_factors(program: Program, carried: int) -> tuple[Program, list[floa
 class Pool:
     """A function for several threads: each call takes an idle function with separate memory, or builds another.
 
-    ``how`` names the way in which it is executed, ``nbytes`` is the memory that its functions hold now.
+    Without ``program`` it uses no BLAS. ``nbytes`` is the memory that its functions hold now.
     """
 
     def __init__(
-        self, build: Callable[[], Callable[..., tuple[Array, ...]]], how: str = "plan", uses_blas: bool = False
+        self, build: Callable[[], Callable[..., tuple[Array, ...]]], way: str = "plan", program: Program | None = None
     ) -> None:
-        self.how = how
-        self._context = threads.single_thread if uses_blas else None
+        self._way, self._most_threads = way, 1 if program is None else threads.most_threads(program)
+        self._context = threads.single_thread if program is not None and threads.uses_threads(program) else None
         self._build = build
         self._idle: list[Any] = []
         self._lock = threading.Lock()
@@ -164,6 +164,11 @@ class Pool:
         with self._lock:
             self.nbytes += function.nbytes
         return function
+
+    @property
+    def how(self) -> str:
+        """The way in which it is executed, and on how many threads if it has products for several."""
+        return ", ".join(filter(None, (self._way, threads.describe(self._most_threads))))
 
     @property
     def source(self) -> str:

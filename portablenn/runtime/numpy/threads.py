@@ -203,6 +203,31 @@ def uses_threads(program: Program) -> bool:
     return any(o.name in ("matmul", "vecdot") and o.multiplications > UNTHREADED for o in program.operations)
 
 
+def most_threads(program: Program) -> int:
+    """Return for how many threads the largest product of ``program`` is large enough."""
+    products = (o.reads for o in program.operations if o.name == "matmul" and len(o.reads) == 2)
+    shapes = ([v.type.shape for v in reads] for reads in products)
+    return max((_pieces(a, b) for a, b in shapes if min(len(a), len(b)) > 1), default=1)
+
+
+def describe(most: int) -> str:
+    """Return on how many threads products run that are large enough for ``most``; "" if that is one.
+
+    Examples
+    --------
+    >>> set_threads(2)
+    >>> describe(8), describe(1)
+    ('large products on 2 threads', '')
+    >>> set_threads(None)
+    """
+    if most < 2:
+        return ""
+    if _openblas() is _UNKNOWN:
+        return "products on the threads of BLAS"
+    count = min(most, get_threads())
+    return f"large products on {count} thread{'s' if count > 1 else ''}"
+
+
 def matmul(*arrays: np.ndarray) -> None:
     """Compute ``a @ b`` into ``out`` for (a, b, out, a, b, out, …), which share no memory, at once.
 
