@@ -93,6 +93,14 @@ def test_class_numbers_mean_the_same_as_one_hot_rows(name: str, library: Any) ->
     assert float(loss(library.array(P), library.array(C))) == pytest.approx(expected, rel=1e-14)
 
 
+def test_class_numbers_may_have_any_integer_dtype() -> None:
+    def gradient(classes: np.ndarray) -> np.ndarray:
+        return pnn.grad(lambda p: losses.SoftmaxCrossEntropy()(p, classes))(P)
+
+    for dtype in ("int8", "uint8", "int32", "uint64"):
+        np.testing.assert_array_equal(gradient(C.astype(dtype)), gradient(C))
+
+
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_the_gradient_of_a_loss_is_the_limit_of_differences(name: str) -> None:
     loss, weights = losses.get(name), np.asarray([1.0, 3.0])
@@ -229,6 +237,50 @@ def test_optimizer_follows_its_paper(optimizer: Any, library: Any) -> None:
     np.testing.assert_allclose(library.numpy(theta), _reference(optimizer, start, gradients), rtol=1e-12)
 
 
+@pytest.mark.parametrize(("l1", "l2"), [(0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
+def test_the_penalty_is_its_formula(l1: float, l2: float, library: Any) -> None:
+    optimizer, theta = pnn.SGD(l1=l1, l2=l2), library.array([1.0, -2.0, 3.0, -4.0])
+    kernels = library.array([1.0, 1.0, 0.0, 0.0])
+    assert float(optimizer.penalty(library.xp, theta, kernels)) == l1 * 3.0 + 0.5 * l2 * 5.0
+    assert float(optimizer.penalty(library.xp, theta, None)) == l1 * 10.0 + 0.5 * l2 * 30.0
+
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "sgd": {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
+    "adagrad": {"learning_rate": 0.01, "epsilon": 1e-8},
+    "rmsprop": {"learning_rate": 0.001, "decay": 0.9, "epsilon": 1e-8},
+    "adam": {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "epsilon_hat": False},
+    "lbfgs": {"learning_rate": 1.0, "memory": 10, "tolerance": 1e-6, "max_evaluations": 20, "budget": None},
+}
+DEFAULTS["adamw"] = {**DEFAULTS["adam"], "weight_decay": 0.01}
+OF_ALL = {"l1": 0.0, "l2": 0.0, "weight_decay": 0.0, "clip_norm": None, "clip_value": None, "penalty_per_row": False}
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_an_optimizer_has_its_defaults(name: str) -> None:
+    assert vars(optimizers.get(name)) == {**OF_ALL, **DEFAULTS[name]}
+
+
+def test_slots_have_the_names_that_files_hold() -> None:
+    slots = {name: optimizers.get(name).slots for name in optimizers.OPTIMIZERS}
+    adam = ("mean", "squares")
+    assert slots == {
+        "sgd": (), "adagrad": ("squares",), "rmsprop": ("squares",), "adam": adam, "adamw": adam, "lbfgs": (),
+    }  # fmt: skip
+    assert pnn.SGD(momentum=0.9).slots == ("velocity",)
+
+
+def test_an_optimizer_without_a_direction_raises() -> None:
+    with pytest.raises(NotImplementedError):
+        optimizers.Optimizer().update(np, np.ones(1), np.ones(1), (), np.asarray(0.0))
+
+
+def test_optimizers_take_numbers_of_numpy() -> None:
+    made = pnn.Adam(np.float32(0.5), np.float64(0.25), l2=np.float64(0.125))
+    assert made == pnn.Adam(0.5, 0.25, l2=0.125)
+    assert {type(value) for value in (made.learning_rate, made.beta_1, made.l2)} == {float}
+
+
 def test_schedules_take_numbers_of_numpy() -> None:
     made = schedules.ExponentialDecay(np.float32(0.5), np.float64(0.25), np.int64(10))
     assert made == schedules.ExponentialDecay(0.5, 0.25, 10)
@@ -333,9 +385,17 @@ def test_batch_norm_standardises_and_remembers(library: Any) -> None:
         (lambda: pnn.SGD(math.nan), "learning_rate"),
         (lambda: pnn.SGD(0.1, momentum=1.0), "momentum must be in \\[0, 1\\), got 1.0"),
         (lambda: pnn.Adam(beta_1=1.5), "beta_1"),
+        (lambda: pnn.Adam(beta_2=1.0), "beta_2 must be in \\[0, 1\\), got 1.0"),
+        (lambda: pnn.RMSprop(decay=1.0), "decay must be in \\[0, 1\\), got 1.0"),
+        (lambda: pnn.Adam(clip_value=0), "clip_value must be a positive number or None, got 0"),
+        (lambda: pnn.Adam(clip_value=-1.0), "clip_value must be a number of at least 0, got -1.0"),
         (lambda: pnn.Adam(l2=-1.0), "l2 must be a number of at least 0"),
         (lambda: pnn.Adam(clip_norm=0.0), "clip_norm must be a positive number"),
         (lambda: pnn.LBFGS(clip_norm=1.0), "LBFGS minimises the loss itself"),
+        (lambda: pnn.LBFGS(clip_value=1.0), "LBFGS minimises the loss itself"),
+        (lambda: pnn.LBFGS(weight_decay=0.1), "LBFGS minimises the loss itself"),
+        (lambda: pnn.LBFGS(schedules.CosineDecay(1.0, 10)), "LBFGS minimises the loss itself"),
+        (lambda: pnn.LBFGS(memory=0), "memory must be a positive integer, got 0"),
         (lambda: initializers.initial("xavier", random.new_key(0, 1), (2, 2)), "unknown initializer 'xavier'.*glorot"),
     ],
 )
