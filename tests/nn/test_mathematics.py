@@ -95,7 +95,7 @@ def test_class_numbers_mean_the_same_as_one_hot_rows(name: str, library: Any) ->
 
 def test_class_numbers_may_have_any_integer_dtype() -> None:
     def gradient(classes: np.ndarray) -> np.ndarray:
-        return pnn.grad(lambda p: losses.SoftmaxCrossEntropy()(p, classes))(P)
+        return pnn.grad(lambda p, c: losses.SoftmaxCrossEntropy()(p, c))(P, classes)
 
     for dtype in ("int8", "uint8", "int32", "uint64"):
         np.testing.assert_array_equal(gradient(C.astype(dtype)), gradient(C))
@@ -126,6 +126,12 @@ def test_cross_entropy_of_huge_logits_is_finite(name: str) -> None:
 def test_the_perceptron_learns_from_zero_weights() -> None:
     gradient = pnn.grad(lambda p: losses.Perceptron()(p, np.asarray([[1.0]])))(np.zeros((1, 1)))
     assert gradient.tolist() == [[-1.0]]
+
+
+def test_a_loss_names_the_kind_of_its_targets() -> None:
+    kinds = {name: losses.get(name).targets for name in losses.LOSSES}
+    classes = ("sigmoid_cross_entropy", "softmax_cross_entropy", "hinge", "perceptron")
+    assert kinds == {**dict.fromkeys(kinds, "values"), "poisson": "counts", **dict.fromkeys(classes, "classes")}
 
 
 @pytest.mark.parametrize(("second", "name"), [("mse", "squared_error"), ("mae", "absolute_error")])

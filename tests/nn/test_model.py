@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,3 +65,44 @@ def test_the_accuracy_of_weighted_rows_is_the_share_of_their_weight() -> None:
     assert net.evaluate(x, y, weights)["loss"] == pytest.approx(
         np.average(np.log1p(np.exp(x[:, 0])) - y * x[:, 0], weights=weights), rel=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "targets", "expected"),
+    [
+        ("sigmoid_cross_entropy", [[-1.0], [2.0], [0.0]], [0, 1, 1], [1.0, 1.0, 0.0]),
+        ("hinge", [[-1.0], [2.0], [0.0]], [[0.0], [1.0], [0.0]], [1.0, 1.0, 1.0]),
+        ("softmax_cross_entropy", [[0.0, 1.0], [1.0, 0.0], [2.0, 3.0]], [1, 1, 1], [1.0, 0.0, 1.0]),
+        ("softmax_cross_entropy", [[0.0, 1.0], [1.0, 0.0], [2.0, 3.0]], [[0.0, 1.0]] * 3, [1.0, 0.0, 1.0]),
+        ("sigmoid_cross_entropy", [[1.0, -1.0], [1.0, 0.0]], [[1, 0], [0, 0]], [1.0, 0.5]),
+    ],
+)
+def test_rows_are_counted_as_right(loss: str, outputs: list[Any], targets: list[Any], expected: list[float]) -> None:
+    model = pnn.mlp([1, len(outputs[0])], loss=loss).model
+    assert model.correct(np, np.asarray(outputs), np.asarray(targets)).tolist() == expected
+
+
+def test_predictions_follow_from_the_outputs() -> None:
+    def predicted(kind: str, loss: str, x: list[list[float]]) -> np.ndarray:
+        net = pnn.mlp([len(x[0])] * 2, loss=loss, kernel_init=np.eye(len(x[0])), dtype="float64")
+        return getattr(net.model, kind)(net.state.theta, net.state.statistics, np.asarray(x))
+
+    one, two = [[-1.0], [0.0], [2.0]], [[-1.0, 2.0], [3.0, 0.0]]
+    right = 1 / (1 + np.exp([1.0, 0.0, -2.0]))
+    assert predicted("labels", "sigmoid_cross_entropy", one).tolist() == [0, 0, 1]
+    assert predicted("signed_labels", "perceptron", one).tolist() == [-1, -1, 1]
+    assert predicted("labels", "softmax_cross_entropy", two).tolist() == [1, 0]
+    assert predicted("label_sets", "sigmoid_cross_entropy", two).tolist() == [[0, 1], [1, 0]]
+    assert predicted("values", "squared_error", one).tolist() == [-1.0, 0.0, 2.0]
+    assert predicted("values", "squared_error", two).tolist() == two
+    np.testing.assert_allclose(
+        predicted("probabilities", "sigmoid_cross_entropy", one), np.stack([1 - right, right], axis=1), rtol=1e-12
+    )
+    assert predicted("probabilities", "softmax_cross_entropy", two).shape == (2, 2)
+
+
+def test_prediction_uses_the_running_statistics() -> None:
+    net = pnn.Network([pnn.BatchNorm(0.5, epsilon=0.0)], inputs=1, optimizer=pnn.SGD(0.0), dtype="float64")
+    assert net.forward([[3.0], [5.0]]).tolist() == [[3.0], [5.0]]
+    net.fit([[3.0], [5.0]], [0.0, 0.0], epochs=1, batch_size=None)  # mean ½ · 0 + ½ · 4, variance ½ · 1 + ½ · 1
+    assert net.forward([[3.0], [5.0]]).tolist() == [[1.0], [3.0]]

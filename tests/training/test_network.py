@@ -180,6 +180,7 @@ def test_two_classes_need_one_output_and_come_back_as_they_were(labels: Any, los
     net.fit(X, given, epochs=40)
     assert net.evaluate(X, given)["accuracy"] > 0.97
     assert set(np.unique(net.predict(X))) == {int(label) for label in labels}
+    assert (net.predict(X) == given).mean() > 0.97
     if loss == "sigmoid_cross_entropy":
         probability = net.predict_proba(X)
         assert probability.shape == (100, 2)
