@@ -588,3 +588,41 @@ def test_waiting_for_the_device_does_not_break_the_capture_of_another_thread(gra
     thread.join()
     assert not failures
     assert final.get().tolist() == [3.0] * 3
+
+
+def test_an_error_in_the_middle_of_a_capture_leaves_the_streams_usable(
+    graph: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of branches. Memory that is out is asked for again."""
+    launch, failed = fake_cupy.RawKernel.__call__, []
+
+    def once(self: Any, *facts: Any) -> None:
+        if fake_cupy.gpu.capturing and len(fake_cupy.gpu.capturing[0].work) == 9 and not failed:
+            failed.append(1)
+            raise fake_cupy.OutOfMemoryError(1, 1)
+        launch(self, *facts)
+
+    monkeypatch.setattr(fake_cupy.RawKernel, "__call__", once)
+    pnn.program_cache.clear()
+    ours = trained(backend)
+    assert failed
+    assert "a CUDA graph of" in ours.history.how
+    np.testing.assert_allclose(ours.state.theta.get(), trained("numpy").state.theta, rtol=0, atol=1e-12)
+
+
+def test_the_memory_of_a_call_does_not_become_part_of_a_graph_of_the_caller(cupy: Any, backend: Any) -> None:
+    """Launched later, such a graph would write to memory that other calls have by then."""
+    run = guard.compile(backend, traced(lambda x: x * 2.0 + 1.0, np.ones(3)))
+    x = backend.asarray(np.ones(3))
+    run(x)
+    cupy.cuda.Device().synchronize()
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        with (
+            pytest.warns(guard.FastPathWarning, match="the caller's stream is being captured"),
+            pytest.raises(RuntimeError),
+        ):
+            run(x)  # the stand-in does not capture what the interpreter calls
+        with contextlib.suppress(RuntimeError):
+            stream.end_capture()

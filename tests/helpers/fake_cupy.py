@@ -764,6 +764,11 @@ def array(obj: Any, dtype: Any = None, copy: Any = True, **_: Any) -> ndarray:
     return made.copy() if copy and made is obj else made
 
 
+def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    """Memory as it is."""
+    return ndarray(shape, dtype)
+
+
 def ascontiguousarray(a: ndarray) -> ndarray:
     return a if a.flags.c_contiguous else a.copy()
 
@@ -1065,7 +1070,7 @@ def cupy_module() -> Any:
     cupy = module("cupy", functions_of(np, MISSING))
     cupy.__dict__.update(
         RawKernel=RawKernel, RawModule=RawModule, __version__="14.2.0", array=array, asarray=asarray, asnumpy=unwrapped_item,
-        ascontiguousarray=ascontiguousarray, cuda=cuda, fft=module("cupy.fft", functions_of(np.fft)), from_dlpack=from_dlpack,
+        ascontiguousarray=ascontiguousarray, cuda=cuda, empty=empty, fft=module("cupy.fft", functions_of(np.fft)), from_dlpack=from_dlpack,
         get_default_memory_pool=lambda: gpu.pool, is_available=lambda: True,
         linalg=module("cupy.linalg", functions_of(np.linalg)), ndarray=ndarray,
     )  # fmt: skip

@@ -171,6 +171,8 @@ class Cuda:
         with self.lock, self.device:
             callers = cupy.cuda.get_current_stream()
             if begins:
+                if callers.is_capturing():  # a graph of the caller's would use memory that is freed here
+                    raise RuntimeError("the caller's stream is being captured")
                 self.stream.wait_event(callers.record())
             self.stream.use()  # not "with": that forgets a stream which the caller chose with use()
             try:
