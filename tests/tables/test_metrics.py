@@ -44,7 +44,7 @@ def test_metrics_of_a_regression_are_in_the_units_of_the_target() -> None:
     assert result["baseline"]["r2"] == pytest.approx(sklearn_metrics.r2_score(true, constant))
     assert len(result["predicted"]) == MAX_PAIRS
     np.testing.assert_allclose(np.subtract(*np.transpose(result["predicted"])), 5.0, rtol=1e-3)
-    assert result["predicted"][-1][0] == pytest.approx(true[-1], rel=1e-6)
+    assert [result["predicted"][i][0] for i in (0, -1)] == pytest.approx([true[0], true[-1]], rel=1e-6)
     assert list(result["importances"]) == ["used", "useless"]
     assert result["importances"]["useless"] == pytest.approx(0.0, abs=1e-12)
     assert result["importances"]["used"] == pytest.approx(2.0, abs=0.3)
@@ -68,6 +68,23 @@ def test_metrics_of_a_classification_are_those_of_scikit_learn() -> None:
     assert result["baseline"]["log_loss"] == pytest.approx(
         -(2 * math.log(0.25) + math.log(1e-15) + 3 * math.log(0.75)) / 6
     )
+
+
+def test_a_class_may_be_absent_from_the_training_rows() -> None:
+    model = _model(CLASSES, lambda cells: np.asarray([0, 2]), lambda cells: np.eye(3)[[0, 2]])
+    baseline = measure(model, _part(np.zeros((2, 2), np.float32), np.asarray([0, 2])), np.asarray([0, 0, 1, 1]))[
+        "baseline"
+    ]
+    assert baseline["log_loss"] == pytest.approx(-(math.log(0.5) + math.log(1e-15)) / 2)
+
+
+def test_the_log_loss_of_float32_probabilities_is_computed_in_float64() -> None:
+    probabilities = np.asarray([[0.1, 0.9], [0.3, 0.7]], dtype=np.float32)
+    metrics = compute_metrics(
+        _model(Target("y", ("a", "b")), None, lambda cells: probabilities), None, np.asarray([0, 1])
+    )
+    expected = -np.log(probabilities.astype(np.float64)[[0, 1], [0, 1]]).mean()
+    assert metrics["log_loss"] == pytest.approx(expected, rel=1e-14)
 
 
 def test_two_classes_have_a_roc_auc_where_both_occur() -> None:

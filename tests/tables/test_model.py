@@ -115,6 +115,18 @@ def test_rows_without_a_target_are_skipped_and_counted() -> None:
     assert sum(model.results["rows"].values()) == ROWS - 50
 
 
+def test_without_test_rows_the_validation_rows_are_measured() -> None:
+    def results(rows: int) -> dict[str, Any]:
+        table = {"x": [float(i) for i in range(rows)], "y": ["a", "b"] * (rows // 2)}
+        return pnn.TableModel.train(table, "y", epochs=1, seed=1).results
+
+    ten, eight = results(10), results(8)
+    assert (ten["rows"], ten["measured_on"]) == ({"train": 9, "validation": 1, "test": 0}, "validation")
+    assert np.sum(ten["confusion"]) == 1
+    assert eight["rows"] == {"train": 8, "validation": 0, "test": 0}
+    assert eight["metrics"] == eight["baseline"] == {}
+
+
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no such column": (people(), {"target": "plann"}, "lacks the column 'plann': it has 'id', 'age'"),
     "no such column to ignore": (people(), {"target": "plan", "ignore": ["agee"]}, "lacks the column 'agee'"),
@@ -158,6 +170,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an unknown kind": (lambda t: t["columns"][0].update(kind="eval"), "unknown kind of column 'eval'"),
     "an extra field": (lambda t: t["columns"][0].update(code="x"), "of the column, got"),
     "a scale of 0": (lambda t: t["columns"][0].update(scale=0.0), "scale positive"),
+    "an infinite scale": (lambda t: t["columns"][0].update(scale=float("inf")), "scale positive"),
     "NaN": (lambda t: t["columns"][0].update(mean=float("nan")), "scale positive"),
     "values that are not text": (lambda t: t["columns"][1].update(values=[1, 2, 3]), "must be distinct strings"),
     "classes that are not numbers": (lambda t: t["target"].update(integers=True), "invalid table"),
@@ -224,7 +237,7 @@ def test_appended_columns_must_have_new_names() -> None:
 def test_evaluate_skips_rows_without_a_known_target(target: Target) -> None:
     model, x = _untrained(target), [-1.0, 0.5, 2.0, 3.0]
     known = model.evaluate({"x": x[:2], "y": [0, 1]})
-    assert model.evaluate({"x": x, "y": [0, 1, None, None]}) == known
+    assert model.evaluate({"x": x, "y": [0, 1, 7 if target.classes else None, None]}) == known
     with pytest.raises(TableError, match="no row whose target 'y' is known"):
         model.evaluate({"x": x, "y": [None] * 4})
     with pytest.raises(TableError, match="lacks the column 'y'"):

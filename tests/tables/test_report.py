@@ -87,6 +87,7 @@ def test_the_page_is_complete_and_requires_no_other_file(tmp_path: Path) -> None
     for words in ("Classification of plan", "portablenn train t.csv --target 'a & b'", "accuracy", "dense_3", "numpy"):
         assert words in page.words
     assert "prefers-color-scheme: dark" in text
+    assert set(re.findall(r"\w*currentColor|#010203", text)) == {"currentColor"}
     assert pnn.report.page(model) == text
 
 
@@ -192,6 +193,7 @@ def test_at_most_20_importances_are_shown() -> None:
 def test_the_confusion_matrix_shows_the_40_most_frequent_classes() -> None:
     classes = tuple(f"class {i}" for i in range(41))
     counts = np.diag([9] * 7 + [0] + [2] * 33) + np.eye(41, k=1, dtype=int)
+    counts[8, 7] = 5  # class 7 is predicted often, and rare
     results = {
         "metrics": {"accuracy": 0.5},
         "baseline": {"accuracy": 0.1},
@@ -205,8 +207,9 @@ def test_the_confusion_matrix_shows_the_40_most_frequent_classes() -> None:
     assert "<th>class 7</th>" not in pnn.report.page(model)
     assert "class 40" in words
     assert "color-mix(in srgb, var(--good) 72%, transparent)" in pnn.report.page(model)  # 80 % of 9 / 10
-    words = _words(_untrained(Target("y", ("a", "b")), **results, confusion=[[3, 0], [0, 0]]))
-    assert "most frequent of" not in words
+    text = pnn.report.page(_untrained(Target("y", ("a", "b")), **results, confusion=[[3, 0], [0, 0]]))
+    assert "most frequent of" not in text
+    assert "nan%" not in text
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

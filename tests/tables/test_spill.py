@@ -19,7 +19,9 @@ TABLE = {
 }
 
 
-def test_each_part_holds_its_rows_in_order() -> None:
+@pytest.mark.parametrize("batch_rows", [1 << 16, 100])
+def test_each_part_holds_its_rows_in_order(batch_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portablenn.tables.readers.BATCH_ROWS", batch_rows)
     table, part = open_table(TABLE), assign_parts(0, ROWS, SHARES, 3)
     present = np.asarray([y is not None for y in TABLE["y"]])
     fitted = fit_preprocessor(table, "y", seed=3)

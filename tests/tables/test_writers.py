@@ -35,6 +35,11 @@ def test_csv_is_quoted_only_where_a_batch_requires_it(tmp_path: Path) -> None:
     assert (tmp_path / "t.csv").read_text() == '"a,b",c\nx,1\n"y\nz",2\n'
 
 
+def test_large_strings_are_quoted_too(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [pa.record_batch({"a": pa.array(["x,y"], pa.large_string())})])
+    assert (tmp_path / "t.csv").read_text() == 'a\n"x,y"\n'
+
+
 def test_an_unknown_extension_raises(tmp_path: Path) -> None:
     with pytest.raises(
         TableError, match=r"expected a file that ends in .csv, .parquet, .arrow, .feather, got 't.xlsx'"
