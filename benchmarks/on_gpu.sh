@@ -17,7 +17,6 @@ for name in $parts; do
     [[ " $all " == *" $name "* ]] || { echo "unknown part $name; expected some of: $all" >&2; exit 2; }
 done
 mkdir -p "$out"
-: >"$out/parts.jsonl"
 python=${PYTHON:-python3}
 quick=${QUICK:+--quick}
 sites=$(mktemp -d)

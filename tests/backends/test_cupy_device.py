@@ -418,7 +418,7 @@ def test_another_thread_need_not_wait_until_all_steps_are_launched(graph: Any, b
         launched.append(1)
         if len(launched) == graph.LAUNCHES + 1:
             thread.start()
-            while not backend._cuda.lock._door.locked():  # until it waits for its turn
+            while thread.is_alive() and not backend._cuda.lock._door.locked():  # until it waits for its turn
                 pass
 
     fake_cupy.gpu.on_launch = on_launch

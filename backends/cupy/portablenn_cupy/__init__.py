@@ -20,6 +20,7 @@ from portablenn.runtime.backend import NUMPY, Backend, BackendError, Compiled
 from portablenn.runtime.kernels.schedule import Schedule, is_small, make_schedule
 
 from .factors import with_stored_factors
+from .fair_lock import lock_of
 from .kernels import expressible, reduction_parts
 from .small import ELEMENTS, MULTIPLICATIONS
 
@@ -155,7 +156,7 @@ class CupyBackend(Backend):
             return array.copy() if array.data.ptr % (ALIGNMENT if packed else array.itemsize) else array
 
     def synchronize(self) -> None:
-        with self._cuda.lock:  # waiting for a device makes the captures on it invalid, other threads' too
+        with lock_of(self.device.id):  # waiting for a device makes the captures on it invalid, other threads' too
             self.device.synchronize()
 
     def devices(self) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from portablenn.runtime.kernels.schedule import Product
 
 from .branches import Branches
-from .fair_lock import FairLock
+from .fair_lock import lock_of
 from .kernels import PRELUDE, Kernel, addresses, leading_dimension
 
 WORKSPACE = 32 << 20
@@ -38,7 +38,7 @@ class Cuda:
 
     def __init__(self, device: Any) -> None:
         self.device = device
-        self.lock = FairLock()
+        self.lock = lock_of(device.id)
         self.modules: dict[str, Any] = {}
         self.loops = weakref.WeakSet[Any]()
         with device:
