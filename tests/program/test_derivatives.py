@@ -87,6 +87,7 @@ def test_only_sums_of_squares_are_norms() -> None:
     assert not np.isfinite(pnn.grad(lambda x: xp.sqrt(xp.sum(x * x * -1.0 + x)))(np.zeros(2))).any()
     assert not np.isfinite(pnn.grad(lambda x: xp.sum(x**3 / 2.0 + x) ** 0.5)(np.zeros(2))).any()
     assert np.isinf(pnn.grad(lambda x: xp.sqrt(x * x + -1.0))(np.asarray(1.0)))
+    assert np.isinf(pnn.grad(lambda x: xp.sqrt(x @ xp.flip(x)))(np.asarray([0.0, 1.0]))[0])
     assert np.isinf(pnn.grad(lambda x: xp.sqrt(x * x + xp.astype(xp.asarray([-1]), x.dtype)[0]))(np.asarray(1.0)))
     for pole in (lambda x: xp.sum(x * x) ** -0.5, lambda x: 1.0 / xp.sqrt(xp.sum(x * x))):
         assert not np.isfinite(pnn.grad(pole)(np.zeros(2))).any()
