@@ -85,7 +85,7 @@ class Loss:
         """Return the loss of each row, (rows,), of predictions and targets as `__call__` takes them."""
         xp = array_namespace(predictions, targets)
         self._check_shapes(predictions, targets)
-        if self.targets == "classes" and targets.ndim == 1:
+        if targets.ndim == 1:
             targets = one_hot(targets, predictions.shape[1], predictions.dtype)
         return self.rows(xp, predictions, 2.0 * targets - 1.0 if self.signed else targets)
 

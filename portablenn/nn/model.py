@@ -97,7 +97,7 @@ class Model:
             own = {key[len(prefix) :]: value for key, value in params.items() if key.startswith(prefix)}
             own |= self.statistics.split(xp, statistics, prefix)
             facts: dict[str, Any] = {"training": training, "random": None}
-            if training and keys is not None and step is not None:
+            if keys is not None and step is not None:
                 facts["random"] = Stream(xp.reshape(keys[number : number + 1, :], (2,)), step)
             if training and hasattr(layer, "update_statistics"):
                 new = layer.update_statistics(xp, own, x)

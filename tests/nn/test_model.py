@@ -10,6 +10,7 @@ import pytest
 
 import portablenn as pnn
 from portablenn import losses
+from portablenn.nn.model import Batches
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 Y = np.random.default_rng(1).normal(size=(40, 2))
@@ -99,6 +100,19 @@ def test_predictions_follow_from_the_outputs() -> None:
         predicted("probabilities", "sigmoid_cross_entropy", one), np.stack([1 - right, right], axis=1), rtol=1e-12
     )
     assert predicted("probabilities", "softmax_cross_entropy", two).shape == (2, 2)
+
+
+def test_a_batch_is_the_rows_of_its_step() -> None:
+    def batch(iteration: int, **changes: Any) -> Batches:
+        x, y, weights, order = np.arange(8.0).reshape(4, 2), np.arange(4), np.arange(4.0), np.asarray([[0, 3], [2, 1]])
+        batches = Batches(x, y, weights, order, None, np.asarray(5))._replace(**changes)
+        return pnn.mlp([2, 1]).model.batch(np, np.asarray(iteration), batches)
+
+    second = batch(1)
+    assert second.x.tolist() == [[4.0, 5.0], [2.0, 3.0]]
+    assert (second.y.tolist(), second.weights.tolist(), second.order) == ([2, 1], [2.0, 1.0], None)
+    assert batch(0, weights=None).y.tolist() == [0, 3]
+    assert batch(1, order=None).y.tolist() == [0, 1, 2, 3]
 
 
 def test_prediction_uses_the_running_statistics() -> None:
