@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from .transforms.cache import program_cache
     from .transforms.compile import compile, jit
     from .transforms.grad import grad, value_and_grad
+    from .transforms.jacobian import hessian, hvp, jacobian, jvp
+    from .transforms.vjp import vjp
+    from .transforms.vmap import vmap
 
 # Imported at the first use, so that importing portablenn is fast.
 _NAMES = {
@@ -44,6 +47,9 @@ _NAMES = {
     ".transforms.cache": "program_cache",
     ".transforms.compile": "compile jit",
     ".transforms.grad": "grad value_and_grad",
+    ".transforms.jacobian": "hessian hvp jacobian jvp",
+    ".transforms.vjp": "vjp",
+    ".transforms.vmap": "vmap",
 }
 _MODULES = {
     "": "callbacks convert data files nn plots random tables training transforms",
@@ -116,8 +122,12 @@ __all__ = [
     "get_backend",
     "get_threads",
     "grad",
+    "hessian",
+    "hvp",
     "initializers",
+    "jacobian",
     "jit",
+    "jvp",
     "layers",
     "load",
     "load_weights",
@@ -137,5 +147,7 @@ __all__ = [
     "trace",
     "use_backend",
     "value_and_grad",
+    "vjp",
+    "vmap",
     "xp",
 ]

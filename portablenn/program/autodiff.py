@@ -1,4 +1,4 @@
-"""Reverse mode: a Program becomes the Program of its value and its gradients.
+"""Reverse mode: cotangents of results are pulled back through recorded operations.
 
 A rule takes the cotangent ``g`` of an operation's result ``y``, the result, and the arguments; it returns one cotangent for
 each argument (None where there is none). It is written in functions of the Array API standard and traced, so that a derivative
@@ -16,14 +16,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .interpret import execute
-from .ir import Operation, Program, Variable
-from .namespace import TRACING
-from .simplify import simplify
-from .trace import tracing
+from .ir import Operation, Variable
+from .recording import Number
 from .tracer import Tracer
 
 Rule = Callable[..., Sequence[Any]]
@@ -39,78 +36,75 @@ def rule(name: str, function: Rule) -> None:
     RULES[name] = function
 
 
-def value_and_gradients(program: Program, argnums: Sequence[int]) -> Program:
-    """Return the program of all outputs of ``program``, then the gradients of output 0 by the inputs ``argnums``.
+def backward(
+    xp: Any,
+    operations: Sequence[Operation],
+    cotangents: Mapping[Variable, Tracer],
+    values: Mapping[Variable, Any],
+    by: Sequence[Variable],
+) -> list[Tracer]:
+    """Pull cotangents of results back through operations, and return those of the variables ``by``.
 
-    Output 0 must be a real floating scalar, of shape ().
+    ``values`` gives what each variable was in the forward pass, as tracers of the namespace ``xp`` or Python numbers.
     """
-    program = _without_squared_norms(program)
-    by = [program.inputs[argnum] for argnum in argnums]
-    for argnum, type in zip(argnums, (v.type for v in by), strict=True):
-        if type.dtype.kind != "real floating":
-            raise NotDifferentiableError(
-                f"argument {argnum} of {program.name} is {type}: gradients are by arrays of a real floating dtype. "
-                "Convert it with xp.astype before the call, or leave it out of argnums."
-            )
-    value = program.outputs[0].type
-    if value.shape != () or value.dtype.kind != "real floating":
-        raise NotDifferentiableError(
-            f"only a real scalar has a gradient: {program.name} returned {value}. Reduce it with xp.sum or xp.mean, "
-            "convert it with xp.astype."
-        )
-    with tracing() as trace:
-        values: dict[Variable, Tracer] = {v: trace.input(v.type) for v in program.inputs}
-        inputs = [values[v].variable for v in program.inputs]
-        values |= {v: trace.lift(constant) for v, constant in program.constants.items()}
-        for operation in program.operations:
-            arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
-            values[operation.result] = execute(trace.namespace, operation, arguments, functions=TRACING)
-        outputs = [values[v] for v in program.outputs] + _backward(trace.namespace, program, values, by)
-        return trace.program(inputs, [o.variable for o in outputs], f"gradient_of_{program.name}")
-
-
-def _without_squared_norms(program: Program) -> Program:
-    """Return the program with the sum of squares itself in place of the square of its root."""
-    if not _sums_under_roots(program):
-        return program
-    program = simplify(program)  # so that what was computed twice is one value
-    sums, made_by = _sums_under_roots(program), {operation.result: operation for operation in program.operations}
-    norms: dict[Variable, Variable] = {}
-    for operation in program.operations:
-        root = made_by.get(operation.reads[0]) if _is_square(operation) else None
-        if root is not None and _is_root(root) and root.reads[0] in sums and root.arguments[1:] in ((), (0.5,)):
-            norms[operation.result] = root.reads[0]
-    operations = tuple(
-        dataclasses.replace(o, arguments=tuple(norms.get(a, a) if isinstance(a, Variable) else a for a in o.arguments))
-        for o in program.operations
-    )
-    return dataclasses.replace(program, operations=operations, outputs=tuple(norms.get(v, v) for v in program.outputs))
-
-
-def _backward(xp: Any, program: Program, values: dict[Variable, Tracer], by: Sequence[Variable]) -> list[Tracer]:
-    cotangents: dict[Variable, Tracer] = {program.outputs[0]: xp.ones_like(values[program.outputs[0]])}
+    norms = _squared_norms(operations)
+    if norms:
+        operations = [_with_arguments(o, norms) for o in operations]
+    pending: dict[Variable, Tracer] = {}
+    for v, seed in cotangents.items():
+        root = norms.get(v, v)
+        pending[root] = xp.add(pending[root], seed) if root in pending else seed
     masks: dict[Variable, Tracer | None] = {}
-    varying, sums = _depend_on(program, by), _sums_under_roots(program)
-    for operation in reversed(program.operations):
-        g, mask = cotangents.pop(operation.result, None), masks.pop(operation.result, None)
+    varying, sums = _depend_on(operations, by), _sums_under_roots(operations)
+    g: Tracer | None
+    for operation in reversed(operations):
+        g, mask = pending.get(operation.result), masks.pop(operation.result, None)
         if g is None or operation.result not in varying:
             continue
-        pulled = _pullback(xp, operation, values, g)
+        if operation.result not in by:
+            del pending[operation.result]
+        known = values
+        if _is_root(operation) and operation.reads[0] in sums:  # a norm or the like, whose gradient at 0 is 0
+            known = _away_from_zero(xp, operation, values)
+        pulled = _pullback(xp, operation, known, g)
         masked = _pulled_masks(xp, operation, values, mask)
         for argument, cotangent, chosen in zip(operation.arguments, pulled, masked, strict=False):
             if cotangent is not None and argument in varying:
                 if mask is not None and operation.name in SCALING:
                     cotangent = xp.where(mask, cotangent, 0.0)
-                if argument in sums and _is_root(operation):  # a norm or the like, whose gradient at 0 is 0
+                if known is not values:
                     cotangent = xp.where(xp.equal(values[argument], 0.0), xp.multiply(g, 0.0), cotangent)
                 cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
                 chosen = None if chosen is None else _any_repeated(xp, chosen, argument.type.shape)
-                if argument in cotangents:
-                    cotangent = xp.add(cotangents[argument], cotangent)
+                if argument in pending:
+                    cotangent = xp.add(pending[argument], cotangent)
                     earlier = masks.get(argument)
                     chosen = None if earlier is None or chosen is None else xp.logical_or(earlier, chosen)
-                cotangents[argument], masks[argument] = cotangent, chosen
-    return [cotangents[v] if v in cotangents else xp.zeros_like(values[v]) for v in by]
+                pending[argument], masks[argument] = cotangent, chosen
+    return [pending[v] if v in pending else xp.zeros(v.type.shape, dtype=v.type.dtype) for v in by]
+
+
+def _away_from_zero(xp: Any, operation: Operation, values: Mapping[Variable, Any]) -> dict[Variable, Any]:
+    """Return the argument and the result of a root, 1 in place of 0."""
+    x, y = operation.reads[0], operation.result
+    zero = xp.equal(values[x], 0.0)
+    return {v: xp.where(zero, 1.0, values[v]) for v in (x, y)}
+
+
+def _squared_norms(operations: Sequence[Operation]) -> dict[Variable, Variable]:
+    """Return squares of roots of sums of squares, and those sums: the same numbers, which have derivatives at 0, too."""
+    sums, made_by = _sums_under_roots(operations), {operation.result: operation for operation in operations}
+    norms: dict[Variable, Variable] = {}
+    for operation in operations if sums else ():
+        root = made_by.get(operation.reads[0]) if _is_square(operation) else None
+        if root is not None and _is_root(root) and root.reads[0] in sums and root.arguments[1:] in ((), (0.5,)):
+            norms[operation.result] = root.reads[0]
+    return norms
+
+
+def _with_arguments(operation: Operation, replaced: Mapping[Variable, Variable]) -> Operation:
+    arguments = tuple(replaced.get(a, a) if isinstance(a, Variable) else a for a in operation.arguments)
+    return dataclasses.replace(operation, arguments=arguments)
 
 
 SCALING = frozenset(
@@ -127,7 +121,7 @@ MOVING = frozenset({"broadcast_to", "concat", "flip", "getitem", "permute_dims",
 
 
 def _pulled_masks(
-    xp: Any, operation: Operation, values: dict[Variable, Tracer], mask: Tracer | None
+    xp: Any, operation: Operation, values: Mapping[Variable, Any], mask: Tracer | None
 ) -> Sequence[Tracer | None]:
     """Return for each argument which of its elements count, given those of the result; None if all do, or it is not known."""
     count, y = len(operation.arguments), values[operation.result]
@@ -154,26 +148,27 @@ def _any_repeated(xp: Any, mask: Tracer, shape: tuple[int, ...]) -> Tracer:
     return xp.reshape(xp.any(mask, axis=axes), shape) if axes else mask
 
 
-def _sums_under_roots(program: Program) -> set[Variable]:
+def _sums_under_roots(operations: Sequence[Operation]) -> set[Variable]:
     """Return the arguments of roots that are sums of squares by construction: where they are 0, so are their gradients."""
-    under_roots = {operation.reads[0] for operation in program.operations if _is_root(operation)}
-    return under_roots & _sums_of_squares(program) if under_roots else under_roots
+    under_roots = {operation.reads[0] for operation in operations if _is_root(operation)}
+    return under_roots & _sums_of_squares(operations) if under_roots else under_roots
 
 
-def _sums_of_squares(program: Program) -> set[Variable]:
+def _sums_of_squares(operations: Sequence[Operation]) -> set[Variable]:
     """Return the values that are sums of squares by construction."""
     found: set[Variable] = set()
-    made_by = {operation.result: operation for operation in program.operations}
-    for operation in program.operations:
-        name, arguments, reads = operation.name, operation.arguments, operation.reads
+    made_by = {operation.result: operation for operation in operations}
+    for operation in operations:
+        name, arguments = operation.name, operation.arguments
+        reads = [v for v in operation.reads if not isinstance(v, Number)]
         squares = _is_square(operation) or (name == "pow" and arguments[1] in (4, 6))
         if name == "matmul" and operation.result.type.size == 1:  # x @ x
             origins = [made_by[v].reads[0] if v in made_by and made_by[v].name == "reshape" else v for v in reads]
             squares |= origins[0] is origins[1]
-        numbers = [a for a in arguments if isinstance(a, (int, float))]
-        kept = name in MOVING or name in ("astype", "take") or (name == "add" and not numbers)
-        if name == "multiply" or (name == "divide" and isinstance(arguments[0], Variable)):
-            kept = bool(numbers) and all(n > 0 for n in numbers)
+        signs = [a.sign if isinstance(a, Number) else a for a in arguments if isinstance(a, (int, float, Number))]
+        kept = name in MOVING or name in ("astype", "take") or (name == "add" and not signs)
+        if name == "multiply" or (name == "divide" and arguments[0] in reads):
+            kept = bool(signs) and all(n > 0 for n in signs)
         parts = [v for v in reads if v.type.dtype.is_floating]
         if squares or (kept and parts and all(v in found for v in parts)):
             found.add(operation.result)
@@ -192,17 +187,17 @@ def _is_root(operation: Operation) -> bool:
     return operation.name in ("sqrt", "pow") and isinstance(exponent, (int, float)) and 0 < exponent < 1
 
 
-def _depend_on(program: Program, by: Sequence[Variable]) -> set[Variable]:
+def _depend_on(operations: Sequence[Operation], by: Sequence[Variable]) -> set[Variable]:
     """Return the variables through which a change of ``by`` can reach an output: only they need cotangents."""
     varying = set(by)
-    for operation in program.operations:
+    for operation in operations:
         floating, stops = operation.result.type.dtype.is_floating, operation.name == "stop_gradient"
         if floating and not stops and any(v in varying for v in operation.reads):
             varying.add(operation.result)
     return varying
 
 
-def _pullback(xp: Any, operation: Operation, values: dict[Variable, Tracer], g: Tracer) -> Sequence[Any]:
+def _pullback(xp: Any, operation: Operation, values: Mapping[Variable, Any], g: Tracer) -> Sequence[Any]:
     if any(v.type.dtype.kind == "complex floating" for v in (*operation.reads, operation.result)):
         raise NotDifferentiableError(f"{operation.name} of a complex array: derivatives are of real functions only")
     if operation.name in CONSTANT_ALMOST_EVERYWHERE:

@@ -39,18 +39,31 @@ def execute(
     xp: Any, operation: Operation, arguments: list[Any], device: Any = None, functions: Functions | None = None
 ) -> Array:
     """Run one operation on the values of its arguments."""
-    if operation.name == "getitem":
+    return call(xp, operation.name, arguments, operation.parameters, device, functions)
+
+
+def call(
+    xp: Any,
+    name: str,
+    arguments: list[Any],
+    parameters: dict[str, Any],
+    device: Any = None,
+    functions: Functions | None = None,
+) -> Array:
+    """Run an operation, given by its name, on the values of its arguments."""
+    if name == "getitem":
         return arguments[0][arguments[1]]
-    if operation.name in EXTENSIONS:
-        function = (functions or {}).get(operation.name, EXTENSIONS[operation.name])
-        return function(xp, *arguments, **operation.parameters)
+    if name in EXTENSIONS:
+        function = (functions or {}).get(name, EXTENSIONS[name])
+        return function(xp, *arguments, **parameters)
     arguments = [getattr(xp, a) if isinstance(a, DType) else a for a in arguments]
-    parameters = {k: getattr(xp, p) if isinstance(p, DType) else p for k, p in operation.parameters.items()}
-    if operation.name in TAKES_A_LIST:
+    if parameters:
+        parameters = {k: getattr(xp, p) if isinstance(p, DType) else p for k, p in parameters.items()}
+    if name in TAKES_A_LIST:
         arguments = [arguments]
-    if operation.name in CREATION and device is not None:
-        parameters["device"] = device
-    return getattr(xp, operation.name)(*arguments, **parameters)
+    if name in CREATION and device is not None:
+        parameters = {**parameters, "device": device}
+    return getattr(xp, name)(*arguments, **parameters)
 
 
 def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -> Array:

@@ -34,18 +34,23 @@ class DType(str):
     @property
     def kind(self) -> str:
         """One of "bool", "signed", "unsigned", "real floating", "complex floating"."""
-        for prefix, kind in _KINDS.items():
-            if self.startswith(prefix):
-                return kind
-        raise TypeError(f"{self!s} is not a dtype of the Array API standard")
+        return _kind(self)
 
     @property
     def is_integer(self) -> bool:
-        return self.kind in ("signed", "unsigned")
+        return _kind(self) in ("signed", "unsigned")
 
     @property
     def is_floating(self) -> bool:
-        return self.kind.endswith("floating")
+        return _kind(self) in ("real floating", "complex floating")
+
+
+@cache
+def _kind(name: str) -> str:
+    for prefix, kind in _KINDS.items():
+        if name.startswith(prefix):
+            return kind
+    raise TypeError(f"{name!s} is not a dtype of the Array API standard")
 
 
 _KINDS = {
@@ -65,15 +70,23 @@ def dtype_name(dtype: Any) -> DType:
     if dtype is bool:
         return DType("bool")
     try:
-        return DType(np.dtype(dtype).name)
-    except TypeError:
-        return DType(str(dtype).rsplit(".", 1)[-1])
+        return _library_name(dtype)
+    except TypeError:  # it is not hashable
+        return _library_name.__wrapped__(dtype)
 
 
 @cache
 def _numpy_name(dtype: np.dtype[Any]) -> DType:
     """Return the name, which NumPy takes microseconds to make."""
     return DType(dtype.name)
+
+
+@cache
+def _library_name(dtype: Any) -> DType:
+    try:
+        return DType(np.dtype(dtype).name)
+    except TypeError:
+        return DType(str(dtype).rsplit(".", 1)[-1])
 
 
 @dataclass(frozen=True)
@@ -141,14 +154,14 @@ class Operation:
     def key(self) -> tuple[Any, ...]:
         """Equal for operations that compute the same thing; 1, 1.0 and True are different."""
         statics = (*self.arguments, *itertools.chain.from_iterable(sorted(self.parameters.items())))
-        return (self.name, len(self.arguments), *map(_hashable, statics))
+        return (self.name, len(self.arguments), *map(hashable, statics))
 
 
-def _hashable(fact: Any) -> Any:
+def hashable(fact: Any) -> Any:
     if isinstance(fact, slice):
         return (fact.start, fact.stop, fact.step)
     if isinstance(fact, (tuple, list)):
-        return tuple(map(_hashable, fact))
+        return tuple(map(hashable, fact))
     if isinstance(fact, (bool, int, float, complex)):
         return (type(fact), repr(fact))
     return fact

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Sequence
-from functools import partialmethod
+from functools import lru_cache, partialmethod
 from typing import Any
 
 import numpy as np
 
+from .indexing import getitem
 from .interpret import Functions
 from .ir import ArrayType, DType, dtype_name
-from .tracer import NotTraceableError, Tracer, shortened, users_line
+from .tracer import NotTraceableError, Tracer, TracerValueError, shortened, users_line
 from .type_rules import (
     ACCEPTS,
     BOOL,
@@ -24,13 +26,11 @@ from .type_rules import (
     INDEX,
     accumulator,
     broadcast_shape,
-    full_key,
-    indexed_shape,
+    fits,
     is_array,
     is_scalar,
     normalized_axes,
     normalized_axis,
-    positive_slice,
     promoted,
     real_dtype,
     reduced_shape,
@@ -54,7 +54,14 @@ class TracingNamespace:
     complex64, complex128 = map(DType, ("complex64", "complex128"))
 
     def __init__(self, trace: Any) -> None:
-        self._trace = trace
+        self._reference = weakref.ref(trace)  # the trace has this: a cycle would keep arrays until they are looked for
+
+    @property
+    def _trace(self) -> Any:
+        trace = self._reference()
+        if trace is None:
+            raise TracerValueError(f"a namespace was kept from a trace that has ended, and is used at {users_line()}")
+        return trace
 
     def __getattr__(self, name: str) -> Any:
         if name in NOT_TRACEABLE:
@@ -70,14 +77,25 @@ class TracingNamespace:
 
     def _emit(self, name: str, arguments: Sequence[Any], type: ArrayType, **parameters: Any) -> Tracer:
         """Add an operation to the innermost trace of its arguments; other arrays become constants of that trace."""
-        traces = [a.trace for a in arguments if isinstance(a, Tracer)]
-        home = max(traces, key=lambda t: t.level, default=self._trace)
-        return home.emit(name, [home.lift(a) if is_array(a) else a for a in arguments], parameters, type)
+        home = None
+        for a in arguments:
+            if isinstance(a, Tracer) and (home is None or a.trace.level > home.level):
+                home = a.trace
+        if home is None:
+            home = self._trace
+        inner = [
+            a if isinstance(a, Tracer) and a.trace is home else home.lift(a) if is_array(a) else a for a in arguments
+        ]
+        return home.emit(name, inner, parameters, type)
 
     # Elementwise
 
     def _elementwise(self, name: str, arguments: Sequence[Any], accepts: str, returns: str | None = None) -> Tracer:
-        arguments = [_as_array(self, a) for a in arguments]
+        arguments = [a if isinstance(a, Tracer) else _as_array(self, a) for a in arguments]
+        types: list[Any] = [a.variable.type if isinstance(a, Tracer) else type(a) for a in arguments]
+        known = _elementwise_type(accepts, returns, *types)
+        if known is not None:
+            return self._emit(name, arguments, known)
         arrays = [a for a in arguments if is_array(a)]
         if not arrays:
             arguments = [self.asarray(a) for a in arguments]
@@ -245,27 +263,18 @@ class TracingNamespace:
     # Indexing
 
     def getitem(self, x: Tracer, key: Any) -> Tracer:
-        """Return ``x[key]``: slices, integers, None, Ellipsis, and at most one integer array."""
-        entries = [self.asarray(k) if isinstance(k, list) else k for k in (key if isinstance(key, tuple) else (key,))]
-        keys = full_key(entries, x.ndim)
-        by_axis = [k for k in keys if k is not None]
-        slices = tuple(positive_slice(k, axis, n) for axis, (k, n) in enumerate(zip(by_axis, x.shape, strict=True)))
-        counts = tuple(len(range(s.start, s.stop, s.step)) for s in slices)
-        if counts != x.shape:
-            x = self._emit("getitem", (x, slices), ArrayType(counts, x.dtype))
-        backwards = tuple(a for a, k in enumerate(by_axis) if isinstance(k, slice) and (k.step or 1) < 0)
-        if backwards:
-            x = self.flip(x, axis=backwards)
-        for axis, k in enumerate(by_axis):
-            if is_array(k):
-                return self._gather(x, axis, k, keys)
-        return self.reshape(x, indexed_shape(keys, counts))
+        return getitem(self, x, key)
 
-    def _gather(self, x: Tracer, axis: int, indices: Any, keys: Sequence[Any]) -> Tracer:
-        if any(k is None or isinstance(k, int) for k in keys):
-            raise NotTraceableError(f"x[...] mixes an array with integers or None, at {users_line()}\nUse xp.take.")
-        taken = self.take(x, self.reshape(indices, (-1,)), axis=axis)
-        return self.reshape(taken, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+    def sliced(self, x: Tracer, slices: tuple[slice, ...]) -> Tracer:
+        """Return ``x[slices]``, one of positive step for each axis."""
+        counts = tuple(len(range(s.start, s.stop, s.step)) for s in slices)
+        return x if counts == x.shape else self._emit("getitem", (x, slices), ArrayType(counts, x.dtype))
+
+    def mask_indices(self, mask: Any) -> list[Any]:
+        """Return the indices, an array for each axis, of what a bool array chooses."""
+        raise NotTraceableError(
+            f"x[mask] has a result whose shape depends on values, at {users_line()}\nUse xp.where(mask, x, other)."
+        )
 
     def _indices(self, name: str, indices: Any, rank: int = 1) -> Tracer:
         """Return indices of a dtype that every library indexes by, and that holds the length of any axis."""
@@ -584,7 +593,7 @@ class TracingNamespace:
         return self._emit("searchsorted", (x1, x2), ArrayType(x2.shape, INDEX), side=side)
 
 
-_UNARY = {
+UNARY_FAMILIES = {
     "floating": "acos acosh asin asinh atan atanh cos cosh exp expm1 log log10 log1p log2 reciprocal sin sinh sqrt tan tanh",
     "numeric": "ceil conj floor negative positive round sign square trunc",
     "boolean": "logical_not",
@@ -592,7 +601,7 @@ _UNARY = {
     "numeric to bool": "isfinite isinf isnan",
     "floating to bool": "signbit",
 }
-_BINARY = {
+BINARY_FAMILIES = {
     "floating": "atan2 copysign divide hypot logaddexp nextafter",
     "numeric": "add floor_divide maximum minimum multiply pow remainder subtract",
     "boolean": "logical_and logical_or logical_xor",
@@ -600,6 +609,8 @@ _BINARY = {
     "integral or bool": "bitwise_and bitwise_or bitwise_xor",
     "any to bool": "equal greater greater_equal less less_equal not_equal",
 }
+UNARY = tuple(" ".join(UNARY_FAMILIES.values()).split())
+BINARY = tuple(" ".join(BINARY_FAMILIES.values()).split())
 NOT_TRACEABLE = {
     "nonzero": "its result's shape depends on values; use xp.where(condition, a, b)",
     **dict.fromkeys(
@@ -649,7 +660,7 @@ def _elementwise_function(name: str, count: int, accepts: str) -> Callable[..., 
     return function
 
 
-for _count, _families in ((1, _UNARY), (2, _BINARY)):
+for _count, _families in ((1, UNARY_FAMILIES), (2, BINARY_FAMILIES)):
     for _accepts, _names in _families.items():
         for _name in _names.split():
             setattr(TracingNamespace, _name, _elementwise_function(_name, _count, _accepts))
@@ -662,10 +673,36 @@ TRACING: Functions = {
 """How `execute` traces the operations that the Array API lacks."""
 
 
+@lru_cache(maxsize=1 << 12)
+def _elementwise_type(accepts: str, returns: str | None, *arguments: Any) -> ArrayType | None:
+    """Return the type of an elementwise operation's result; None if its arguments have several dtypes, or do not fit.
+
+    Arguments are the types of arrays, and those of Python numbers.
+    """
+    types = [a for a in arguments if isinstance(a, ArrayType)]
+    dtypes = {t.dtype for t in types}
+    if len(dtypes) != 1 or not all(isinstance(a, ArrayType) or a in PYTHON_NUMBERS for a in arguments):
+        return None
+    (dtype,) = dtypes
+    numbers = [a() for a in arguments if not isinstance(a, ArrayType)]
+    if dtype.kind not in ACCEPTS[accepts] or not all(fits(number, dtype) for number in numbers):
+        return None
+    try:
+        shape = broadcast_shape("", [t.shape for t in types])
+    except ValueError:
+        return None
+    return ArrayType(shape, DType(returns) if returns else dtype)
+
+
+PYTHON_NUMBERS = (bool, int, float, complex)
+
+
 def _as_array(xp: TracingNamespace, value: Any) -> Any:
     """Return Python scalars unchanged; NumPy scalars, which have a dtype, as arrays of the program."""
     if isinstance(value, np.generic):
         return xp.asarray(value)
+    if type(value) is np.ndarray and value.dtype.kind == "O":
+        return xp._lift(value)
     if not is_scalar(value) and not is_array(value):
         raise TypeError(f"expected an array, got {type(value).__name__}: {shortened(value)}, at {users_line()}")
     return value

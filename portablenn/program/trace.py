@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .ir import Array, ArrayType, DType, Operation, Program, Variable, dtype_nam
 from .namespace import TracingNamespace
 from .tracer import Tracer, TracerValueError, shortened, users_line
 
+AnyTrace = TypeVar("AnyTrace", bound="Trace")
 _active: ContextVar[tuple[Trace, ...]] = ContextVar("portablenn_traces", default=())
 
 
@@ -37,15 +38,7 @@ def trace(function: Callable[..., Any], *types: ArrayType, device: Any = None, n
             raise TypeError(f"trace takes an ArrayType(shape, dtype) for each argument, got {given!r}")
     with tracing(device) as current:
         arguments = [current.input(ArrayType(tuple(t.shape), DType(t.dtype))) for t in types]
-        try:
-            results = function(*arguments)
-        except ValueError as error:  # NumPy's, if the value of a tracer was asked for where it writes into an array
-            if not isinstance(error.__cause__, TracerValueError):
-                raise
-            raise TracerValueError(
-                f"{function_name(function)} writes a traced array into an array of NumPy ({error.__cause__}\n"
-                "Collect the parts in a list, and join them with xp.stack or xp.concat)."
-            ) from None
+        results = function(*arguments)
         outputs = [current.lift(r) for r in (results if isinstance(results, (tuple, list)) else (results,))]
         inner = [a.variable for a in arguments], [o.variable for o in outputs]
         return current.program(*inner, name or function_name(function))
@@ -58,13 +51,30 @@ def function_name(function: Callable[..., Any]) -> str:
 @contextmanager
 def tracing(device: Any = None) -> Iterator[Trace]:
     """Make a trace the innermost one of this thread (or task) while the block runs."""
-    outer = _active.get()
-    current = Trace(len(outer), device)
-    token = _active.set((*outer, current))
+    with activated(Trace(len(_active.get()), device)) as current:
+        yield current
+
+
+@contextmanager
+def activated(current: AnyTrace) -> Iterator[AnyTrace]:
+    """Make ``current`` the innermost trace of this thread (or task) while the block runs."""
+    token = _active.set((*_active.get(), current))
     try:
         yield current
+    except ValueError as error:  # NumPy's, if the value of a tracer was asked for where it writes into an array
+        if not isinstance(error.__cause__, TracerValueError):
+            raise
+        raise TracerValueError(
+            f"a traced array is written into an array of NumPy ({error.__cause__}\n"
+            "Collect the parts in a list, and join them with xp.stack or xp.concat)."
+        ) from None
     finally:
         _active.reset(token)
+
+
+def active_traces() -> tuple[Trace, ...]:
+    """Return the active traces of this thread (or task), the innermost last."""
+    return _active.get()
 
 
 def current_trace() -> Trace | None:
@@ -106,10 +116,16 @@ class Trace:
             )
         if isinstance(value, (bool, int, float, complex, np.generic)) and not isinstance(value, Tracer):
             return self.namespace.asarray(value)
+        if type(value) is np.ndarray and value.dtype.kind == "O":  # of tracers, as np.array([x, y]) makes it
+            return self.namespace.asarray(value.tolist())
         if not (hasattr(value, "shape") and hasattr(value, "dtype")):
             raise TypeError(
                 f"expected an array or a Python scalar while tracing, got {type(value).__name__}: {shortened(value)}"
             )
+        return self.constant(value)
+
+    def constant(self, value: Array) -> Tracer:
+        """Return an array from outside as a constant of the program."""
         if id(value) not in self.constants:
             variable = Variable(ArrayType(tuple(int(n) for n in value.shape), dtype_name(value.dtype)))
             self.constants[id(value)] = (variable, value)

@@ -1,15 +1,14 @@
-"""Shape and dtype rules of the Array API: promotion, broadcasting, reductions, axes and indexing."""
+"""Shape and dtype rules of the Array API: promotion, broadcasting, reductions and axes."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .ir import ArrayType, DType, dtype_name
-from .tracer import NotTraceableError, users_line
+from .tracer import Tracer, users_line
 
 INDEX = DType("int64")
 BOOL = DType("bool")
@@ -48,7 +47,7 @@ def promoted(name: str, arguments: Sequence[Any]) -> DType:
             f"{users_line()}\nConvert one of them with xp.astype."
         )
     for scalar in (a for a in arguments if not is_array(a)):
-        if not _fits(scalar, dtype):
+        if not fits(scalar, dtype):
             raise TypeError(
                 f"{name} of {dtype} and the Python {type(scalar).__name__} {scalar!r}: the standard leaves the result "
                 f"open, so libraries differ, at {users_line()}\nConvert the array with xp.astype."
@@ -56,7 +55,7 @@ def promoted(name: str, arguments: Sequence[Any]) -> DType:
     return dtype
 
 
-def _fits(scalar: Any, dtype: DType) -> bool:
+def fits(scalar: Any, dtype: DType) -> bool:
     if isinstance(scalar, bool):
         return dtype == "bool"
     if isinstance(scalar, int):
@@ -83,7 +82,7 @@ def is_scalar(value: Any) -> bool:
 
 
 def is_array(value: Any) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
+    return isinstance(value, Tracer) or (hasattr(value, "dtype") and hasattr(value, "shape"))
 
 
 def type_of(x: Any) -> ArrayType:
@@ -135,67 +134,3 @@ def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: Any) 
     if keepdims:
         return tuple(1 if a in axes else n for a, n in enumerate(shape))
     return tuple(n for a, n in enumerate(shape) if a not in axes)
-
-
-def full_key(entries: Sequence[Any], rank: int) -> list[Any]:
-    """Return an index with one entry for each axis, and None for each new one.
-
-    Entries are slices, Python integers, None and at most one integer array.
-    """
-    for k in entries:
-        if is_array(k) and dtype_name(k.dtype) == "bool":
-            raise NotTraceableError(
-                f"x[mask] has a result whose shape depends on values, at {users_line()}\nUse xp.where(mask, x, other)."
-            )
-    keys = [k if k is None or k is Ellipsis or isinstance(k, slice) or is_indices(k) else whole(k) for k in entries]
-    if sum(1 for k in keys if is_array(k)) > 1:
-        raise NotTraceableError(
-            f"x[...] with several integer arrays cannot be traced, at {users_line()}\nUse xp.take_along_axis."
-        )
-    used = sum(1 for k in keys if k is not None and k is not Ellipsis)
-    if used > rank:
-        raise IndexError(f"{used} indices for {rank} dimensions, at {users_line()}")
-    dots = [i for i, k in enumerate(keys) if k is Ellipsis]
-    if len(dots) > 1:
-        raise IndexError(f"an index holds more than one '...', at {users_line()}")
-    at = dots[0] if dots else len(keys)
-    return [*keys[:at], *[slice(None)] * (rank - used), *keys[at + len(dots) :]]
-
-
-def is_indices(key: Any) -> bool:
-    """Return whether a part of an index is an array, not a NumPy integer."""
-    return is_array(key) and not isinstance(key, np.generic)
-
-
-def whole(key: Any) -> int:
-    """Return an index as a Python integer."""
-    if isinstance(key, (bool, str)) or not hasattr(key, "__index__"):
-        raise IndexError(f"an index is an integer, a slice, None or an integer array, got {key!r}, at {users_line()}")
-    return operator.index(key)
-
-
-def positive_slice(key: Any, axis: int, length: int) -> slice:
-    """Return the elements of one axis that a part of an index selects, in the order of the axis.
-
-    An integer selects one element; an array selects from all of them.
-    """
-    if is_array(key):
-        return slice(0, length, 1)
-    if not isinstance(key, slice):
-        if not -length <= key < length:
-            raise IndexError(f"index {key} is out of range for axis {axis} of length {length}")
-        return slice(key % length, key % length + 1, 1)
-    start, stop, step = key.indices(length)
-    count = len(range(start, stop, step))
-    if not count:
-        return slice(0, 0, 1)
-    if step < 0:
-        start, step = start + (count - 1) * step, -step
-    return slice(start, start + (count - 1) * step + 1, step)
-
-
-def indexed_shape(keys: Sequence[Any], counts: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of ``x[keys]``: without the axes of integers, with an axis of length 1 for each None."""
-    lengths = iter(counts)
-    pairs = [(k, 1 if k is None else next(lengths)) for k in keys]
-    return tuple(n for k, n in pairs if not isinstance(k, int))

@@ -59,7 +59,9 @@ def get_backend(backend: Any = "auto") -> Backend:
     if isinstance(backend, ModuleType):
         return _of_namespace(_completed(backend), None)
     if is_array(backend):
-        xp = array_namespace(backend)
+        xp, current = array_namespace(backend), _current.get()
+        if current is not None and current.xp is xp and current.device == device_of(backend):
+            return current  # such as numba, which works on NumPy's arrays
         try:
             return _of_namespace(xp, device_of(backend))
         except BackendError as error:  # correctness never depends on a plug-in

@@ -263,7 +263,7 @@ class Transform:
             program, result = self._trace(arguments)
             xp = array_namespace(*arrays)
             return self.outcome(interpret(xp, program, *arrays, functions=TRACING), result, arguments)
-        backend = _backend_of(arrays)
+        backend = backend_of(arrays)
         types = tuple([(tuple(a.shape), a.dtype) for a in arrays])
         own = tuple(map(id, self.owners))
         key = (type(self), own, self.facts, arguments.structure, arguments.statics, types, backend)
@@ -310,7 +310,7 @@ def prepared(program: Program, backend: Backend) -> Program:
     return dataclasses.replace(program, constants=copies)
 
 
-def _backend_of(arrays: Sequence[Array]) -> Backend:
+def backend_of(arrays: Sequence[Array]) -> Backend:
     backends = {get_backend(a) for a in arrays}
     if len(backends) > 1:
         array_namespace(*arrays)  # raises if they belong to different libraries

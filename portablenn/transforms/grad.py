@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..program.autodiff import NotDifferentiableError, value_and_gradients
-from ..program.ir import Array, Program
-from ..program.trace import function_name
-from .compile import Arguments, Result, Transform, transformed
-from .tree import LEAF, Structure, tree_unflatten
+from .vjp import Recorded
 
 __all__ = ["grad", "value_and_grad"]
 
@@ -47,7 +44,7 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[
     >>> float(pnn.grad(pnn.grad(cube))(np.asarray(2.0)))
     12.0
     """
-    return transformed(_Differentiated(fun, argnums, has_aux=False, with_value=False))
+    return _differentiated(fun, argnums, has_aux=False, with_value=False)
 
 
 def value_and_grad(
@@ -75,66 +72,34 @@ def value_and_grad(
     >>> float(value), float(gradient["a"]), float(gradient["b"])
     (6.0, 3.0, 2.0)
     """
-    return transformed(_Differentiated(fun, argnums, has_aux=has_aux, with_value=True))
+    return _differentiated(fun, argnums, has_aux=has_aux, with_value=True)
 
 
-class _Differentiated(Transform):
-    def __init__(self, fun: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, with_value: bool) -> None:
-        super().__init__(fun)
-        self.single, self.has_aux, self.with_value = isinstance(argnums, int), has_aux, with_value
-        numbers = (argnums,) if isinstance(argnums, int) else argnums
-        if not (isinstance(numbers, (tuple, list)) and all(isinstance(n, int) for n in numbers)):
-            raise TypeError(
-                f"argnums must be an integer or a sequence of integers, got {argnums!r}; call the function that grad(fun) "
-                "returns"
-            )
-        self.argnums = tuple(numbers)
-        self.facts = (self.argnums, has_aux)
-
-    def change(self, program: Program, result: Result, arguments: Arguments) -> Program:
-        structure = result.structure
-        if self.has_aux:
-            if not (isinstance(structure, tuple) and structure[0] is tuple and len(structure[-1]) == 2):
-                raise NotDifferentiableError(f"{function_name(self.fun)} must return (scalar, rest) with has_aux=True")
-            structure = structure[-1][0]
-        elif result.fixed:
-            super().change(program, result, arguments)
-        if structure != LEAF or 0 in result.fixed:
-            raise NotDifferentiableError(
-                f"{function_name(self.fun)} must return one scalar array; for (scalar, rest) use "
-                "value_and_grad(..., has_aux=True)"
-            )
-        return value_and_gradients(program, [n for argnum in self.argnums for n in self._arrays(argnum, arguments)])
-
-    def _arrays(self, argnum: int, arguments: Arguments) -> list[int]:
-        """Return which of the arrays belong to a positional argument; its other leaves are an error."""
-        counts = list(map(_count, _positional(arguments)))
-        if not -len(counts) <= argnum < len(counts):
-            raise TypeError(f"argnums={argnum} requires more positional arguments, got {len(counts)}")
-        start = sum(counts[: argnum % len(counts)])
-        leaves = range(start, start + counts[argnum])
-        for i in leaves:
-            if i not in arguments.positions:
-                raise NotDifferentiableError(
-                    f"argument {argnum} holds {arguments.leaves[i]!r}, a {type(arguments.leaves[i]).__name__}: gradients are "
-                    "taken by arrays; convert it, for example with numpy.asarray"
-                )
-        return [arguments.positions.index(i) for i in leaves]
-
-    def outcome(self, arrays: Sequence[Array], result: Result, arguments: Arguments) -> Any:
-        structures = [_positional(arguments)[n] for n in self.argnums]
-        first = len(arrays) - sum(map(_count, structures))
-        rest = iter(arrays[first:])
-        trees = [tree_unflatten(structure, rest) for structure in structures]
-        gradients = trees[0] if self.single else tuple(trees)
-        return (result.unflatten(arrays[:first]), gradients) if self.with_value else gradients
+def check_argnums(fun: Any, argnums: Any) -> tuple[int, ...]:
+    """Return the numbers of the arguments to differentiate by; raise TypeError if something else was given."""
+    if not callable(fun):
+        raise TypeError(f"expected a function, got {type(fun).__name__}")
+    numbers = (argnums,) if isinstance(argnums, int) else argnums
+    if not (isinstance(numbers, (tuple, list)) and all(isinstance(n, int) for n in numbers)):
+        raise TypeError(
+            f"argnums must be an integer or a sequence of integers, got {argnums!r}; call the function that grad(fun) returns"
+        )
+    return tuple(numbers)
 
 
-def _positional(arguments: Arguments) -> tuple[Structure, ...]:
-    """Return the structure of each positional argument."""
-    return arguments.structure[-1][0][-1]
+def _differentiated(
+    fun: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, with_value: bool
+) -> Callable[..., Any]:
+    numbers = check_argnums(fun, argnums)
 
+    @functools.wraps(fun, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        recorded = Recorded(fun, args, kwargs, numbers, has_aux)
+        recorded.check_scalar()
+        trees = recorded.pull([None])
+        gradients = trees[0] if isinstance(argnums, int) else trees
+        if not with_value:
+            return gradients
+        return ((recorded.value, recorded.rest) if has_aux else recorded.value), gradients
 
-def _count(structure: Structure) -> int:
-    """Return the number of leaves."""
-    return 1 if structure == LEAF else 0 if structure is None else sum(map(_count, structure[-1]))
+    return call

@@ -10,13 +10,13 @@ import array_api_compat.numpy as xp
 import numpy as np
 import programs
 import pytest
+from gradients import value_and_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import of, traced
 
 import portablenn as pnn
 from portablenn.nn.model import Batches, Model, State
-from portablenn.program.autodiff import value_and_gradients
 from portablenn.program.interpret import interpret
 from portablenn.program.ir import Program
 from portablenn.program.simplify import simplify

@@ -1,0 +1,217 @@
+"""Recording: run a function on values, and note the operations that depend on its inputs, for `autodiff` to go back through."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dis import opname
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from .ir import Array, ArrayType, DType, Operation, Variable, hashable
+from .trace import Trace, activated, active_traces
+from .tracer import Tracer, TracerValueError, users_line
+from .value_trace import ValueTrace, ValueTracer
+
+COPIED_BYTES = 1 << 16
+"""NumPy arrays up to this size are copied, so that writing into them later changes nothing; larger ones are sampled."""
+
+SAMPLES = 64
+
+
+class Number(Variable):
+    """A Python number among the arguments of an operation: a variable, so that another number is not another program.
+
+    Its sign is part of the record, as derivatives may depend on it.
+    """
+
+    __slots__ = ("sign",)
+
+    def __init__(self, dtype: DType, number: float) -> None:
+        super().__init__(ArrayType((), dtype))
+        self.sign = (number > 0) - (number < 0)
+
+
+TAKES_NUMBERS = frozenset("add atan2 copysign divide hypot maximum minimum multiply remainder subtract where".split())
+"""Operations whose derivative rules treat a Python number as they treat an array."""
+
+
+@contextmanager
+def recording(xp: Any, device: Any = None) -> Iterator[Recording]:
+    """Make a recording the innermost trace of this thread (or task) while the block runs."""
+    with activated(Recording(len(active_traces()), xp, device)) as current:
+        yield current
+
+
+class Recording(ValueTrace):
+    """The operations that depend on the inputs, and the values of all that they read and return.
+
+    ``values`` are those of variables, in the order of their numbers; Python numbers for `Number`. ``record`` is equal for
+    functions that did the same operations on arrays of the same types, whatever the values.
+    """
+
+    def __init__(self, level: int, xp: Any, device: Any = None) -> None:
+        super().__init__(level, xp, device)
+        self.values: dict[Variable, Any] = {}
+        self.numbers: dict[Variable, int] = {}
+        self.record: list[Any] = []
+        self.outer: Trace | None = None
+        self.read_at = ""
+        self._recorded: list[tuple[Any, ...]] = []
+        self._varying: set[Variable] = set()
+        self._done: dict[Any, Variable] = {}
+        self._sampled: dict[int, tuple[np.ndarray, bytes]] = {}
+
+    def differentiated(self, value: Array) -> ValueTracer:
+        """Return a tracer of an input to differentiate by."""
+        x = self.constant(value)
+        self._varying.add(x.variable)
+        self._number(x.variable, x.value)
+        return x
+
+    def recorded(self) -> list[Operation]:
+        """Return the operations that depend on the inputs."""
+        return [Operation(*facts) for facts in self._recorded]
+
+    def varies(self, x: Any) -> bool:
+        """Return whether a tracer depends on the inputs."""
+        return isinstance(x, ValueTracer) and x.variable in self._varying
+
+    def constant(self, value: Array) -> ValueTracer:
+        if isinstance(value, Tracer) and (self.outer is None or value.trace.level > self.outer.level):
+            self.outer = value.trace
+        return self.tracer(self._unchanging(value) if isinstance(value, np.ndarray) else value)
+
+    def _unchanging(self, value: np.ndarray) -> np.ndarray:
+        """Return a copy of a small array, which the caller may write into; watch a large one."""
+        if not value.flags.writeable:
+            return value
+        if value.nbytes <= COPIED_BYTES:
+            return np.array(value, copy=True, order="K")
+        if id(value) not in self._sampled:
+            self._sampled[id(value)] = value, _sample(value)
+        return value
+
+    def check_unchanged(self) -> None:
+        """Raise ValueError if an array was written into in the meantime, as far as samples of it say."""
+        for array, sample in self._sampled.values():
+            if _sample(array) != sample:
+                raise ValueError(
+                    f"an array of shape {array.shape} was written into while a function that reads it was differentiated, so "
+                    "its gradient would be wrong: write into a copy"
+                )
+
+    def emit(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> ValueTracer:
+        """Execute one operation, and record it if it depends on the inputs."""
+        varying = self._varying
+        for a in arguments:
+            if isinstance(a, ValueTracer) and a.variable in varying:
+                break
+        else:
+            return super().emit(name, arguments, parameters, type)
+        if name == "stop_gradient" or not type.dtype.is_floating:
+            return super().emit(name, arguments, parameters, type)
+        read: list[Any] = []
+        key: list[Any] = [name]
+        for a in arguments:
+            if isinstance(a, ValueTracer):
+                read.append(a.variable)
+                key.append(self._number(a.variable, a.value))
+            elif isinstance(a, (float, int)) and not isinstance(a, bool) and name in TAKES_NUMBERS:
+                read.append(Number(type.dtype, a))
+                key.append((hashable(a), type.dtype))
+            else:
+                read.append(a)
+                key.append(hashable(a))
+        if parameters:
+            key += map(hashable, parameters.values())
+        done = self._done.get(found := tuple(key))
+        if done is not None:
+            return ValueTracer(self, done, self.values[done])
+        for i, (variable, number) in enumerate(zip(read, arguments, strict=True)):
+            if isinstance(variable, Number):
+                key[i + 1] = variable.sign, self._number(variable, number)
+        result = super().emit(name, arguments, parameters, type)
+        self._recorded.append((name, tuple(read), parameters, result.variable))
+        self.record.append((*key, self._number(result.variable, result.value)))
+        varying.add(result.variable)
+        self._done[found] = result.variable
+        return result
+
+    def _number(self, variable: Variable, value: Any) -> int:
+        """Return the number of a variable in the record; keep its value."""
+        number = self.numbers.get(variable)
+        if number is None:
+            number = self.numbers[variable] = len(self.numbers)
+            self.values[variable] = value
+            self.record.append((variable.type.shape, variable.type.dtype))
+        return number
+
+    def read(self, x: ValueTracer, asked: str) -> Any:
+        """Return a value; refuse where the gradient would be lost without a word."""
+        if not self.varies(x):
+            return x.value
+        if asked in ("float()", "complex()"):
+            asked = (
+                _conversion(sys._getframe(3)) or asked
+            )  # the caller of __float__, which called _read, which called this
+        if asked in ("float()", "complex()", ".item()", ".tolist()"):
+            self.read_at = self.read_at or f"{asked}, at {users_line()}"
+        if asked in KEEP_GRADIENTS:
+            return x.value
+        raise TracerValueError(
+            f"{asked} takes the value of an array that is differentiated, and its gradient would be lost, at {users_line()}\n"
+            "Use xp's or NumPy's functions in place of it, or take x = pnn.stop_gradient(x) before it, if a constant is meant."
+        )
+
+    def is_opaque(self, x: ValueTracer) -> bool:
+        return self.varies(x)
+
+
+KEEP_GRADIENTS = frozenset(
+    (
+        "bool()",
+        "int()",
+        "use as an index",
+        "float()",
+        "complex()",
+        ".item()",
+        ".tolist()",
+        "a format",
+        "nonzero()",
+        "isin()",
+    )
+)
+"""What may be done with the value of an array that is differentiated."""
+
+
+def _conversion(frame: FrameType) -> str | None:
+    """Return what a line does with the number that it asks for; None if it calls float or the like, or cannot be seen.
+
+    Functions written in C, such as those of math, take a number for a constant, and so does ``b[0] = x`` for an array b.
+    """
+    code = frame.f_code
+    if opname[code.co_code[frame.f_lasti]] == "STORE_SUBSCR":
+        return "writing into an array"
+    line, last, start, end = list(code.co_positions())[frame.f_lasti // 2]
+    source = linecache.getline(code.co_filename, line) if line is not None and line == last else ""
+    scope = {**frame.f_globals, **frame.f_locals}
+    if not source:
+        modules = {getattr(scope.get(name), "__name__", None) for name in code.co_names}
+        return "a function of the module math" if modules & {"math", "cmath"} else None
+    first, *names = source.encode()[start:end].decode(errors="replace").partition("(")[0].strip().split(".")
+    function = scope.get(first)
+    for name in names:
+        function = getattr(function, name, None)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return None if module == "builtins" else f"{module}.{getattr(function, '__name__', first)}()"
+
+
+def _sample(array: np.ndarray) -> bytes:
+    """Return some elements of an array: writing into all of it changes them."""
+    positions = np.linspace(0, array.size - 1, SAMPLES).astype(np.intp)
+    return array.flat[positions].tobytes()

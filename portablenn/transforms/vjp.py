@@ -1,0 +1,260 @@
+"""`vjp`, and how functions are differentiated: they run on values, and the program that goes back through what they did is
+compiled and cached by what was recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..program.autodiff import NotDifferentiableError, backward
+from ..program.ir import Array, Variable
+from ..program.recording import Number, Recording, recording
+from ..program.trace import function_name, tracing
+from ..program.tracer import Tracer
+from ..program.value_trace import ValueTracer
+from ..runtime import guard
+from ..runtime.arrays import array_namespace, array_type, device_of, is_array
+from ..runtime.backend import Backend, Compiled
+from ..runtime.registry import get_backend
+from .cache import program_cache
+from .compile import NUMBERS, OVERHEAD, backend_of, prepared
+from .tree import LEAF, tree_flatten, tree_unflatten
+
+__all__ = ["Recorded", "vjp"]
+
+
+def vjp(fun: Callable[..., Any], *args: Any, has_aux: bool = False) -> Any:
+    """Return the value of a function, and a function that pulls a cotangent back to its arguments.
+
+    Parameters
+    ----------
+    fun
+        A function of arrays, or nested dicts, lists and tuples of arrays, in plain Array API code or with NumPy's functions.
+        It runs on values, once.
+    args
+        Its arguments; real floating arrays or Python floats, and trees of these.
+    has_aux
+        Whether ``fun`` returns (result, rest); the rest is then returned unchanged.
+
+    Returns
+    -------
+    value
+        What ``fun`` returns.
+    pullback
+        Takes a cotangent, of the structure, shapes and dtypes of ``value``; returns the tuple of the arguments' cotangents.
+    rest
+        Only with ``has_aux``.
+
+    Raises
+    ------
+    NotDifferentiableError
+        If an argument or the result holds anything but real floating arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> value, pullback = pnn.vjp(np.sin, np.asarray([0.0, np.pi]))
+    >>> pullback(np.asarray([1.0, 2.0]))
+    (array([ 1., -2.]),)
+    """
+    recorded = Recorded(fun, args, {}, range(len(args)), has_aux)
+    structure = recorded.structure
+
+    def pullback(cotangent: Any) -> tuple[Any, ...]:
+        leaves, given = tree_flatten(cotangent)
+        if given != structure:
+            raise TypeError(
+                f"a cotangent has the structure of what {recorded.name} returned: expected {structure}, got {given}"
+            )
+        return recorded.pull([recorded.cotangent(i, leaf) for i, leaf in enumerate(leaves)])
+
+    return (recorded.value, pullback, recorded.rest) if has_aux else (recorded.value, pullback)
+
+
+class Recorded:
+    """A function that was run on values: what it returned, and the operations that depend on its arguments.
+
+    ``value`` is the tree that it returned, of the structure ``structure``, ``rest`` what came with it if ``has_aux``.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        argnums: Sequence[int],
+        has_aux: bool = False,
+    ) -> None:
+        if not callable(fun):
+            raise TypeError(f"expected a function, got {type(fun).__name__}")
+        self.name = function_name(fun)
+        args = list(args)
+        for n in argnums:
+            if not -len(args) <= n < len(args):
+                raise TypeError(f"argnums={n} requires more positional arguments, got {len(args)}")
+        chosen = [n % len(args) for n in argnums]
+        flat = [tree_flatten(a) for a in (*args, dict(kwargs))]
+        arrays = [leaf for leaves, _ in flat for leaf in leaves if is_array(leaf)]
+        inner = any(isinstance(a, Tracer) for a in arrays)
+        self.backend = backend_of(arrays) if arrays and not inner else get_backend("numpy")
+        xp = array_namespace(*arrays) if inner else self.backend.xp
+        device = device_of(arrays[0]) if arrays else None
+        self.structures = [flat[n][1] for n in chosen]
+        with recording(xp, device) as self.trace:
+            for n in dict.fromkeys(chosen):
+                leaves = [self._differentiated(leaf, n, xp, device) for leaf in flat[n][0]]
+                flat[n] = leaves, flat[n][1]
+            self.by = [leaf.variable for n in chosen for leaf in flat[n][0]]
+            trees = [
+                tree_unflatten(structure, [self.trace.lift(a) if is_array(a) else a for a in leaves])
+                for leaves, structure in flat
+            ]
+            result = fun(*trees[:-1], **trees[-1])
+            self.rest: Any = None
+            if has_aux:
+                if not (isinstance(result, tuple) and len(result) == 2):
+                    raise NotDifferentiableError(f"{self.name} must return (scalar, rest) with has_aux=True")
+                result, rest = result
+                leaves, structure = tree_flatten(rest)
+                self.rest = tree_unflatten(structure, [self._given_back(leaf) for leaf in leaves])
+            leaves, self.structure = tree_flatten(result)
+            self.results = [self._result(leaf) for leaf in leaves]
+        self.value = tree_unflatten(self.structure, [self._given_back(r) for r in self.results])
+
+    def _differentiated(self, leaf: Any, argnum: int, xp: Any, device: Any) -> ValueTracer:
+        if isinstance(leaf, float) and not isinstance(leaf, np.generic):
+            leaf = xp.asarray(leaf, dtype=xp.float64, device=device)
+        if not is_array(leaf):
+            kind = type(leaf).__name__
+            fix = f"write {leaf}.0" if type(leaf) is int else "leave it out of argnums"
+            raise NotDifferentiableError(
+                f"argument {argnum} holds {leaf!r}, {'an' if kind[0] in 'aeiou' else 'a'} {kind}: gradients are by arrays and "
+                f"Python floats; {fix}"
+            )
+        type_ = array_type(leaf)
+        if type_.dtype.kind != "real floating":
+            raise NotDifferentiableError(
+                f"argument {argnum} of {self.name} is {type_}: gradients are by arrays of a real floating dtype. "
+                "Convert it with xp.astype before the call, or leave it out of argnums."
+            )
+        return self.trace.differentiated(leaf)
+
+    def _result(self, leaf: Any) -> ValueTracer:
+        if not (is_array(leaf) or isinstance(leaf, NUMBERS)):
+            raise NotDifferentiableError(
+                f"expected an array or a Python scalar from {self.name}, got {type(leaf).__name__}: {leaf!r}"
+            )
+        result = self.trace.lift(leaf)
+        if self.trace.read_at and not self.trace.varies(result):
+            raise NotDifferentiableError(
+                f"what {self.name} returned does not depend on its arguments, and it took the value of an array by "
+                f"{self.trace.read_at}\nCompute with the array itself."
+            )
+        return result
+
+    def check_scalar(self) -> None:
+        """Raise NotDifferentiableError unless the function returned one real scalar."""
+        if self.structure != LEAF:
+            raise NotDifferentiableError(
+                f"{self.name} must return one scalar array; for (scalar, rest) use value_and_grad(..., has_aux=True)"
+            )
+        type_ = self.results[0].variable.type
+        if type_.shape != () or type_.dtype.kind != "real floating":
+            raise NotDifferentiableError(
+                f"only a real scalar has a gradient: {self.name} returned {type_}. Reduce it with xp.sum or xp.mean, "
+                "convert it with xp.astype."
+            )
+
+    def _given_back(self, leaf: Any) -> Any:
+        value = leaf.value if isinstance(leaf, ValueTracer) and leaf.trace is self.trace else leaf
+        return np.asarray(value) if isinstance(value, np.generic) else value
+
+    def cotangent(self, position: int, given: Any) -> Array:
+        """Return the cotangent of a result as an array of its type."""
+        type_ = self.results[position].variable.type
+        if not is_array(given):
+            xp = self.trace.xp
+            given = xp.asarray(given, dtype=getattr(xp, type_.dtype))
+        if array_type(given) != type_:
+            raise TypeError(f"a cotangent has the type of its result: expected {type_}, got {array_type(given)}")
+        return given
+
+    def pull(self, cotangents: Sequence[Array | None]) -> tuple[Any, ...]:
+        """Return the arguments' cotangents, a tree each, given those of the results; None stands for ones."""
+        self.trace.check_unchanged()
+        seeds = {r.variable: g for r, g in zip(self.results, cotangents, strict=True) if self.trace.varies(r)}
+        given = [g for g in seeds.values() if g is not None]
+        outer = [x.trace for x in given if isinstance(x, Tracer)]
+        outer += [self.trace.outer] if self.trace.outer else []
+        gradients = self._pulled_on(max(outer, key=lambda t: t.level), seeds) if outer else self._run(seeds, given)
+        leaves = iter(gradients)
+        return tuple([tree_unflatten(structure, leaves) for structure in self.structures])
+
+    def _pulled_on(self, trace: Any, seeds: dict[Variable, Any]) -> list[Any]:
+        """Go back on the tracers of an outer trace."""
+        xp = trace.namespace
+        values = {v: x if isinstance(v, Number) else trace.lift(x) for v, x in self.trace.values.items()}
+        cotangents = {
+            v: xp.ones(v.type.shape, dtype=v.type.dtype) if g is None else trace.lift(g) for v, g in seeds.items()
+        }
+        return list(backward(xp, self.trace.recorded(), cotangents, values, self.by))
+
+    def _run(self, seeds: dict[Variable, Any], given: list[Array]) -> list[Array]:
+        """Run the compiled program."""
+        backend, trace = self.backend, self.trace
+        outputs = tuple((trace.numbers[v], g is None) for v, g in seeds.items())
+        key = ("backward", tuple(trace.record), outputs, tuple([trace.numbers[v] for v in self.by]), backend)
+        entry: Pullback | None = program_cache.find(key)
+        if entry is None:
+            entry = Pullback(backend, trace, seeds, self.by, self.name)
+            program_cache.add(key, entry)
+        values, xp = list(trace.values.values()), backend.xp
+        residuals = [
+            values[i] if dtype is None else xp.asarray(values[i], dtype=getattr(xp, dtype), device=backend.device)
+            for i, dtype in entry.residuals
+        ]
+        return list(entry.run(*residuals, *given))
+
+
+class _Residuals(dict[Variable, Tracer]):
+    """What the backward program reads of the forward pass: each variable becomes an input when it is first asked for."""
+
+    def __init__(self, trace: Any) -> None:
+        super().__init__()
+        self.trace = trace
+
+    def __missing__(self, variable: Variable) -> Tracer:
+        self[variable] = self.trace.input(variable.type)
+        return self[variable]
+
+
+class Pullback:
+    """The compiled program that goes back through a record; ``residuals`` are the positions of what it reads of the record."""
+
+    def __init__(
+        self, backend: Backend, trace: Recording, seeds: Mapping[Variable, Any], by: Sequence[Variable], name: str
+    ) -> None:
+        with tracing() as back:
+            residuals = _Residuals(back)
+            xp = back.namespace
+            inputs = {v: back.input(v.type) for v, g in seeds.items() if g is not None}
+            cotangents = {v: inputs[v] if v in inputs else xp.ones(v.type.shape, dtype=v.type.dtype) for v in seeds}
+            gradients = backward(xp, trace.recorded(), cotangents, residuals, by)
+            outputs = [g.variable for g in gradients]
+            read = [x.variable for x in residuals.values()]
+            program = back.program([*read, *(x.variable for x in inputs.values())], outputs, f"gradient_of_{name}")
+        program = prepared(program, backend)
+        needed = {*program.outputs, *(v for o in program.operations for v in o.reads)}
+        pairs = [(v, x) for v, x in zip(residuals, program.inputs, strict=False) if x in needed]
+        self.residuals = [(trace.numbers[v], v.type.dtype if isinstance(v, Number) else None) for v, _ in pairs]
+        kept = [x for _, x in pairs] + list(program.inputs[len(residuals) :])
+        self.run: Compiled = guard.compile(backend, dataclasses.replace(program, inputs=tuple(kept)))
+
+    @property
+    def nbytes(self) -> int:
+        return OVERHEAD + int(getattr(self.run, "nbytes", 0))
