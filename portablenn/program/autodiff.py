@@ -39,20 +39,21 @@ def rule(name: str, function: Rule) -> None:
 def backward(
     xp: Any,
     operations: Sequence[Operation],
-    cotangents: Mapping[Variable, Tracer],
+    cotangents: Sequence[tuple[Variable, Tracer | None]],
     values: Mapping[Variable, Any],
     by: Sequence[Variable],
 ) -> list[Tracer]:
     """Pull cotangents of results back through operations, and return those of the variables ``by``.
 
-    ``values`` gives what each variable was in the forward pass, as tracers of the namespace ``xp`` or Python numbers.
+    A cotangent that is None stands for ones. ``values`` gives what each variable was in the forward pass, as tracers of the
+    namespace ``xp`` or Python numbers.
     """
     norms = _squared_norms(operations)
     if norms:
         operations = [_with_arguments(o, norms) for o in operations]
     pending: dict[Variable, Tracer] = {}
-    for v, seed in cotangents.items():
-        root = norms.get(v, v)
+    for v, given in cotangents:
+        root, seed = norms.get(v, v), xp.ones(v.type.shape, dtype=v.type.dtype) if given is None else given
         pending[root] = xp.add(pending[root], seed) if root in pending else seed
     masks: dict[Variable, Tracer | None] = {}
     varying, sums = _depend_on(operations, by), _sums_under_roots(operations)

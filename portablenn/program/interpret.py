@@ -5,7 +5,9 @@ What this module computes is what a Program means; every other executor is compa
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import array_api_compat
@@ -26,13 +28,57 @@ def interpret(
 
     New arrays are created on ``device``. ``functions`` replace those of `EXTENSIONS`.
     """
-    values: dict[Variable, Array] = {**program.constants, **dict(zip(program.inputs, inputs, strict=True))}
-    for operation, dead in zip(program.operations, program.last_uses, strict=True):
-        arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
-        values[operation.result] = execute(xp, operation, arguments, device, functions)
-        for variable in dead:
-            del values[variable]
-    return tuple(values[variable] for variable in program.outputs)
+    return Interpreter(xp, program, device, functions)(*inputs)
+
+
+class Interpreter:
+    """A program ready to be run on arrays of the namespace ``xp``, with its functions looked up once; see `interpret`."""
+
+    def __init__(self, xp: Any, program: Program, device: Any = None, functions: Functions | None = None) -> None:
+        results = [operation.result for operation in program.operations]
+        slots = {v: i for i, v in enumerate([*program.inputs, *program.constants, *results])}
+        self.name, self.inputs, self.constants = program.name, len(program.inputs), list(program.constants.values())
+        self.steps: list[tuple[Callable[..., Array], list[Any], list[tuple[int, int]], Any, int, list[int]]] = []
+        for operation, dead in zip(program.operations, program.last_uses, strict=True):
+            function, parameters = _resolved(xp, operation.name, operation.parameters, device, functions)
+            arguments = [getattr(xp, a) if isinstance(a, DType) else a for a in operation.arguments]
+            reads = [(i, slots[a]) for i, a in enumerate(operation.arguments) if isinstance(a, Variable)]
+            self.steps.append(
+                (function, arguments, reads, parameters, slots[operation.result], [slots[v] for v in dead])
+            )
+        self.outputs = [slots[v] for v in program.outputs]
+        self.empty = [None] * len(results)
+
+    def __call__(self, *inputs: Array) -> tuple[Array, ...]:
+        if len(inputs) != self.inputs:
+            raise TypeError(f"{self.name} takes {self.inputs} arrays, got {len(inputs)}")
+        values: list[Any] = [*inputs, *self.constants, *self.empty]
+        for function, template, reads, parameters, result, dead in self.steps:
+            arguments = template.copy()
+            for position, slot in reads:
+                arguments[position] = values[slot]
+            values[result] = function(*arguments, **parameters)
+            for slot in dead:
+                values[slot] = None
+        return tuple([values[slot] for slot in self.outputs])
+
+
+def _resolved(
+    xp: Any, name: str, parameters: dict[str, Any], device: Any, functions: Functions | None
+) -> tuple[Callable[..., Array], dict[str, Any]]:
+    """Return the function that an operation calls, and its keyword arguments."""
+    if parameters:
+        parameters = {k: getattr(xp, p) if isinstance(p, DType) else p for k, p in parameters.items()}
+    if name == "getitem":
+        return operator.getitem, parameters
+    if name in EXTENSIONS:
+        return partial((functions or {}).get(name, EXTENSIONS[name]), xp), parameters
+    function = getattr(xp, name)
+    if name in TAKES_A_LIST:
+        return lambda *arrays, **kwargs: function(list(arrays), **kwargs), parameters
+    if name in CREATION and device is not None:
+        parameters = {**parameters, "device": device}
+    return function, parameters
 
 
 def execute(
@@ -51,19 +97,8 @@ def call(
     functions: Functions | None = None,
 ) -> Array:
     """Run an operation, given by its name, on the values of its arguments."""
-    if name == "getitem":
-        return arguments[0][arguments[1]]
-    if name in EXTENSIONS:
-        function = (functions or {}).get(name, EXTENSIONS[name])
-        return function(xp, *arguments, **parameters)
-    arguments = [getattr(xp, a) if isinstance(a, DType) else a for a in arguments]
-    if parameters:
-        parameters = {k: getattr(xp, p) if isinstance(p, DType) else p for k, p in parameters.items()}
-    if name in TAKES_A_LIST:
-        arguments = [arguments]
-    if name in CREATION and device is not None:
-        parameters = {**parameters, "device": device}
-    return getattr(xp, name)(*arguments, **parameters)
+    function, parameters = _resolved(xp, name, parameters, device, functions)
+    return function(*[getattr(xp, a) if isinstance(a, DType) else a for a in arguments], **parameters)
 
 
 def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .interpret import Functions
 from .ir import Array, ArrayType, DType, Operation, Variable, hashable
 from .trace import Trace, activated, active_traces
 from .tracer import Tracer, TracerValueError, users_line
@@ -41,36 +42,35 @@ TAKES_NUMBERS = frozenset("add atan2 copysign divide hypot maximum minimum multi
 
 
 @contextmanager
-def recording(xp: Any, device: Any = None) -> Iterator[Recording]:
+def recording(xp: Any, device: Any = None, functions: Functions | None = None) -> Iterator[Recording]:
     """Make a recording the innermost trace of this thread (or task) while the block runs."""
-    with activated(Recording(len(active_traces()), xp, device)) as current:
+    with activated(Recording(len(active_traces()), xp, device, functions)) as current:
         yield current
 
 
 class Recording(ValueTrace):
     """The operations that depend on the inputs, and the values of all that they read and return.
 
-    ``values`` are those of variables, in the order of their numbers; Python numbers for `Number`. ``record`` is equal for
-    functions that did the same operations on arrays of the same types, whatever the values.
+    ``variables`` and ``values`` are in the order in which they were met; the value of a `Number` is a Python number.
+    ``record`` is equal for functions that did the same operations on arrays of the same types, whatever the values.
     """
 
-    def __init__(self, level: int, xp: Any, device: Any = None) -> None:
-        super().__init__(level, xp, device)
-        self.values: dict[Variable, Any] = {}
-        self.numbers: dict[Variable, int] = {}
+    def __init__(self, level: int, xp: Any, device: Any = None, functions: Functions | None = None) -> None:
+        super().__init__(level, xp, device, functions)
+        self.variables: list[Variable] = []
+        self.values: list[Any] = []
         self.record: list[Any] = []
         self.outer: Trace | None = None
         self.read_at = ""
         self._recorded: list[tuple[Any, ...]] = []
-        self._varying: set[Variable] = set()
-        self._done: dict[Any, Variable] = {}
+        self._done: dict[Any, int] = {}
         self._sampled: dict[int, tuple[np.ndarray, bytes]] = {}
 
-    def differentiated(self, value: Array) -> ValueTracer:
+    def differentiated(self, value: Array) -> RecordedTracer:
         """Return a tracer of an input to differentiate by."""
         x = self.constant(value)
-        self._varying.add(x.variable)
-        self._number(x.variable, x.value)
+        x.varies = True
+        self._enter(x)
         return x
 
     def recorded(self) -> list[Operation]:
@@ -79,12 +79,15 @@ class Recording(ValueTrace):
 
     def varies(self, x: Any) -> bool:
         """Return whether a tracer depends on the inputs."""
-        return isinstance(x, ValueTracer) and x.variable in self._varying
+        return isinstance(x, RecordedTracer) and x.trace is self and x.varies
 
-    def constant(self, value: Array) -> ValueTracer:
+    def constant(self, value: Array) -> RecordedTracer:
         if isinstance(value, Tracer) and (self.outer is None or value.trace.level > self.outer.level):
             self.outer = value.trace
         return self.tracer(self._unchanging(value) if isinstance(value, np.ndarray) else value)
+
+    def new_tracer(self, variable: Variable, value: Any) -> RecordedTracer:
+        return RecordedTracer(self, variable, value)
 
     def _unchanging(self, value: np.ndarray) -> np.ndarray:
         """Return a copy of a small array, which the caller may write into; watch a large one."""
@@ -105,55 +108,59 @@ class Recording(ValueTrace):
                     "its gradient would be wrong: write into a copy"
                 )
 
-    def emit(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> ValueTracer:
+    def emit(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> RecordedTracer:
         """Execute one operation, and record it if it depends on the inputs."""
-        varying = self._varying
         for a in arguments:
-            if isinstance(a, ValueTracer) and a.variable in varying:
+            if isinstance(a, RecordedTracer) and a.varies:
                 break
         else:
-            return super().emit(name, arguments, parameters, type)
+            return super().emit(name, arguments, parameters, type)  # type: ignore[return-value]
         if name == "stop_gradient" or not type.dtype.is_floating:
-            return super().emit(name, arguments, parameters, type)
-        read: list[Any] = []
+            return super().emit(name, arguments, parameters, type)  # type: ignore[return-value]
         key: list[Any] = [name]
         for a in arguments:
-            if isinstance(a, ValueTracer):
-                read.append(a.variable)
-                key.append(self._number(a.variable, a.value))
-            elif isinstance(a, (float, int)) and not isinstance(a, bool) and name in TAKES_NUMBERS:
-                read.append(Number(type.dtype, a))
-                key.append((hashable(a), type.dtype))
+            if isinstance(a, RecordedTracer):
+                key.append(self._enter(a) if a.number is None else a.number)
             else:
-                read.append(a)
-                key.append(hashable(a))
+                key.append((hashable(a), type.dtype))
         if parameters:
             key += map(hashable, parameters.values())
         done = self._done.get(found := tuple(key))
         if done is not None:
-            return ValueTracer(self, done, self.values[done])
-        for i, (variable, number) in enumerate(zip(read, arguments, strict=True)):
-            if isinstance(variable, Number):
-                key[i + 1] = variable.sign, self._number(variable, number)
-        result = super().emit(name, arguments, parameters, type)
+            result = RecordedTracer(self, self.variables[done], self.values[done])
+            result.number, result.varies = done, True
+            return result
+        read: list[Any] = []
+        for i, a in enumerate(arguments):
+            if isinstance(a, RecordedTracer):
+                read.append(a.variable)
+            elif isinstance(a, (float, int)) and not isinstance(a, bool) and name in TAKES_NUMBERS:
+                number = Number(type.dtype, a)
+                key[i + 1] = number.sign, self._add(number, a)
+                read.append(number)
+            else:
+                read.append(a)
+        result = super().emit(name, arguments, parameters, type)  # type: ignore[assignment]
+        result.varies, result.number = True, self._add(result.variable, result.value)
         self._recorded.append((name, tuple(read), parameters, result.variable))
-        self.record.append((*key, self._number(result.variable, result.value)))
-        varying.add(result.variable)
-        self._done[found] = result.variable
+        self.record.append(tuple(key))
+        self._done[found] = result.number
         return result
 
-    def _number(self, variable: Variable, value: Any) -> int:
-        """Return the number of a variable in the record; keep its value."""
-        number = self.numbers.get(variable)
-        if number is None:
-            number = self.numbers[variable] = len(self.numbers)
-            self.values[variable] = value
-            self.record.append((variable.type.shape, variable.type.dtype))
-        return number
+    def _enter(self, x: RecordedTracer) -> int:
+        """Return the number of a new input or constant in the record."""
+        self.record.append((x.shape, x.dtype))
+        x.number = self._add(x.variable, x.value)
+        return x.number
 
-    def read(self, x: ValueTracer, asked: str) -> Any:
+    def _add(self, variable: Variable, value: Any) -> int:
+        self.variables.append(variable)
+        self.values.append(value)
+        return len(self.values) - 1
+
+    def read(self, x: Any, asked: str) -> Any:
         """Return a value; refuse where the gradient would be lost without a word."""
-        if not self.varies(x):
+        if not x.varies:
             return x.value
         if asked in ("float()", "complex()"):
             asked = (
@@ -168,8 +175,8 @@ class Recording(ValueTrace):
             "Use xp's or NumPy's functions in place of it, or take x = pnn.stop_gradient(x) before it, if a constant is meant."
         )
 
-    def is_opaque(self, x: ValueTracer) -> bool:
-        return self.varies(x)
+    def is_opaque(self, x: Any) -> bool:
+        return bool(x.varies)
 
 
 KEEP_GRADIENTS = frozenset(
@@ -209,6 +216,17 @@ def _conversion(frame: FrameType) -> str | None:
         function = getattr(function, name, None)
     module = getattr(function, "__module__", None) or type(function).__module__
     return None if module == "builtins" else f"{module}.{getattr(function, '__name__', first)}()"
+
+
+class RecordedTracer(ValueTracer):
+    """A tracer that knows whether it depends on the inputs, and its number in the record, if it has one."""
+
+    __slots__ = ("number", "varies")
+
+    def __init__(self, trace: Recording, variable: Variable, value: Any) -> None:
+        super().__init__(trace, variable, value)
+        self.number: int | None = None
+        self.varies = False
 
 
 def _sample(array: np.ndarray) -> bytes:

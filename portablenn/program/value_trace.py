@@ -6,25 +6,36 @@ was done, `batching` does each operation for many arrays at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from .interpret import call
+from .interpret import Functions, call
 from .ir import Array, ArrayType, Variable, dtype_name
 from .namespace import TRACING, TracingNamespace
-from .trace import Trace
+from .trace import Trace, activated, active_traces
 from .tracer import Tracer
 from .type_rules import INDEX, is_array
 
 
-class ValueTrace(Trace):
-    """A trace that executes operations on values: arrays of the library ``xp``, or tracers of an outer trace."""
+@contextmanager
+def value_tracing(xp: Any, device: Any = None, functions: Functions | None = None) -> Iterator[ValueTrace]:
+    """Make a trace by values the innermost one of this thread (or task) while the block runs."""
+    with activated(ValueTrace(len(active_traces()), xp, device, functions)) as current:
+        yield current
 
-    def __init__(self, level: int, xp: Any, device: Any = None) -> None:
+
+class ValueTrace(Trace):
+    """A trace that executes operations on values: arrays of the library ``xp``, or tracers of an outer trace.
+
+    ``functions`` are the library's own for operations that the Array API lacks.
+    """
+
+    def __init__(self, level: int, xp: Any, device: Any = None, functions: Functions | None = None) -> None:
         super().__init__(level, device)
-        self.xp = xp
+        self.xp, self.functions = xp, functions
         self.namespace: ValueNamespace = ValueNamespace(self)
 
     def lift(self, value: Any) -> ValueTracer:
@@ -35,21 +46,28 @@ class ValueTrace(Trace):
     def constant(self, value: Array) -> ValueTracer:
         return self.tracer(value)
 
-    def tracer(self, value: Array) -> ValueTracer:
+    def tracer(self, value: Array) -> Any:
         """Return a tracer with this value."""
         shape = value.shape
-        return ValueTracer(self, Variable(ArrayType(tuple([int(n) for n in shape]), dtype_name(value.dtype))), value)
+        return self.new_tracer(Variable(ArrayType(tuple([int(n) for n in shape]), dtype_name(value.dtype))), value)
+
+    def new_tracer(self, variable: Variable, value: Any) -> Any:
+        return ValueTracer(self, variable, value)
 
     def emit(self, name: str, arguments: Sequence[Any], parameters: dict[str, Any], type: ArrayType) -> ValueTracer:
         """Execute one operation."""
         values = [a.value if isinstance(a, ValueTracer) else a for a in arguments]
-        return ValueTracer(self, Variable(type), self.execute(name, values, parameters))
+        value = self.execute(name, values, parameters)
+        dtype = dtype_name(value.dtype)
+        if dtype != type.dtype:  # a library without 64-bit numbers
+            type = ArrayType(type.shape, dtype)
+        return self.new_tracer(Variable(type), value)
 
     def execute(self, name: str, values: list[Any], parameters: dict[str, Any]) -> Array:
         xp = self.namespace_of(values)
         if isinstance(xp, TracingNamespace):
             return call(xp, name, values, parameters, None, TRACING)
-        return call(xp, name, values, parameters, self.device)
+        return call(xp, name, values, parameters, self.device, self.functions)
 
     def namespace_of(self, values: Sequence[Any]) -> Any:
         """Return the namespace that computes with these values: that of the innermost of the outer traces among them."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..program.interpret import Functions, interpret
+from ..program.interpret import Functions, Interpreter
 from ..program.ir import Array, Program, dtype_name
 from .arrays import array_namespace, device_of, is_array, is_writeable_array, to_numpy
 
@@ -243,7 +243,7 @@ class Backend:
         return contextlib.nullcontext()
 
     def _step(self, program: Program) -> Compiled:
-        return partial(interpret, self.xp, program, device=self.device, functions=self.functions)
+        return Interpreter(self.xp, program, self.device, self.functions)
 
     def _loop(self, step: Compiled, program: Program, carried: int, count: int, *arrays: Array) -> tuple[Array, ...]:
         with self.context():

@@ -85,7 +85,7 @@ def jacobian(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Calla
     @functools.wraps(fun, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
         recorded = Recorded(fun, args, kwargs, numbers)
-        inputs = [recorded.trace.values[v] for v in recorded.by]
+        inputs = [x.value for x in recorded.by]
         outputs = tree_flatten(recorded.value)[0]
         if sum(map(_size, inputs)) < sum(map(_size, outputs)):
             table = _columns(recorded, inputs, outputs)

@@ -1,27 +1,22 @@
-"""`vjp`, and how functions are differentiated: they run on values, and the program that goes back through what they did is
-compiled and cached by what was recorded.
-"""
+"""`vjp`, and how functions are differentiated: they run on values, and what they did is recorded for going back."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..program.autodiff import NotDifferentiableError, backward
-from ..program.ir import Array, Variable
-from ..program.recording import Number, Recording, recording
-from ..program.trace import function_name, tracing
+from ..program.autodiff import NotDifferentiableError
+from ..program.ir import Array
+from ..program.recording import RecordedTracer, recording
+from ..program.trace import function_name
 from ..program.tracer import Tracer
 from ..program.value_trace import ValueTracer
-from ..runtime import guard
 from ..runtime.arrays import array_namespace, array_type, device_of, is_array
-from ..runtime.backend import Backend, Compiled
 from ..runtime.registry import get_backend
-from .cache import program_cache
-from .compile import NUMBERS, OVERHEAD, backend_of, prepared
+from .compile import NUMBERS, backend_of
+from .pullback import pull_back
 from .tree import LEAF, tree_flatten, tree_unflatten
 
 __all__ = ["Recorded", "vjp"]
@@ -105,11 +100,11 @@ class Recorded:
         xp = array_namespace(*arrays) if inner else self.backend.xp
         device = device_of(arrays[0]) if arrays else None
         self.structures = [flat[n][1] for n in chosen]
-        with recording(xp, device) as self.trace:
+        with self.backend.context(), recording(xp, device, self.backend.functions) as self.trace:
             for n in dict.fromkeys(chosen):
                 leaves = [self._differentiated(leaf, n, xp, device) for leaf in flat[n][0]]
                 flat[n] = leaves, flat[n][1]
-            self.by = [leaf.variable for n in chosen for leaf in flat[n][0]]
+            self.by = [leaf for n in chosen for leaf in flat[n][0]]
             trees = [
                 tree_unflatten(structure, [self.trace.lift(a) if is_array(a) else a for a in leaves])
                 for leaves, structure in flat
@@ -126,7 +121,7 @@ class Recorded:
             self.results = [self._result(leaf) for leaf in leaves]
         self.value = tree_unflatten(self.structure, [self._given_back(r) for r in self.results])
 
-    def _differentiated(self, leaf: Any, argnum: int, xp: Any, device: Any) -> ValueTracer:
+    def _differentiated(self, leaf: Any, argnum: int, xp: Any, device: Any) -> RecordedTracer:
         if isinstance(leaf, float) and not isinstance(leaf, np.generic):
             leaf = xp.asarray(leaf, dtype=xp.float64, device=device)
         if not is_array(leaf):
@@ -144,13 +139,13 @@ class Recorded:
             )
         return self.trace.differentiated(leaf)
 
-    def _result(self, leaf: Any) -> ValueTracer:
+    def _result(self, leaf: Any) -> RecordedTracer:
         if not (is_array(leaf) or isinstance(leaf, NUMBERS)):
             raise NotDifferentiableError(
                 f"expected an array or a Python scalar from {self.name}, got {type(leaf).__name__}: {leaf!r}"
             )
-        result = self.trace.lift(leaf)
-        if self.trace.read_at and not self.trace.varies(result):
+        result: RecordedTracer = self.trace.lift(leaf)  # type: ignore[assignment]
+        if self.trace.read_at and not result.varies:
             raise NotDifferentiableError(
                 f"what {self.name} returned does not depend on its arguments, and it took the value of an array by "
                 f"{self.trace.read_at}\nCompute with the array itself."
@@ -187,74 +182,7 @@ class Recorded:
     def pull(self, cotangents: Sequence[Array | None]) -> tuple[Any, ...]:
         """Return the arguments' cotangents, a tree each, given those of the results; None stands for ones."""
         self.trace.check_unchanged()
-        seeds = {r.variable: g for r, g in zip(self.results, cotangents, strict=True) if self.trace.varies(r)}
-        given = [g for g in seeds.values() if g is not None]
-        outer = [x.trace for x in given if isinstance(x, Tracer)]
-        outer += [self.trace.outer] if self.trace.outer else []
-        gradients = self._pulled_on(max(outer, key=lambda t: t.level), seeds) if outer else self._run(seeds, given)
-        leaves = iter(gradients)
+        seeds = [(r, g) for r, g in zip(self.results, cotangents, strict=True) if r.varies]
+        with self.backend.context():
+            leaves = iter(pull_back(self.trace, self.backend, seeds, self.by, self.name))
         return tuple([tree_unflatten(structure, leaves) for structure in self.structures])
-
-    def _pulled_on(self, trace: Any, seeds: dict[Variable, Any]) -> list[Any]:
-        """Go back on the tracers of an outer trace."""
-        xp = trace.namespace
-        values = {v: x if isinstance(v, Number) else trace.lift(x) for v, x in self.trace.values.items()}
-        cotangents = {
-            v: xp.ones(v.type.shape, dtype=v.type.dtype) if g is None else trace.lift(g) for v, g in seeds.items()
-        }
-        return list(backward(xp, self.trace.recorded(), cotangents, values, self.by))
-
-    def _run(self, seeds: dict[Variable, Any], given: list[Array]) -> list[Array]:
-        """Run the compiled program."""
-        backend, trace = self.backend, self.trace
-        outputs = tuple((trace.numbers[v], g is None) for v, g in seeds.items())
-        key = ("backward", tuple(trace.record), outputs, tuple([trace.numbers[v] for v in self.by]), backend)
-        entry: Pullback | None = program_cache.find(key)
-        if entry is None:
-            entry = Pullback(backend, trace, seeds, self.by, self.name)
-            program_cache.add(key, entry)
-        values, xp = list(trace.values.values()), backend.xp
-        residuals = [
-            values[i] if dtype is None else xp.asarray(values[i], dtype=getattr(xp, dtype), device=backend.device)
-            for i, dtype in entry.residuals
-        ]
-        return list(entry.run(*residuals, *given))
-
-
-class _Residuals(dict[Variable, Tracer]):
-    """What the backward program reads of the forward pass: each variable becomes an input when it is first asked for."""
-
-    def __init__(self, trace: Any) -> None:
-        super().__init__()
-        self.trace = trace
-
-    def __missing__(self, variable: Variable) -> Tracer:
-        self[variable] = self.trace.input(variable.type)
-        return self[variable]
-
-
-class Pullback:
-    """The compiled program that goes back through a record; ``residuals`` are the positions of what it reads of the record."""
-
-    def __init__(
-        self, backend: Backend, trace: Recording, seeds: Mapping[Variable, Any], by: Sequence[Variable], name: str
-    ) -> None:
-        with tracing() as back:
-            residuals = _Residuals(back)
-            xp = back.namespace
-            inputs = {v: back.input(v.type) for v, g in seeds.items() if g is not None}
-            cotangents = {v: inputs[v] if v in inputs else xp.ones(v.type.shape, dtype=v.type.dtype) for v in seeds}
-            gradients = backward(xp, trace.recorded(), cotangents, residuals, by)
-            outputs = [g.variable for g in gradients]
-            read = [x.variable for x in residuals.values()]
-            program = back.program([*read, *(x.variable for x in inputs.values())], outputs, f"gradient_of_{name}")
-        program = prepared(program, backend)
-        needed = {*program.outputs, *(v for o in program.operations for v in o.reads)}
-        pairs = [(v, x) for v, x in zip(residuals, program.inputs, strict=False) if x in needed]
-        self.residuals = [(trace.numbers[v], v.type.dtype if isinstance(v, Number) else None) for v, _ in pairs]
-        kept = [x for _, x in pairs] + list(program.inputs[len(residuals) :])
-        self.run: Compiled = guard.compile(backend, dataclasses.replace(program, inputs=tuple(kept)))
-
-    @property
-    def nbytes(self) -> int:
-        return OVERHEAD + int(getattr(self.run, "nbytes", 0))

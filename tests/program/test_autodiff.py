@@ -276,7 +276,7 @@ def test_every_function_that_can_be_traced_has_a_rule_or_is_constant() -> None:
     }  # fmt: skip
     traced_as_others = {
         "broadcast_arrays", "broadcast_shapes", "clip", "diff", "empty", "empty_like", "expand_dims", "full_like",
-        "matrix_transpose", "mean", "meshgrid", "moveaxis", "ones", "ones_like", "repeat", "roll", "squeeze", "stack", "std",
+        "mask_indices", "matrix_transpose", "mean", "meshgrid", "moveaxis", "ones", "ones_like", "repeat", "roll", "sliced", "squeeze", "stack", "std",
         "tensordot", "tile", "unstack", "var", "vecdot", "zeros", "zeros_like",
     }  # fmt: skip
     facts = {

@@ -207,7 +207,7 @@ def test_functions_that_do_the_same_share_the_program_of_their_gradient() -> Non
     for _ in range(3):
         assert pnn.grad(scaled.loss)(np.ones(2)).tolist() == [3.0, 3.0]
         assert pnn.grad(other.loss)(np.ones(2)).tolist() == [4.0, 4.0]
-    assert (pnn.program_cache.info().hits, pnn.program_cache.info().misses) == (5, 1)
+    assert (pnn.program_cache.info().hits, pnn.program_cache.info().misses) == (5, 2)
 
 
 def test_the_arrays_of_fresh_closures_are_not_kept() -> None:

@@ -153,10 +153,10 @@ def test_other_numbers_and_values_are_not_other_programs() -> None:
     for i in range(1, 20):
         gradient = pnn.grad(lambda w, i=i: np.sum((w * y - 0.5 * i) ** 2 / i))(x * i)  # type: ignore[misc]
         np.testing.assert_allclose(gradient, 2 * (x * i * y - 0.5 * i) * y / i)
-    assert (pnn.program_cache.info().misses, pnn.program_cache.info().hits) == (1, 18)
+    assert pnn.program_cache.info().size == 1
     for power in (2, 3):
         np.testing.assert_allclose(pnn.grad(lambda w, p=power: np.sum(w**p))(y), power * y ** (power - 1))  # type: ignore[misc]
-    assert pnn.program_cache.info().misses == 3
+    assert pnn.program_cache.info().size == 3
 
 
 def test_the_sign_of_a_number_decides_what_is_a_norm() -> None:
