@@ -341,14 +341,21 @@ def _take_along_axis(xp: Any, g: Any, y: Any, x: Any, indices: Any, *, axis: int
     along = xp.where(along < 0, along + length, along)
     before, after = xp.reshape(xp.arange(outer), (-1, 1, 1)), xp.reshape(xp.arange(inner), (1, 1, -1))
     flat = xp.reshape((before * length + along) * inner + after, (-1,))
-    added = xp.index_add(xp.zeros(x.size, dtype=g.dtype), flat, xp.reshape(g, (-1,)), axis=0)
+    added = xp.index_add(_thin_zeros(xp, (x.size,), g), flat, xp.reshape(g, (-1,)), axis=0)
     return xp.reshape(added, x.shape), None
+
+
+def _thin_zeros(xp: Any, shape: tuple[int, ...], g: Any) -> Any:
+    """Return zeros that take no memory."""
+    return xp.broadcast_to(xp.zeros((), dtype=g.dtype), shape)
 
 
 rule("concat", _concat)
 rule("getitem", _getitem)
 rule("index_add", lambda xp, g, y, x, indices, updates, axis: (g, None, xp.take(g, indices, axis=axis)))
-rule("take", lambda xp, g, y, x, indices, axis: (xp.index_add(xp.zeros_like(x), indices, g, axis=axis), None))
+rule(
+    "take", lambda xp, g, y, x, indices, axis: (xp.index_add(_thin_zeros(xp, x.shape, g), indices, g, axis=axis), None)
+)
 rule("take_along_axis", _take_along_axis)
 
 # Reductions
