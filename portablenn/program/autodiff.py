@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .ir import Operation, Variable
+from .ir import DType, Operation, Variable
 from .recording import Number
 from .tracer import Tracer
 
@@ -75,7 +75,7 @@ def backward(
                     cotangent = xp.where(mask, cotangent, 0.0)
                 if known is not values:
                     cotangent = xp.where(xp.equal(values[argument], 0.0), xp.multiply(g, 0.0), cotangent)
-                cotangent = xp.astype(unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
+                cotangent = _as_dtype(xp, unbroadcast(xp, cotangent, argument.type.shape), argument.type.dtype)
                 chosen = None if chosen is None else _any_repeated(xp, chosen, argument.type.shape)
                 if argument in pending:
                     cotangent = xp.add(pending[argument], cotangent)
@@ -162,6 +162,8 @@ def _sums_of_squares(operations: Sequence[Operation]) -> set[Variable]:
     for operation in operations:
         name, arguments = operation.name, operation.arguments
         reads = [v for v in operation.reads if not isinstance(v, Number)]
+        if operation.result.type.dtype.kind != "real floating":
+            continue
         squares = _is_square(operation) or (name == "pow" and arguments[1] in (4, 6))
         if name == "matmul" and operation.result.type.size == 1:  # x @ x
             origins = [made_by[v].reads[0] if v in made_by and made_by[v].name == "reshape" else v for v in reads]
@@ -199,14 +201,21 @@ def _depend_on(operations: Sequence[Operation], by: Sequence[Variable]) -> set[V
 
 
 def _pullback(xp: Any, operation: Operation, values: Mapping[Variable, Any], g: Tracer) -> Sequence[Any]:
-    if any(v.type.dtype.kind == "complex floating" for v in (*operation.reads, operation.result)):
-        raise NotDifferentiableError(f"{operation.name} of a complex array: derivatives are of real functions only")
+    if operation.name == "sign" and operation.result.type.dtype.kind == "complex floating":
+        raise NotDifferentiableError("sign of a complex array has no derivative rule: write x / xp.abs(x)")
     if operation.name in CONSTANT_ALMOST_EVERYWHERE:
         return ()
     if operation.name not in RULES:
         raise NotDifferentiableError(f"{operation.name} has no derivative rule")
     arguments = [values[a] if isinstance(a, Variable) else a for a in operation.arguments]
     return RULES[operation.name](xp, g, values[operation.result], *arguments, **operation.parameters)
+
+
+def _as_dtype(xp: Any, g: Any, dtype: DType) -> Any:
+    """Return a cotangent in the dtype of its argument: of a real argument only the real part counts."""
+    if g.dtype.kind == "complex floating" and dtype.kind != "complex floating":
+        g = xp.real(g)
+    return xp.astype(g, dtype)
 
 
 def unbroadcast(xp: Any, g: Any, shape: tuple[int, ...]) -> Any:
@@ -226,16 +235,28 @@ def _like(xp: Any, condition: Any, x: Any) -> Any:
     return xp.astype(condition, x.dtype)
 
 
-# Of one array
+def _is_complex(x: Any) -> bool:
+    return bool(x.dtype.kind == "complex floating")
 
-rule("abs", lambda xp, g, y, x: (g * xp.sign(x),))
+
+def _conj(xp: Any, x: Any) -> Any:
+    return xp.conj(x) if _is_complex(x) else x
+
+
+# Of one array. Those of complex numbers follow autograd and JAX: the cotangent of z of a function with the derivative f'(z) is
+# g f'(z), and the gradient of a real function of z = x + iy is ∂f/∂x - i ∂f/∂y
+
+rule("abs", lambda xp, g, y, x: (g * _conj(xp, xp.sign(x)),))
 rule("acos", lambda xp, g, y, x: (-g / xp.sqrt(1.0 - x * x),))
-rule("acosh", lambda xp, g, y, x: (g / xp.sqrt(x * x - 1.0),))
+rule(
+    "acosh",
+    lambda xp, g, y, x: (g / (xp.sqrt(x - 1.0) * xp.sqrt(x + 1.0)) if _is_complex(x) else g / xp.sqrt(x * x - 1.0),),
+)
 rule("asin", lambda xp, g, y, x: (g / xp.sqrt(1.0 - x * x),))
 rule("asinh", lambda xp, g, y, x: (g / xp.sqrt(x * x + 1.0),))
 rule("atan", lambda xp, g, y, x: (g / (x * x + 1.0),))
 rule("atanh", lambda xp, g, y, x: (g / (1.0 - x * x),))
-rule("conj", lambda xp, g, y, x: (g,))
+rule("conj", lambda xp, g, y, x: (_conj(xp, g),))
 rule("cos", lambda xp, g, y, x: (-g * xp.sin(x),))
 rule("cosh", lambda xp, g, y, x: (g * xp.sinh(x),))
 rule("exp", lambda xp, g, y, x: (g * y,))
@@ -244,6 +265,7 @@ rule("log", lambda xp, g, y, x: (g / x,))
 rule("log10", lambda xp, g, y, x: (g / (x * math.log(10.0)),))
 rule("log1p", lambda xp, g, y, x: (g / (x + 1.0),))
 rule("log2", lambda xp, g, y, x: (g / (x * math.log(2.0)),))
+rule("imag", lambda xp, g, y, x: (xp.astype(g, x.dtype) * -1j,))
 rule("negative", lambda xp, g, y, x: (-g,))
 rule("positive", lambda xp, g, y, x: (g,))
 rule("real", lambda xp, g, y, x: (g,))
@@ -260,6 +282,8 @@ rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    if _is_complex(y) and isinstance(b, Tracer):
+        return g * b * xp.pow(a, xp.subtract(b, 1.0)), g * y * xp.log(xp.astype(xp.asarray(a), y.dtype))
     number_a, number_b = (not isinstance(v, Tracer) for v in (a, b))
     by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, xp.where((a == 0.0) & (b == 0.0), 1.0, b - 1.0)))
     if number_b:
@@ -300,7 +324,7 @@ rule("where", lambda xp, g, y, c, a, b: (None, xp.where(c, g, 0.0), xp.where(c, 
 
 # Shapes: what moved values forward moves cotangents back
 
-rule("astype", lambda xp, g, y, x, dtype: (xp.astype(g, x.dtype),))
+rule("astype", lambda xp, g, y, x, dtype: (g,))
 rule("broadcast_to", lambda xp, g, y, x, shape: (g,))
 rule("flip", lambda xp, g, y, x, axis: (xp.flip(g, axis=axis),))
 rule("permute_dims", lambda xp, g, y, x, axes: (xp.permute_dims(g, tuple(axes.index(i) for i in range(len(axes)))),))
@@ -421,6 +445,6 @@ rule(
 )  # fmt: skip
 
 CONSTANT_ALMOST_EVERYWHERE = frozenset(
-    "ceil floor floor_divide imag nextafter round sign trunc "
+    "ceil floor floor_divide nextafter round sign trunc "
     "arange asarray eye full linspace argmax argmin argsort searchsorted stop_gradient".split()
 )

@@ -100,7 +100,7 @@ class TracingNamespace:
         if not arrays:
             arguments = [self.asarray(a) for a in arguments]
             arrays = list(arguments)
-        if len(arrays) > 1 and len({dtype_name(a.dtype) for a in arrays}) > 1:
+        if len(arguments) > 1:
             arguments = _of_one_kind(self, arguments)
             arrays = [a for a in arguments if is_array(a)]
         dtype = promoted(name, arguments)
@@ -113,6 +113,9 @@ class TracingNamespace:
         return self._elementwise("abs", (x,), "numeric", real_dtype(x))
 
     def _part(self, name: str, x: Any, /) -> Tracer:
+        x = self._floating(name, x)
+        if x.dtype.kind != "complex floating":  # not all libraries take these
+            return x if name == "real" else self.zeros_like(x)
         return self._elementwise(name, (x,), "floating", real_dtype(x))
 
     real, imag = partialmethod(_part, "real"), partialmethod(_part, "imag")
@@ -718,6 +721,8 @@ def _product_shape(x1: Any, x2: Any) -> tuple[int, ...]:
 
 def _of_one_kind(xp: TracingNamespace, arguments: Sequence[Any]) -> list[Any]:
     """Convert booleans to the others' dtype, and integers beside float64 to it, as every library does."""
+    if any(isinstance(a, complex) and not isinstance(a, np.generic) for a in arguments):
+        arguments = [_as_complex(xp, a) if is_array(a) else a for a in arguments]
     dtypes = dict.fromkeys(dtype_name(a.dtype) for a in arguments if is_array(a))
     numeric = [d for d in dtypes if d != "bool"]
     if len(dtypes) == 1 or not numeric:
@@ -726,6 +731,12 @@ def _of_one_kind(xp: TracingNamespace, arguments: Sequence[Any]) -> list[Any]:
     if "float64" in numeric and all(d.is_integer or d == "float64" for d in numeric):
         into = dict.fromkeys(dtypes, DType("float64"))
     return [xp.astype(a, into.get(dtype_name(a.dtype), dtype_name(a.dtype))) if is_array(a) else a for a in arguments]
+
+
+def _as_complex(xp: TracingNamespace, x: Any) -> Any:
+    """Return a real floating array in the complex dtype of its precision; others as they are."""
+    into = {"float32": "complex64", "float64": "complex128"}.get(dtype_name(x.dtype))
+    return xp.astype(x, into) if into else x
 
 
 def _nested(values: Any) -> Any:

@@ -122,8 +122,8 @@ class Recorded:
         self.value = tree_unflatten(self.structure, [self._given_back(r) for r in self.results])
 
     def _differentiated(self, leaf: Any, argnum: int, xp: Any, device: Any) -> RecordedTracer:
-        if isinstance(leaf, float) and not isinstance(leaf, np.generic):
-            leaf = xp.asarray(leaf, dtype=xp.float64, device=device)
+        if isinstance(leaf, (float, complex)) and not isinstance(leaf, np.generic):
+            leaf = xp.asarray(leaf, dtype=xp.float64 if isinstance(leaf, float) else xp.complex128, device=device)
         if not is_array(leaf):
             kind = type(leaf).__name__
             fix = f"write {leaf}.0" if type(leaf) is int else "leave it out of argnums"
@@ -132,9 +132,9 @@ class Recorded:
                 f"Python floats; {fix}"
             )
         type_ = array_type(leaf)
-        if type_.dtype.kind != "real floating":
+        if not type_.dtype.is_floating:
             raise NotDifferentiableError(
-                f"argument {argnum} of {self.name} is {type_}: gradients are by arrays of a real floating dtype. "
+                f"argument {argnum} of {self.name} is {type_}: gradients are by arrays of a floating dtype. "
                 "Convert it with xp.astype before the call, or leave it out of argnums."
             )
         return self.trace.differentiated(leaf)

@@ -169,7 +169,7 @@ def test_the_error_for_an_untraceable_function_names_it(function: Callable[[Any]
         (lambda x, n: pnn.xp.astype(n, pnn.xp.uint64) + pnn.xp.astype(n, pnn.xp.int64), "uint64 and int64"),
         (lambda x, n: n & True, "int32 and the Python bool True"),
         (lambda x, n: (x > 0) & 1, "bool and the Python int 1"),
-        (lambda x, n: x * 1j, "float64 and the Python complex"),
+        (lambda x, n: n * 1j, "int32 and the Python complex"),
         (lambda x, n: pnn.xp.expand_dims(x, axis=(0, 0)), r"repeated axis in \(0, 0\)"),
         (lambda x, n: pnn.xp.squeeze(x, axis=0), "longer than 1"),
         (lambda x, n: pnn.xp.permute_dims(x, (0, 0)), "not a permutation of 2 axes"),
