@@ -28,7 +28,7 @@ MULTIPLICATIONS = 4096
 ELEMENTS = 8192
 """Elements of the largest value of such a step."""
 
-NESTED = '@numba.njit(error_model="numpy")\n'
+NESTED = "@numba.njit(**inner)\n"
 
 
 class SmallSteps:
