@@ -239,6 +239,6 @@ def _svg(draw: Callable[[Any], Any], size: tuple[float, float], salt: str) -> st
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
         file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(file, format="svg", transparent=True)
     svg = file.getvalue()
     return svg[svg.index("<svg") :]

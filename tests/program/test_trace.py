@@ -43,7 +43,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "cumulative": (lambda xp, x, n: [xp.cumulative_sum(x, axis=0), xp.cumulative_prod(n, axis=1), xp.cumulative_sum(n[0, :], include_initial=True)], (X, N)),
     "searching": (lambda xp, x: [xp.argmax(x), xp.argmin(x, axis=1), xp.argmax(x, axis=0, keepdims=True)], (X,)),
     "sorting": (lambda xp, x: [xp.sort(x), xp.argsort(x, axis=0), xp.sort(x, descending=True), xp.argsort(x, descending=True)], (X,)),
-    "searchsorted": (lambda xp, x: [xp.searchsorted(xp.sort(x[0, :]), x[1, :]), xp.searchsorted(xp.sort(x[0, :]), x[1, :], side="right")], (X,)),
+    "searchsorted": (lambda xp, x: [xp.searchsorted(xp.sort(x[0, :]), x[1, :]), xp.searchsorted(xp.sort(x[0, :]), x[1, :], side="right"), xp.searchsorted(x[0, :], x[1, :], sorter=xp.argsort(x[0, :]))], (X,)),
     "indexing": (lambda xp, x: [x[0, :], x[-1, 1], x[:, ::2], x[..., None], x[None, :, 1:], x[:, ::-1], x[xp.asarray([1, 0, 1]), ...]], (X,)),
     "indexing-empty": (lambda xp, x: [x[2:, :], x[:, 1:1]], (X,)),
     "taking": (lambda xp, x, n: [xp.take(x, xp.asarray([2, 0]), axis=1), xp.take_along_axis(x, xp.argsort(x, axis=1), axis=1)], (X, N)),

@@ -35,6 +35,19 @@ FILES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("written", "extensions"), [("csv", ("txt", "TXT")), ("parquet", ("pq",)), ("arrow", ("ipc", "feather"))]
+)
+def test_a_format_has_several_extensions(written: str, extensions: tuple[str, ...], tmp_path: Path) -> None:
+    cells = {"x": ["1", "2"], "y": ["a", "b"]}
+    FILES[written](tmp_path, cells)
+    for extension in extensions:
+        path = (tmp_path / f"t.{written}").rename(tmp_path / f"t.{extension}")
+        (batch,) = open_table(path).select(("x", "y"))
+        assert batch.to_pydict() == cells
+        path.rename(tmp_path / f"t.{written}")
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_every_format_gives_the_same_preprocessor(kind: str, tmp_path: Path) -> None:
     table = people()

@@ -9,7 +9,7 @@ pa = pytest.importorskip("pyarrow")
 
 from portablenn.tables import open_table  # noqa: E402
 from portablenn.tables.preprocessing import PARTS, SHARES, assign_parts, fit_preprocessor  # noqa: E402
-from portablenn.tables.spill import encode_parts  # noqa: E402
+from portablenn.tables.spill import SpilledRows, encode_parts  # noqa: E402
 
 ROWS = 500
 TABLE = {
@@ -36,6 +36,16 @@ def test_each_part_holds_its_rows_in_order(batch_rows: int, monkeypatch: pytest.
             np.testing.assert_allclose(fitted.preprocessor.target.decode(targets), rows / 2, atol=1e-3)
     with pytest.raises(ValueError, match="closed"):
         parts["train"].read(0)
+
+
+def test_stored_rows_are_float32_whatever_they_were() -> None:
+    rows = SpilledRows(2)
+    with rows.file:
+        rows.append(np.asarray([[1, 2], [3, 4]]))
+        rows.append(np.asarray([[5.5, 6.5]])[:, ::-1])
+        assert len(rows) == 3
+        np.testing.assert_array_equal(rows[:], np.float32([[1, 2], [3, 4], [6.5, 5.5]]), strict=True)
+        np.testing.assert_array_equal(rows[1:3], np.float32([[3, 4], [6.5, 5.5]]), strict=True)
 
 
 @pytest.mark.parametrize("size", [1, 30, 1 << 18])
