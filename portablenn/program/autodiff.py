@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from . import fourier, linalg
 from .ir import DType, Operation, Variable
 from .recording import Number
 from .tracer import Tracer
@@ -201,6 +202,9 @@ def _depend_on(operations: Sequence[Operation], by: Sequence[Variable]) -> set[V
 
 
 def _pullback(xp: Any, operation: Operation, values: Mapping[Variable, Any], g: Tracer) -> Sequence[Any]:
+    is_complex = operation.result.type.dtype.kind == "complex floating"
+    if is_complex and (operation.name in linalg.OF_REAL_MATRICES or operation.name == "slogdet_sign"):
+        raise NotDifferentiableError(f"{operation.name} has a derivative rule for real matrices only")
     if operation.name == "sign" and operation.result.type.dtype.kind == "complex floating":
         raise NotDifferentiableError("sign of a complex array has no derivative rule: write x / xp.abs(x)")
     if operation.name in CONSTANT_ALMOST_EVERYWHERE:
@@ -243,10 +247,15 @@ def _conj(xp: Any, x: Any) -> Any:
     return xp.conj(x) if _is_complex(x) else x
 
 
+def _abs(xp: Any, g: Any, y: Any, x: Any) -> tuple[Any]:
+    """It has no derivative at 0, where the gradient is 0."""
+    return (g * xp.conj(x) / xp.where(y == 0.0, 1.0, y) if _is_complex(x) else g * xp.sign(x),)
+
+
 # Of one array. Those of complex numbers follow autograd and JAX: the cotangent of z of a function with the derivative f'(z) is
 # g f'(z), and the gradient of a real function of z = x + iy is ∂f/∂x - i ∂f/∂y
 
-rule("abs", lambda xp, g, y, x: (g * _conj(xp, xp.sign(x)),))
+rule("abs", _abs)
 rule("acos", lambda xp, g, y, x: (-g / xp.sqrt(1.0 - x * x),))
 rule(
     "acosh",
@@ -444,7 +453,9 @@ rule(
     ),
 )  # fmt: skip
 
+RULES |= fourier.RULES | linalg.RULES
+
 CONSTANT_ALMOST_EVERYWHERE = frozenset(
     "ceil floor floor_divide nextafter round sign trunc "
-    "arange asarray eye full linspace argmax argmin argsort searchsorted stop_gradient".split()
+    "arange asarray eye full linspace argmax argmin argsort searchsorted slogdet_sign stop_gradient".split()
 )

@@ -14,6 +14,7 @@ from typing import Any
 import array_api_compat
 
 from .ir import Array, ArrayType, Variable
+from .linalg import PACKED
 from .namespace import BINARY, UNARY, TracingNamespace
 from .trace import activated, active_traces
 from .tracer import TracerValueError, users_line
@@ -229,6 +230,19 @@ def _searchsorted(c: Context, x1: Array, x2: Array, *, side: str) -> Array:
     before = row < flat if side == "left" else row <= flat
     return xp.reshape(xp.sum(xp.astype(before, xp.int64), axis=-1), x2.shape)
 
+
+# Linear algebra and Fourier transforms: all but the last axes, or all but one, are batches already
+
+
+def _stacked(name: str) -> Rule:
+    return lambda c, x, **kwargs: c.run(name, x, **kwargs)
+
+
+for _name in (*PACKED, "linalg.cholesky", "linalg.det", "linalg.inv", "linalg.pinv"):
+    RULES[_name] = _stacked(_name)
+for _name in ("fft.fft", "fft.ifft", "fft.rfft", "fft.irfft"):
+    RULES[_name] = _along(_name)
+RULES["linalg.solve"] = lambda c, a, b: c.run("linalg.solve", *c.all_mapped((a, b)))
 
 RULES |= {
     "take": _take, "take_along_axis": _take_along_axis, "index_add": _index_add, "searchsorted": _searchsorted,

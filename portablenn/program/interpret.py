@@ -13,6 +13,7 @@ from typing import Any
 import array_api_compat
 
 from .ir import Array, DType, Operation, Program, Variable
+from .linalg import PACKED
 
 CREATION = frozenset({"arange", "asarray", "eye", "full", "linspace"})
 TAKES_A_LIST = frozenset({"concat", "stack"})
@@ -73,7 +74,7 @@ def _resolved(
         return operator.getitem, parameters
     if name in EXTENSIONS:
         return partial((functions or {}).get(name, EXTENSIONS[name]), xp), parameters
-    function = getattr(xp, name)
+    function = operator.attrgetter(name)(xp)  # "linalg.inv" is xp.linalg.inv
     if name in TAKES_A_LIST:
         return lambda *arrays, **kwargs: function(list(arrays), **kwargs), parameters
     if name in CREATION and device is not None:
@@ -151,6 +152,6 @@ def rounded_matmul(xp: Any, a: Array, b: Array, *, precision: str) -> Array:
 
 
 EXTENSIONS: Functions = {
-    "index_add": index_add, "rounded_matmul": rounded_matmul, "stop_gradient": lambda xp, x: x,
+    **PACKED, "index_add": index_add, "rounded_matmul": rounded_matmul, "stop_gradient": lambda xp, x: x,
 }  # fmt: skip
 """Operations that the Array API lacks, written in its functions: what runs where a library has nothing better."""

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from .fourier import FourierNamespace
 from .indexing import getitem
 from .interpret import Functions
 from .ir import ArrayType, DType, dtype_name
+from .linalg import PACKED, LinalgNamespace
 from .tracer import NotTraceableError, Tracer, TracerValueError, shortened, users_line
 from .type_rules import (
     ACCEPTS,
@@ -67,6 +69,14 @@ class TracingNamespace:
         if name in NOT_TRACEABLE:
             raise NotTraceableError(f"{name} cannot be traced: {NOT_TRACEABLE[name]}, at {users_line()}")
         raise AttributeError(f"{name} is not a function of the Array API standard that can be traced")
+
+    @property
+    def linalg(self) -> LinalgNamespace:
+        return LinalgNamespace(self)
+
+    @property
+    def fft(self) -> FourierNamespace:
+        return FourierNamespace(self)
 
     def __array_namespace_info__(self) -> _Info:
         return _Info(self._trace.device)
@@ -621,8 +631,6 @@ NOT_TRACEABLE = {
     ),
     "from_dlpack": "it reads another library's memory; convert before the function is called",
     "isin": "it is not in version 2024.12 of the standard; compare with x[..., None] == values and xp.any",
-    "linalg": "the linear algebra extension has no derivative rules here; matmul, vecdot and tensordot have",
-    "fft": "the Fourier extension has no derivative rules here",
 }
 
 
@@ -669,7 +677,20 @@ for _count, _families in ((1, UNARY_FAMILIES), (2, BINARY_FAMILIES)):
             setattr(TracingNamespace, _name, _elementwise_function(_name, _count, _accepts))
 
 
+def _packed(name: str) -> Callable[..., Tracer]:
+    """Return how an operation of `linalg.PACKED` is traced again."""
+    rows = {"eigh": lambda m, n: (n + 1, n), "qr": lambda m, n: (m + n, n), "svd": lambda m, n: (m + 1 + n, min(m, n))}
+
+    def function(xp: TracingNamespace, x: Tracer) -> Tracer:
+        last = rows[name](*x.shape[-2:]) if name in rows else ()
+        dtype = DType(real_dtype(x)) if name == "slogdet_size" else x.dtype
+        return xp._emit(name, (x,), ArrayType((*x.shape[:-2], *last), dtype))
+
+    return function
+
+
 TRACING: Functions = {
+    **{name: _packed(name) for name in PACKED},
     "index_add": TracingNamespace.index_add, "rounded_matmul": TracingNamespace.rounded_matmul,
     "stop_gradient": TracingNamespace.stop_gradient,
 }  # fmt: skip

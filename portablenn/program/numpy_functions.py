@@ -6,8 +6,10 @@ with ``import numpy as np`` is traced as it stands. Each function here takes the
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,8 +25,9 @@ Axis = int | tuple[int, ...] | None
 def call(xp: Any, function: Any, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Do what one of NumPy's functions does, or a method of a ufunc, such as ``np.add.reduce``."""
     name = str(function.__name__)
-    if getattr(function, "__module__", None) == "numpy.linalg":
-        name = f"linalg.{name}"
+    module = getattr(function, "__module__", None)
+    if module in ("numpy.linalg", "numpy.fft"):
+        name = f"{module[6:]}.{name}"
     if method != "__call__":
         name = {"reduce": REDUCED, "accumulate": ACCUMULATED}.get(method, {}).get(name, f"{name}.{method}")
         kwargs = {"axis": 0, **kwargs} if len(args) < 2 else kwargs
@@ -41,8 +44,11 @@ def call_by_name(xp: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]
     standard = SAME.get(name, name)
     if name in FUNCTIONS:
         function: Callable[..., Any] = FUNCTIONS[name]
-    elif not name.startswith("_") and hasattr(type(xp), standard):
-        own = getattr(xp, standard)
+    elif not name.startswith("_") and hasattr(type(xp), standard.partition(".")[0]):
+        try:
+            own = operator.attrgetter(standard)(xp)
+        except AttributeError:
+            raise NotTraceableError(f"np.{name} cannot be traced, at {users_line()}") from None
         function = lambda _, *a, **k: own(*a, **k)  # noqa: E731
     else:
         hint = HINTS.get(name, "a function of the Array API standard: xp = portablenn.array_namespace(x)")
@@ -131,11 +137,10 @@ def _norm(xp: Any, x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = 
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
         return xp.sqrt(xp.sum(xp.square(xp.abs(x)) if "complex" in x.dtype else x * x, axis=axes, keepdims=keepdims))
-    if len(axes) == 1 and ord == 1:
-        return xp.sum(xp.abs(x), axis=axes, keepdims=keepdims)
-    if len(axes) == 1 and ord in (math.inf, -math.inf):
-        return (xp.max if ord > 0 else xp.min)(xp.abs(x), axis=axes, keepdims=keepdims)
-    raise NotTraceableError(f"np.linalg.norm with ord={ord!r} of {len(axes)} axes cannot be traced, at {users_line()}")
+    if len(axes) == 1:
+        return xp.linalg.vector_norm(x, axis=axes, keepdims=keepdims, ord=ord)
+    norm = xp.linalg.matrix_norm(xp.moveaxis(x, axes, (-2, -1)), ord=ord)
+    return xp.expand_dims(norm, axis=tuple(a % x.ndim for a in axes)) if keepdims else norm
 
 
 # Products
@@ -426,6 +431,25 @@ def _with(name: str, *names: str, **fixed: Any) -> Callable[..., Any]:
     return function
 
 
+def _transform(name: str) -> Callable[..., Any]:
+    return lambda xp, a, n=None, axis=-1, norm=None: getattr(xp.fft, name)(a, n=n, axis=axis, norm=norm or "backward")
+
+
+def _transforms(name: str, last: tuple[int, ...] | None = None) -> Callable[..., Any]:
+    def function(xp: Any, a: Any, s: Any = None, axes: Any = last, norm: Any = None) -> Any:
+        return getattr(xp.fft, name)(a, s=s, axes=axes, norm=norm or "backward")
+
+    return function
+
+
+def _shift(name: str) -> Callable[..., Any]:
+    return lambda xp, x, axes=None: getattr(xp.fft, name)(x, axes=axes)
+
+
+def _svd(xp: Any, a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+    return xp.linalg.svd(a, full_matrices=full_matrices) if compute_uv else xp.linalg.svdvals(a)
+
+
 SAME = {
     "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
     "arctan2": "atan2", "arctanh": "atanh", "conjugate": "conj", "invert": "bitwise_invert",
@@ -443,6 +467,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "einsum": _einsum,
     "dot": _dot, "inner": _inner, "outer": _outer, "vdot": _vdot, "kron": _kron, "diagonal": _diagonal, "trace": _trace,
     "diag": _diag, "tensordot": _tensordot,
+    "linalg.svd": _svd, "linalg.eigh": lambda xp, a, UPLO="L": xp.linalg.eigh(a),
+    "linalg.eigvalsh": lambda xp, a, UPLO="L": xp.linalg.eigvalsh(a),
+    "linalg.qr": lambda xp, a, mode="reduced": xp.linalg.qr(a, mode=mode),
+    "linalg.pinv": lambda xp, a, rcond=None: xp.linalg.pinv(a, rtol=rcond),
+    "linalg.multi_dot": lambda xp, arrays: functools.reduce(xp.matmul, arrays),
+    **{f"fft.{name}": _transform(name) for name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")},
+    **{f"fft.{name}": _transforms(name) for name in ("fftn", "ifftn", "rfftn", "irfftn")},
+    **{f"fft.{name}2": _transforms(f"{name}n", (-2, -1)) for name in ("fft", "ifft", "rfft", "irfft")},
+    **{f"fft.{name}": _shift(name) for name in ("fftshift", "ifftshift")},
+    "angle": lambda xp, z, deg=False: xp.atan2(xp.imag(z), xp.real(z)) * (180.0 / math.pi if deg else 1.0),
     "linalg.matrix_transpose": lambda xp, x: xp.matrix_transpose(x), "tril": _with("tril", "k"), "triu": _with("triu", "k"),
     "moveaxis": _moveaxis, "reshape": _reshape, "ravel": _ravel, "swapaxes": _swapaxes, "squeeze": _squeeze,
     "expand_dims": _with("expand_dims", "axis"), "flip": _with("flip", "axis"),
