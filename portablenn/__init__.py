@@ -6,7 +6,7 @@ from .program.autodiff import NotDifferentiableError
 from .program.ir import ArrayType, Program
 from .program.trace import trace
 from .program.tracer import NotTraceableError, TracerValueError
-from .runtime.arrays import array_namespace, stop_gradient
+from .runtime.arrays import array_namespace, einsum, stop_gradient
 from .runtime.backend import Backend, BackendError, OutOfMemoryError
 from .runtime.numpy.threads import get_threads, set_threads
 from .runtime.registry import BackendInfo, backends, explain_auto, get_backend, use_backend, xp
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .training.network import Network, load
     from .transforms.cache import program_cache
     from .transforms.compile import compile, jit
-    from .transforms.grad import grad, value_and_grad
+    from .transforms.grad import elementwise_grad, grad, value_and_grad
     from .transforms.jacobian import hessian, hvp, jacobian, jvp
     from .transforms.vjp import vjp
     from .transforms.vmap import vmap
@@ -46,7 +46,7 @@ _NAMES = {
     ".training.network": "Network load",
     ".transforms.cache": "program_cache",
     ".transforms.compile": "compile jit",
-    ".transforms.grad": "grad value_and_grad",
+    ".transforms.grad": "elementwise_grad grad value_and_grad",
     ".transforms.jacobian": "hessian hvp jacobian jvp",
     ".transforms.vjp": "vjp",
     ".transforms.vmap": "vmap",
@@ -115,6 +115,8 @@ __all__ = [
     "compile",
     "convert",
     "data",
+    "einsum",
+    "elementwise_grad",
     "explain_auto",
     "find_learning_rate",
     "from_onnx",

@@ -177,11 +177,7 @@ class LinalgNamespace:
         return self._xp.multiply(self._xp.reshape(x1, (-1, 1)), self._xp.reshape(x2, (1, -1)))
 
     def diagonal(self, x: Any, /, *, offset: int = 0) -> Any:
-        x = self._xp._lift(x)
-        rows, columns = x.shape[-2:]
-        count = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
-        start = self._xp.arange(count)
-        return x[..., start + max(0, -offset), start + max(0, offset)]
+        return diagonal(self._xp, x, offset, -2, -1)
 
     def trace(self, x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
         return self._xp.sum(self.diagonal(x, offset=offset), axis=-1, dtype=dtype)
@@ -194,6 +190,16 @@ class LinalgNamespace:
         first, second = ((1, 2, 0), (2, 0, 1))
         parts = [x1[..., i] * x2[..., j] - x1[..., j] * x2[..., i] for i, j in zip(first, second, strict=True)]
         return xp.moveaxis(xp.stack(parts, axis=-1), -1, axis)
+
+
+def diagonal(xp: Any, a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """Return the diagonals of the matrices along two axes, as the last axis."""
+    a = xp.moveaxis(xp.asarray(a), (axis1, axis2), (-2, -1))
+    rows, columns = a.shape[-2:]
+    first = max(0, -offset) * columns + max(0, offset)
+    count = max(0, min(rows + min(0, offset), columns - max(0, offset)))
+    flat = xp.reshape(a, (*a.shape[:-2], rows * columns))
+    return flat[..., first : first + count * (columns + 1) : columns + 1] if count else flat[..., :0]
 
 
 def _below(xp: Any, x: Any, *parts: Any) -> Any:

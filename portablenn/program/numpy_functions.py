@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from .einsum import einsum
 from .ir import dtype_name
+from .linalg import diagonal
 from .tracer import NotTraceableError, Tracer, users_line
 
 Axis = int | tuple[int, ...] | None
@@ -183,80 +185,17 @@ def _kron(xp: Any, a: Any, b: Any) -> Any:
     return xp.reshape(left * right, tuple(m * n for m, n in zip(*shapes, strict=True)))
 
 
-def _diagonal(xp: Any, a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    a = xp.moveaxis(xp.asarray(a), (axis1, axis2), (-2, -1))
-    rows, columns = a.shape[-2:]
-    first = max(0, -offset) * columns + max(0, offset)
-    count = max(0, min(rows + min(0, offset), columns - max(0, offset)))
-    flat = xp.reshape(a, (*a.shape[:-2], rows * columns))
-    return flat[..., first : first + count * (columns + 1) : columns + 1] if count else flat[..., :0]
-
-
 def _trace(xp: Any, a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    return xp.sum(_diagonal(xp, a, offset, axis1, axis2), axis=-1)
+    return xp.sum(diagonal(xp, a, offset, axis1, axis2), axis=-1)
 
 
 def _diag(xp: Any, v: Any, k: int = 0) -> Any:
     v = xp.asarray(v)
     if v.ndim == 2:
-        return _diagonal(xp, v, k)
+        return diagonal(xp, v, k)
     n = v.shape[0] + abs(k)
     padded = _pad(xp, v, (max(0, -k), max(0, k)))  # row i holds v[i - max(0, -k)] at column i + k
     return xp.where(xp.eye(n, k=k) == 1.0, xp.reshape(padded, (n, 1)), xp.zeros((n, n), dtype=v.dtype))
-
-
-def _einsum(xp: Any, subscripts: Any, *operands: Any, optimize: Any = False) -> Any:
-    """Contract operands two by two, from the left, each pair by one matrix product."""
-    if not isinstance(subscripts, str) or "." in subscripts:
-        raise NotTraceableError(f"np.einsum({subscripts!r}, …) cannot be traced: expected letters, at {users_line()}")
-    given, arrow, output = subscripts.replace(" ", "").partition("->")
-    inputs = given.split(",")
-    if not arrow:
-        output = "".join(sorted(c for c in set(given) - {","} if given.count(c) == 1))
-    arrays = [xp.asarray(a) for a in operands]
-    ranks = [a.ndim for a in arrays]
-    if [len(letters) for letters in inputs] != ranks:
-        raise ValueError(f"einsum {subscripts!r} does not fit arrays of {ranks} dimensions, at {users_line()}")
-    parts = [_simple_part(xp, a, letters) for a, letters in zip(arrays, inputs, strict=True)]
-    array, letters = _summed(xp, *parts[0], output + "".join(inputs[1:]))
-    for n, (other, others) in enumerate(parts[1:], 2):
-        kept = output + "".join(inputs[n:])
-        other, others = _summed(xp, other, others, kept + letters)
-        array, letters = _summed(xp, *_contracted(xp, array, letters, other, others, kept), kept)
-    return xp.permute_dims(array, tuple(letters.index(c) for c in output))
-
-
-def _simple_part(xp: Any, a: Any, letters: str) -> tuple[Any, str]:
-    """Return an operand with its diagonal for a letter that occurs twice."""
-    for c in letters:
-        while letters.count(c) > 1:
-            first, second = letters.index(c), letters.rindex(c)
-            a = _diagonal(xp, a, 0, first, second)
-            letters = letters[:first] + letters[first + 1 : second] + letters[second + 1 :] + c
-    return a, letters
-
-
-def _summed(xp: Any, a: Any, letters: str, kept: str) -> tuple[Any, str]:
-    """Sum over the letters that nothing else has."""
-    axes = tuple(i for i, c in enumerate(letters) if c not in kept)
-    return (xp.sum(a, axis=axes) if axes else a), "".join(c for c in letters if c in kept)
-
-
-def _contracted(xp: Any, a: Any, of_a: str, b: Any, of_b: str, kept: str) -> tuple[Any, str]:
-    """Multiply two operands, and sum over the letters that both have and nothing else."""
-    batch = "".join(c for c in of_a if c in of_b and c in kept)
-    inner = "".join(c for c in of_a if c in of_b and c not in kept)
-    rows, columns = ("".join(c for c in own if c not in other) for own, other in ((of_a, of_b), (of_b, of_a)))
-    sizes = dict(zip(of_a + of_b, (*a.shape, *b.shape), strict=True))
-    left, right = (
-        xp.reshape(
-            xp.permute_dims(x, tuple(map(letters.index, "".join(groups)))),
-            tuple(math.prod(sizes[c] for c in group) for group in groups),
-        )
-        for x, letters, groups in ((a, of_a, (batch, rows, inner)), (b, of_b, (batch, inner, columns)))
-    )
-    letters = batch + rows + columns
-    return xp.reshape(xp.matmul(left, right), tuple(sizes[c] for c in letters)), letters
 
 
 # Shapes
@@ -464,8 +403,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "average": _average, "ptp": _ptp, "argmax": _with("argmax", "axis"), "argmin": _with("argmin", "axis"),
     "count_nonzero": _with("count_nonzero", "axis"), "cumsum": _accumulate("cumulative_sum"),
     "cumprod": _accumulate("cumulative_prod"), "linalg.norm": _norm,
-    "einsum": _einsum,
-    "dot": _dot, "inner": _inner, "outer": _outer, "vdot": _vdot, "kron": _kron, "diagonal": _diagonal, "trace": _trace,
+    "einsum": einsum,
+    "dot": _dot, "inner": _inner, "outer": _outer, "vdot": _vdot, "kron": _kron, "diagonal": diagonal, "trace": _trace,
     "diag": _diag, "tensordot": _tensordot,
     "linalg.svd": _svd, "linalg.eigh": lambda xp, a, UPLO="L": xp.linalg.eigh(a),
     "linalg.eigvalsh": lambda xp, a, UPLO="L": xp.linalg.eigvalsh(a),

@@ -8,10 +8,20 @@ import array_api_compat
 import numpy as np
 from array_api_compat import is_writeable_array
 
+from ..program.einsum import einsum as contract
 from ..program.ir import Array, ArrayType, dtype_name
 from ..program.tracer import Tracer
 
-__all__ = ["array_namespace", "array_type", "device_of", "is_array", "is_writeable_array", "stop_gradient", "to_numpy"]
+__all__ = [
+    "array_namespace",
+    "array_type",
+    "device_of",
+    "einsum",
+    "is_array",
+    "is_writeable_array",
+    "stop_gradient",
+    "to_numpy",
+]
 
 
 def is_array(value: Any) -> bool:
@@ -91,6 +101,27 @@ def to_numpy(array: Array) -> np.ndarray:
 def _by_device(array: Array) -> np.ndarray:
     detached = array.detach() if hasattr(array, "detach") else array
     return np.asarray(array_api_compat.to_device(detached, "cpu"))
+
+
+def einsum(subscripts: str, *arrays: Array) -> Array:
+    """Sum products of arrays of any library over the axes that letters name, by Einstein's convention.
+
+    Parameters
+    ----------
+    subscripts
+        As for `numpy.einsum`: letters for the axes of each array, separated by commas, then "->" and the axes of the result;
+        "..." stands for all other axes.
+    arrays
+        Two by two, from the left, they are contracted by matrix products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> pnn.einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 1))).tolist()
+    [[3.0], [3.0]]
+    """
+    return contract(array_namespace(*arrays), subscripts, *arrays)
 
 
 def stop_gradient(array: Array) -> Array:

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..runtime.arrays import array_namespace
 from .vjp import Recorded
 
-__all__ = ["grad", "value_and_grad"]
+__all__ = ["elementwise_grad", "grad", "value_and_grad"]
 
 
 def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
@@ -73,6 +74,27 @@ def value_and_grad(
     (6.0, 3.0, 2.0)
     """
     return _differentiated(fun, argnums, has_aux=has_aux, with_value=True)
+
+
+def elementwise_grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """Return a function that computes the derivative of an elementwise function at each element.
+
+    It is the gradient of the sum of the results.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import portablenn as pnn
+    >>> pnn.elementwise_grad(np.sin)(np.asarray([0.0, np.pi]))
+    array([ 1., -1.])
+    """
+
+    def total(*args: Any, **kwargs: Any) -> Any:
+        result = fun(*args, **kwargs)
+        return array_namespace(result).sum(result)
+
+    check_argnums(fun, argnums)
+    return grad(functools.wraps(fun, updated=())(total), argnums)
 
 
 def check_argnums(fun: Any, argnums: Any) -> tuple[int, ...]:

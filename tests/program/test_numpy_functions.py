@@ -91,7 +91,7 @@ def test_values_and_gradients_are_numpys(expression: str) -> None:
         (lambda x: np.sum(x, where=np.ones(3, bool)), "where= cannot be traced"),
         (lambda x: np.exp(x, out=np.zeros(3)), "out= cannot be traced"),
         (lambda x: np.median(x), "np.median cannot be traced"),
-        (lambda x: np.einsum("...i,...i", x, x), "expected letters"),
+        (lambda x: np.einsum(x, [0], [0]), "takes a string of letters"),
         (lambda x: np.allclose(x, x), r"Use xp.all\(xp.abs"),
         (lambda x: np.pad(x, 1, mode="edge"), "np.pad with mode='edge' and 0 cannot be traced"),
         (lambda x: np.pad(x, {0: (1, 2)}), "np.pad with widths"),

@@ -245,3 +245,42 @@ def test_the_backend_in_use_runs_gradients_of_numpys_arrays() -> None:
         assert pnn.get_backend(np.ones(1)) is backend
         assert pnn.grad(lambda x: np.sum(np.tanh(x) * x))(np.zeros(2)).tolist() == [0.0, 0.0]
     assert pnn.get_backend(np.ones(1)).name == "numpy"
+
+
+@pytest.mark.parametrize(
+    "subscripts",
+    [
+        "ij,jk->ik",
+        "ij,kj",
+        "...ij,jk->...ik",
+        "...i,ij->j...",
+        "i...,i...->...",
+        "...,...->...",
+        "ij,ij->",
+        "ij,kl->jkil",
+    ],
+)
+def test_einsum_is_numpys_on_every_library(subscripts: str, library: Any) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 3)), rng.standard_normal((3, 3))
+    right = np.einsum(subscripts, a, b)
+    np.testing.assert_allclose(
+        library.numpy(pnn.einsum(subscripts, library.array(a), library.array(b))), right, rtol=1e-12
+    )
+    weights = np.cos(np.arange(right.size)).reshape(right.shape)
+    loss = lambda a: np.sum(np.einsum(subscripts, a, b) * weights)  # noqa: E731
+    slope = (loss(a + 1e-6 * b) - loss(a - 1e-6 * b)) / 2e-6
+    np.testing.assert_allclose(np.sum(pnn.grad(loss)(a) * b), slope, rtol=1e-6, atol=1e-8)
+
+
+def test_wrong_subscripts_are_errors() -> None:
+    for subscripts in ("ij,jk->ik", "ijk", "i...j"):
+        with pytest.raises(ValueError, match="einsum"):
+            pnn.einsum(subscripts, np.ones(2))
+
+
+def test_elementwise_derivatives_are_those_of_each_element(library: Any) -> None:
+    x = library.array([[0.0, 1.0], [2.0, 3.0]])
+    np.testing.assert_allclose(library.numpy(pnn.elementwise_grad(lambda x: x**3)(x)), 3 * library.numpy(x) ** 2)
+    second = pnn.elementwise_grad(pnn.elementwise_grad(lambda x: x**3))(x)
+    np.testing.assert_allclose(library.numpy(second), 6 * library.numpy(x))
