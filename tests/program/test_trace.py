@@ -23,7 +23,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "creation-like": (lambda xp, x: [xp.zeros_like(x), xp.ones_like(x), xp.full_like(x, 2.5), xp.where(x > 1e300, xp.empty_like(x), x)], (X,)),
     "ranges": (lambda xp, x: [xp.arange(5), xp.arange(1, 8, 2), xp.arange(5, 0, -2), xp.arange(0.0, 1.0, 0.25), xp.linspace(0, 1, 5)], (X,)),
     "ranges-open": (lambda xp, x: [xp.linspace(0.0, 1.0, 4, endpoint=False), xp.arange(3, dtype=xp.float32)], (X,)),
-    "ranges-of-arrays": (lambda xp, x: [xp.linspace(x[0, 0], x[1, 0], 5), xp.linspace(x[0, 0], 2.0, 3, endpoint=False)], (X,)),
+    "ranges-of-arrays": (lambda xp, x: [xp.linspace(x[0, 0], x[1, 0], 5), xp.linspace(x[0, 0], 2.0, 3, endpoint=False), xp.linspace(x[0, 0], x[1, 0], 3, dtype=xp.float32)], (X,)),
     "matrices": (lambda xp, x: [xp.eye(3), xp.eye(2, 3, k=1), xp.tril(x), xp.triu(x, k=1)], (X,)),
     "literals": (lambda xp, x: [xp.asarray([1.0, 2.0]), xp.asarray([[1, 2], [3, 4]]), xp.asarray(3), xp.asarray(x), xp.asarray(True), xp.asarray(np.float32(0.5))], (X,)),
     "literals-of-tracers": (lambda xp, x: [xp.asarray([x[0, 0], x[1, 1]]), xp.asarray(x, dtype=xp.float32)], (X,)),
@@ -240,13 +240,14 @@ def test_the_namespace_has_the_dtype_functions_of_the_standard() -> None:
                 float(namespace.finfo(x.dtype).eps),
                 int(namespace.iinfo(namespace.int32).max),
                 str(namespace.result_type(x, namespace.float32)),
+                str(namespace.result_type(np.dtype("float32"), namespace.float32)),
                 namespace.can_cast(namespace.float32, namespace.float64),
             ]
         )
         return x
 
     pnn.trace(asks, pnn.ArrayType((2,), "float64"))
-    assert seen == [True, False, True, float(np.finfo(np.float64).eps), 2**31 - 1, "float64", True]
+    assert seen == [True, False, True, float(np.finfo(np.float64).eps), 2**31 - 1, "float64", "float32", True]
 
 
 def test_a_printed_program_has_a_line_per_operation() -> None:
@@ -258,6 +259,12 @@ def test_a_printed_program_has_a_line_per_operation() -> None:
         "    d: float32[] = sum(c, axis=(0,), keepdims=False)",
         "    return d",
     ]
+
+
+def test_a_product_knows_how_many_numbers_it_multiplies() -> None:
+    types = pnn.ArrayType((5, 2, 3), "float32"), pnn.ArrayType((3, 4), "float32")
+    (product,) = pnn.trace(lambda a, b: a @ b, *types).operations
+    assert product.multiplications == 5 * 2 * 3 * 4
 
 
 def test_a_graph_of_a_program_has_a_box_per_operation() -> None:

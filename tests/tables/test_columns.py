@@ -181,6 +181,12 @@ def test_cells_have_one_text_whatever_their_type(cells: Any, expected: list[Any]
     assert as_text(cells).to_pylist() == expected
 
 
+def test_these_texts_mark_a_missing_cell() -> None:
+    texts = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", " NA ", None]
+    assert as_text(pa.array(texts)).null_count == len(texts)
+    assert as_text(pa.array(["-", "none", "0", "N"])).null_count == 0
+
+
 def test_labels_are_exact() -> None:
     assert as_text(pa.array([" a ", "True", " NA "]), exact=True).to_pylist() == [" a ", "True", None]
 

@@ -103,6 +103,15 @@ def test_importances_of_classes_are_falls_of_the_accuracy() -> None:
     assert found == importances(model, _part(cells, np.repeat([0, 1], 500)))
 
 
+def test_importances_of_values_do_not_depend_on_their_scale() -> None:
+    cells = np.random.default_rng(0).normal(size=(700, 2)).astype(np.float32)
+    found, wide = (
+        importances(_model(VALUES, lambda cells, k=k: k * cells[:, 1]), _part(cells, k * (cells[:, 1] + 0.5)))
+        for k in (1.0, 8.0)
+    )
+    assert wide == pytest.approx(found, rel=1e-5)
+
+
 def test_importances_need_two_rows_and_a_target_that_varies() -> None:
     model, cells = _model(VALUES, lambda cells: cells[:, 1]), np.ones((3, 2), np.float32)
     assert importances(model, _part(cells[:1], np.zeros(1))) == {}

@@ -24,6 +24,11 @@ def test_classes_are_in_natural_order() -> None:
     )
 
 
+def test_classes_are_exactly_what_is_written() -> None:
+    table = {"x": list(range(120)), "y": [" a", "True", "b "] * 40}
+    assert fit_preprocessor(open_table(table), "y").preprocessor.target.classes == (" a", "True", "b ")
+
+
 TARGETS: dict[str, tuple[list[Any], str]] = {
     "text": (["a", "b"] * 40, "classification"),
     "few whole numbers": ([0, 1, 2, 3] * 20, "classification"),
