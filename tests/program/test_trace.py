@@ -55,6 +55,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "joining": (lambda xp, x: [xp.concat([x, x], axis=1), xp.stack([x, x], axis=1), xp.concat([x, x[0, :][None, :]], axis=0), *xp.unstack(x)], (X,)),
     "broadcasting": (lambda xp, x: [*xp.broadcast_arrays(x, x[0, :]), xp.broadcast_to(x[0, :], (4, 3))], (X,)),
     "products": (lambda xp, x: [x @ x.mT, xp.vecdot(x, x), xp.tensordot(x, x, axes=((0,), (0,))), x[0, :] @ x[1, :], x @ x[0, :], xp.tensordot(x, x, axes=0)], (X,)),
+    "batched-products": (lambda xp, x: [xp.stack([x, x]) @ x.mT, x @ xp.stack([x.mT, x.mT]), xp.stack([x, -x])[:, None, ...] @ xp.stack([x.mT] * 3)], (X,)),
     "dtypes": (lambda xp, x, n: [xp.astype(x, xp.float32), xp.astype(n, xp.float64) * x, xp.astype(x > 0, xp.int32), xp.astype(x, xp.float32) * x], (X, N)),
     "complex": (lambda xp, x: [xp.abs(xp.astype(x, xp.complex128) * 1j), xp.real(xp.exp(xp.astype(x, xp.complex128))), xp.imag(xp.conj(xp.astype(x, xp.complex128) + 2j))], (X,)),
     "selection": (lambda xp, x: [xp.where(x > 0, x, 0.0), xp.where(x > 0, 1.0, x), xp.clip(x, -0.5, 0.5), xp.clip(x, max=0.1), xp.maximum(x, 0.0), xp.where(x > 0, xp.asarray(1.0), xp.asarray(2.0))], (X,)),
@@ -181,6 +182,7 @@ def test_the_error_for_an_untraceable_function_names_it(function: Callable[[Any]
         (lambda x, n: pnn.xp.cumulative_sum(x), "cumulative_sum needs axis= for 2 dimensions"),
         (lambda x, n: pnn.xp.mean(n), "mean is for floating dtypes, got int32"),
         (lambda x, n: pnn.xp.concat([]), "at least one array"),
+        (lambda x, n: pnn.xp.roll(x, (1, 2, 3), axis=(0, 1)), "longer"),
         (lambda x, n: pnn.xp.exp(x, x), "takes 1 argument, got 2"),
         (
             lambda x, n: pnn.xp.astype(x * pnn.xp.astype(x, pnn.xp.complex64), pnn.xp.float32),
