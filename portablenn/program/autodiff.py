@@ -356,7 +356,7 @@ def _getitem(xp: Any, g: Any, y: Any, x: Any, key: tuple[slice, ...]) -> tuple[A
     for axis, (part, length) in enumerate(zip(key, x.shape, strict=True)):
         head, tail = g.shape[:axis], g.shape[axis + 1 :]
         count = g.shape[axis]
-        if part.step > 1 and count:
+        if part.step > 1:
             between = xp.zeros((*head, count, part.step - 1, *tail), dtype=g.dtype)
             spaced = xp.concat([xp.expand_dims(g, axis=axis + 1), between], axis=axis + 1)
             spaced = xp.reshape(spaced, (*head, count * part.step, *tail))

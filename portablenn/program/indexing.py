@@ -17,7 +17,9 @@ from .type_rules import INDEX, broadcast_shape, is_array
 
 def getitem(xp: Any, x: Tracer, key: Any) -> Tracer:
     """Return ``x[key]`` for slices, integers, None, Ellipsis, integer arrays, and, if their values are known, bool arrays."""
-    entries = [xp.asarray(k) if isinstance(k, list) else k for k in (key if isinstance(key, tuple) else (key,))]
+    entries = [
+        xp.asarray(k) if isinstance(k, (list, tuple)) else k for k in (key if isinstance(key, tuple) else (key,))
+    ]
     keys = full_key(list(itertools.chain.from_iterable(_without_masks(xp, k) for k in entries)), x.ndim)
     by_axis = [k for k in keys if k is not None]
     has_arrays = any(map(is_array, keys))

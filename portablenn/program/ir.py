@@ -47,6 +47,10 @@ class DType(str):
 
 @cache
 def _kind(name: str) -> str:
+    if name in ("float96", "float128", "complex192", "complex256"):
+        raise TypeError(
+            f"{name!s} (longdouble) is not a dtype of the Array API standard: convert to float64 or complex128"
+        )
     for prefix, kind in _KINDS.items():
         if name.startswith(prefix):
             return kind

@@ -434,6 +434,7 @@ class TracingNamespace:
         if axis is None:
             arrays, axis = [self.reshape(a, (-1,)) for a in arrays], 0
         axis = normalized_axis(axis, arrays[0].ndim)
+        arrays = _of_one_kind(self, arrays)
         dtype = promoted("concat", arrays)
         shape = list(arrays[0].shape)
         for a in arrays:
@@ -534,7 +535,8 @@ class TracingNamespace:
     def var(self, x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Tracer:
         x = self._floating("var", x)
         count = math.prod(x.shape[a] for a in normalized_axes(axis, x.ndim))
-        spread = self.square(self.subtract(x, self.mean(x, axis=axis, keepdims=True)))
+        away = self.subtract(x, self.mean(x, axis=axis, keepdims=True))
+        spread = self.square(self.abs(away) if x.dtype.kind == "complex floating" else away)
         return self.divide(self.sum(spread, axis=axis, keepdims=keepdims), float(count - correction))
 
     def std(self, x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Tracer:
@@ -741,11 +743,13 @@ def _product_shape(x1: Any, x2: Any) -> tuple[int, ...]:
 
 
 def _of_one_kind(xp: TracingNamespace, arguments: Sequence[Any]) -> list[Any]:
-    """Convert booleans to the others' dtype, and integers beside float64 to it, as every library does."""
+    """Convert booleans to the others' dtype, and integers beside float64 or a Python float to float64, as NumPy does."""
     if any(isinstance(a, complex) and not isinstance(a, np.generic) for a in arguments):
         arguments = [_as_complex(xp, a) if is_array(a) else a for a in arguments]
     dtypes = dict.fromkeys(dtype_name(a.dtype) for a in arguments if is_array(a))
     numeric = [d for d in dtypes if d != "bool"]
+    if numeric and all(d.is_integer for d in numeric) and any(type(a) is float for a in arguments):
+        return [xp.astype(a, FLOAT) if is_array(a) else a for a in arguments]
     if len(dtypes) == 1 or not numeric:
         return list(arguments)
     into = {"bool": numeric[0]} if len(numeric) == 1 else {}

@@ -245,15 +245,16 @@ def _at_least(ndim: int) -> Callable[..., Any]:
 
 
 def _joined(axis: int, ndim: int) -> Callable[..., Any]:
-    def joined(xp: Any, tup: Sequence[Any]) -> Any:
+    def joined(xp: Any, tup: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
         arrays = [_at_least(ndim)(xp, a) for a in tup]
-        return xp.concat(arrays, axis=0 if arrays[0].ndim <= axis else axis)
+        result = xp.concat(arrays, axis=0 if arrays[0].ndim <= axis else axis)
+        return result if dtype is None else xp.astype(result, dtype)
 
     return joined
 
 
 def _column_stack(xp: Any, tup: Sequence[Any]) -> Any:
-    return xp.concat([xp.reshape(a, (-1, 1)) if a.ndim == 1 else a for a in map(xp.asarray, tup)], axis=1)
+    return xp.concat([xp.reshape(a, (-1, 1)) if a.ndim <= 1 else a for a in map(xp.asarray, tup)], axis=1)
 
 
 def _dstack(xp: Any, tup: Sequence[Any]) -> Any:
@@ -370,6 +371,65 @@ def _with(name: str, *names: str, **fixed: Any) -> Callable[..., Any]:
     return function
 
 
+def _triangle(xp: Any, a: Any, uplo: str) -> Any:
+    """Return the Hermitian matrix of which NumPy reads one triangle."""
+    a = xp.asarray(a)
+    half = xp.tril(a) if uplo.upper() == "L" else xp.triu(a)
+    rest = xp.tril(a, k=-1) if uplo.upper() == "L" else xp.triu(a, k=1)
+    turned = xp.matrix_transpose(rest)
+    return half + (xp.conj(turned) if a.dtype.kind == "complex floating" else turned)
+
+
+def _append(xp: Any, arr: Any, values: Any, axis: int | None = None) -> Any:
+    return xp.concat([xp.asarray(arr), xp.asarray(values)], axis=axis)
+
+
+def _rollaxis(xp: Any, a: Any, axis: int, start: int = 0) -> Any:
+    axis, start = axis % a.ndim, start + a.ndim if start < 0 else start
+    return xp.moveaxis(a, axis, start - 1 if axis < start else start)
+
+
+def _atleast_3d(xp: Any, *arrays: Any) -> Any:
+    found = []
+    for a in map(xp.asarray, arrays):
+        shape = {0: (1, 1, 1), 1: (1, a.size, 1), 2: (*a.shape, 1)}.get(a.ndim, a.shape)
+        found.append(xp.reshape(a, shape))
+    return found[0] if len(found) == 1 else found
+
+
+def _gradient(xp: Any, f: Any, *varargs: Any, axis: Axis = None, edge_order: int = 1) -> Any:
+    """Return differences of neighbours over twice the spacing, and one-sided ones at the ends."""
+    f = xp.asarray(f)
+    axes = tuple(range(f.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if edge_order != 1 or any(getattr(h, "shape", ()) for h in varargs) or len(varargs) not in (0, 1, len(axes)):
+        raise NotTraceableError(
+            f"np.gradient can be traced with numbers as spacing and edge_order=1, at {users_line()}"
+        )
+    spacings = varargs * len(axes) if len(varargs) == 1 else varargs or (1.0,) * len(axes)
+    results = []
+    for one, h in zip(axes, spacings, strict=True):
+        x = xp.moveaxis(f, one, 0)
+        inner = (x[2:] - x[:-2]) / (2.0 * h)
+        results.append(xp.moveaxis(xp.concat([(x[1:2] - x[:1]) / h, inner, (x[-1:] - x[-2:-1]) / h], axis=0), 0, one))
+    return results[0] if len(results) == 1 else results
+
+
+def _ignoring_nan(name: str) -> Callable[..., Any]:
+    """Return fmax or fmin, which take the number where the other one is NaN."""
+
+    def function(xp: Any, a: Any, b: Any) -> Any:
+        a, b = xp.broadcast_arrays(xp.asarray(a), xp.asarray(b))
+        return xp.where(xp.isnan(a), b, xp.where(xp.isnan(b), a, getattr(xp, name)(a, b)))
+
+    return function
+
+
+def _cross(xp: Any, a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+    axisa, axisb, axisc = (axisa, axisb, axisc) if axis is None else (axis,) * 3
+    product = xp.linalg.cross(xp.moveaxis(xp.asarray(a), axisa, -1), xp.moveaxis(xp.asarray(b), axisb, -1))
+    return xp.moveaxis(product, -1, axisc)
+
+
 def _transform(name: str) -> Callable[..., Any]:
     return lambda xp, a, n=None, axis=-1, norm=None: getattr(xp.fft, name)(a, n=n, axis=axis, norm=norm or "backward")
 
@@ -406,8 +466,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "einsum": einsum,
     "dot": _dot, "inner": _inner, "outer": _outer, "vdot": _vdot, "kron": _kron, "diagonal": diagonal, "trace": _trace,
     "diag": _diag, "tensordot": _tensordot,
-    "linalg.svd": _svd, "linalg.eigh": lambda xp, a, UPLO="L": xp.linalg.eigh(a),
-    "linalg.eigvalsh": lambda xp, a, UPLO="L": xp.linalg.eigvalsh(a),
+    "linalg.svd": _svd, "linalg.eigh": lambda xp, a, UPLO="L": xp.linalg.eigh(_triangle(xp, a, UPLO)),
+    "linalg.eigvalsh": lambda xp, a, UPLO="L": xp.linalg.eigvalsh(_triangle(xp, a, UPLO)),
+    "linalg.cholesky": lambda xp, a, *, upper=False: xp.linalg.cholesky(_triangle(xp, a, "U" if upper else "L"), upper=upper),
+    "append": _append, "rollaxis": _rollaxis, "atleast_3d": _atleast_3d, "gradient": _gradient, "cross": _cross,
+    "fmax": _ignoring_nan("maximum"), "fmin": _ignoring_nan("minimum"), "dsplit": lambda xp, a, n: _split(xp, a, n, 2),
+    "logaddexp2": lambda xp, a, b: xp.logaddexp(a * math.log(2.0), b * math.log(2.0)) / math.log(2.0),
+    "row_stack": _joined(0, 2), "partition": lambda xp, a, kth, axis=-1: _sort("sort")(xp, a, axis),
+    "real_if_close": lambda xp, a, tol=100: a, "iscomplex": lambda xp, x: xp.imag(x * 1.0) != 0.0,
     "linalg.qr": lambda xp, a, mode="reduced": xp.linalg.qr(a, mode=mode),
     "linalg.pinv": lambda xp, a, rcond=None: xp.linalg.pinv(a, rtol=rcond),
     "linalg.multi_dot": lambda xp, arrays: functools.reduce(xp.matmul, arrays),

@@ -271,7 +271,7 @@ def _divide(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
 
 
 def _pow(self: _Rewriter, a: Any, b: Any) -> Tracer | None:
-    if isinstance(a, Tracer) and isinstance(b, (int, float)) and not isinstance(b, bool):
+    if isinstance(a, Tracer) and isinstance(b, (int, float)):
         if b == 1:
             return a
         if b == 2:

@@ -49,8 +49,8 @@ def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
         names, the attributes of objects found there or that it is a method of, and likewise in plain functions found there.
         What changes often is better an argument, and so are large arrays, of which a checksum is computed at each call.
 
-        Captured once, when it is traced, are numbers in lists, what lies deeper in objects or in more than 100 entries, the
-        globals of other modules, and what is written in place into arrays on a GPU.
+        Other arrays and numbers that it reads are constants, captured when it is traced: numbers in lists, what lies deeper in
+        objects or in more than 100 entries, the globals of other modules, and what is written in place into arrays on a GPU.
 
     Returns
     -------

@@ -166,3 +166,35 @@ def test_numpys_integers_are_sizes() -> None:
         lambda x: np.roll(x, n),
     ):
         np.testing.assert_array_equal(pnn.compile(function)(np.arange(4.0)), function(np.arange(4.0)))
+
+
+C = np.random.default_rng(3).standard_normal((4, 3))
+SMOOTH: dict[str, Any] = {
+    "append": lambda x: np.append(x, x[:1] ** 2, axis=0), "rollaxis": lambda x: np.rollaxis(x, 1) * np.rollaxis(x, -1, 0),
+    "atleast_3d": lambda x: np.atleast_3d(x[0]) + np.atleast_3d(x)[0:1], "gradient": lambda x: np.gradient(x, axis=0) + np.gradient(x, 0.5)[1],
+    "cross": lambda x: np.cross(x, x[::-1] ** 2), "fmax": lambda x: np.fmax(x, 0.1) + np.fmin(x, np.array([np.nan, 0.2, 0.3])),
+    "dsplit": lambda x: np.dsplit(np.reshape(x, (2, 2, 3)), 3)[1] ** 2, "logaddexp2": lambda x: np.logaddexp2(x, x**2),
+    "vstack": lambda x: np.vstack([x, x[0] ** 2], dtype=np.float64), "partition": lambda x: np.sum(np.partition(x, 1, axis=0), axis=0) * x,
+    "var of complex": lambda x: np.var(x * (1 + 2j), axis=0) + np.std(x + 1j * x**2), "eigh of a triangle": lambda x: np.linalg.eigvalsh(x[:3]),
+    "eigh of the other": lambda x: np.linalg.eigh(x[:3], "U")[0], "integers and floats": lambda x: np.sum(x > 0) * 0.5 * x + np.array([1, 2, 3]) * x,
+    "tuples as indices": lambda x: x[(0, 1, 0), (2, 2, 1)] ** 2, "concatenate": lambda x: np.concatenate([x, np.ones((1, 3), dtype=int)]) ** 3,
+    "a cholesky factor": lambda x: np.linalg.cholesky(x[:3] @ x[:3].T + np.eye(3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_values_are_numpys_and_gradients_the_limit_of_differences(name: str) -> None:
+    function = SMOOTH[name]
+    right = function(C)
+    weights = np.cos(np.arange(right.size)).reshape(right.shape)
+    value, pullback = pnn.vjp(function, C)
+    np.testing.assert_allclose(value, right, rtol=1e-12, atol=1e-12)
+    d = np.random.default_rng(4).standard_normal(C.shape)
+    slope = np.sum(weights * (function(C + 1e-6 * d) - function(C - 1e-6 * d))) / 2e-6
+    np.testing.assert_allclose(np.sum(pullback(weights)[0] * d), slope, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, np.clongdouble])
+def test_longdouble_is_refused(dtype: Any) -> None:
+    with pytest.raises(TypeError, match="longdouble.*float64"):
+        pnn.grad(lambda x: np.real(np.sum(x**2)))(np.ones(3, dtype=dtype))
