@@ -303,6 +303,11 @@ class NumpyBackend(Backend):
         """NumPy's namespace of array-api-compat; imported at first use, as that takes as long as importing NumPy."""
         return importlib.import_module("array_api_compat.numpy")
 
+    @cached_property
+    def functions(self) -> Functions:  # type: ignore[override]
+        """`numpy.add.at` in place of sorting and scanning."""
+        return {"index_add": importlib.import_module("portablenn.runtime.numpy.index_add").index_add}
+
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         return np.asarray(to_numpy(x) if is_array(x) else x, dtype=dtype)
 

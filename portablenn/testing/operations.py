@@ -1,4 +1,4 @@
-"""Every operation that a Program can hold, on arrays of every kind, compared with NumPy through the interpreter."""
+"""Operations of Programs, but linear algebra and Fourier transforms, on arrays of every kind, compared with NumPy."""
 
 from __future__ import annotations
 

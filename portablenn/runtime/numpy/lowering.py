@@ -21,6 +21,7 @@ import numpy as np
 from ...program.ir import ArrayType, Operation
 from ..kernels.buffers import VIEWS
 from . import threads
+from .index_add import add_at
 
 _RENAMED = {
     "abs": "absolute", "acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
@@ -39,9 +40,6 @@ UFUNCS: dict[str, np.ufunc] = {name: getattr(np, _RENAMED.get(name, name)) for n
 
 FEW = 4096
 """Elements up to which a product with ones is the faster sum."""
-
-AT_ONCE = 1 << 15
-"""Elements that are added at indices at a time, so that their positions take little memory."""
 
 _OUT_BY_KEYWORD = frozenset({"maximum", "minimum"})
 _REDUCTIONS = {
@@ -281,22 +279,6 @@ def _index_add(code: Code, operation: Operation, arguments: list[Any], out: Oper
     x, indices, updates = (a.text(code) for a in arguments)
     code.call(np.copyto, out.text(code), x)
     code.call(add_at, out.text(code), indices, updates, str(operation.parameters["axis"]), repr(code.take_mode))
-
-
-def add_at(out: np.ndarray, indices: np.ndarray, updates: np.ndarray, axis: int, mode: str) -> None:
-    """Add ``updates`` to ``out`` at ``indices`` along an axis, one after the other."""
-    if not indices.size or not out.size:
-        return
-    if mode == "wrap":
-        indices = indices % out.shape[axis]
-    if axis or not out.flags.c_contiguous:
-        np.add.at(np.moveaxis(out, axis, 0), indices, np.moveaxis(updates, axis, 0))
-        return
-    flat, within = out.reshape(-1), np.arange(out[0].size)
-    some = max(1, AT_ONCE // within.size)
-    for start in range(0, indices.size, some):
-        places = indices[start : start + some, None].astype(np.intp) * within.size + within
-        np.add.at(flat, places.reshape(-1), updates[start : start + some].reshape(-1))
 
 
 @_lowering("concat")
