@@ -1,9 +1,9 @@
 """Reverse mode: cotangents of results are pulled back through recorded operations.
 
 A rule takes the cotangent ``g`` of an operation's result ``y``, the result, and the arguments; it returns one cotangent for
-each argument (None where there is none). It is written in functions of the Array API standard and traced, so that a derivative
-is a Program too and has derivatives of its own. Rules may ignore broadcasting: cotangents are summed back to the shape of
-their argument afterwards.
+each argument (None where there is none), or a function that computes it, which is called only if the argument depends on the
+inputs. It is written in functions of the Array API standard and traced, so that a derivative has derivatives of its own. Rules
+may ignore broadcasting: cotangents are summed back to the shape of their argument afterwards.
 
 With a cotangent goes a mask, where there is one: which elements belong to the branch that ``where`` took. The others contribute
 nothing, also where their derivative is infinite or undefined, as 0 · ∞ is not 0.
@@ -72,6 +72,7 @@ def backward(
         masked = _pulled_masks(xp, operation, values, mask)
         for argument, cotangent, chosen in zip(operation.arguments, pulled, masked, strict=False):
             if cotangent is not None and argument in varying:
+                cotangent = cotangent() if callable(cotangent) else cotangent
                 if mask is not None and operation.name in SCALING:
                     cotangent = xp.where(mask, cotangent, 0.0)
                 if known is not values:
@@ -291,17 +292,24 @@ rule("tanh", lambda xp, g, y, x: (g * (1.0 - xp.square(y)),))
 
 
 def _power(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    if _is_complex(y) and isinstance(b, Tracer):
-        return g * b * xp.pow(a, xp.subtract(b, 1.0)), g * y * xp.log(xp.astype(xp.asarray(a), y.dtype))
-    number_a, number_b = (not isinstance(v, Tracer) for v in (a, b))
-    by_base = g * b * (xp.pow(a, b - 1) if number_b else xp.pow(a, xp.where((a == 0.0) & (b == 0.0), 1.0, b - 1.0)))
-    if number_b:
-        return by_base if b != 0 else None, None
-    if number_a:
-        return None, g * (y * math.log(a) if a > 0 else xp.where(b < 0.0, math.nan, 0.0 if a == 0 else math.nan))
-    # 0 ** b is 0 for every b > 0, and so is its derivative by b; of negative bases there is none
-    by_exponent = g * y * xp.log(xp.where(a == 0.0, 1.0, a))
-    return by_base, xp.where(a == 0.0, xp.where(b < 0.0, math.nan, 0.0), by_exponent)
+    def by_base() -> Any:
+        if not isinstance(b, Tracer):
+            return g * b * xp.pow(a, b - 1)
+        if _is_complex(y):
+            return g * b * xp.pow(a, xp.subtract(b, 1.0))
+        both_zero = xp.logical_and(xp.equal(a, 0.0), xp.equal(b, 0.0))
+        return g * b * xp.pow(a, xp.where(both_zero, 1.0, xp.subtract(b, 1.0)))
+
+    def by_exponent() -> Any:
+        """0 ** b is 0 for every b > 0, and so is its derivative by b; of negative bases there is none."""
+        if _is_complex(y):
+            return g * y * xp.log(xp.astype(xp.asarray(a), y.dtype))
+        if not isinstance(a, Tracer):
+            return g * (y * math.log(a) if a > 0 else xp.where(b < 0.0, math.nan, 0.0 if a == 0 else math.nan))
+        zero = xp.equal(a, 0.0)
+        return xp.where(zero, xp.where(b < 0.0, math.nan, 0.0), g * y * xp.log(xp.where(zero, 1.0, a)))
+
+    return None if not isinstance(b, Tracer) and b == 0 else by_base, by_exponent
 
 
 def _hypot(xp: Any, g: Any, y: Any, a: Any, b: Any) -> tuple[Any, Any]:
@@ -445,7 +453,7 @@ rule("sum", lambda xp, g, y, x, axis, keepdims: (xp.broadcast_to(_kept(xp, g, x,
 
 # Matrices
 
-rule("matmul", lambda xp, g, y, a, b: (g @ b.mT, a.mT @ g))
+rule("matmul", lambda xp, g, y, a, b: (lambda: g @ b.mT, lambda: a.mT @ g))
 rule(
     "rounded_matmul",
     lambda xp, g, y, a, b, precision: (

@@ -411,7 +411,7 @@ def _gradient(xp: Any, f: Any, *varargs: Any, axis: Axis = None, edge_order: int
         x = xp.moveaxis(f, one, 0)
         inner = (x[2:] - x[:-2]) / (2.0 * h)
         results.append(xp.moveaxis(xp.concat([(x[1:2] - x[:1]) / h, inner, (x[-1:] - x[-2:-1]) / h], axis=0), 0, one))
-    return results[0] if len(results) == 1 else results
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 def _ignoring_nan(name: str) -> Callable[..., Any]:

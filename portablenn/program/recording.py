@@ -84,6 +84,7 @@ class Recording(ValueTrace):
     def constant(self, value: Array) -> RecordedTracer:
         if isinstance(value, Tracer) and (self.outer is None or value.trace.level > self.outer.level):
             self.outer = value.trace
+        self.check_library(value)
         return self.tracer(self._unchanging(value) if isinstance(value, np.ndarray) else value)
 
     def new_tracer(self, variable: Variable, value: Any) -> RecordedTracer:
@@ -163,9 +164,8 @@ class Recording(ValueTrace):
         if not x.varies:
             return x.value
         if asked in ("float()", "complex()"):
-            asked = (
-                _conversion(sys._getframe(3)) or asked
-            )  # the caller of __float__, which called _read, which called this
+            caller = sys._getframe(3)  # of __float__, which called _read, which called this
+            asked = _conversion(caller) or asked
         if asked in ("float()", "complex()", ".item()", ".tolist()"):
             self.read_at = self.read_at or f"{asked}, at {users_line()}"
         if asked in KEEP_GRADIENTS:
@@ -180,18 +180,7 @@ class Recording(ValueTrace):
 
 
 KEEP_GRADIENTS = frozenset(
-    (
-        "bool()",
-        "int()",
-        "use as an index",
-        "float()",
-        "complex()",
-        ".item()",
-        ".tolist()",
-        "a format",
-        "nonzero()",
-        "isin()",
-    )
+    {"use as an index", "a format", *"bool() int() float() complex() .item() .tolist() nonzero() isin()".split()}
 )
 """What may be done with the value of an array that is differentiated."""
 

@@ -104,6 +104,12 @@ class Tracer:
     def __repr__(self) -> str:
         return f"<tracer {self.variable.type}>"
 
+    def __copy__(self) -> Tracer:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Tracer:
+        return self
+
     def __hash__(self) -> int:
         return hash(self.variable)
 

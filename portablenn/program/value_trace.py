@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
 from .interpret import Functions, call
@@ -37,6 +38,7 @@ class ValueTrace(Trace):
         super().__init__(level, device)
         self.xp, self.functions = xp, functions
         self.namespace: ValueNamespace = ValueNamespace(self)
+        self._kinds: set[type] = set()
 
     def lift(self, value: Any) -> ValueTracer:
         if isinstance(value, ValueTracer) and value.trace is self:
@@ -44,7 +46,19 @@ class ValueTrace(Trace):
         return super().lift(value)  # type: ignore[return-value]
 
     def constant(self, value: Array) -> ValueTracer:
+        self.check_library(value)
         return self.tracer(value)
+
+    def check_library(self, value: Array) -> None:
+        """Raise TypeError for an array of another library than those that the function was called with."""
+        if type(value) in self._kinds or isinstance(value, Tracer) or isinstance(self.xp, TracingNamespace):
+            return
+        if array_api_compat.array_namespace(value) is not self.xp:
+            library, other = (
+                str(n).partition(".")[0] for n in (type(value).__module__, self.xp.__name__.rpartition("compat.")[2])
+            )
+            raise TypeError(f"an array of {library} among arrays of {other}: convert one of them first")
+        self._kinds.add(type(value))
 
     def tracer(self, value: Array) -> Any:
         """Return a tracer with this value."""

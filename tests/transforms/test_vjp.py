@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -284,3 +287,35 @@ def test_elementwise_derivatives_are_those_of_each_element(library: Any) -> None
     np.testing.assert_allclose(library.numpy(pnn.elementwise_grad(lambda x: x**3)(x)), 3 * library.numpy(x) ** 2)
     second = pnn.elementwise_grad(pnn.elementwise_grad(lambda x: x**3))(x)
     np.testing.assert_allclose(library.numpy(second), 6 * library.numpy(x))
+
+
+def test_what_no_argument_needs_is_not_computed() -> None:
+    x = np.asarray([-1.0, 2.0])
+    assert pnn.grad(lambda x: np.sum(x ** np.float64(3.0)))(x).tolist() == [3.0, 12.0]  # without the logarithm of -1
+    with _counted("matmul") as calls:
+        pnn.grad(lambda w: np.sum(np.ones((5, 3)) @ w))(np.ones((3, 2)))
+    assert len(calls) == 2
+
+
+@contextlib.contextmanager
+def _counted(name: str) -> Iterator[list[str]]:
+    """Collect the calls of a function of NumPy's namespace."""
+    xp, calls = pnn.get_backend("numpy").xp, []
+    own = getattr(xp, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xp, name, lambda *args, **kwargs: calls.append(name) or own(*args, **kwargs))
+        yield calls
+
+
+def test_arrays_of_two_libraries_are_an_error(other_library: Any) -> None:
+    table = other_library.array([1.0, 2.0])
+    for call in (
+        lambda: pnn.grad(lambda x: pnn.xp.sum(x * table))(np.ones(2)),
+        lambda: pnn.grad(lambda x: pnn.xp.sum(x * table))(2.0),
+    ):
+        with pytest.raises(TypeError, match="an array of .* among arrays of numpy"):
+            call()
+
+
+def test_a_copy_of_a_tracer_is_the_tracer() -> None:
+    assert pnn.grad(lambda x: np.sum(copy.deepcopy({"x": x})["x"] * copy.copy(x)))(np.ones(2)).tolist() == [2.0, 2.0]
