@@ -83,6 +83,7 @@ def test_rows_are_counted_as_right(loss: str, outputs: list[Any], targets: list[
     assert model.correct(np, np.asarray(outputs), np.asarray(targets)).tolist() == expected
 
 
+@pytest.mark.usefixtures("on_numpy")
 def test_predictions_follow_from_the_outputs() -> None:
     def predicted(kind: str, loss: str, x: list[list[float]]) -> np.ndarray:
         net = pnn.mlp([len(x[0])] * 2, loss=loss, kernel_init=np.eye(len(x[0])), dtype="float64")
