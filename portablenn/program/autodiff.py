@@ -49,7 +49,8 @@ def backward(
     A cotangent that is None stands for ones. ``values`` gives what each variable was in the forward pass, as tracers of the
     namespace ``xp`` or Python numbers.
     """
-    norms = _squared_norms(operations)
+    sums = _sums_under_roots(operations)
+    norms = _squared_norms(operations, sums)
     if norms:
         operations = [_with_arguments(o, norms) for o in operations]
     pending: dict[Variable, Tracer] = {}
@@ -57,7 +58,7 @@ def backward(
         root, seed = norms.get(v, v), xp.ones(v.type.shape, dtype=v.type.dtype) if given is None else given
         pending[root] = xp.add(pending[root], seed) if root in pending else seed
     masks: dict[Variable, Tracer | None] = {}
-    varying, sums = _depend_on(operations, by), _sums_under_roots(operations)
+    varying = _depend_on(operations, by)
     g: Tracer | None
     for operation in reversed(operations):
         g, mask = pending.get(operation.result), masks.pop(operation.result, None)
@@ -94,9 +95,9 @@ def _away_from_zero(xp: Any, operation: Operation, values: Mapping[Variable, Any
     return {v: xp.where(zero, 1.0, values[v]) for v in (x, y)}
 
 
-def _squared_norms(operations: Sequence[Operation]) -> dict[Variable, Variable]:
-    """Return squares of roots of sums of squares, and those sums: the same numbers, which have derivatives at 0, too."""
-    sums, made_by = _sums_under_roots(operations), {operation.result: operation for operation in operations}
+def _squared_norms(operations: Sequence[Operation], sums: set[Variable]) -> dict[Variable, Variable]:
+    """Return squares of roots of ``sums`` of squares, and those sums: the same numbers, which have derivatives at 0, too."""
+    made_by = {operation.result: operation for operation in operations}
     norms: dict[Variable, Variable] = {}
     for operation in operations if sums else ():
         root = made_by.get(operation.reads[0]) if _is_square(operation) else None
@@ -206,7 +207,7 @@ def _pullback(xp: Any, operation: Operation, values: Mapping[Variable, Any], g: 
     is_complex = operation.result.type.dtype.kind == "complex floating"
     if is_complex and (operation.name in linalg.OF_REAL_MATRICES or operation.name == "slogdet_sign"):
         raise NotDifferentiableError(f"{operation.name} has a derivative rule for real matrices only")
-    if operation.name == "sign" and operation.result.type.dtype.kind == "complex floating":
+    if is_complex and operation.name == "sign":
         raise NotDifferentiableError("sign of a complex array has no derivative rule: write x / xp.abs(x)")
     if operation.name in CONSTANT_ALMOST_EVERYWHERE:
         return ()
@@ -244,10 +245,6 @@ def _is_complex(x: Any) -> bool:
     return bool(x.dtype.kind == "complex floating")
 
 
-def _conj(xp: Any, x: Any) -> Any:
-    return xp.conj(x) if _is_complex(x) else x
-
-
 def _abs(xp: Any, g: Any, y: Any, x: Any) -> tuple[Any]:
     """It has no derivative at 0, where the gradient is 0."""
     return (g * xp.conj(x) / xp.where(y == 0.0, 1.0, y) if _is_complex(x) else g * xp.sign(x),)
@@ -266,7 +263,7 @@ rule("asin", lambda xp, g, y, x: (g / xp.sqrt(1.0 - x * x),))
 rule("asinh", lambda xp, g, y, x: (g / xp.sqrt(x * x + 1.0),))
 rule("atan", lambda xp, g, y, x: (g / (x * x + 1.0),))
 rule("atanh", lambda xp, g, y, x: (g / (1.0 - x * x),))
-rule("conj", lambda xp, g, y, x: (_conj(xp, g),))
+rule("conj", lambda xp, g, y, x: (xp.conj(g),))
 rule("cos", lambda xp, g, y, x: (-g * xp.sin(x),))
 rule("cosh", lambda xp, g, y, x: (g * xp.sinh(x),))
 rule("exp", lambda xp, g, y, x: (g * y,))

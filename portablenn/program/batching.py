@@ -13,6 +13,7 @@ from typing import Any
 
 import array_api_compat
 
+from .interpret import Functions
 from .ir import Array, ArrayType, Variable
 from .linalg import PACKED
 from .namespace import BINARY, UNARY, TracingNamespace
@@ -55,17 +56,17 @@ class Context:
 
 
 @contextmanager
-def mapping(xp: Any, size: int, device: Any = None) -> Iterator[MappedTrace]:
+def mapping(xp: Any, size: int, device: Any = None, functions: Functions | None = None) -> Iterator[MappedTrace]:
     """Make a trace over ``size`` elements the innermost one of this thread (or task) while the block runs."""
-    with activated(MappedTrace(len(active_traces()), xp, device, size)) as current:
+    with activated(MappedTrace(len(active_traces()), xp, device, functions, size)) as current:
         yield current
 
 
 class MappedTrace(ValueTrace):
     """A trace whose tracers stand for one element each; the value of a mapped one holds all elements along its first axis."""
 
-    def __init__(self, level: int, xp: Any, device: Any, size: int) -> None:
-        super().__init__(level, xp, device)
+    def __init__(self, level: int, xp: Any, device: Any, functions: Functions | None, size: int) -> None:
+        super().__init__(level, xp, device, functions)
         self.size = size
         self._mapped: set[Variable] = set()
 
@@ -109,7 +110,7 @@ def _elementwise(name: str) -> Rule:
     return lambda c, *arguments: c.run(name, *c.aligned(arguments))
 
 
-for _name in (*UNARY, *BINARY, "abs", "real", "imag", "where", "stop_gradient"):
+for _name in (*UNARY, *BINARY, "abs", "conj", "real", "imag", "where", "stop_gradient"):
     RULES[_name] = _elementwise(_name)
 RULES["astype"] = lambda c, x, dtype: c.run("astype", x, dtype)
 

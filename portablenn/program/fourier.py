@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from .ir import ArrayType, DType
-from .type_rules import normalized_axis, real_dtype
+from .type_rules import complex_dtype, normalized_axis, real_dtype
 
-COMPLEX = {"float32": DType("complex64"), "float64": DType("complex128")}
 NORMS = ("backward", "ortho", "forward")
 
 
@@ -35,7 +34,7 @@ class FourierNamespace:
         if name == "rfft" and is_complex:
             raise TypeError(f"fft.rfft is for real arrays, got {x.dtype}")
         if name != "rfft" and not is_complex:
-            x = xp.astype(x, COMPLEX[x.dtype])
+            x = xp.astype(x, complex_dtype(x))
         length = 2 * (x.shape[axis] - 1) if name == "irfft" and n is None else x.shape[axis] if n is None else n
         if length < 1:
             raise ValueError(f"fft.{name}: expected at least one number along the axis, got a length of {length}")
@@ -43,7 +42,7 @@ class FourierNamespace:
         x = _resized(xp, x, read, axis)
         shape, dtype, parameters = list(x.shape), x.dtype, {"axis": axis, "norm": norm}
         if name == "rfft":
-            shape[axis], dtype = length // 2 + 1, COMPLEX[x.dtype]
+            shape[axis], dtype = length // 2 + 1, complex_dtype(x)
         if name == "irfft":
             shape[axis], dtype = length, DType(real_dtype(x))
             parameters["n"] = length

@@ -48,21 +48,21 @@ class LinalgNamespace:
     def _hermitian(self, name: str, x: Any) -> Any:
         """Return the Hermitian part: libraries read one half of the matrix each, and not the same one."""
         x = self._matrices(name, x)
-        other = self._xp.matrix_transpose(x)
-        return (x + (self._xp.conj(other) if x.dtype.kind == "complex floating" else other)) * 0.5
+        return (x + self._xp.conj(self._xp.matrix_transpose(x))) * 0.5
 
-    def _packed(self, name: str, x: Any, rows: int, columns: int) -> Any:
-        return self._xp._emit(name, (x,), ArrayType((*x.shape[:-2], rows, columns), x.dtype))
+    def packed(self, name: str, x: Any) -> Any:
+        """Return one of the operations `PACKED`."""
+        m, n = x.shape[-2:]
+        matrix = {"eigh": (n + 1, n), "qr": (m + n, n), "svd": (m + 1 + n, min(m, n))}.get(name, ())
+        dtype = DType(real_dtype(x)) if name == "slogdet_size" else x.dtype
+        return self._xp._emit(name, (x,), ArrayType((*x.shape[:-2], *matrix), dtype))
 
     def inv(self, x: Any, /) -> Any:
         return self._same_shape("inv", x)
 
     def cholesky(self, x: Any, /, *, upper: bool = False) -> Any:
         lower = self._xp._emit("linalg.cholesky", (x := self._hermitian("cholesky", x),), x.variable.type)
-        if not upper:
-            return lower
-        turned = self._xp.matrix_transpose(lower)
-        return self._xp.conj(turned) if x.dtype.kind == "complex floating" else turned
+        return self._xp.conj(self._xp.matrix_transpose(lower)) if upper else lower
 
     def det(self, x: Any, /) -> Any:
         x = self._matrices("det", x)
@@ -70,9 +70,7 @@ class LinalgNamespace:
 
     def slogdet(self, x: Any, /) -> Any:
         x = self._matrices("slogdet", x)
-        sign = self._xp._emit("slogdet_sign", (x,), ArrayType(x.shape[:-2], x.dtype))
-        size = self._xp._emit("slogdet_size", (x,), ArrayType(x.shape[:-2], DType(real_dtype(x))))
-        return SlogdetResult(sign, size)
+        return SlogdetResult(self.packed("slogdet_sign", x), self.packed("slogdet_size", x))
 
     def solve(self, x1: Any, x2: Any, /) -> Any:
         xp = self._xp
@@ -88,9 +86,7 @@ class LinalgNamespace:
         return xp._emit("linalg.solve", (x1, x2), x2.variable.type)
 
     def eigh(self, x: Any, /) -> Any:
-        x = self._hermitian("eigh", x)
-        n = x.shape[-1]
-        both = self._packed("eigh", x, n + 1, n)
+        both = self.packed("eigh", self._hermitian("eigh", x))
         return EighResult(self._xp.real(both[..., 0, :]), both[..., 1:, :])
 
     def eigvalsh(self, x: Any, /) -> Any:
@@ -105,16 +101,15 @@ class LinalgNamespace:
             raise ValueError(
                 f"linalg.qr: only matrices with at least as many rows as columns can be traced, got {x.shape}"
             )
-        both = self._packed("qr", x, rows + columns, columns)
+        both = self.packed("qr", x)
         return QRResult(both[..., :rows, :], both[..., rows:, :])
 
     def svd(self, x: Any, /, *, full_matrices: bool = True) -> Any:
         x = self._matrices("svd", x, square=False)
         rows, columns = x.shape[-2:]
-        count = min(rows, columns)
         if full_matrices and rows != columns:
             raise ValueError("linalg.svd: only the reduced decomposition can be traced, give full_matrices=False")
-        all_three = self._packed("svd", x, rows + 1 + columns, count)
+        all_three = self.packed("svd", x)
         vectors = self._xp.matrix_transpose(all_three[..., rows + 1 :, :])
         return SVDResult(all_three[..., :rows, :], self._xp.real(all_three[..., rows, :]), vectors)
 
@@ -233,10 +228,6 @@ def _t(xp: Any, x: Any) -> Any:
     return xp.matrix_transpose(x)
 
 
-def _conj(xp: Any, x: Any) -> Any:
-    return xp.conj(x) if x.dtype.kind == "complex floating" else x
-
-
 def _column(xp: Any, x: Any) -> Any:
     """Return numbers as matrices of one element each."""
     return xp.expand_dims(x, axis=(-2, -1))
@@ -263,8 +254,8 @@ def _cholesky(xp: Any, g: Any, y: Any, x: Any) -> tuple[Any]:
     """x̄ = L⁻ᵀ Φ(Lᵀ L̄) L⁻¹, Φ: the lower triangle with half of the diagonal; the Hermitian part of that."""
     inner = xp.tril(xp.matmul(_t(xp, y), g))
     half = xp.linalg.solve(_t(xp, y), inner - 0.5 * xp.tril(xp.triu(inner)))
-    result = _t(xp, xp.linalg.solve(_conj(xp, _t(xp, y)), _t(xp, half)))
-    return (0.5 * (result + _conj(xp, _t(xp, result))),)
+    result = _t(xp, xp.linalg.solve(xp.conj(_t(xp, y)), _t(xp, half)))
+    return (0.5 * (result + xp.conj(_t(xp, result))),)
 
 
 def _inverse_differences(xp: Any, x: Any) -> Any:
@@ -275,11 +266,11 @@ def _inverse_differences(xp: Any, x: Any) -> Any:
 
 def _eigh_rule(xp: Any, g: Any, y: Any, x: Any) -> tuple[Any]:
     values, vectors = xp.real(y[..., 0, :]), y[..., 1:, :]
-    turned, unit = _conj(xp, vectors), xp.eye(x.shape[-1], dtype=x.dtype)
+    turned, unit = xp.conj(vectors), xp.eye(x.shape[-1], dtype=x.dtype)
     inner = xp.matmul(_t(xp, vectors), g[..., 1:, :]) * xp.astype(_inverse_differences(xp, values), x.dtype)
     inner = inner + unit * g[..., 0:1, :]
     result = xp.matmul(xp.matmul(turned, inner), _t(xp, vectors))
-    return (0.5 * (result + _conj(xp, _t(xp, result))),)
+    return (0.5 * (result + xp.conj(_t(xp, result))),)
 
 
 def _qr_rule(xp: Any, g: Any, y: Any, x: Any) -> tuple[Any]:

@@ -28,6 +28,7 @@ from .type_rules import (
     INDEX,
     accumulator,
     broadcast_shape,
+    complex_dtype,
     fits,
     is_array,
     is_scalar,
@@ -127,6 +128,11 @@ class TracingNamespace:
         if x.dtype.kind != "complex floating":  # not all libraries take these
             return x if name == "real" else self.zeros_like(x)
         return self._elementwise(name, (x,), "floating", real_dtype(x))
+
+    def conj(self, x: Any, /) -> Tracer:
+        x = self._lift(x)
+        is_real = x.dtype.kind in ACCEPTS["numeric"] - ACCEPTS["complex floating"]
+        return x if is_real else self._elementwise("conj", (x,), "numeric")
 
     real, imag = partialmethod(_part, "real"), partialmethod(_part, "imag")
 
@@ -364,8 +370,7 @@ class TracingNamespace:
         x1, x2 = self._lift(x1), self._lift(x2)
         if x1.shape[axis] != x2.shape[axis]:
             raise ValueError(f"vecdot: {x1.shape} and {x2.shape} differ along axis {axis}, at {users_line()}")
-        x1 = self.conj(x1) if x1.dtype.kind == "complex floating" else x1
-        product = self.multiply(x1, x2)
+        product = self.multiply(self.conj(x1), x2)
         return self.sum(product, axis=axis, dtype=product.dtype)
 
     def tensordot(self, x1: Any, x2: Any, /, *, axes: Any = 2) -> Tracer:
@@ -610,7 +615,7 @@ class TracingNamespace:
 
 UNARY_FAMILIES = {
     "floating": "acos acosh asin asinh atan atanh cos cosh exp expm1 log log10 log1p log2 reciprocal sin sinh sqrt tan tanh",
-    "numeric": "ceil conj floor negative positive round sign square trunc",
+    "numeric": "ceil floor negative positive round sign square trunc",
     "boolean": "logical_not",
     "integral or bool": "bitwise_invert",
     "numeric to bool": "isfinite isinf isnan",
@@ -679,20 +684,8 @@ for _count, _families in ((1, UNARY_FAMILIES), (2, BINARY_FAMILIES)):
             setattr(TracingNamespace, _name, _elementwise_function(_name, _count, _accepts))
 
 
-def _packed(name: str) -> Callable[..., Tracer]:
-    """Return how an operation of `linalg.PACKED` is traced again."""
-    rows = {"eigh": lambda m, n: (n + 1, n), "qr": lambda m, n: (m + n, n), "svd": lambda m, n: (m + 1 + n, min(m, n))}
-
-    def function(xp: TracingNamespace, x: Tracer) -> Tracer:
-        last = rows[name](*x.shape[-2:]) if name in rows else ()
-        dtype = DType(real_dtype(x)) if name == "slogdet_size" else x.dtype
-        return xp._emit(name, (x,), ArrayType((*x.shape[:-2], *last), dtype))
-
-    return function
-
-
 TRACING: Functions = {
-    **{name: _packed(name) for name in PACKED},
+    **{name: lambda xp, x, name=name: xp.linalg.packed(name, x) for name in PACKED},
     "index_add": TracingNamespace.index_add, "rounded_matmul": TracingNamespace.rounded_matmul,
     "stop_gradient": TracingNamespace.stop_gradient,
 }  # fmt: skip
@@ -760,8 +753,7 @@ def _of_one_kind(xp: TracingNamespace, arguments: Sequence[Any]) -> list[Any]:
 
 def _as_complex(xp: TracingNamespace, x: Any) -> Any:
     """Return a real floating array in the complex dtype of its precision; others as they are."""
-    into = {"float32": "complex64", "float64": "complex128"}.get(dtype_name(x.dtype))
-    return xp.astype(x, into) if into else x
+    return xp.astype(x, complex_dtype(x)) if dtype_name(x.dtype).kind == "real floating" else x
 
 
 def _nested(values: Any) -> Any:

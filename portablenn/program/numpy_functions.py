@@ -137,10 +137,8 @@ def _accumulate(name: str) -> Callable[..., Any]:
 def _norm(xp: Any, x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
     x = _floating(xp, x)
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    if ord in (None, "fro") or (ord == 2 and len(axes) == 1):
-        return xp.sqrt(xp.sum(xp.square(xp.abs(x)) if "complex" in x.dtype else x * x, axis=axes, keepdims=keepdims))
-    if len(axes) == 1:
-        return xp.linalg.vector_norm(x, axis=axes, keepdims=keepdims, ord=ord)
+    if ord in (None, "fro") or len(axes) == 1:
+        return xp.linalg.vector_norm(x, axis=axes, keepdims=keepdims, ord=2 if ord in (None, "fro") else ord)
     norm = xp.linalg.matrix_norm(xp.moveaxis(x, axes, (-2, -1)), ord=ord)
     return xp.expand_dims(norm, axis=tuple(a % x.ndim for a in axes)) if keepdims else norm
 
@@ -376,8 +374,7 @@ def _triangle(xp: Any, a: Any, uplo: str) -> Any:
     a = xp.asarray(a)
     half = xp.tril(a) if uplo.upper() == "L" else xp.triu(a)
     rest = xp.tril(a, k=-1) if uplo.upper() == "L" else xp.triu(a, k=1)
-    turned = xp.matrix_transpose(rest)
-    return half + (xp.conj(turned) if a.dtype.kind == "complex floating" else turned)
+    return half + xp.conj(xp.matrix_transpose(rest))
 
 
 def _append(xp: Any, arr: Any, values: Any, axis: int | None = None) -> Any:

@@ -77,10 +77,6 @@ class Recording(ValueTrace):
         """Return the operations that depend on the inputs."""
         return [Operation(*facts) for facts in self._recorded]
 
-    def varies(self, x: Any) -> bool:
-        """Return whether a tracer depends on the inputs."""
-        return isinstance(x, RecordedTracer) and x.trace is self and x.varies
-
     def constant(self, value: Array) -> RecordedTracer:
         if isinstance(value, Tracer) and (self.outer is None or value.trace.level > self.outer.level):
             self.outer = value.trace

@@ -94,6 +94,14 @@ def real_dtype(x: Any) -> str:
     return {"complex64": "float32", "complex128": "float64"}.get(name, name)
 
 
+def complex_dtype(x: Any) -> DType:
+    """Return the complex dtype of the precision of a real floating array."""
+    into = {"float32": "complex64", "float64": "complex128"}.get(dtype_name(x.dtype))
+    if into is None:
+        raise TypeError(f"{x.dtype} has no complex dtype: convert with xp.astype, at {users_line()}")
+    return DType(into)
+
+
 def scalar_dtype(*scalars: Any) -> DType:
     if any(isinstance(s, complex) for s in scalars):
         return DType("complex128")

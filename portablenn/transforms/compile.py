@@ -230,8 +230,7 @@ class Transform:
     """Base of `compile` and the gradients: trace a function, transform the program, run it, and unpack the results."""
 
     def __init__(self, fun: Callable[..., Any]) -> None:
-        if not callable(fun):
-            raise TypeError(f"expected a function, got {type(fun).__name__}")
+        check_function(fun)
         self.fun = fun
         self.owners = (fun.__self__, fun.__func__) if isinstance(fun, MethodType) else (fun,)
 
@@ -308,6 +307,24 @@ def prepared(program: Program, backend: Backend) -> Program:
             )
     copies = {variable: backend.xp.asarray(array, copy=True) for variable, array in program.constants.items()}
     return dataclasses.replace(program, constants=copies)
+
+
+def check_function(fun: Any) -> None:
+    """Raise TypeError if it cannot be called."""
+    if not callable(fun):
+        raise TypeError(f"expected a function, got {type(fun).__name__}")
+
+
+def surroundings(arrays: Sequence[Array]) -> tuple[Backend, Any, Any]:
+    """Return the backend, the namespace and the device in which to compute with arrays on values.
+
+    Tracers, and no arrays at all, have NumPy's backend; tracers compute in their own namespace.
+    """
+    device = device_of(arrays[0]) if arrays else None
+    if any(isinstance(a, Tracer) for a in arrays):
+        return get_backend("numpy"), array_namespace(*arrays), device
+    backend = backend_of(arrays) if arrays else get_backend("numpy")
+    return backend, backend.xp, device
 
 
 def backend_of(arrays: Sequence[Array]) -> Backend:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..runtime.arrays import array_namespace
+from .compile import check_function
 from .vjp import Recorded
 
 __all__ = ["elementwise_grad", "grad", "value_and_grad"]
@@ -99,8 +100,7 @@ def elementwise_grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0) 
 
 def check_argnums(fun: Any, argnums: Any) -> tuple[int, ...]:
     """Return the numbers of the arguments to differentiate by; raise TypeError if something else was given."""
-    if not callable(fun):
-        raise TypeError(f"expected a function, got {type(fun).__name__}")
+    check_function(fun)
     numbers = (argnums,) if isinstance(argnums, int) else argnums
     if not (isinstance(numbers, (tuple, list)) and all(isinstance(n, int) for n in numbers)):
         raise TypeError(

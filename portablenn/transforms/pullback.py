@@ -50,16 +50,16 @@ def _on_trace(
 ) -> list[Any]:
     """Go back on the tracers of a trace; numbers are arrays of the backend, if one is given."""
     values = {
-        v: trace.lift(_as_array(x, v, backend) if backend else x) if backend or not isinstance(v, Number) else x
+        v: x if isinstance(v, Number) and backend is None else trace.lift(_as_array(x, v, backend))
         for v, x in zip(record.variables, record.values, strict=True)
     }
     cotangents = [(x.variable, None if g is None else trace.lift(g)) for x, g in seeds]
     return backward(trace.namespace, record.recorded(), cotangents, values, [x.variable for x in by])
 
 
-def _as_array(value: Any, variable: Variable, backend: Backend) -> Array:
+def _as_array(value: Any, variable: Variable, backend: Backend | None) -> Array:
     """Return a number of the record as an array; other values as they are."""
-    if not isinstance(variable, Number):
+    if backend is None or not isinstance(variable, Number):
         return value
     return backend.xp.asarray(value, dtype=getattr(backend.xp, variable.type.dtype), device=backend.device)
 

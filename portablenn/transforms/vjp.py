@@ -11,11 +11,9 @@ from ..program.autodiff import NotDifferentiableError
 from ..program.ir import Array
 from ..program.recording import RecordedTracer, recording
 from ..program.trace import function_name
-from ..program.tracer import Tracer
 from ..program.value_trace import ValueTracer
-from ..runtime.arrays import array_namespace, array_type, device_of, is_array
-from ..runtime.registry import get_backend
-from .compile import NUMBERS, backend_of
+from ..runtime.arrays import array_type, is_array
+from .compile import NUMBERS, check_function, surroundings
 from .pullback import pull_back
 from .tree import LEAF, tree_flatten, tree_unflatten
 
@@ -85,8 +83,7 @@ class Recorded:
         argnums: Sequence[int],
         has_aux: bool = False,
     ) -> None:
-        if not callable(fun):
-            raise TypeError(f"expected a function, got {type(fun).__name__}")
+        check_function(fun)
         self.name = function_name(fun)
         args = list(args)
         for n in argnums:
@@ -95,10 +92,7 @@ class Recorded:
         chosen = [n % len(args) for n in argnums]
         flat = [tree_flatten(a) for a in (*args, dict(kwargs))]
         arrays = [leaf for leaves, _ in flat for leaf in leaves if is_array(leaf)]
-        inner = any(isinstance(a, Tracer) for a in arrays)
-        self.backend = backend_of(arrays) if arrays and not inner else get_backend("numpy")
-        xp = array_namespace(*arrays) if inner else self.backend.xp
-        device = device_of(arrays[0]) if arrays else None
+        self.backend, xp, device = surroundings(arrays)
         self.structures = [flat[n][1] for n in chosen]
         with self.backend.context(), recording(xp, device, self.backend.functions) as self.trace:
             for n in dict.fromkeys(chosen):

@@ -11,9 +11,8 @@ import numpy as np
 from ..program.batching import mapping
 from ..program.ir import Array
 from ..program.trace import function_name
-from ..program.tracer import Tracer
-from ..runtime.arrays import array_namespace, device_of, is_array
-from .compile import NUMBERS, backend_of
+from ..runtime.arrays import array_namespace, is_array
+from .compile import NUMBERS, check_function, surroundings
 from .tree import LEAF, Structure, tree_flatten, tree_unflatten
 
 __all__ = ["vmap"]
@@ -50,8 +49,7 @@ def vmap(fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callab
     >>> pnn.vmap(np.dot, in_axes=(0, None))(np.asarray([[1.0, 2.0], [3.0, 4.0]]), np.asarray([10.0, 1.0]))
     array([12., 34.])
     """
-    if not callable(fun):
-        raise TypeError(f"expected a function, got {type(fun).__name__}")
+    check_function(fun)
 
     @functools.wraps(fun, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -69,10 +67,8 @@ def vmap(fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callab
             shapes = ", ".join(str(tuple(x.shape)) for x, axis in zip(leaves, axes, strict=True) if axis is not None)
             what = f"of one length, got shapes {shapes} over in_axes={in_axes}" if sizes else "in at least one argument"
             raise ValueError(f"vmap maps over axes {what}")
-        arrays = [a for a in mapped if is_array(a)]
-        outer = any(isinstance(a, Tracer) for a in arrays)
-        xp = array_namespace(*arrays) if outer else backend_of(arrays).xp
-        with mapping(xp, sizes.pop(), device_of(arrays[0])) as trace:
+        backend, xp, device = surroundings([a for a in mapped if is_array(a)])
+        with backend.context(), mapping(xp, sizes.pop(), device, backend.functions) as trace:
             inner = [
                 trace.element(x) if axis is not None else trace.lift(x) if is_array(x) else x
                 for x, axis in zip(mapped, axes, strict=True)

@@ -202,12 +202,7 @@ class Event:
             self.clock, self.capture, self.time = dict(stream.clock), stream.capture, time.perf_counter()
 
     def synchronize(self) -> None:
-        with gpu.lock:
-            if self.capture is not None:
-                raise self.capture.invalidate("cudaErrorStreamCaptureUnsupported")
-            gpu.raise_fault()
-            merge(gpu.done, self.clock)
-            finish_host_copies()
+        wait_for(self)
 
     @property
     def done(self) -> bool:
@@ -300,12 +295,7 @@ class Stream:
                 merge(self.clock, event.clock)
 
     def synchronize(self) -> None:
-        with gpu.lock:
-            if self.capture is not None:
-                raise self.capture.invalidate("cudaErrorStreamCaptureUnsupported")
-            gpu.raise_fault()
-            merge(gpu.done, self.clock)
-            finish_host_copies()
+        wait_for(self)
 
     def is_capturing(self) -> bool:
         return self.capture is not None
@@ -335,6 +325,16 @@ class Stream:
             if any(work.stamp[1] > joined.get(work.stamp[0], 0) for work in capture.work):
                 raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined")
             return Graph(capture.work)
+
+
+def wait_for(work: Event | Stream) -> None:
+    """Wait as the host does for what an event or a stream stands for."""
+    with gpu.lock:
+        if work.capture is not None:
+            raise work.capture.invalidate("cudaErrorStreamCaptureUnsupported")
+        gpu.raise_fault()
+        merge(gpu.done, work.clock)
+        finish_host_copies()
 
 
 def finish_host_copies() -> None:
