@@ -24,6 +24,9 @@ FEW_CLASSES = 20
 
 MAX_CLASSES = 1000
 
+UNNAMED = re.compile(r"|Unnamed: \d+|\.\.\.1")
+"""Names of the column that data frames write in front of the others: of pandas, of pandas read again, of R."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -164,7 +167,8 @@ def fit_preprocessor(
     table.require((*ignore, target))
     if target in ignore:
         raise TableError(f"target {target!r} is among the ignored columns: remove it from ignore")
-    used = tuple(c for c in table.columns if c not in ignore)
+    unnamed = [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in (target, *ignore)]
+    used = tuple(c for c in table.columns if c not in (*ignore, *unnamed))
     train = {c: ColumnStatistics(c, table.untyped, is_target=c == target) for c in used}
     # a class may occur outside the training rows only
     target_of_all = ColumnStatistics(target, table.untyped, is_target=True)
@@ -184,7 +188,8 @@ def fit_preprocessor(
     fitted_target = _fit_target(target_of_all, train.pop(target), task)
     fitted = {name: statistics.column() for name, statistics in train.items()}
     columns = tuple(column for column in fitted.values() if not isinstance(column, str))
-    left_out = dict.fromkeys(ignore, "ignored on request")
+    left_out = dict.fromkeys(table.index, "the index of the data frame") | dict.fromkeys(ignore, "ignored on request")
+    left_out |= dict.fromkeys(unnamed, "a first column without a name is the index of a data frame: name it to use it")
     left_out |= {name: reason for name, reason in fitted.items() if isinstance(reason, str)}
     if not columns:
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,20 +36,25 @@ class Table:
         Function that returns an iterator over the rows, as record batches of pyarrow.
     untyped
         Whether all cells are text, as in a CSV file, so that numbers have to be recognized.
+    index
+        Names of the index of a data frame, which are not among the columns.
     """
 
     name: str
     columns: tuple[str, ...]
     batches: Callable[[], Iterator[Any]]
     untyped: bool = False
+    index: tuple[str, ...] = ()
 
     def require(self, columns: tuple[str, ...]) -> None:
         """Raise a `TableError` that names the columns that the table lacks, if there are any."""
         missing = [c for c in columns if c not in self.columns]
         if missing:
+            of_index = [c for c in missing if c in self.index]
+            fix = f"; {of_index[0]!r} is its index: apply reset_index() to use it" if of_index else ""
             raise TableError(
                 f"{self.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}: it has "
-                f"{', '.join(map(repr, self.columns))}"
+                f"{', '.join(map(repr, self.columns))}{fix}"
             )
 
     def select(self, columns: tuple[str, ...]) -> Iterator[Any]:
@@ -79,7 +86,9 @@ def _table_errors(name: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:
             raise  # the operating system's; pyarrow's own, for damaged files, have no number
         reason = str(error).splitlines()[0][:300]
-        fix = ": save it as UTF-8" if "UTF8" in reason else ""
+        if "straddling object" in reason:
+            reason = f"a line, or a quoted cell whose quotes do not end, has more than {CSV_BLOCK:,} bytes"
+        fix = ": save it as UTF-8" if "UTF8" in reason or isinstance(error, UnicodeDecodeError) else ""
         raise TableError(f"{name} cannot be read: {reason}{fix}") from None
 
 
@@ -111,7 +120,7 @@ def open_table(source: Any) -> Table:
     except ImportError as error:
         raise ImportError('tables need pyarrow: pip install "portablenn[tables]"') from error
     if not isinstance(source, (str, os.PathLike)):
-        return _in_memory(source)
+        return _with_distinct_names(_in_memory(source))
     path = Path(source)
     if path.is_dir():
         raise TableError(f"{path} is a folder: expected a file")
@@ -122,9 +131,13 @@ def open_table(source: Any) -> Table:
         raise TableError(f"{path} has an unknown extension: expected .{', .'.join(READERS)}")
     with _table_errors(str(path)):
         table = READERS[extension](path)
-    duplicates = sorted({c for c in table.columns if table.columns.count(c) > 1})
+    return _with_distinct_names(table)
+
+
+def _with_distinct_names(table: Table) -> Table:
+    duplicates = sorted(name for name, count in Counter(table.columns).items() if count > 1)
     if duplicates:
-        raise TableError(f"{path} has two columns named {duplicates[0]!r}: rename one")
+        raise TableError(f"{table.name} has two columns named {duplicates[0]!r}: rename one")
     return table
 
 
@@ -132,12 +145,29 @@ def _in_memory(source: Any) -> Table:
     import pyarrow
 
     try:
-        table = source if isinstance(source, pyarrow.Table) else pyarrow.table(source)
+        if hasattr(source, "iloc"):  # a data frame of pandas, whose index is not data
+            table, index = pyarrow.Table.from_pandas(source, preserve_index=False), tuple(source.index.names)
+        else:
+            table = source if isinstance(source, pyarrow.Table) else pyarrow.table(source)
+            index = _index_of(table.schema)
     except (TypeError, ValueError, pyarrow.ArrowException) as error:
         raise TableError(
             f"{type(source).__name__} is not a table ({error}): expected a path, a data frame, or {{name: column}}"
         ) from None
-    return Table("the table", tuple(table.column_names), lambda: iter(table.to_batches(max_chunksize=BATCH_ROWS)))
+    names = tuple(name for name in table.column_names if name not in index)
+    index = tuple(name for name in index if name is not None)
+    return Table("the table", names, lambda: iter(table.to_batches(max_chunksize=BATCH_ROWS)), index=index)
+
+
+def _index_of(schema: Any) -> tuple[str, ...]:
+    """Return the names of the columns that were the index of a data frame of pandas."""
+    written = (schema.pandas_metadata or {}).get("index_columns", [])
+    return tuple(name for name in schema.names if name in written or re.fullmatch(r"__index_level_\d+__", name))
+
+
+def _without_index(schema: Any) -> tuple[str, ...]:
+    index = _index_of(schema)
+    return tuple(name for name in schema.names if name not in index)
 
 
 def _csv(path: Path) -> Table:
@@ -152,8 +182,8 @@ def _csv(path: Path) -> Table:
     if len(head) >= CSV_BLOCK and "\n" not in text:
         raise TableError(f"{path} has a line of more than {CSV_BLOCK:,} bytes: is it a table?")
     is_tsv = path.name.lower().removesuffix(".gz").endswith(".tsv")
-    delimiter = "\t" if is_tsv else max(",;\t|", key=text.splitlines()[0].count)
-    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in text)
+    delimiter = "\t" if is_tsv else _delimiter(text)
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)  # a quoted newline may come late in the file
     options = csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False)
 
     def reader(file: Any, **types: Any) -> Any:
@@ -170,16 +200,25 @@ def _csv(path: Path) -> Table:
     return Table(path.name, names, batches, untyped=True)
 
 
+def _delimiter(text: str) -> str:
+    """Return the delimiter that all of the first lines hold equally often, else the most frequent one of the first line."""
+    lines = [line for line in re.sub(r'"(?:[^"]|"")*"', "", text[: 1 << 18]).splitlines()[:50] if line.strip()]
+    consistent = [
+        mark for mark in "\t;|," if {line.count(mark) for line in lines[:-1] or lines} == {lines[0].count(mark)}
+    ]
+    return next((mark for mark in consistent if mark in lines[0]), "") or max(",;\t|", key=lines[0].count)
+
+
 def _parquet(path: Path) -> Table:
     from pyarrow import parquet
 
-    names = tuple(parquet.read_schema(path).names)
+    schema = parquet.read_schema(path)
 
     def batches() -> Iterator[Any]:
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
             yield from file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
 
-    return Table(path.name, names, batches)
+    return Table(path.name, _without_index(schema), batches, index=_index_of(schema))
 
 
 def _arrow(path: Path) -> Table:
@@ -196,20 +235,20 @@ def _arrow(path: Path) -> Table:
             batch = file.get_batch(i)
             yield from (batch.slice(start, BATCH_ROWS) for start in range(0, batch.num_rows, BATCH_ROWS))
 
-    return Table(path.name, tuple(file.schema.names), batches)
+    return Table(path.name, _without_index(file.schema), batches, index=_index_of(file.schema))
 
 
 def _arrow_stream(path: Path) -> Table:
     import pyarrow
 
     with pyarrow.OSFile(str(path)) as file:
-        names = tuple(pyarrow.ipc.open_stream(file).schema.names)
+        schema = pyarrow.ipc.open_stream(file).schema
 
     def batches() -> Iterator[Any]:
         with pyarrow.OSFile(str(path)) as file:
             yield from pyarrow.ipc.open_stream(file)
 
-    return Table(path.name, names, batches)
+    return Table(path.name, _without_index(schema), batches, index=_index_of(schema))
 
 
 READERS: dict[str, Callable[[Path], Table]] = {

@@ -168,3 +168,84 @@ def test_a_path_that_is_not_a_file_raises(tmp_path: Path) -> None:
         open_table(tmp_path)
     with pytest.raises(FileNotFoundError, match="t.csv does not exist"):
         open_table(str(tmp_path / "t.csv"))
+
+
+def _frame(**index: Any) -> Any:
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({"x": [0.5, 1.5, 0.5, 1.5] * 20, "y": ["a", "b", "b", "a"] * 20}, **index)
+
+
+INDEXES: dict[str, Callable[[], Any]] = {
+    "filtered": lambda: _frame().query("x > 0").sample(frac=0.8, random_state=0),
+    "sorted by the target": lambda: _frame().sort_values("y"),
+    "named": lambda: _frame().rename_axis("row").iloc[::-1],
+    "of text": lambda: _frame(index=[f"r{i}" for i in range(80)]),
+    "of two levels": lambda: _frame(index=[[i // 8 for i in range(80)], [i % 8 for i in range(80)]]),
+}
+
+
+@pytest.mark.parametrize("name", INDEXES)
+@pytest.mark.parametrize("kind", ["memory", "parquet", "arrow table", "csv"])
+def test_the_index_of_a_data_frame_is_not_an_input(name: str, kind: str, tmp_path: Path) -> None:
+    frame = INDEXES[name]()
+    if kind == "csv" and (frame.index.names[0] is not None or frame.index.nlevels > 1):
+        pytest.skip("its index has a name in the file, as data have")
+    if kind == "parquet":
+        frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.csv")
+    sources = {"memory": frame, "arrow table": pa.Table.from_pandas(frame)}
+    fitted = fit_preprocessor(open_table(sources.get(kind, tmp_path / f"t.{kind}")), "y")
+    assert fitted.preprocessor.input_names == ("x",)
+
+
+def test_a_column_that_is_the_index_is_named_with_the_fix() -> None:
+    frame = _frame().rename_axis("row")
+    with pytest.raises(TableError, match="lacks the column 'row': .* is its index: apply reset_index"):
+        fit_preprocessor(open_table(frame), "row")
+    assert fit_preprocessor(open_table(frame), "y").left_out == {"row": "the index of the data frame"}
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "...1"])
+def test_an_unnamed_first_column_is_left_out(name: str) -> None:
+    table = {name: list(range(80)), "x": [0.5, 1.5] * 40, "y": ["a", "b", "b", "a"] * 20}
+    fitted = fit_preprocessor(open_table(table), "y")
+    assert fitted.preprocessor.input_names == ("x",)
+    assert "is the index of a data frame: name it" in fitted.left_out[name]
+
+
+def test_two_columns_of_a_table_in_memory_need_two_names() -> None:
+    table = pa.table([pa.array([1, 2]), pa.array([3, 4])], names=["a", "a"])
+    with pytest.raises(TableError, match="the table has two columns named 'a': rename one"):
+        open_table(table)
+
+
+@pytest.mark.parametrize("at", [0, 50, 2000])
+def test_quoted_newlines_may_begin_anywhere(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portablenn.tables.readers.CSV_BLOCK", 1024)
+    lines = ['"x\n\ny",1' if i >= at else f"plain{i},2" for i in range(3000)]
+    (tmp_path / "t.csv").write_text("a,b\n" + "\n".join(lines) + "\n")
+    assert _cells(tmp_path / "t.csv")[at] == ("x\n\ny", "1")
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "columns"),
+    [
+        ('"price, net, EUR";size', "3;4", ("price, net, EUR", "size")),
+        ('a,"b;c;d;e"', "1,2", ("a", "b;c;d;e")),
+        ('"a\nb;;;",c', "1,2", ("a\nb;;;", "c")),
+        ("price, net;size, m2", "1,5;2,5", ("price, net", "size, m2")),
+        ('"say ""a;b;c""",d', "1,2", ('say "a;b;c"', "d")),
+    ],
+)
+def test_separators_in_a_quoted_name_do_not_count(
+    head: str, row: str, columns: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(f"{head}\n{row}\n{row}\n")
+    assert open_table(tmp_path / "t.csv").columns == columns
+
+
+def test_quotes_that_do_not_end_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portablenn.tables.readers.CSV_BLOCK", 1024)
+    (tmp_path / "t.csv").write_text('a,b\n1,2\n"x,3\n' + "4,5\n" * 2000)
+    with pytest.raises(TableError, match="a quoted cell whose quotes do not end, has more than 1,024 bytes"):
+        _cells(tmp_path / "t.csv")
