@@ -48,7 +48,9 @@ def _compare_classes(model: Any, part: EncodedPart, train_targets: np.ndarray) -
 
     labels, true = model.target.labels, part.targets
     confusion = metrics.confusion_matrix(true, np.asarray(model.network.predict(part)), labels=range(len(labels)))
-    frequencies = np.bincount(train_targets, minlength=len(labels)) / len(train_targets)
+    counts = np.bincount(train_targets, minlength=len(labels))
+    counts = counts if counts.all() else counts + 1  # a probability of 0 would make the model look good
+    frequencies = counts / counts.sum()
     constant = np.full(len(true), labels[frequencies.argmax()])
     baseline = {**_classification_metrics(labels[true], constant), "log_loss": _log_loss(frequencies[true])}
     return {"confusion": confusion.tolist(), "baseline": baseline}
@@ -62,8 +64,11 @@ def compute_metrics(model: Any, rows: Any, targets: np.ndarray) -> dict[str, flo
     if target.classes is None:
         return _regression_metrics(target.decode(targets), target.decode(model.network.predict(rows)))
     probabilities = np.asarray(model.network.predict_proba(rows), dtype=np.float64)
-    values = _classification_metrics(target.labels[targets], target.labels[probabilities.argmax(axis=1)])
-    values["log_loss"] = _log_loss(probabilities[np.arange(len(targets)), targets])
+    values = _classification_metrics(targets, probabilities.argmax(axis=1))
+    of_true = np.where(
+        targets < 0, 0.0, probabilities[np.arange(len(targets)), targets]
+    )  # -1: a class it does not know
+    values["log_loss"] = _log_loss(of_true)
     if len(target.classes) == 2 and len(set(targets.tolist())) == 2:
         values["roc_auc"] = float(metrics.roc_auc_score(targets, probabilities[:, 1]))
     return values

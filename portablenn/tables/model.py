@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -241,6 +242,8 @@ class TableModel:
     def evaluate(self, table: Any) -> dict[str, float]:
         """Return the metrics of a table that has the target; rows without it are skipped.
 
+        Rows of classes that the model does not know count as wrong, with probability 0, and are warned of.
+
         Raises
         ------
         TableError
@@ -251,12 +254,17 @@ class TableModel:
         batches = [
             (inputs, target.encode(batch.column(target.name))) for batch, inputs in self.preprocessor.transform(opened)
         ]
-        known = [np.isfinite(targets) if target.classes is None else targets >= 0 for _, targets in batches]
+        known = [np.isfinite(targets) if target.classes is None else targets != -2 for _, targets in batches]
         if not sum(map(np.sum, known)):
             raise TableError(
                 f"{opened.name} has no row whose target {target.name!r} is known: there is nothing to measure"
             )
         inputs, targets = (np.concatenate([part[rows] for part, rows in zip(parts, known)]) for parts in zip(*batches))
+        if unknown := int(np.sum(targets == -1)) if target.classes else 0:
+            message = (
+                f"{unknown:,} of {len(targets):,} rows are of classes that the model does not know: they count as wrong"
+            )
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         return compute_metrics(self, inputs, targets)
 
     def save(self, path: str | Path) -> None:

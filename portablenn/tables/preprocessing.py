@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from .cells import as_codes, as_numbers, is_present
+from .cells import NUMBER, as_codes, as_numbers, is_present
 from .columns import CategoricalColumn, Column, ColumnStatistics, NumericColumn
 from .readers import Table, TableError
 
@@ -23,6 +23,9 @@ FEW_CLASSES = 20
 """Maximum number of distinct integers in a target that is taken for classes, unless the task is given."""
 
 MAX_CLASSES = 1000
+
+WRITTEN_NUMBER = r"^\s*[-(+−]?\s*([$€£¥₹]|[A-Z]{2,3}[ $])?\s*[-+−]?\d[\d.,'’ \u00a0\u202f]*(\s?\D{0,6})\)?\s*$"
+"""A number as people write it, with separators, and perhaps a currency, per cent or a unit."""
 
 UNNAMED = re.compile(r"|Unnamed: \d+|\.\.\.1")
 """Names of the column that data frames write in front of the others: of pandas, of pandas read again, of R."""
@@ -205,6 +208,8 @@ def _fit_target(of_all: ColumnStatistics, train: ColumnStatistics, task: str | N
         distinct = FEW_CLASSES + 1 if of_all.values is None else len(of_all.values)
         few_integers = of_all.integral and distinct <= FEW_CLASSES and 2 * distinct <= of_all.rows
         task = "regression" if of_all.is_number and not few_integers else "classification"
+        if task == "classification" and not of_all.is_number:
+            _check_text_target(of_all)
     if task == "classification":
         return _class_target(name, of_all.values)
     if not of_all.is_number:
@@ -214,6 +219,24 @@ def _fit_target(of_all: ColumnStatistics, train: ColumnStatistics, task: str | N
     if not isinstance(column, NumericColumn):
         raise TableError(f"target {name!r} cannot be predicted: {column}")
     return Target(name, None, mean=column.mean, scale=column.scale, date=column.date)
+
+
+def _check_text_target(target: ColumnStatistics) -> None:
+    """Raise a `TableError` if the text of a target, whose task is inferred, is of numbers, or different in nearly every row."""
+    counts, present = target.values or Counter(), target.rows - target.missing
+    numbers = [text for text in counts if re.match(WRITTEN_NUMBER, text)]
+    others = [text for text in counts if not re.match(WRITTEN_NUMBER, text)]
+    if len(counts) > FEW_CLASSES and 2 * len(numbers) > len(counts):
+        example = (others or [n for n in numbers if not re.match(NUMBER, n)] or numbers)[0]
+        raise TableError(
+            f"target {target.name!r} holds numbers as text, such as {example!r}: write all of them like 1234.5 or leave them "
+            "empty, or use task='classification'"
+        )
+    if len(counts) > max(FEW_CLASSES, present // 2):
+        raise TableError(
+            f"target {target.name!r} has {len(counts)} distinct texts in {present} rows, which are not classes: choose another "
+            "target, or use task='classification'"
+        )
 
 
 def _class_target(name: str, values: Counter[str] | None) -> Target:

@@ -66,7 +66,7 @@ def test_metrics_of_a_classification_are_those_of_scikit_learn() -> None:
     assert result["confusion"] == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
     assert result["baseline"]["accuracy"] == pytest.approx(0.5)
     assert result["baseline"]["log_loss"] == pytest.approx(
-        -(2 * math.log(0.25) + math.log(1e-15) + 3 * math.log(0.75)) / 6
+        -(2 * math.log(2 / 7) + math.log(1 / 7) + 3 * math.log(4 / 7)) / 6
     )
 
 
@@ -75,7 +75,7 @@ def test_a_class_may_be_absent_from_the_training_rows() -> None:
     baseline = measure(model, _part(np.zeros((2, 2), np.float32), np.asarray([0, 2])), np.asarray([0, 0, 1, 1]))[
         "baseline"
     ]
-    assert baseline["log_loss"] == pytest.approx(-(math.log(0.5) + math.log(1e-15)) / 2)
+    assert baseline["log_loss"] == pytest.approx(-(math.log(3 / 7) + math.log(1 / 7)) / 2)
 
 
 def test_the_log_loss_of_float32_probabilities_is_computed_in_float64() -> None:

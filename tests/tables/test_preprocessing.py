@@ -153,3 +153,32 @@ def test_unseen_values_are_counted_only_where_all_values_are_known() -> None:
     np.testing.assert_array_equal(inputs, [[0, 0], [1, 0], [0, 1]])
     assert inputs.dtype == np.float32
     assert batch.schema.names == ["d", "c", "more"]
+
+
+NUMBERS: dict[str, Any] = {
+    "thousands": lambda i: f"{100 + i},{900 - i}",
+    "dollars": lambda i: f"${i},126",
+    "per cent": lambda i: f"{i / 10}%",
+    "units": lambda i: f"{i} kg",
+    "parentheses": lambda i: f"({i}.50)",
+    "euros": lambda i: f"€ {i}",
+    "held as text": lambda i: str(i),
+    "one mark of missing": lambda i: "n.a." if i == 7 else str(i / 2),
+    "one other mark": lambda i: "n.k." if i == 299 else str(i / 2),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_as_text_are_not_classes(name: str, seed: int) -> None:
+    cells = [NUMBERS[name](i) for i in range(300)]
+    example = {"one mark of missing": "n.a.", "one other mark": "n.k."}.get(name, cells[0])
+    with pytest.raises(TableError, match="target 'y' holds numbers as text, such as ") as raised:
+        fit_preprocessor(open_table({"x": [i / 3 for i in range(300)], "y": cells}), "y", seed=seed)
+    assert repr(example) in str(raised.value)
+
+
+@pytest.mark.parametrize("cells", [["5 star", "4 star", "1 star"], ["Q1", "Q2", "Q3"], ["class 10", "class 9", "a1"]])
+def test_few_texts_with_numbers_are_classes(cells: list[str]) -> None:
+    table = {"x": list(range(120)), "y": cells * 40}
+    assert len(fit_preprocessor(open_table(table), "y").preprocessor.target.classes or ()) == 3
