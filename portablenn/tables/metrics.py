@@ -65,11 +65,9 @@ def compute_metrics(model: Any, rows: Any, targets: np.ndarray) -> dict[str, flo
         return _regression_metrics(target.decode(targets), target.decode(model.network.predict(rows)))
     probabilities = np.asarray(model.network.predict_proba(rows), dtype=np.float64)
     values = _classification_metrics(targets, probabilities.argmax(axis=1))
-    of_true = np.where(
-        targets < 0, 0.0, probabilities[np.arange(len(targets)), targets]
-    )  # -1: a class it does not know
-    values["log_loss"] = _log_loss(of_true)
-    if len(target.classes) == 2 and len(set(targets.tolist())) == 2:
+    of_true = probabilities[np.arange(len(targets)), targets]
+    values["log_loss"] = _log_loss(np.where(targets == -1, 0.0, of_true))  # -1: a class that the model does not know
+    if len(target.classes) == 2 and set(targets.tolist()) == {0, 1}:
         values["roc_auc"] = float(metrics.roc_auc_score(targets, probabilities[:, 1]))
     return values
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from .cells import NUMBER, as_codes, as_numbers, is_present
+from .cells import NUMBER, as_codes, as_numbers, first_unparsable, is_present, text_array
 from .columns import CategoricalColumn, Column, ColumnStatistics, NumericColumn
 from .readers import Table, TableError
 
@@ -24,7 +24,9 @@ FEW_CLASSES = 20
 
 MAX_CLASSES = 1000
 
-WRITTEN_NUMBER = r"^\s*[-(+−]?\s*([$€£¥₹]|[A-Z]{2,3}[ $])?\s*[-+−]?\d[\d.,'’ \u00a0\u202f]*(\s?\D{0,6})\)?\s*$"
+WRITTEN_NUMBER = re.compile(
+    r"^\s*[-(+−]?\s*([$€£¥₹]|[A-Z]{2,3}[ $])?\s*[-+−]?\d[\d.,'’ \u00a0\u202f]*(\s?\D{0,6})\)?\s*$"
+)
 """A number as people write it, with separators, and perhaps a currency, per cent or a unit."""
 
 UNNAMED = re.compile(r"|Unnamed: \d+|\.\.\.1")
@@ -167,11 +169,13 @@ def fit_preprocessor(
     """Fit a preprocessor to the training rows of a table, in one pass; raise `TableError` if there is nothing to learn."""
     import pyarrow
 
-    table.require((*ignore, target))
+    table.require((*(c for c in ignore if c not in table.index), target))
+    if target in table.index:
+        raise TableError(f"target {target!r} is the index of the data frame: apply reset_index() to use it")
     if target in ignore:
         raise TableError(f"target {target!r} is among the ignored columns: remove it from ignore")
     unnamed = [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in (target, *ignore)]
-    used = tuple(c for c in table.columns if c not in (*ignore, *unnamed))
+    used = tuple(c for c in table.columns if c not in (*ignore, *unnamed, *table.index))
     train = {c: ColumnStatistics(c, table.untyped, is_target=c == target) for c in used}
     # a class may occur outside the training rows only
     target_of_all = ColumnStatistics(target, table.untyped, is_target=True)
@@ -222,12 +226,11 @@ def _fit_target(of_all: ColumnStatistics, train: ColumnStatistics, task: str | N
 
 
 def _check_text_target(target: ColumnStatistics) -> None:
-    """Raise a `TableError` if the text of a target, whose task is inferred, is of numbers, or different in nearly every row."""
+    """Raise a `TableError` if a target of text, whose task is inferred, holds numbers, or too many values for its rows."""
     counts, present = target.values or Counter(), target.rows - target.missing
-    numbers = [text for text in counts if re.match(WRITTEN_NUMBER, text)]
-    others = [text for text in counts if not re.match(WRITTEN_NUMBER, text)]
-    if len(counts) > FEW_CLASSES and 2 * len(numbers) > len(counts):
-        example = (others or [n for n in numbers if not re.match(NUMBER, n)] or numbers)[0]
+    others = [text for text in counts if not WRITTEN_NUMBER.match(text)]
+    if len(counts) > FEW_CLASSES and 2 * len(others) < len(counts):
+        example = others[0] if others else first_unparsable(text_array(list(counts)), NUMBER)
         raise TableError(
             f"target {target.name!r} holds numbers as text, such as {example!r}: write all of them like 1234.5 or leave them "
             "empty, or use task='classification'"

@@ -37,7 +37,12 @@ class Table:
     untyped
         Whether all cells are text, as in a CSV file, so that numbers have to be recognized.
     index
-        Names of the index of a data frame, which are not among the columns.
+        Names of the index of a data frame, which is never an input; files have them among the columns, frames in memory do not.
+
+    Raises
+    ------
+    TableError
+        If two columns have the same name.
     """
 
     name: str
@@ -45,6 +50,11 @@ class Table:
     batches: Callable[[], Iterator[Any]]
     untyped: bool = False
     index: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        duplicates = sorted(name for name, count in Counter(self.columns).items() if count > 1)
+        if duplicates:
+            raise TableError(f"{self.name} has two columns named {duplicates[0]!r}: rename one")
 
     def require(self, columns: tuple[str, ...]) -> None:
         """Raise a `TableError` that names the columns that the table lacks, if there are any."""
@@ -120,7 +130,7 @@ def open_table(source: Any) -> Table:
     except ImportError as error:
         raise ImportError('tables need pyarrow: pip install "portablenn[tables]"') from error
     if not isinstance(source, (str, os.PathLike)):
-        return _with_distinct_names(_in_memory(source))
+        return _in_memory(source)
     path = Path(source)
     if path.is_dir():
         raise TableError(f"{path} is a folder: expected a file")
@@ -130,32 +140,25 @@ def open_table(source: Any) -> Table:
     if extension not in READERS:
         raise TableError(f"{path} has an unknown extension: expected .{', .'.join(READERS)}")
     with _table_errors(str(path)):
-        table = READERS[extension](path)
-    return _with_distinct_names(table)
-
-
-def _with_distinct_names(table: Table) -> Table:
-    duplicates = sorted(name for name, count in Counter(table.columns).items() if count > 1)
-    if duplicates:
-        raise TableError(f"{table.name} has two columns named {duplicates[0]!r}: rename one")
-    return table
+        return READERS[extension](path)
 
 
 def _in_memory(source: Any) -> Table:
     import pyarrow
 
+    apart: tuple[str, ...] = ()
     try:
-        if hasattr(source, "iloc"):  # a data frame of pandas, whose index is not data
-            table, index = pyarrow.Table.from_pandas(source, preserve_index=False), tuple(source.index.names)
+        if hasattr(source, "iloc"):  # a data frame of pandas, whose index is not converted
+            table = pyarrow.Table.from_pandas(source, preserve_index=False)
+            apart = tuple(str(name) for name in source.index.names if name is not None)
         else:
             table = source if isinstance(source, pyarrow.Table) else pyarrow.table(source)
-            index = _index_of(table.schema)
     except (TypeError, ValueError, pyarrow.ArrowException) as error:
         raise TableError(
             f"{type(source).__name__} is not a table ({error}): expected a path, a data frame, or {{name: column}}"
         ) from None
-    names = tuple(name for name in table.column_names if name not in index)
-    index = tuple(name for name in index if name is not None)
+    names = tuple(table.column_names)
+    index = (*_index_of(table.schema), *(name for name in apart if name not in names))
     return Table("the table", names, lambda: iter(table.to_batches(max_chunksize=BATCH_ROWS)), index=index)
 
 
@@ -163,11 +166,6 @@ def _index_of(schema: Any) -> tuple[str, ...]:
     """Return the names of the columns that were the index of a data frame of pandas."""
     written = (schema.pandas_metadata or {}).get("index_columns", [])
     return tuple(name for name in schema.names if name in written or re.fullmatch(r"__index_level_\d+__", name))
-
-
-def _without_index(schema: Any) -> tuple[str, ...]:
-    index = _index_of(schema)
-    return tuple(name for name in schema.names if name not in index)
 
 
 def _csv(path: Path) -> Table:
@@ -202,11 +200,14 @@ def _csv(path: Path) -> Table:
 
 def _delimiter(text: str) -> str:
     """Return the delimiter that all of the first lines hold equally often, else the most frequent one of the first line."""
-    lines = [line for line in re.sub(r'"(?:[^"]|"")*"', "", text[: 1 << 18]).splitlines()[:50] if line.strip()]
-    consistent = [
-        mark for mark in "\t;|," if {line.count(mark) for line in lines[:-1] or lines} == {lines[0].count(mark)}
-    ]
-    return next((mark for mark in consistent if mark in lines[0]), "") or max(",;\t|", key=lines[0].count)
+    unquoted = re.sub(r'"(?:[^"]|"")*"', "", text[: 1 << 18])
+    first, *others = [line for line in unquoted.splitlines() if line.strip()][:50] or [""]
+    for mark in "\t;|,":
+        if mark in first and all(
+            line.count(mark) == first.count(mark) for line in others[:-1]
+        ):  # the last may be cut off
+            return mark
+    return max(",;\t|", key=first.count)
 
 
 def _parquet(path: Path) -> Table:
@@ -218,7 +219,7 @@ def _parquet(path: Path) -> Table:
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
             yield from file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
 
-    return Table(path.name, _without_index(schema), batches, index=_index_of(schema))
+    return Table(path.name, tuple(schema.names), batches, index=_index_of(schema))
 
 
 def _arrow(path: Path) -> Table:
@@ -235,7 +236,7 @@ def _arrow(path: Path) -> Table:
             batch = file.get_batch(i)
             yield from (batch.slice(start, BATCH_ROWS) for start in range(0, batch.num_rows, BATCH_ROWS))
 
-    return Table(path.name, _without_index(file.schema), batches, index=_index_of(file.schema))
+    return Table(path.name, tuple(file.schema.names), batches, index=_index_of(file.schema))
 
 
 def _arrow_stream(path: Path) -> Table:
@@ -248,7 +249,7 @@ def _arrow_stream(path: Path) -> Table:
         with pyarrow.OSFile(str(path)) as file:
             yield from pyarrow.ipc.open_stream(file)
 
-    return Table(path.name, _without_index(schema), batches, index=_index_of(schema))
+    return Table(path.name, tuple(schema.names), batches, index=_index_of(schema))
 
 
 READERS: dict[str, Callable[[Path], Table]] = {

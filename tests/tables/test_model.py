@@ -262,6 +262,8 @@ def test_rows_of_unknown_classes_count_as_wrong(classes: tuple[str, ...], cells:
         metrics = model.evaluate({"x": x, "y": cells})
     assert metrics["accuracy"] == pytest.approx(known["accuracy"] / 3)
     assert metrics["log_loss"] > 20.0
+    with pytest.warns(RuntimeWarning, match="1 of 2 rows"):  # one of two classes, and an unknown one
+        assert "roc_auc" not in model.evaluate({"x": x[1:3], "y": cells[1:3]})
 
 
 @pytest.mark.parametrize(

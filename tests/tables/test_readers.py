@@ -123,6 +123,7 @@ def _cells(path: Path) -> list[tuple[Any, ...]]:
         ("t.csv", "\ufeffa;b\n1,5;null\n", [("1,5", "null")]),
         ("t.tsv", "a,b\tc\n1\t2\n", [("1", "2")]),
         ("t.TXT", "a\tb\n007\t\n", [("007", "")]),
+        ("t.csv", '"a"\n"1;2"\n', [("1;2",)]),
     ],
 )
 def test_a_csv_is_read_as_text_by_its_delimiter(name: str, text: str, expected: list[Any], tmp_path: Path) -> None:
@@ -184,12 +185,18 @@ INDEXES: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", INDEXES)
-@pytest.mark.parametrize("kind", ["memory", "parquet", "arrow table", "csv"])
+# in a CSV file an index with a name is a column, as data have
+STORED = [
+    (n, k)
+    for n in INDEXES
+    for k in ("memory", "parquet", "arrow table", "csv")
+    if k != "csv" or n not in ("named", "of two levels")
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), STORED)
 def test_the_index_of_a_data_frame_is_not_an_input(name: str, kind: str, tmp_path: Path) -> None:
     frame = INDEXES[name]()
-    if kind == "csv" and (frame.index.names[0] is not None or frame.index.nlevels > 1):
-        pytest.skip("its index has a name in the file, as data have")
     if kind == "parquet":
         frame.to_parquet(tmp_path / "t.parquet")
     frame.to_csv(tmp_path / "t.csv")
@@ -203,6 +210,22 @@ def test_a_column_that_is_the_index_is_named_with_the_fix() -> None:
     with pytest.raises(TableError, match="lacks the column 'row': .* is its index: apply reset_index"):
         fit_preprocessor(open_table(frame), "row")
     assert fit_preprocessor(open_table(frame), "y").left_out == {"row": "the index of the data frame"}
+
+
+def test_an_index_among_the_columns_of_a_file_is_kept_and_can_be_ignored_by_name(tmp_path: Path) -> None:
+    frame = INDEXES["of text"]().rename_axis("row")
+    frame.to_parquet(tmp_path / "t.parquet")
+    stored = open_table(tmp_path / "t.parquet")
+    assert stored.columns == ("x", "y", "row")  # so that predictions can be joined by it
+    for table in (stored, open_table(frame)):
+        assert fit_preprocessor(table, "y", ignore=["row"]).preprocessor.input_names == ("x",)
+    with pytest.raises(TableError, match="target 'row' is the index of the data frame: apply reset_index"):
+        fit_preprocessor(stored, "row")
+
+
+def test_a_column_named_as_the_index_is_a_column() -> None:
+    frame = _frame().set_index("x", drop=False)
+    assert fit_preprocessor(open_table(frame), "y").preprocessor.input_names == ("x",)
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0", "...1"])
