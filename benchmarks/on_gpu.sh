@@ -88,7 +88,7 @@ tests() {
     has xdist && workers="-n ${WORKERS:-14}"
     # shellcheck disable=SC2086
     PORTABLENN_REQUIRE=$required PYTHONWARNINGS=ignore exec "$python" -m pytest -q -rfE --maxfail=60 -W default -p no:cacheprovider $workers \
-        -o faulthandler_timeout=60 -k "$chosen" --ignore-glob 'tests/backends/test_cupy*' tests
+        -o faulthandler_timeout=60 -k "$chosen" --ignore tests/backends/test_cupy.py --ignore tests/backends/test_cupy_rehearsal.py tests
 }
 export -f tests has
 export python

@@ -451,6 +451,10 @@ class MemoryPool:
     def __init__(self) -> None:
         self.free: dict[int, list[Block]] = {}
         self.total = 0
+        self.limit = 0  # of the total; 0 for none
+
+    def set_limit(self, *, size: int) -> None:
+        self.limit = size
 
     def malloc(self, nbytes: int) -> MemoryPointer:
         size = -(-nbytes // UNIT) * UNIT
@@ -470,10 +474,10 @@ class MemoryPool:
     def _new(self, size: int) -> Block:
         """As _try_malloc: what is free is given back if the device has too little (memory.pyx:1518-1563)."""
         forbid("cudaMalloc")
-        if gpu.allocated + size > gpu.limit:
+        if self._exceeded_by(size):
             gc.collect()
             self.free_all_blocks()
-        if gpu.allocated + size > gpu.limit:
+        if self._exceeded_by(size):
             raise OutOfMemoryError(size, self.total)
         block = Block(size)
         gpu.allocated += size
@@ -481,6 +485,9 @@ class MemoryPool:
         bisect.insort(gpu.starts, block.start)
         gpu.blocks[block.start] = block
         return block
+
+    def _exceeded_by(self, size: int) -> bool:
+        return gpu.allocated + size > gpu.limit or 0 < self.limit < self.total + size
 
     def free_all_blocks(self, stream: Stream | None = None) -> None:
         with gpu.lock:
@@ -635,8 +642,6 @@ class ndarray:  # noqa: N801
         return array, (self.get(),)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        if not self.size:  # cupy/_core/dlpack.pyx asks the driver for the device of the address
-            raise CUDARuntimeError("cudaErrorInvalidValue")
         return 2, 0
 
     def __dlpack__(self, **_: Any) -> Any:
@@ -819,7 +824,7 @@ class RawKernel:
             self.run = None
             self.library = library
 
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, shared_mem: int = 0) -> None:
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0) -> None:
         grid, block = (
             tuple(max(1, n) for n in (*sizes, 1, 1)[:3]) for sizes in (grid, block)
         )  # as cupy/cuda/function.pyx:142-152 does

@@ -68,4 +68,4 @@ def test_a_wrong_index_is_an_error(key: Any, says: str) -> None:
 def test_masks_of_other_libraries_choose_elements(library: Any) -> None:
     x = library.array([1.0, -2.0, 3.0])
     gradient = pnn.grad(lambda x: pnn.xp.sum(x[x > 0] ** 2))(x)
-    assert library.numpy(gradient).tolist() == [2.0, 0.0, 6.0]
+    np.testing.assert_allclose(library.numpy(gradient), [2.0, 0.0, 6.0], rtol=1e-15)  # CUDA's power rounds differently
