@@ -78,7 +78,7 @@ def compiled(kernels: Sequence[Kernel], architecture: str) -> dict[str, tuple[in
 def work(call: Kernel | Product) -> float:
     """Return the time of a call's memory or of its operations, the longer one, by the model."""
     operations = (
-        2.0 * math.prod(call.a.shape) * call.b.shape[1] / RATES[call.precision] if isinstance(call, Product) else 0.0
+        2.0 * math.prod(call.sizes) * call.stacked / RATES[call.precision] if isinstance(call, Product) else 0.0
     )
     return max(operations, nbytes(call) / BANDWIDTH)
 
@@ -118,7 +118,7 @@ def row(title: str, net: pnn.Network, x: np.ndarray, y: np.ndarray, batch: int) 
         facts.append("{}, {:,}, {:,}".format(*map(max, zip(*found.values(), strict=True))))
     graph = calls(schedule(program, carried).instructions)
     moved = sum(map(nbytes, graph)) / 1e6
-    operations = sum(2.0 * math.prod(c.a.shape) * c.b.shape[1] for c in graph if isinstance(c, Product)) / 1e9
+    operations = sum(2.0 * math.prod(c.sizes) * c.stacked for c in graph if isinstance(c, Product)) / 1e9
     modelled = "" if one else f"{max(chain(made), sum(map(work, made))) * 1e6:,.0f}"
     nodes = "one kernel" if one else f"{len(made)} ({sum(isinstance(c, Product) for c in made)})"
     return f"| {title} | {nodes} | {' | '.join(facts)} | {moved:,.2f} | {operations:,.2f} | {modelled} |"

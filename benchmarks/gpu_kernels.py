@@ -10,15 +10,21 @@ import argparse
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import portablenn as pnn
+from portablenn.data.chunks import Batching
+from portablenn.nn.model import Batches
+from portablenn.runtime.arrays import to_numpy
 from portablenn.runtime.kernels.buffers import ITEMSIZE
 from portablenn.runtime.kernels.schedule import Product
 from portablenn.testing.networks import compiled_for
+from portablenn.training.members import TrainedMembers
+from portablenn.training.step import compiled_steps
 
 from .classifiers import data
 from .gpu import NETWORKS
@@ -28,16 +34,10 @@ REPEATS = 20
 
 
 class Step:
-    """A network's training step after it has run: its loop, and the arrays that it reads."""
+    """A training step, of one network or of many, after it has run: its loop, and the arrays that it reads."""
 
-    def __init__(self, sizes: list[int], rows: int, batch: int, precision: str | None) -> None:
-        os.environ["PORTABLENN_CUPY"] = "graph"
-        x, y = data(sizes, rows)
-        adam = pnn.Adam(1e-3)
-        net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=adam, backend="cupy", precision=precision)
-        order = np.random.default_rng(0).permutation(rows)[: rows // batch * batch].reshape(-1, batch)
-        run, call = compiled_for(net, x, y, order)
-        self.count = len(order)
+    def __init__(self, run: Any, call: Callable[[int], Any], count: int) -> None:
+        self.count = count
         call(self.count)  # which compares it with the interpreter
         self.loop = run.loop._fast  # type: ignore[attr-defined]
         launcher = self.loop._launcher
@@ -76,8 +76,9 @@ class Step:
                 graph = loop.device.capture(lambda call=call: loop._run([call] * repeats, self.inputs))
             fact: dict[str, Any] = {"seconds": self.seconds(graph.launch, 1) / repeats}
             if isinstance(call, Product):
-                (m, k), n = call.a.shape, call.b.shape[1]
-                fact |= {"name": f"product {m}x{k}x{n}", "operations": 2 * m * n * k}
+                m, k, n = call.sizes
+                times = f"{call.stacked} of " if call.stacked > 1 else ""
+                fact |= {"name": f"product {times}{m}x{k}x{n}", "operations": 2 * m * n * k * call.stacked}
                 buffers: Any = call.buffers
             else:
                 buffers = call.arguments
@@ -94,6 +95,34 @@ class Step:
         return {"step": step, "how": loop.how, "calls": calls}
 
 
+def step_of_network(sizes: list[int], rows: int, batch: int, precision: str | None) -> Step:
+    x, y = data(sizes, rows)
+    adam = pnn.Adam(1e-3)
+    net = pnn.mlp(sizes, loss="softmax_cross_entropy", optimizer=adam, backend="cupy", precision=precision)
+    order = np.random.default_rng(0).permutation(rows)[: rows // batch * batch].reshape(-1, batch)
+    return Step(*compiled_for(net, x, y, order), len(order))
+
+
+def step_of_members(sizes: list[int], rows: int, batch: int, precision: str | None, members: int) -> Step:
+    """Return the step of networks with other rates and batches."""
+    x, y = data(sizes, rows)
+    net = pnn.mlp(sizes, loss="softmax_cross_entropy", backend="cupy", precision=precision)
+    rates = np.geomspace(1e-4, 1e-2, members)
+    settings = [{"seed": k, "optimizer.learning_rate": rate} for k, rate in enumerate(rates)]
+    ens, home = pnn.Ensemble(net, members=settings), net.backend
+    (group,) = ens._groups
+    count = rows // batch
+    batching = Batching(count * batch, batch, "shuffle", count * batch)
+    trained = TrainedMembers(group, ens.networks, home, batching, share_order=False)
+    order = to_numpy(trained.orders(0, 1))
+    rows_of_steps = home.indices(order.reshape(members, count, batch))
+    first = home.asarray(np.asarray(0, dtype=np.int32))
+    batches = Batches(home.asarray(x), home.asarray(y), None, rows_of_steps, trained.keys, first)
+    given = trained.state, batches, trained.penalty_mask, trained.values
+    run = compiled_steps(trained.stack, home, *given)
+    return Step(run, lambda steps: run(steps, *given), count)
+
+
 def _nbytes(buffer: Any) -> int:
     """Return the bytes of the elements of a buffer; those that a broadcast repeats count once."""
     lengths = (n for n, stride in zip(buffer.shape, buffer.strides, strict=True) if stride)
@@ -105,12 +134,16 @@ def main() -> None:
     options.add_argument("--out", type=Path, required=True, help="the JSON file")
     options.add_argument("--only", nargs="*", default=["A 128", "D 200", "B 128", "B 8192", "I 8192"])
     options.add_argument("--precision", choices=["tf32", "bfloat16"], help="of products; full by default")
+    options.add_argument("--members", type=int, help="of an ensemble; one network by default")
     given = options.parse_args()
+    os.environ["PORTABLENN_CUPY"] = "graph"
     results = {}
     for work in given.only:
         name, batch = work.split()[0], int(work.split()[1])
         sizes, rows = NETWORKS[name]
-        found = results[work] = Step(sizes, min(rows, 20 * batch), batch, given.precision).measured()
+        facts = sizes, min(rows, 20 * batch), batch, given.precision
+        step = step_of_members(*facts, given.members) if given.members else step_of_network(*facts)
+        found = results[work] = step.measured()
         given.out.write_text(json.dumps(results, indent=1) + "\n")
         total = sum(c["seconds"] for c in found["calls"])
         print(f"\n{work}: {found['how']}; step {found['step'] * 1e6:.1f} us, sum of calls {total * 1e6:.1f} us")

@@ -70,6 +70,9 @@ class Backend:
         Whether the device is an accelerator, which sorts faster than the host does and copies the result.
     pads_orders
         Whether compiling takes long enough that orders of rows of all lengths are padded to one.
+    members_elements
+        Number of elements of a value of several networks that are trained in one program, so that they stay in a core's cache;
+        None for all networks at once, as far as memory allows, where the library divides a program among processors itself.
     precisions
         In which precisions, of `portablenn.program.precision.PRECISIONS`, the device multiplies matrices itself, by the
         operation "rounded_matmul"; a backend without them never sees it.
@@ -91,6 +94,7 @@ class Backend:
     guarded = True
     accelerated = False
     pads_orders = False
+    members_elements: int | None = None
     precisions: Collection[str] = ()
     install = ""
     library = ""
@@ -290,6 +294,7 @@ class NumpyBackend(Backend):
     """NumPy on the CPU, through the plan: memory allocated once, one generated function per program."""
 
     guarded = False
+    members_elements = 1 << 17
 
     def __init__(self) -> None:
         self.name = "numpy"

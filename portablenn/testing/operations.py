@@ -199,7 +199,9 @@ OTHERS: dict[tuple[str, ...], dict[str, Case]] = {
         "eye": lambda xp, a: [xp.eye(3, dtype=a.m.dtype), xp.eye(2, 3, k=1, dtype=a.m.dtype)],
         "matmul": lambda xp, a: [
             a.m @ a.n.mT, a.m.mT @ a.n, xp.flip(a.m) @ a.n.mT, a.r @ a.r, a.m @ a.r, a.m[None, :, :] @ a.n.mT,
-            a.m[:, :0] @ a.n.mT[:0, :],
+            a.m[:, :0] @ a.n.mT[:0, :], xp.stack([a.m, a.m + a.r]) @ xp.stack([a.n, a.n * 2.0]).mT,
+            xp.stack([a.m, a.n]).mT @ a.m[None, :, :], a.m @ xp.stack([a.n, a.m]).mT,
+            xp.stack([a.m, a.n])[:, :, :0] @ a.n.mT[:0, :],
         ],
         "searchsorted": lambda xp, a: [
             xp.searchsorted(xp.sort(a.v), a.r), xp.searchsorted(xp.sort(a.v), a.v[::2], side="right"),

@@ -881,6 +881,17 @@ extern "C" int cublasGemmEx(void*, int ta, int tb, int m, int n, int k, const vo
     (void)bt;
     return gemm(ta, tb, m, n, k, one, a, at, lda, b, ldb, ct, c, ldc, compute, 0);
 }
+static size_t size(int type) { return type == 0 ? 4 : type == 1 ? 8 : 2; }
+extern "C" int cublasGemmStridedBatchedEx(void* h, int ta, int tb, int m, int n, int k, const void* alpha, void* a, int at, int lda,
+                                          long long sa, void* b, int bt, int ldb, long long sb, const void* beta, void* c, int ct,
+                                          int ldc, long long sc, int count, int compute, int algorithm) {
+    for (long long i = 0; i < count; ++i) {
+        int status = cublasGemmEx(h, ta, tb, m, n, k, alpha, (char*)a + i * sa * size(at), at, lda,
+                                  (char*)b + i * sb * size(bt), bt, ldb, beta, (char*)c + i * sc * size(ct), ct, ldc, compute, algorithm);
+        if (status) return status;
+    }
+    return 0;
+}
 """
 
 

@@ -207,10 +207,10 @@ def numpy_dtype(buffer: Buffer) -> np.dtype[Any]:
 
 def lines(buffer: Buffer, pointer: int) -> np.ndarray:
     turned, step = leading_dimension(buffer)
-    rows, columns = buffer.shape
     itemsize = numpy_dtype(buffer).itemsize
     strides = (itemsize, step * itemsize) if turned else (step * itemsize, itemsize)
-    return np.lib.stride_tricks.as_strided(memory(buffer, pointer, flat=True), (rows, columns), strides)
+    over = tuple(stride * itemsize for stride in buffer.strides[:-2])
+    return np.lib.stride_tricks.as_strided(memory(buffer, pointer, flat=True), buffer.shape, (*over, *strides))
 
 
 def memory(buffer: Buffer, pointer: int, flat: bool = False) -> np.ndarray:

@@ -63,8 +63,8 @@ def _joined(instructions: Sequence[Instruction]) -> tuple[Sequence[Instruction],
 
 
 def _small_product(call: Product) -> Kernel | None:
-    length = call.a.shape[1]
-    small = math.prod(call.a.shape) * call.b.shape[1] <= PRODUCT and length <= LENGTH
+    length = call.a.shape[-1]
+    small = math.prod(call.sizes) * call.stacked <= PRODUCT and length <= LENGTH
     return product_kernel(call, FEW) if small else None
 
 

@@ -198,7 +198,7 @@ class _Blas:
         self.workspaces: dict[int, Any] = {}
 
     def product(self, stream: Any, call: Product, pointers: Sequence[int]) -> None:
-        """Enqueue a product of row-major matrices; cuBLAS is column-major, so it computes the transposed product."""
+        """Enqueue products of row-major matrices; cuBLAS is column-major, so it computes the transposed ones."""
         library, handle = self.library, self.handle
         _check("cublasSetStream", library.cublasSetStream_v2(handle, ctypes.c_void_p(stream.ptr)))
         if stream.ptr not in self.workspaces:  # products of several streams run at the same time
@@ -208,15 +208,25 @@ class _Blas:
         (a, b, out), dtype = pointers, call.a.dtype
         scalar = ctypes.c_double if dtype == "float64" else ctypes.c_float
         one, zero, kind = scalar(1.0), scalar(0.0), CUDA_TYPES[dtype]
-        (rows, inner), columns = call.a.shape, call.b.shape[1]
+        rows, inner, columns = call.sizes
+        over_a, over_b, over_out = (
+            ctypes.c_longlong(x.strides[0] if call.stacked > 1 else 0) for x in (call.a, call.b, call.out)
+        )
         transposed_a, ld_a = leading_dimension(call.a)
         transposed_b, ld_b = leading_dimension(call.b)
-        status = library.cublasGemmEx(
-            handle, int(transposed_b), int(transposed_a), columns, rows, inner, ctypes.byref(one),
-            ctypes.c_void_p(b), kind, ld_b, ctypes.c_void_p(a), kind, ld_a, ctypes.byref(zero),
-            ctypes.c_void_p(out), CUDA_TYPES[call.out.dtype], columns,
-            TF32 if call.precision == "tf32" else COMPUTE[dtype], -1,
-        )  # fmt: skip
+        compute, kind_out = TF32 if call.precision == "tf32" else COMPUTE[dtype], CUDA_TYPES[call.out.dtype]
+        turned = int(transposed_b), int(transposed_a)
+        pointer_a, pointer_b, pointer_out = map(ctypes.c_void_p, (a, b, out))
+        if call.stacked == 1:
+            status = library.cublasGemmEx(
+                handle, *turned, columns, rows, inner, ctypes.byref(one), pointer_b, kind, ld_b, pointer_a, kind, ld_a,
+                ctypes.byref(zero), pointer_out, kind_out, columns, compute, -1,
+            )  # fmt: skip
+        else:
+            status = library.cublasGemmStridedBatchedEx(
+                handle, *turned, columns, rows, inner, ctypes.byref(one), pointer_b, kind, ld_b, over_b, pointer_a, kind, ld_a,
+                over_a, ctypes.byref(zero), pointer_out, kind_out, columns, over_out, call.stacked, compute, -1,
+            )  # fmt: skip
         _check("cublasGemmEx", status)
 
 

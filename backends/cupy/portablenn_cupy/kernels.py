@@ -146,6 +146,10 @@ PACK = 4
 """Elements that a thread reads and writes at once where there are many, in one transaction of memory."""
 MANY = 1 << 20
 """Elements from which that is faster: fewer are better distributed over more threads."""
+FEW = 1 << 15
+"""Results of a reduction up to which several threads share each: a GPU has ten times as many threads."""
+SHORT, ROWS = 8, 1 << 13
+"""Columns up to which, and rows from which, a thread computes a whole row."""
 PART = 1024
 """Rows, or elements, that one block reduces; more are shared by several blocks, and a second kernel joins their results."""
 
@@ -200,6 +204,7 @@ class _GroupWriter:
         self.numbers: dict[tuple[Variable, int], np.generic] = {}
         self.lines: list[str] = []
         self.linear = f"(r * {group.columns} + j)"
+        self.lanes = WARP  # that share a row
 
     def kernel(self) -> Kernel:
         group = self.group
@@ -260,9 +265,9 @@ class _GroupWriter:
 
     def _rows(self, sweeps: int) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
-        wide = group.columns > PART
-        lanes = BLOCK if wide else WARP
-        rows = 1 if wide else BLOCK // WARP
+        short = group.columns <= SHORT and group.rows >= ROWS
+        self.lanes = lanes = 1 if short else WARP if group.columns <= PART else BLOCK
+        rows = BLOCK // lanes
         self.lines.append(f"for (index_t r = first_row(); r < {group.rows}; r += row_step()) {{")
         self._load(v for v in group.reads if group.extents[v] == Extent.ROW)
         for level in range(sweeps + 1):
@@ -294,7 +299,7 @@ class _GroupWriter:
             self.lines.append(f"{total} = {COMBINE[o.name]}({total}, {self.names[o.reads[0]]});")
         self._store(results, "")
         self.lines.append("}")
-        for o in reductions:
+        for o in reductions if self.lanes > 1 else ():
             total = self.names[o.result]
             self.lines.append(f"{total} = over_lanes({COMBINE[o.name]}, {total});")
 
@@ -579,6 +584,14 @@ def _reduce(call: schedule.Reduction) -> Kernel:
             f"total = over_bands({combine}, total);\nif (band() == 0 && b < {kept}) {target}b] = total;\n}}\n"
         )
         grid, block = (-(-kept // WARP), call.parts), (WARP, 16)
+    elif kept <= FEW and reduced > WARP:  # the bands of a block share what is reduced to each result
+        body = (
+            f"for (index_t b = first_column(); b < {-(-kept // WARP) * WARP}; b += column_step()) {{\n{start}"
+            f"const index_t i = b < {kept} ? b : {kept - 1};\nfor (index_t k = begin + band(); k < end; k += bands())\n"
+            f"total = {combine}(total, ({dtype})p0[{_mixed(x, axes)}]);\n"
+            f"total = over_bands({combine}, total);\nif (band() == 0 && b < {kept}) {target}b] = total;\n}}\n"
+        )
+        grid, block = (-(-kept // WARP), 1), (WARP, 16)
     else:
         body = (
             f"for (index_t i = first_element(); i < {kept}; i += element_step()) {{\n{start}"
@@ -613,8 +626,8 @@ def _mixed(x: Buffer, axes: tuple[int, ...]) -> str:
 
 
 def leading_dimension(buffer: Buffer) -> tuple[bool, int]:
-    """Return whether columns, not rows, are contiguous, and the leading dimension of cuBLAS."""
-    (rows, columns), (down, across) = buffer.shape, buffer.strides
+    """Return whether columns, not rows, are contiguous, and the leading dimension of cuBLAS, of a matrix or each of a stack."""
+    (rows, columns), (down, across) = buffer.shape[-2:], buffer.strides[-2:]
     if (across == 1 or columns == 1) and (down >= columns or rows == 1):
         return False, max(down if rows > 1 else columns, 1)
     return True, max(across if columns > 1 else rows, 1)

@@ -15,12 +15,21 @@ SHORT = 24
 
 def product_kernel(call: Product, few: int, bands: int | None = None) -> Kernel:
     """Return the kernel of a product; up to ``few`` results, the ``bands`` of a block share each sum."""
-    (rows, length), columns = call.a.shape, call.b.shape[1]
-    results = rows * columns
-    (down_a, across_a), (down_b, across_b) = call.a.strides, call.b.strides
+    rows, length, columns = call.sizes
+    results = rows * columns * call.stacked
+    (*over_a, down_a, across_a), (*over_b, down_b, across_b) = call.a.strides, call.b.strides
     kind = TYPES[call.out.dtype]
-    place = f"const index_t r = i / {columns}, c = i % {columns};\n{kind} total = {number(0, call.out.dtype)};\n"
-    term = f"total += ({kind})p0[r * {down_a} + k * {across_a}] * ({kind})p1[k * {down_b} + c * {across_b}];\n"
+    first_a, first_b = (f"m * {over[0]} + " if over else "" for over in (over_a, over_b))
+    row = (
+        f"const index_t m = i / {rows * columns}, r = i / {columns} % {rows}"
+        if over_a
+        else f"const index_t r = i / {columns}"
+    )
+    place = f"{row}, c = i % {columns};\n{kind} total = {number(0, call.out.dtype)};\n"
+    term = (
+        f"total += ({kind})p0[{first_a}r * {down_a} + k * {across_a}] * "
+        f"({kind})p1[{first_b}k * {down_b} + c * {across_b}];\n"
+    )
     store = f"p2[{located(call.out, 'i')}] = total;"
     if results > few or length <= SHORT:
         return per_element(call.buffers, results, f"{place}for (index_t k = 0; k < {length}; ++k)\n{term}{store}")

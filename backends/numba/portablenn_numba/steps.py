@@ -216,13 +216,17 @@ def _copy(shape: tuple[int, ...], parameters: str, row: list[str]) -> list[str]:
 
 
 def _product(instruction: schedule.Product) -> list[str]:
-    (rows, inner), columns = instruction.a.shape, instruction.b.shape[1]
+    rows, inner, columns = instruction.sizes
     zero = f"{DTYPES[instruction.out.dtype]}(0)"
-    return [
-        "def f(a, b, out):", f"    for i in range({rows}):", f"        for j in range({columns}):",
-        f"            total = {zero}", f"            for k in range({inner}):",
-        "                total += a[i, k] * b[k, j]", "            out[i, j] = total",
+    at, loops, pad = "", list[str](), ""
+    if len(instruction.out.shape) == 3:
+        at, loops, pad = "m, ", [f"    for m in range({instruction.stacked}):"], "    "
+    inside = [
+        f"for i in range({rows}):", f"    for j in range({columns}):", f"        total = {zero}",
+        f"        for k in range({inner}):", f"            total += a[{at}i, k] * b[{at}k, j]",
+        f"        out[{at}i, j] = total",
     ]  # fmt: skip
+    return ["def f(a, b, out):", *loops, *(f"    {pad}{line}" for line in inside)]
 
 
 def _gather(instruction: schedule.Gather) -> list[str]:

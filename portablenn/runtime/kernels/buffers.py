@@ -60,8 +60,8 @@ class Buffer:
 
     @property
     def has_leading_dimension(self) -> bool:
-        """Whether BLAS can read this matrix: rows or columns are contiguous, and do not overlap."""
-        (rows, columns), (down, across) = self.shape, self.strides
+        """Whether BLAS can read this matrix, or each of a stack: rows or columns are contiguous, and do not overlap."""
+        (rows, columns), (down, across) = self.shape[-2:], self.strides[-2:]
         return ((across == 1 or columns == 1) and (down >= columns or rows == 1)) or (
             (down == 1 or rows == 1) and (across >= rows or columns == 1)
         )
@@ -70,7 +70,10 @@ class Buffer:
         """Return the result of a view operation; None if that needs a copy."""
         shape, offset, strides = operation.result.type.shape, self.offset, self.strides
         if operation.name == "reshape":
-            return replace(self, shape=shape, strides=c_strides(shape)) if self.contiguous else None
+            if self.contiguous:
+                return replace(self, shape=shape, strides=c_strides(shape))
+            divided = _divided(self.shape, self.strides, shape)
+            return None if divided is None else replace(self, shape=shape, strides=divided)
         if operation.name == "permute_dims":
             strides = tuple(strides[a] for a in operation.arguments[1])
         elif operation.name == "broadcast_to":
@@ -107,6 +110,34 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(stride)
         stride *= length
     return tuple(reversed(strides))
+
+
+def _divided(shape: tuple[int, ...], strides: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the strides of an array whose axes are divided into several; None if that is not all that ``new`` asks for.
+
+    Axes of one element do not matter.
+
+    Examples
+    --------
+    >>> _divided((4, 6), (100, 1), (4, 2, 1, 3))
+    (100, 3, 1, 1)
+    """
+    axes = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    found: list[int] = []
+    left = 1  # of the current axis
+    for length in new:
+        if length == 1:
+            found.append(1)
+            continue
+        if left == 1:
+            if not axes:
+                return None
+            left, stride = axes.pop(0)
+        if left % length:
+            return None
+        left //= length
+        found.append(left * stride)
+    return tuple(found) if left == 1 and not axes else None
 
 
 def nbytes_of(type: ArrayType) -> int:

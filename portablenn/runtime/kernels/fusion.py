@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
-from ...program.ir import Operation, Program, Variable
+from ...program.ir import ArrayType, Operation, Program, Variable
 
 ELEMENTWISE = frozenset(
     "abs acos acosh add asin asinh astype atan atan2 atanh bitwise_and bitwise_invert bitwise_left_shift bitwise_or "
@@ -373,6 +373,29 @@ def _varies(argument: tuple[int, ...], shape: tuple[int, ...], result: Extent) -
     if aligned[-1] == shape[-1] and set(aligned[:-1]) <= {1}:
         return Extent.COLUMN
     return Extent.ROW if aligned == (*shape[:-1], 1) else None
+
+
+def with_broadcasts(program: Program) -> Program:
+    """Return the program with a "broadcast_to" where an argument is repeated in another way than by rows or columns.
+
+    The elementwise operation then fits into groups of its result's shape. The result of "broadcast_to" is a view.
+    """
+    operations: list[Operation] = []
+    made: dict[tuple[Variable, tuple[int, ...]], Variable] = {}
+    for operation in program.operations:
+        shape = operation.result.type.shape
+        if operation.name in ELEMENTWISE and operation.name != "broadcast_to" and operation.result.type.size > 1:
+            arguments = list(operation.arguments)
+            for i, v in enumerate(arguments):
+                if not isinstance(v, Variable) or _varies(v.type.shape, shape, Extent.FULL) is not None:
+                    continue
+                if (v, shape) not in made:
+                    made[v, shape] = wide = Variable(ArrayType(shape, v.type.dtype))
+                    operations.append(Operation("broadcast_to", (v, shape), {}, wide))
+                arguments[i] = made[v, shape]
+            operation = replace(operation, arguments=tuple(arguments))
+        operations.append(operation)
+    return replace(program, operations=tuple(operations)) if made else program
 
 
 def _units(clusters: Iterator[_Cluster], uses: Counter[Variable], smallest: int) -> Iterator[Unit]:

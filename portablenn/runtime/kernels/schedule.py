@@ -16,7 +16,7 @@ from ...program.interpret import CREATION, execute
 from ...program.ir import Array, ArrayType, Operation, Program, Variable
 from ..backend import UnsupportedError
 from .buffers import ITEMSIZE, VIEWS, Allocator, Buffer, Storage, dense, nbytes_of
-from .fusion import ELEMENTWISE, Extent, Fusible, Group, Unit, fuse
+from .fusion import ELEMENTWISE, Fusible, Group, Unit, fuse, with_broadcasts
 
 ALIGNMENT = 256
 """Bytes: each storage of the arena begins at a multiple."""
@@ -51,15 +51,27 @@ class Fused(Instruction):
 
 @dataclass(frozen=True, eq=False)
 class Product(Instruction):
-    """A matrix product: out = a @ b; each buffer has a stride of 1 along one of its two axes (see `Buffer`).
+    """A matrix product, or the products of two stacks of matrices: out = a @ b.
 
-    The factors are float64, float32, or rounded to ``precision``: "bfloat16", which they are stored in, or "tf32".
+    Each matrix has a stride of 1 along one of its two axes (see `Buffer`). All buffers have three axes if there are stacks; a
+    factor that is the same in each product has a stride of 0. The factors are float64, float32, or rounded to ``precision``:
+    "bfloat16", which they are stored in, or "tf32".
     """
 
     a: Buffer
     b: Buffer
     out: Buffer
     precision: str | None = None
+
+    @property
+    def stacked(self) -> int:
+        """Number of products."""
+        return self.out.shape[0] if len(self.out.shape) == 3 else 1
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Rows of ``a``, its columns, and columns of ``b``."""
+        return *self.a.shape[-2:], self.b.shape[-1]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +173,7 @@ def is_small(program: Program, multiplications: int, elements: int) -> bool:
 
 class _Scheduler:
     def __init__(self, program: Program, xp: Any, carried: int | None, fusible: Fusible, parts: Parts) -> None:
-        self.fusible, self.parts = fusible, parts
+        self.parts, program = parts, with_broadcasts(program)
         for variable in (*program.inputs, *(o.result for o in program.operations)):
             dtype = variable.type.dtype
             if dtype not in ITEMSIZE or (dtype == "bfloat16" and variable in program.inputs):
@@ -235,7 +247,9 @@ class _Scheduler:
             self.allocator.alias(out, view)
             return
         inputs = [self.buffers[v] for v in operation.reads]
-        if name in PRODUCTS:
+        if name in ELEMENTWISE and not out.type.size:
+            self.allocator.allocate(operation, out)
+        elif name in PRODUCTS:
             self._product(operation, inputs)
         elif name in ("sum", "max", "min"):
             self._reduction(operation, inputs[0])
@@ -248,37 +262,26 @@ class _Scheduler:
                 self._append(Gather(inputs[0], inputs[1], buffer, operation.parameters["axis"]))
         elif name in ("concat", "stack"):
             self._concatenate(operation, inputs)
-        elif name in ELEMENTWISE and self.fusible(operation):
-            self._broadcast(operation, inputs)
         else:
             raise UnsupportedError(f"{name} of {', '.join(str(v.type) for v in operation.reads)}")
-
-    def _broadcast(self, operation: Operation, inputs: list[Buffer]) -> None:
-        """An elementwise operation whose arguments are broadcast in more ways than rows and columns."""
-        out = operation.result
-        buffer = self.allocator.allocate(operation, out)
-        if not out.type.size:
-            return
-        wide = Operation("broadcast_to", (out, out.type.shape), {}, out)
-        buffers = {v: p.view(wide) for v, p in zip(operation.reads, inputs, strict=True)} | {out: buffer}
-        extents = dict.fromkeys(buffers, Extent.FULL)
-        group = Group(out.type.shape, (operation,), extents, tuple(dict.fromkeys(operation.reads)), (out,))
-        self._append(Fused(group, buffers))  # type: ignore[arg-type]
 
     def _product(self, operation: Operation, inputs: list[Buffer]) -> None:
         a, b = inputs
         out = operation.result
         precision = operation.parameters.get("precision")
         dtypes = ("float32", "float64") if precision is None else ("float32" if precision == "tf32" else precision,)
-        if a.dtype != b.dtype or a.dtype not in dtypes or len(a.shape) != 2 or len(b.shape) != 2:
+        axes = {len(a.shape), len(b.shape)}
+        if a.dtype != b.dtype or a.dtype not in dtypes or not axes <= {2, 3}:
             raise UnsupportedError(f"matmul of {' and '.join(str(v.type) for v in operation.reads)}")
         buffer = self.allocator.allocate(operation, out)
         if out.type.size == 0:
             return
-        if a.shape[1] == 0:
+        if a.shape[-1] == 0:
             zero = self._constant(Variable(ArrayType((), out.type.dtype)), np.zeros((), dtype=out.type.dtype))
-            self._copy(replace(zero, shape=out.type.shape, strides=(0, 0)), buffer)
+            self._copy(replace(zero, shape=out.type.shape, strides=(0,) * len(out.type.shape)), buffer)
             return
+        if 3 in axes:
+            a, b = (_stack(x, out.type.shape[0]) for x in (a, b))
         a, b = (x if x.has_leading_dimension else self._contiguous_copy(x) for x in (a, b))
         self._append(Product(a, b, buffer, precision))
 
@@ -342,6 +345,15 @@ class _Scheduler:
             self._copy(self.buffers[result], self.buffers[target])
         self._append(Count(counter))
         self.schedule.results = [self.buffers[home] for _, home in self.carried]
+
+
+def _stack(matrix: Buffer, count: int) -> Buffer:
+    """Return a matrix, or a stack of one, as a stack of ``count`` matrices that are the same."""
+    if len(matrix.shape) == 2:
+        return replace(matrix, shape=(count, *matrix.shape), strides=(0, *matrix.strides))
+    if matrix.shape[0] == 1 != count:
+        return replace(matrix, shape=(count, *matrix.shape[1:]), strides=(0, *matrix.strides[1:]))
+    return matrix
 
 
 def _computes_inside(unit: Unit, concat: Operation) -> bool:
