@@ -11,7 +11,7 @@ ulimit -c 0 # no core files
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results/gpu}
 (($# == 0)) || shift
-all="versions smoke memcheck racecheck benchmark tf32 bfloat16 kernels verify cupy others more"
+all="versions smoke memcheck racecheck benchmark tf32 bfloat16 kernels ensembles verify cupy others more"
 parts=${*:-$all}
 for name in $parts; do
     [[ " $all " == *" $name "* ]] || { echo "unknown part $name; expected some of: $all" >&2; exit 2; }
@@ -19,6 +19,7 @@ done
 mkdir -p "$out"
 python=${PYTHON:-python3}
 quick=${QUICK:+--quick}
+members=$([[ -n ${QUICK:-} ]] && echo 4 || echo 64 1000)
 sites=$(mktemp -d)
 summary=()
 finish() {
@@ -109,6 +110,9 @@ for precision in tf32 bfloat16; do
     part "$precision" 60 "$python" -m benchmarks.gpu $quick --out "$out/$precision" --precision "$precision" --only "I 8192" "B 8192" --seconds 40
 done
 part kernels 40 "$python" -m benchmarks.gpu_kernels --out "$out/kernels.json"
+# shellcheck disable=SC2086
+part ensembles 90 "$python" -m benchmarks.ensembles --device cuda --members $members --rounds 3 \
+    --only "20-64-64-2, batch 200" --out "$out/ensembles.json"
 part verify 60 "$python" -m portablenn verify cupy --json
 signal=INT part cupy 200 bash -c 'tests "cupy" cupy'
 # JAX chooses kernels by timing them anew in each process, and with them the last bits, which a resumed run would not have

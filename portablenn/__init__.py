@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .nn.losses import Loss
     from .nn.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
     from .tables import TableError, TableModel, report
+    from .training.ensemble import Ensemble
     from .training.history import History
     from .training.lr_finder import LearningRates, find_learning_rate
     from .training.mlp import mlp
@@ -40,6 +41,7 @@ _NAMES = {
     ".nn.losses": "Loss",
     ".nn.optimizers": "LBFGS SGD Adagrad Adam AdamW Optimizer RMSprop",
     ".tables": "TableError TableModel",
+    ".training.ensemble": "Ensemble",
     ".training.history": "History",
     ".training.lr_finder": "LearningRates find_learning_rate",
     ".training.mlp": "mlp",
@@ -93,6 +95,7 @@ __all__ = [
     "BatchNorm",
     "Dense",
     "Dropout",
+    "Ensemble",
     "FileFormatError",
     "History",
     "LearningRates",

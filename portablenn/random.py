@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from .program.ir import Array
 from .runtime.arrays import array_namespace, device_of
 
-WEIGHTS, ORDER, MASKS, SPLIT = 1, 2, 3, 4
+WEIGHTS, ORDER, MASKS, SPLIT, BOOTSTRAP = 1, 2, 3, 4, 5
 """The purposes of keys; streams of different purposes are independent."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -35,7 +36,7 @@ def threefry2x32(key: Array, counter: tuple[Array, Array]) -> tuple[Array, Array
     Parameters
     ----------
     key
-        int32, shape (2,).
+        int32, shape (2,); or (…, 2), whose other axes broadcast with those of the counters.
     counter
         Two int32 arrays, of one dimension or more, that broadcast together.
 
@@ -46,7 +47,7 @@ def threefry2x32(key: Array, counter: tuple[Array, Array]) -> tuple[Array, Array
     ['0x6b200159', '0x99ba4efe']
     """
     xp = array_namespace(key)
-    first, second = key[0:1], key[1:2]
+    first, second = key[..., 0:1], key[..., 1:2]
     schedule = (first, second, xp.bitwise_xor(xp.bitwise_xor(first, second), _PARITY))
     x, y = counter[0] + schedule[0], counter[1] + schedule[1]
     for block in range(5):
@@ -150,7 +151,12 @@ def new_key(seed: int, purpose: int, index: int = 0) -> np.ndarray:
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
         raise ValueError(f"seed: expected an integer from 0 to 2**64 - 1, got {seed!r}")
-    words = np.asarray([seed & 0xFFFFFFFF, int(seed) >> 32], dtype=np.uint32).view(np.int32)
+    return _key(int(seed), purpose, index).copy()
+
+
+@lru_cache(maxsize=1 << 14)
+def _key(seed: int, purpose: int, index: int) -> np.ndarray:
+    words = np.asarray([seed & 0xFFFFFFFF, seed >> 32], dtype=np.uint32).view(np.int32)
     return fold_in(words, purpose, index)
 
 
@@ -253,7 +259,7 @@ def _log(x: np.ndarray) -> np.ndarray:
 
 
 def permutations(key: np.ndarray, first: int, epochs: int, rows: int) -> np.ndarray:
-    """Return the order of the rows in each epoch, int64, shape (epochs, rows).
+    """Return the order of the rows in each epoch, int64, shape (epochs, rows); for keys (members, 2) of each member.
 
     It is the row numbers sorted by random words, ties by row number. Each epoch has its own stream, so that none depends on
     those before it.
@@ -263,16 +269,18 @@ def permutations(key: np.ndarray, first: int, epochs: int, rows: int) -> np.ndar
     >>> sorted(permutations(new_key(0, ORDER), 3, 1, 5)[0].tolist())
     [0, 1, 2, 3, 4]
     """
-    packed, half = np.empty((epochs, rows), dtype=np.int64), (rows + 1) // 2
+    members, half = key.shape[:-1], (rows + 1) // 2
+    packed = np.empty((*members, epochs, rows), dtype=np.int64)
+    key = key[:, None, :] if members else key
     streams = np.arange(first, first + epochs, dtype=np.int32)[:, None]
-    some = max(1, _AT_ONCE // max(1, epochs))
+    some = max(1, _AT_ONCE // max(1, epochs * math.prod(members)))
     for start in range(0, half, some):  # the words of `bits`, without holding them all
         words = threefry2x32(key, (streams, np.arange(start, min(start + some, half), dtype=np.int32)[None, :]))
         for head, word in zip((start, start + half), words, strict=True):
-            place = packed[:, head : head + word.shape[1]]
-            np.multiply(word[:, : place.shape[1]], 1 << 32, out=place, dtype=np.int64)
-            place |= np.arange(head, head + place.shape[1], dtype=np.int64)
-    packed.sort(axis=1)
+            place = packed[..., head : head + word.shape[-1]]
+            np.multiply(word[..., : place.shape[-1]], 1 << 32, out=place, dtype=np.int64)
+            place |= np.arange(head, head + place.shape[-1], dtype=np.int64)
+    packed.sort(axis=-1)
     packed &= 0xFFFFFFFF
     return packed
 

@@ -27,13 +27,13 @@ def chunks_of_epochs(orders: Orders, data: Dataset, first: int, epochs: int) -> 
     size = batching.batch_size
     order = orders(first, epochs)
     full, rest = divmod(batching.epoch_rows, size)
-    reshape = array_namespace(order).reshape
+    reshape, members = array_namespace(order).reshape, tuple(order.shape[:-2])
     if rest == 0:
-        yield Chunk(data.samples, epochs * full, reshape(order, (epochs * full, size)))
+        yield Chunk(data.samples, epochs * full, reshape(order, (*members, epochs * full, size)))
         return
-    for one in (order[i, ...] for i in range(epochs)):
-        yield Chunk(data.samples, full, reshape(one[: full * size], (full, size)))
-        yield Chunk(data.samples, 1, reshape(one[full * size :], (1, rest)))
+    for one in (order[..., i, :] for i in range(epochs)):
+        yield Chunk(data.samples, full, reshape(one[..., : full * size], (*members, full, size)))
+        yield Chunk(data.samples, 1, reshape(one[..., full * size :], (*members, 1, rest)))
 
 
 def chunks_of_epoch(

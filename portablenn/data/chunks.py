@@ -39,14 +39,14 @@ class Chunk(NamedTuple):
 
     samples: Samples
     steps: int
-    order: Any = None  # positions in `samples`, (steps, batch), int64; None for all rows in their order
+    order: Any = None  # positions in `samples`, (…, steps, batch), int64; None for all rows in their order
     row_numbers: Any = None  # the same rows in the whole data set; None if unknown, or all rows
     multilabel: bool = False  # whether a target row of 0 and 1 has been seen whose sum is not 1
 
     @property
     def batch_size(self) -> int:
         """Number of rows of each step."""
-        return int(self.samples.x.shape[0] if self.order is None else self.order.shape[1])
+        return int(self.samples.x.shape[0] if self.order is None else self.order.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Batching:
     batch_size: int
     order: str | Callable[[int], Any]  # as `Network.fit` takes it
     epoch_rows: int  # rows of an epoch: `count`, unless rows are drawn with replacement
-    subset: np.ndarray | None = None  # numbers of the rows to train on, (count,), int64; None for all rows
+    subset: np.ndarray | None = (
+        None  # numbers of the rows to train on, (count,) or (members, count), int64; None for all
+    )
     pauses: tuple[int, ...] = ()  # a chunk ends at each step of an epoch that is a multiple of one of these numbers
     max_steps: int = 1 << 31  # maximum number of steps in a chunk
     max_batches: int | None = None  # maximum number of batches of a stream in an epoch; None for all

@@ -1,14 +1,15 @@
 """Model files: a network as safetensors with strictly validated JSON metadata. Nothing in a file names code.
 
 A file holds each parameter and statistic under its name, the optimizer's vectors as "optimizer.<name>", and in its
-metadata, under "portablenn", the layers, the loss and the optimizer.
+metadata, under "portablenn", the layers, the loss and the optimizer. A file of an ensemble holds all this of each member, the
+names with its number in front, as in "0.dense_1.kernel".
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,56 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any],
     ``facts`` has the keys of ``_FACTS``, "table" being the description of a table model's preprocessing, or None; ``arrays``
     are parameters and statistics, ``slots`` the optimizer's vectors.
     """
+    safetensors_file.write(path, VERSION, _described(facts), {**arrays, **_slots_by_name(slots)})
+
+
+Contents = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
+"""Facts, arrays and slots of a network; see `write`."""
+
+
+def write_members(path: str | Path, members: Sequence[Contents]) -> None:
+    """Write the networks of an ensemble, atomically, into one file."""
+    described = [_described(facts) for facts, _, _ in members]
+    named = {
+        f"{k}.{name}": array
+        for k, (_, arrays, slots) in enumerate(members)
+        for name, array in {**arrays, **_slots_by_name(slots)}.items()
+    }
+    safetensors_file.write(path, VERSION, {"members": described}, named)
+
+
+def read_members(path: str | Path) -> list[tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Return what `write_members` was given; see `safetensors_file.read` for the errors."""
+
+    def check(description: dict[str, Any], types: Types) -> list[dict[str, Any]]:
+        safetensors_file.check_fields(description, {"members": list})
+        parts = _by_member(types)
+        if not description["members"] or set(parts) != {str(k) for k in range(len(description["members"]))}:
+            raise FileFormatError("its arrays are not those of its members")
+        found = []
+        for k, one in enumerate(description["members"]):
+            if not isinstance(one, dict):
+                raise FileFormatError(f"member {k} is a {type(one).__name__}")
+            facts, expected = _validated(one)
+            _check_types(parts[str(k)], expected, facts["dtype"])
+            found.append(facts)
+        return found
+
+    facts, arrays = safetensors_file.read(path, "file of an ensemble", VERSION, check)
+    parts = _by_member(arrays)
+    return [(one, *_without_slots(parts[str(k)])) for k, one in enumerate(facts)]
+
+
+def _by_member(named: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the entries of each member, without its number."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in named.items():
+        number, _, own = name.partition(".")
+        parts.setdefault(number, {})[own] = value
+    return parts
+
+
+def _described(facts: Mapping[str, Any]) -> dict[str, Any]:
     description = {
         **facts,
         "layers": [_encode(layer, "layer") for layer in facts["layers"]],
@@ -52,21 +103,31 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Any],
     }
     if description["precision"] is None:  # a file without it is read by versions that do not know it
         del description["precision"]
-    named = {**arrays, **{f"{_SLOT}{name}": vector for name, vector in slots.items()}}
-    safetensors_file.write(path, VERSION, description, named)
+    return description
+
+
+def _slots_by_name(slots: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{_SLOT}{name}": vector for name, vector in slots.items()}
+
+
+def _without_slots(named: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return arrays, and slots, each by name."""
+    slots = {name.removeprefix(_SLOT): v for name, v in named.items() if name.startswith(_SLOT)}
+    return {name: v for name, v in named.items() if not name.startswith(_SLOT)}, slots
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the facts, arrays and slots that `write` was given; see `safetensors_file.read` for the errors."""
 
     def check(description: dict[str, Any], types: Types) -> dict[str, Any]:
+        if "members" in description:
+            raise FileFormatError("it holds an ensemble: load it with portablenn.Ensemble.load")
         facts, expected = _validated(description)
         _check_types(types, expected, facts["dtype"])
         return facts
 
     facts, arrays = safetensors_file.read(path, "model file", VERSION, check)
-    slots = {name.removeprefix(_SLOT): v for name, v in arrays.items() if name.startswith(_SLOT)}
-    return facts, {name: v for name, v in arrays.items() if not name.startswith(_SLOT)}, slots
+    return (facts, *_without_slots(arrays))
 
 
 def _encode(thing: Any, role: str) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Dropout:
     [[1.0, 1.0, 1.0]]
     """
 
-    rate: float
+    rate: float = field(metadata={"static": True})  # decides which random words are kept
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
@@ -137,7 +137,7 @@ class BatchNorm:
     [[-1.0], [1.0]]
     """
 
-    momentum: float = 0.9
+    momentum: float = field(default=0.9, metadata={"static": True})  # 1 - momentum is computed in float64
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ Models are compared by value, so that equal networks share their compiled progra
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,10 @@ from ..random import WEIGHTS, Stream, new_key
 from ..runtime.arrays import array_namespace
 from ..transforms.grad import value_and_grad
 from ..transforms.precision import check_precision, with_precision
+from . import layers as own_layers
 from .flat_params import FlatParams
 from .losses import Loss, inverse
+from .numbers import is_used
 from .optimizers import Optimizer
 
 
@@ -59,6 +62,8 @@ class Model:
     report_loss: Loss | None = None  # what history, `evaluate` and the line search of L-BFGS report; None for `loss`
 
     def __post_init__(self) -> None:
+        for part in (*(layer for _, layer in self.layers), self.loss, self.optimizer, self.report_loss):
+            _check_equality(part)
         check_precision(self.precision)
         if self.precision is not None and self.dtype != "float32":
             raise ValueError(
@@ -128,7 +133,7 @@ class Model:
         xp = array_namespace(theta)
         (loss, updated), gradient = self.objective(theta, statistics, batch, step)
         optimizer = self.optimizer
-        if optimizer.l1 or optimizer.l2:
+        if is_used(optimizer.l1) or is_used(optimizer.l2):
             if optimizer.penalty_per_row:
                 assert penalty_mask is not None
                 count = batch.x.shape[0]
@@ -230,6 +235,19 @@ class Model:
         return xp.concat([1.0 - probabilities, probabilities], axis=1)
 
 
+def _check_equality(part: Any) -> None:
+    """Raise `TypeError` for an object of a subclass of a dataclass that has attributes by which it is not compared."""
+    kind = type(part)
+    if not dataclasses.is_dataclass(part) or "__dataclass_params__" in vars(kind) or "__eq__" in vars(kind):
+        return
+    unknown = sorted(set(vars(part)) - {field.name for field in dataclasses.fields(part)})
+    if unknown:
+        raise TypeError(
+            f"{kind.__name__} has attributes that are not fields, {', '.join(unknown)}: decorate the class with "
+            "@dataclasses.dataclass(frozen=True), so that two of its objects which differ in them are not taken for equal"
+        )
+
+
 def accepted(layer: Any) -> tuple[str, ...]:
     """Return the names of the parameters of ``layer.apply`` besides (xp, params, x)."""
     method = getattr(layer.apply, "__func__", None)
@@ -262,16 +280,30 @@ def initial_values(
 
 
 def _width(name: str, layer: Any, params: Mapping[str, Any], inputs: int, dtype: DType) -> int:
+    """Return the number of outputs of a layer."""
+    shapes = tuple((key, np.shape(value)) for key, value in params.items())
+    if type(layer).__module__ == own_layers.__name__:
+        return _known_width(name, layer, shapes, inputs, dtype)
+    return _traced_width(name, layer, shapes, inputs, dtype)
+
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def _traced_width(name: str, layer: Any, shapes: Shapes, inputs: int, dtype: DType) -> int:
     def applied(x: Array, *values: Array) -> Array:
-        result = layer.apply(array_namespace(x), dict(zip(params, values, strict=True)), x)
+        result = layer.apply(array_namespace(x), dict(zip(dict(shapes), values, strict=True)), x)
         if not hasattr(result, "dtype"):
             raise TypeError(f"expected apply of {name} to return an array, got {type(result).__name__}")
         return result
 
-    types = [ArrayType(np.shape(value), dtype) for value in params.values()]
+    types = [ArrayType(shape, dtype) for _, shape in shapes]
     output = trace(applied, ArrayType((3, inputs), dtype), *types).outputs[0].type
     if len(output.shape) != 2 or output.shape[0] != 3:
         raise ValueError(f"expected apply of {name} to return shape (3, outputs) for 3 rows, got {output}")
     if dtype_name(output.dtype) != dtype:
         raise TypeError(f"expected apply of {name} to keep the dtype, {dtype}, got {output.dtype}")
     return output.shape[1]
+
+
+_known_width = functools.lru_cache(maxsize=256)(_traced_width)  # an ensemble has many networks of the same layers

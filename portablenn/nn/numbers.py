@@ -15,6 +15,17 @@ def take_numbers_of_numpy(fields_of: Any) -> None:
             object.__setattr__(fields_of, field.name, value.item())
 
 
+def is_used(number: Any) -> bool:
+    """Return whether a term with this factor counts: not if it is 0. The value of an array is known only when a step runs.
+
+    Examples
+    --------
+    >>> is_used(0.0), is_used(0.5), is_used(np.asarray(0.0))
+    (False, True, True)
+    """
+    return not isinstance(number, (int, float)) or number != 0
+
+
 def check_positive_integer(name: str, value: Any) -> None:
     """Raise `ValueError` unless ``value`` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from ..program.ir import Array
 from .lookup import lookup
-from .numbers import check_number, check_positive_integer, take_numbers_of_numpy
+from .numbers import check_number, check_positive_integer, is_used, take_numbers_of_numpy
 from .schedules import Schedule, rate
 
 Slots = tuple[Array, ...]
@@ -78,7 +78,7 @@ class Optimizer:
     @property
     def penalizes(self) -> bool:
         """Whether kernels are treated differently from biases."""
-        return bool(self.l1 or self.l2 or self.weight_decay)
+        return is_used(self.l1) or is_used(self.l2) or is_used(self.weight_decay)
 
     def update(
         self, xp: Any, theta: Array, gradient: Array, slots: Slots, step: Array, penalty_mask: Array | None = None
@@ -113,7 +113,7 @@ class Optimizer:
             gradient = gradient * (self.clip_norm / xp.maximum(norm, self.clip_norm))
         learning_rate = rate(self.learning_rate, step)
         direction, slots = self.direction(xp, gradient, slots, step, learning_rate)
-        if self.weight_decay:
+        if is_used(self.weight_decay):
             theta = theta - self.weight_decay * learning_rate * _masked(penalty_mask, theta)
         return theta + direction, slots
 
@@ -123,18 +123,18 @@ class Optimizer:
 
     def penalized(self, xp: Any, gradient: Array, theta: Array, penalty_mask: Array | None) -> Array:
         """Return the gradient of the loss with the l1 and l2 penalties."""
-        if self.l2:
+        if is_used(self.l2):
             gradient = gradient + self.l2 * _masked(penalty_mask, theta)
-        if self.l1:
+        if is_used(self.l1):
             gradient = gradient + self.l1 * _masked(penalty_mask, xp.sign(theta))
         return gradient
 
     def penalty(self, xp: Any, theta: Array, penalty_mask: Array | None) -> Array:
         """Return the l1 and l2 penalties, of shape ()."""
         terms = []
-        if self.l2:
+        if is_used(self.l2):
             terms.append(0.5 * self.l2 * xp.sum(_masked(penalty_mask, theta) * theta))
-        if self.l1:
+        if is_used(self.l1):
             terms.append(self.l1 * xp.sum(_masked(penalty_mask, xp.abs(theta))))
         return sum(terms[1:], start=terms[0])
 
@@ -164,11 +164,11 @@ class SGD(Optimizer):
     @property
     def slots(self) -> tuple[str, ...]:  # type: ignore[override]
         """The velocity, if there is momentum."""
-        return ("velocity",) if self.momentum else ()
+        return ("velocity",) if is_used(self.momentum) else ()
 
     def direction(self, xp: Any, gradient: Array, slots: Slots, step: Array, learning_rate: Any) -> tuple[Array, Slots]:
         downhill = -learning_rate * gradient
-        if not self.momentum:
+        if not is_used(self.momentum):
             return downhill, ()
         velocity = self.momentum * slots[0] + downhill
         return (self.momentum * velocity + downhill if self.nesterov else velocity), (velocity,)
@@ -206,7 +206,7 @@ class RMSprop(Optimizer):
     """
 
     learning_rate: float | Schedule = 0.001
-    decay: float = 0.9
+    decay: float = field(default=0.9, metadata={"static": True})  # 1 - decay is computed in float64
     epsilon: float = 1e-8
     slots: ClassVar[tuple[str, ...]] = ("squares",)
     fractions: ClassVar[tuple[str, ...]] = ("decay",)
@@ -232,8 +232,8 @@ class Adam(Optimizer):
     """
 
     learning_rate: float | Schedule = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
+    beta_1: float = field(default=0.9, metadata={"static": True})  # 1 - beta_1 is computed in float64
+    beta_2: float = field(default=0.999, metadata={"static": True})
     epsilon: float = 1e-8
     epsilon_hat: bool = field(default=False, kw_only=True)
     slots: ClassVar[tuple[str, ...]] = ("mean", "squares")

@@ -91,8 +91,11 @@ class FitOptions:
         return data, held_out, rows
 
     def batching(self, data: Dataset, subset: np.ndarray | None, backend: Backend, parameters: int) -> Batching:
-        """Return how epochs are divided into steps on a backend, for a network with this number of parameters."""
-        count = data.rows if subset is None else len(subset)
+        """Return how epochs are divided into steps on a backend, for a network with this number of parameters.
+
+        ``subset`` are the numbers of the rows to train on, (rows,), or (members, rows); None for all.
+        """
+        count = data.rows if subset is None else subset.shape[-1]
         batch = self.rows_per_step(count)
         every = {getattr(callback, "every_steps", None) for callback in self.callbacks} - {None}
         pauses = tuple(check_int(n, "every_steps of a callback", 1) for n in every)

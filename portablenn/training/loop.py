@@ -260,10 +260,10 @@ class _CompiledSteps:
         return state, losses
 
 
-def epoch_losses(losses: Sequence[tuple[np.ndarray, int]], epochs: int, mean: bool) -> list[float]:
+def epoch_losses(losses: Sequence[tuple[np.ndarray, int]], epochs: int, mean: bool) -> list[Any]:
     """Reduce the losses of steps (see `Run.losses`) to one for each of some epochs of equal length.
 
-    It is the mean over rows, or without ``mean`` the sum over steps.
+    It is the mean over rows, or without ``mean`` the sum over steps; of losses (steps, members) an array, (members,).
 
     Examples
     --------
@@ -273,5 +273,6 @@ def epoch_losses(losses: Sequence[tuple[np.ndarray, int]], epochs: int, mean: bo
     values = np.concatenate([some for some, _ in losses])
     if mean:
         rows = np.concatenate([np.full(len(some), n) for some, n in losses])
-        values = values * rows / (rows.sum() / epochs)
-    return [float(v) for v in values.reshape(epochs, -1).sum(axis=1)]
+        values = (values.T * rows / (rows.sum() / epochs)).T
+    sums = values.reshape(epochs, -1, *values.shape[1:]).sum(axis=1)
+    return [one if one.ndim else float(one) for one in sums]

@@ -126,6 +126,11 @@ class Network:
         return self._widths[-1]
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of outputs of each layer."""
+        return tuple(self._widths)
+
+    @property
     def spec(self) -> Spec:
         """What the network accepts as data."""
         return Spec(self.inputs, self.outputs, self.loss, self.dtype)

@@ -96,19 +96,23 @@ def predict(network: Network, method: str, X: Any) -> Array:
 
 def _predict_part(network: Network, method: str, x: Array) -> tuple[Array, Array]:
     rows, theta, statistics = x.shape[0], network.state.theta, network.state.statistics
-    size = padded(rows)
-    if size != rows and not _computes_rows_apart(network.model):
-        size = rows
-    if size != rows:
-        xp = network.backend.xp
-        x = xp.concat([x, xp.zeros((size - rows, x.shape[1]), dtype=x.dtype, device=device_of(x))], axis=0)
+    x = with_padding(network.model, x)
     run = network.programs.find(network, method, x)
     if isinstance(network.backend, NumpyBackend):
         result, square = silently(run, theta, statistics, x)
     else:
         with np.errstate(all="ignore"):
             result, square = run(theta, statistics, x)
-    return (result if size == rows else result[:rows, ...]), square
+    return (result if x.shape[0] == rows else result[:rows, ...]), square
+
+
+def with_padding(model: Model, x: Array) -> Array:
+    """Append rows of zeros up to one of a few numbers, unless rows may depend on each other."""
+    rows, size = x.shape[0], padded(x.shape[0])
+    if size == rows or not _computes_rows_apart(model):
+        return x
+    xp = array_namespace(x)
+    return xp.concat([x, xp.zeros((size - rows, x.shape[1]), dtype=x.dtype, device=device_of(x))], axis=0)
 
 
 def _computes_rows_apart(model: Model) -> bool:

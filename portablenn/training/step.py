@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.model import Batches, Model, State
+from ..nn.model import Model, State
+from ..nn.stack import ModelStack
 from ..program.ir import Array
 from ..runtime.backend import Backend
 from ..transforms.compile import compile_loop_for
 
 
-def compiled_steps(
-    model: Model, backend: Backend, state: State, batches: Batches, penalty_mask: Array | None
-) -> Callable[..., Any]:
-    """Compile ``run(count, state, batches, penalty_mask)``: the state after ``count`` steps and the loss of each, (count,)."""
-    steps = compile_loop_for(backend, model.step, model, state, batches, penalty_mask)
+def compiled_steps(model: Model | ModelStack, backend: Backend, state: State, *data: Any) -> Callable[..., Any]:
+    """Compile ``run(count, state, *data)``: the state after ``count`` steps and the loss of each, (count,).
+
+    ``data`` are batches and the penalty mask; for a stack also the numbers that vary, and then the losses are (count, members).
+    """
+    steps = compile_loop_for(backend, model.step, model, state, *data)
 
     def run(count: int, *arguments: Any) -> tuple[State, Array]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss will show it

@@ -587,6 +587,33 @@ def test_products_of_cublas_in_branches_of_a_graph_agree_with_numpy(backend: Any
     np.testing.assert_allclose(*found, rtol=0, atol=1e-5 if precision is None else 1e-3)
 
 
+def check_members(backend: Any, **fit: Any) -> None:
+    ens = pnn.Ensemble(
+        simple(backend, dtype="float64"), [{"seed": k, "optimizer.learning_rate": 0.01 * k} for k in range(5)]
+    )
+    ens.fit(X, CLASSES, epochs=2, batch_size=32, **fit)
+    assert "CUDA" in ens.history.how
+    assert "interpreter" not in ens.history.how
+    alone = pnn.Ensemble(
+        simple("numpy", dtype="float64"), [{"seed": k, "optimizer.learning_rate": 0.01 * k} for k in range(5)]
+    )
+    alone.fit(X, CLASSES, epochs=2, batch_size=32, **fit)
+    for one, other in zip(ens.networks, alone.networks, strict=True):
+        np.testing.assert_allclose(one.state.theta.get(), other.state.theta, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ens.predict_proba(X), alone.predict_proba(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("share_order", [False, True])
+def test_members_of_an_ensemble_train_as_on_numpy(backend: Any, way: str, share_order: bool) -> None:
+    check_members(backend, share_order=share_order)
+
+
+@pytest.mark.usefixtures("cublas")
+@pytest.mark.parametrize("share_order", [False, True])
+def test_stacks_of_products_of_cublas_agree_with_numpy(backend: Any, share_order: bool) -> None:
+    check_members(backend, share_order=share_order)
+
+
 @pytest.mark.usefixtures("cublas")
 def test_networks_that_use_cublas_in_several_threads_are_independent(backend: Any) -> None:
     check_threads(backend)
