@@ -44,20 +44,6 @@ def ours(sizes: list[int], rows: int, batch: int, members: int, backend: str, sh
     return epoch
 
 
-def ours_one(sizes: list[int], rows: int, batch: int, backend: str) -> Timed:
-    import portablenn as pnn
-
-    X, y = data(sizes, rows)
-    net = pnn.mlp(sizes, loss="softmax_cross_entropy", backend=backend)
-    x_there, y_there = net.backend.asarray(X), net.backend.asarray(y)
-
-    def epoch() -> None:
-        net.fit(x_there, y_there, batch_size=batch)
-        net.backend.synchronize()
-
-    return epoch
-
-
 def jax_vmap(sizes: list[int], rows: int, batch: int, members: int, device: str) -> Timed:
     import jax
     import jax.numpy as jnp
@@ -136,17 +122,23 @@ def contestants(
     made: dict[str, tuple[Contestant, int]] = {}
 
     def add(name: str, maker: str, count: int, arguments: dict[str, Any], *packages: str) -> None:
-        made[name] = Contestant(name, f"ensembles:{maker}", arguments, packages), count
+        made[name] = Contestant(name, maker, arguments, packages), count
 
     for backend in ways:
         needs = () if backend == "numpy" else (backend,)
-        add(f"portablenn on {backend}", "ours", members, many | {"backend": backend}, *needs)
-        add(f"{backend}, same batches", "ours", members, many | {"backend": backend, "share_order": True}, *needs)
-        add(f"{backend}, one network", "ours_one", 1, plain | {"backend": backend}, *needs)
-    add("jax.vmap", "jax_vmap", members, many | {"device": device}, "jax")
-    add("torch.func.vmap", "torch_vmap", members, many | {"device": device}, "torch")
+        add(f"portablenn on {backend}", "ensembles:ours", members, many | {"backend": backend}, *needs)
+        add(
+            f"{backend}, same batches",
+            "ensembles:ours",
+            members,
+            many | {"backend": backend, "share_order": True},
+            *needs,
+        )
+        add(f"{backend}, one network", "gpu:ours", 1, plain | {"backend": backend, "precision": None}, *needs)
+    add("jax.vmap", "ensembles:jax_vmap", members, many | {"device": device}, "jax")
+    add("torch.func.vmap", "ensembles:torch_vmap", members, many | {"device": device}, "torch")
     if device == "cpu":
-        add("scikit-learn, one core", "scikit_learn", 8, plain | {"members": 8}, "sklearn")
+        add("scikit-learn, one core", "ensembles:scikit_learn", 8, plain | {"members": 8}, "sklearn")
     return made
 
 

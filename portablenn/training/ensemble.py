@@ -26,7 +26,7 @@ from .ensemble_fit import EnsembleFit
 from .fit_options import FitOptions
 from .history import History
 from .members import Groups, Members, TrainedMembers, blocks
-from .network import Network, from_contents
+from .network import Network, check_probabilities, from_contents
 from .prediction import with_padding
 
 if TYPE_CHECKING:
@@ -240,14 +240,14 @@ class Ensemble:
         for group in self._groups.of_equal_steps():
             one = self.networks[group.numbers[0]]
             for same in [group] if own is None else group.divided(lambda k: len(own[k])):
-                rows = subset if own is None else np.stack([own[k] for k in same.numbers[:1]])
-                batching = options.batching(data, rows, backend, one.parameter_count)
-                for block in blocks(same, one, backend, batching.batch_size):
-                    if own is not None:
-                        batching = replace(batching, subset=np.stack([own[k] for k in block.numbers]))
+                count = data.rows if subset is None else len(subset)
+                batch = options.rows_per_step(count if own is None else len(own[same.numbers[0]]))
+                for block in blocks(same, one, backend, batch):
+                    rows = subset if own is None else np.stack([own[k] for k in block.numbers])
+                    batching = options.batching(data, rows, backend, one.parameter_count)
                     parts.append(TrainedMembers(block, self.networks, backend, batching, share_order))
         watched = None if held_out is None else held_out.to(backend, first.dtype)
-        training = EnsembleFit(self, parts, data, watched, options.epochs, batching.epoch_rows, patience, hooks)
+        training = EnsembleFit(self, parts, data, watched, options.epochs, patience, hooks)
         training.run()
         self._adopt(training, backend, data)
         return self.history
@@ -325,11 +325,7 @@ class Ensemble:
     def predict_proba(self, X: Any) -> Array:
         """Return the mean of the members' class probabilities, (rows, classes)."""
         first = self.networks[0]
-        if first.loss.targets != "classes" or first.loss.link is None:
-            raise TypeError(
-                f"predict_proba requires a loss with probabilities, got {type(first.loss).__name__}: use "
-                '"sigmoid_cross_entropy" or "softmax_cross_entropy", or call predict'
-            )
+        check_probabilities(first.loss)
         return first._convert_like(self._mean("probabilities", X), X)
 
     def predict_members(self, X: Any) -> Array:

@@ -30,14 +30,13 @@ class EnsembleFit:
         data: Dataset,
         held_out: Dataset | None,
         epochs: int,
-        epoch_rows: int,
         patience: int | None,
         hooks: Sequence[Callable[..., Any]],
     ) -> None:
         self.ensemble, self.parts, self.data, self.held_out = ensemble, parts, data, held_out
         self.epochs, self.patience, self.hooks = epochs, patience, hooks
         watched = bool(hooks) or held_out is not None or patience is not None
-        rows = epoch_rows * max(part.order_count for part in parts)
+        rows = max(part.batching.epoch_rows * part.order_count for part in parts)
         self.together = 1 if watched else max(1, ROWS_PER_CALL // max(1, rows))
         self.history = History()
         self.results: list[tuple[int, State, int, int]] = []  # of members: number, state, steps and epochs trained

@@ -20,7 +20,7 @@ from ..runtime.arrays import to_numpy
 from ..runtime.backend import Backend
 from ..transforms.compile import compile_for
 from .loop import epoch_losses
-from .network import Network
+from .network import Network, joined_metrics
 from .orders import orders_for, orders_of_members
 from .prediction import ROWS
 from .step import compiled_steps
@@ -108,12 +108,8 @@ class Members:
         self.networks = networks = [ensemble[k] for k in group.numbers]
         with np.errstate(over="ignore"):  # a rate may be infinite in float32: the loss will show it
             self.values = tuple(backend.asarray(values, networks[0].dtype) for values in group.values)
-        slots = range(len(networks[0].optimizer.slots))
-        self.state = State(
-            self._stacked([n.state.theta for n in networks]),
-            tuple(self._stacked([n.state.slots[i] for n in networks]) for i in slots),
-            self._stacked([n.state.statistics for n in networks]),
-        )
+        theta, statistics = ([getattr(n.state, name) for n in networks] for name in ("theta", "statistics"))
+        self.state = State(self._stacked(theta), (), self._stacked(statistics))  # predictions need no slots
 
     def _stacked(self, arrays: Sequence[Any]) -> Array:
         backend, dtype = self.backend, self.networks[0].dtype
@@ -124,17 +120,10 @@ class Members:
 
     def evaluate(self, data: Dataset) -> dict[str, np.ndarray]:
         """Return the metrics of each member on some rows, as `Network.evaluate` does, (members,) each."""
-        model, sums = self.stack.model, []
+        sums = []
         for part in row_slices(self.backend, data, self.rows_at_once):
-            weight = part.x.shape[0] if part.weights is None else float(self.backend.xp.sum(part.weights))
-            sums.append((weight, *map(to_numpy, self.run("evaluate_batch", *part))))
-        sizes = np.asarray([weight for weight, *_ in sums])[:, None]
-        losses, right = (np.asarray([one[i] for one in sums], dtype=np.float64) for i in (1, 2))
-        mean = model.loss.reduction == "mean"
-        results = {"loss": (losses * sizes).sum(axis=0) / sizes.sum() if mean else losses.sum(axis=0)}
-        if model.loss.targets == "classes":
-            results["accuracy"] = right.sum(axis=0) / sizes.sum()
-        return results
+            sums.append((part.x.shape[0], part.weights, *self.run("evaluate_batch", *part)))
+        return joined_metrics(self.stack.model.loss, sums)
 
     @property
     def rows_at_once(self) -> int:
@@ -163,8 +152,10 @@ class TrainedMembers(Members):
         """With ``share_order`` all members take the batches of the ensemble's first network."""
         super().__init__(group, ensemble, backend)
         first = self.networks[0]
-        keys = [n._layer_keys() for n in self.networks]
-        self.keys = None if keys[0] is None else backend.asarray(np.stack([to_numpy(k) for k in keys]), "int32")
+        slots = zip(*(n.state.slots for n in self.networks), strict=True)
+        self.state = self.state._replace(slots=tuple(self._stacked(some) for some in slots))
+        keys = [keys for n in self.networks if (keys := n._layer_keys_on_host()) is not None]
+        self.keys = backend.asarray(np.stack(keys), "int32") if keys else None
         mask = first._penalty_mask()
         self.penalty_mask = None if mask is None else backend.asarray(mask)
         self.batching, self.share_order, self._first_seed = batching, share_order, ensemble[0].seed

@@ -473,12 +473,7 @@ class Network:
         TypeError
             If the loss does not define probabilities.
         """
-        loss = self.loss
-        if loss.targets != "classes" or loss.link is None:
-            raise TypeError(
-                f"predict_proba requires a loss with probabilities, got {type(loss).__name__}: use "
-                '"sigmoid_cross_entropy" or "softmax_cross_entropy", or call predict'
-            )
+        check_probabilities(self.loss)
         return self._predict("probabilities", X)
 
     def predictor(self, rows: int = 1) -> Predictor:
@@ -552,13 +547,7 @@ class Network:
         sums = []
         for part in row_slices(self.backend, data, ROWS):
             sums.append((part.x.shape[0], part.weights, *self._run(self.model.evaluate_batch, *part)))
-        sizes = np.asarray([float(self.backend.xp.sum(w)) if w is not None else float(n) for n, w, *_ in sums])
-        means = np.asarray([float(loss) for _, _, loss, _ in sums])
-        mean = self.loss.reduction == "mean"
-        results = {"loss": float((means * sizes).sum() / sizes.sum()) if mean else float(means.sum())}
-        if self.loss.targets == "classes":
-            results["accuracy"] = float(sum(float(right) for *_, right in sums) / sizes.sum())
-        return results
+        return {name: float(value) for name, value in joined_metrics(self.loss, sums).items()}
 
     # Backends
 
@@ -575,10 +564,13 @@ class Network:
 
     def _layer_keys(self) -> Array | None:
         """Return the keys of layers that draw random numbers, shape (layers, 2); None if no layer does."""
+        keys = self._layer_keys_on_host()
+        return None if keys is None else self.backend.asarray(keys, "int32")
+
+    def _layer_keys_on_host(self) -> np.ndarray | None:
         if not any("random" in accepted(layer) for layer in self.layers):
             return None
-        keys = [random.new_key(self.seed, random.MASKS, i) for i in range(len(self.layers))]
-        return self.backend.asarray(np.stack(keys), "int32")
+        return np.stack([random.new_key(self.seed, random.MASKS, i) for i in range(len(self.layers))])
 
     def _penalty_mask(self) -> Array | None:
         """Return 1 where the parameter vector holds kernels, which penalties apply to, else 0; None without penalties."""
@@ -645,6 +637,31 @@ def from_contents(
     network._move(home)
     network.pinned = not _is_auto(backend)
     return network
+
+
+def joined_metrics(loss: losses.Loss, sums: Sequence[tuple[int, Array | None, Array, Array]]) -> dict[str, np.ndarray]:
+    """Return the metrics of all rows, of shape () or (members,).
+
+    ``sums`` has for some rows each their number, their weights, and what `Model.evaluate_batch` returns.
+    """
+    sizes = np.asarray([float(n) if w is None else float(array_namespace(w).sum(w)) for n, w, *_ in sums])
+    values = np.asarray([to_numpy(value) for _, _, value, _ in sums], dtype=np.float64)
+    results = {
+        "loss": (values.T * sizes).T.sum(axis=0) / sizes.sum() if loss.reduction == "mean" else values.sum(axis=0)
+    }
+    if loss.targets == "classes":
+        right = np.asarray([to_numpy(count) for *_, count in sums], dtype=np.float64)
+        results["accuracy"] = right.sum(axis=0) / sizes.sum()
+    return results
+
+
+def check_probabilities(loss: losses.Loss) -> None:
+    """Raise `TypeError` unless the loss defines probabilities of classes."""
+    if loss.targets != "classes" or loss.link is None:
+        raise TypeError(
+            f"predict_proba requires a loss with probabilities, got {type(loss).__name__}: use "
+            '"sigmoid_cross_entropy" or "softmax_cross_entropy", or call predict'
+        )
 
 
 def _is_auto(backend: Any) -> bool:
