@@ -198,6 +198,10 @@ SHARED = {
     "softmax": (lambda x: of(x).exp(x - of(x).max(x, axis=1, keepdims=True)) / of(x).sum(of(x).exp(x), axis=1, keepdims=True), (13, 10)),
     "softmax of wide rows": (lambda x: x / of(x).sum(of(x).exp(x), axis=1, keepdims=True), (3, 2000)),
     "elements": (lambda x: of(x).exp(x) + x[0, :] * of(x).sum(x[0, :3]), (40, 30)),
+    "middle": (lambda x: of(x).sum(of(x).reshape(x, (3, 50, 7)), axis=1), (150, 7)),
+    "first and last": (lambda x: of(x).max(of(x).reshape(x, (5, 9, 40)), axis=(0, 2)), (45, 40)),
+    "stack of products": (lambda x: of(x).reshape(x, (3, 4, 70)) @ of(x).reshape(x, (3, 4, 70)).mT, (12, 70)),
+    "matrix and stack": (lambda x: x[:4, :] @ of(x).reshape(x, (3, 70, 4)), (12, 70)),
 }  # fmt: skip
 
 
@@ -212,6 +216,49 @@ def test_workers_that_share_a_row_or_a_column_agree_with_the_oracle(name: str) -
     assert "interpreter" not in run.how, run.how
     for ours, meant in zip(run(x), interpret(xp, program, x), strict=True):
         np.testing.assert_allclose(ours, meant, rtol=1e-11)
+
+
+@on_host
+@pytest.mark.parametrize("columns", [1, 2, 7, 8, 9])
+def test_short_rows_of_which_a_thread_computes_each_agree_with_the_oracle(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setattr(cupy_kernels, "MANY_ROWS", 16)
+    x = RNG.normal(size=(300, columns))
+    x[5, 0] = np.nan
+
+    def softmax_and_minimum(x: Any) -> list[Any]:
+        powers = of(x).exp(x - of(x).max(x, axis=1, keepdims=True))
+        return [powers / of(x).sum(powers, axis=1, keepdims=True), of(x).min(x, axis=1)]
+
+    program = traced(softmax_and_minimum, x)
+    run = host_cuda.HostCupy(host_cuda.ManyWorkers()).compile(program)
+    for ours, meant in zip(run(x), interpret(xp, program, x), strict=True):
+        np.testing.assert_allclose(ours, meant, rtol=1e-12)
+
+
+@on_host
+def test_short_rows_in_a_kernel_of_many_steps_are_shared_by_the_threads_of_its_block() -> None:
+    x = np.arange(8192 * 8.0).reshape(8192, 8)
+    program = traced(
+        lambda i, carry, x: [carry + of(x).sum(x, axis=1)], np.asarray(0, dtype=np.int32), np.zeros(8192), x
+    )
+    loop = host_cuda.HostCupy(host_cuda.ManyWorkers()).compile_loop(program, 1)
+    assert "many steps" in loop.how
+    np.testing.assert_array_equal(loop(2, np.zeros(8192), x)[0], 2 * x.sum(axis=1))
+
+
+@on_host
+@pytest.mark.parametrize("mode", ["graph", ""])
+def test_an_ensemble_trains_as_on_numpy_with_all_workers_of_a_block(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setenv("PORTABLENN_CUPY", mode)
+    found = []
+    for backend in (host_cuda.HostCupy(host_cuda.ManyWorkers()), "numpy"):
+        net = pnn.mlp([6, 5, 4], loss="softmax_cross_entropy", optimizer=pnn.Adam(), backend=backend, dtype="float64")
+        ensemble = pnn.Ensemble(net, members=3)
+        ensemble.fit(X, CLASSES, batch_size=32)
+        found.append(np.stack([member.state.theta for member in ensemble.networks]))
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-12)
 
 
 @on_host

@@ -266,6 +266,18 @@ def test_each_call_of_a_small_step_agrees_with_the_oracle(name: str) -> None:
         np.testing.assert_allclose(ours, meant, rtol=1e-12, strict=True)
 
 
+def test_an_ensemble_of_small_networks_with_biases_is_one_compiled_loop() -> None:
+    x, y = np.random.default_rng(3).normal(size=(64, 4)), np.arange(64) % 3
+    found = []
+    for backend in ("numba", "numpy"):
+        net = pnn.mlp([4, 4, 3], loss="softmax_cross_entropy", backend=backend, dtype="float64")
+        ensemble = pnn.Ensemble(net, members=4)
+        history = ensemble.fit(x, y, epochs=2, batch_size=8)
+        found.append([member.state.theta for member in ensemble.networks])
+        assert ("one compiled loop" in history.how) == (backend == "numba")
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
 def test_arrays_may_have_another_byte_order() -> None:
     x = RNG.normal(size=(5, 3))
     program = traced(lambda x: x * 2.0 + 1.5, x)

@@ -331,6 +331,9 @@ class HostCupy(CupyBackend):
     def receive(self, array: Any) -> Callable[[], np.ndarray]:
         return pnn.Backend.receive(self, array)
 
+    def memory(self) -> None:
+        return None
+
     def _make(self, type: Any) -> np.ndarray:
         self.cuda.forbid("memory")
         return np.empty(type.shape, dtype=type.dtype)

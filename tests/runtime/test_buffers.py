@@ -96,6 +96,27 @@ def test_a_piece_that_is_used_twice_is_copied_once(axis: int) -> None:
         np.testing.assert_array_equal(result, expected)
 
 
+def test_an_array_without_elements_has_any_shape_without_a_copy() -> None:
+    empty = np.zeros((4, 0))
+    schedule = scheduled(lambda x: of(x).reshape(x.T, (0, 2, 2)), empty)
+    assert (schedule.results[0].shape, copies(schedule)) == ((0, 2, 2), 0)
+
+
+def test_a_known_value_that_is_repeated_takes_the_memory_of_one() -> None:
+    def scaled(x: Any) -> Any:
+        xp = of(x)
+        return x * xp.reshape(xp.linspace(0.0, 1.0, 8, dtype=xp.float64), (8, 1))
+
+    constants = scheduled(scaled, np.ones((6, 8, 8))).constants
+    assert max(constant.size for constant in constants) == 8
+
+
+def test_a_factor_of_all_products_of_a_stack_is_copied_once() -> None:
+    schedule = scheduled(lambda x, w: x[:, ::2] @ w, np.ones((6, 8)), np.ones((50, 4, 3)))
+    copied = [i.target.shape for i in schedule.instructions if isinstance(i, Copy)]
+    assert copied == [(6, 4)]
+
+
 def test_a_piece_of_another_dtype_is_copied() -> None:
     narrow, wide = np.ones((2, 3), np.float32), np.ones((2, 3))
     program = traced(lambda x, y: of(x).concat([x * 2.0, y * 2.0], axis=0), narrow, wide)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from portablenn.runtime.backend import UnsupportedError
 from portablenn.runtime.kernels.schedule import Collect, Count, Instruction, Product
 
-from .kernels import KERNELS, NAME, Kernel, end_of_step
+from .kernels import KERNELS, NAME, Kernel, end_of_step, leading_dimension
 from .products import product_kernel
 
 PRODUCT = 1 << 21
@@ -70,6 +70,6 @@ def _small_product(call: Product) -> Kernel | None:
 
 def _for_cublas(call: Product) -> Product:
     shapes = call.a.shape, call.b.shape
-    if max(itertools.chain(*shapes)) >= 2**31:
+    if max(*itertools.chain(*shapes), *(leading_dimension(x)[1] for x in (call.a, call.b))) >= 2**31:
         raise UnsupportedError(f"products of {shapes[0]} and {shapes[1]}: cuBLAS takes 32-bit integers")
     return call

@@ -218,16 +218,16 @@ class _Blas:
         turned = int(transposed_b), int(transposed_a)
         pointer_a, pointer_b, pointer_out = map(ctypes.c_void_p, (a, b, out))
         if call.stacked == 1:
-            status = library.cublasGemmEx(
+            name, status = "cublasGemmEx", library.cublasGemmEx(
                 handle, *turned, columns, rows, inner, ctypes.byref(one), pointer_b, kind, ld_b, pointer_a, kind, ld_a,
                 ctypes.byref(zero), pointer_out, kind_out, columns, compute, -1,
             )  # fmt: skip
         else:
-            status = library.cublasGemmStridedBatchedEx(
+            name, status = "cublasGemmStridedBatchedEx", library.cublasGemmStridedBatchedEx(
                 handle, *turned, columns, rows, inner, ctypes.byref(one), pointer_b, kind, ld_b, over_b, pointer_a, kind, ld_a,
                 over_a, ctypes.byref(zero), pointer_out, kind_out, columns, over_out, call.stacked, compute, -1,
             )  # fmt: skip
-        _check("cublasGemmEx", status)
+        _check(name, status)
 
 
 def _cublas() -> Any:

@@ -105,8 +105,9 @@ WORKER bool is_first() { return blockIdx.x == 0 && threadIdx.x == 0 && threadIdx
 """
     + FUNCTIONS
     + """
-// Over the lanes of a row: a warp, or a block of one row.
+// Over the lanes of a row: one, a warp, or a block of one row.
 template <class F, class T> WORKER T over_lanes(F f, T x) {
+    if (blockDim.x == 1) return x;
     for (int d = 16; d > 0; d >>= 1) x = f(x, __shfl_xor_sync(0xffffffffu, x, d));
     if (blockDim.x > 32) {
         __shared__ T parts[32];
@@ -148,7 +149,7 @@ MANY = 1 << 20
 """Elements from which that is faster: fewer are better distributed over more threads."""
 FEW = 1 << 15
 """Results of a reduction up to which several threads share each: a GPU has ten times as many threads."""
-SHORT, ROWS = 8, 1 << 13
+ROW_OF_ONE_THREAD, MANY_ROWS = 8, 1 << 13
 """Columns up to which, and rows from which, a thread computes a whole row."""
 PART = 1024
 """Rows, or elements, that one block reduces; more are shared by several blocks, and a second kernel joins their results."""
@@ -204,7 +205,6 @@ class _GroupWriter:
         self.numbers: dict[tuple[Variable, int], np.generic] = {}
         self.lines: list[str] = []
         self.linear = f"(r * {group.columns} + j)"
-        self.lanes = WARP  # that share a row
 
     def kernel(self) -> Kernel:
         group = self.group
@@ -265,8 +265,8 @@ class _GroupWriter:
 
     def _rows(self, sweeps: int) -> tuple[tuple[int, int], tuple[int, int]]:
         group = self.group
-        short = group.columns <= SHORT and group.rows >= ROWS
-        self.lanes = lanes = 1 if short else WARP if group.columns <= PART else BLOCK
+        short = group.columns <= ROW_OF_ONE_THREAD and group.rows >= MANY_ROWS
+        lanes = 1 if short else WARP if group.columns <= PART else BLOCK
         rows = BLOCK // lanes
         self.lines.append(f"for (index_t r = first_row(); r < {group.rows}; r += row_step()) {{")
         self._load(v for v in group.reads if group.extents[v] == Extent.ROW)
@@ -299,7 +299,7 @@ class _GroupWriter:
             self.lines.append(f"{total} = {COMBINE[o.name]}({total}, {self.names[o.reads[0]]});")
         self._store(results, "")
         self.lines.append("}")
-        for o in reductions if self.lanes > 1 else ():
+        for o in reductions:
             total = self.names[o.result]
             self.lines.append(f"{total} = over_lanes({COMBINE[o.name]}, {total});")
 

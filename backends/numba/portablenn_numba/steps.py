@@ -14,10 +14,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from portablenn.program.ir import Array, Program, dtype_name
+from portablenn.program.ir import Array, ArrayType, Program, dtype_name
 from portablenn.runtime.backend import NUMPY, UnsupportedError
 from portablenn.runtime.kernels import schedule
-from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer
+from portablenn.runtime.kernels.buffers import ITEMSIZE, Buffer, Storage, dense, nbytes_of
 
 from .compiled import compiled
 from .loops import ACCUMULATE, DTYPES, START, Writer, expressible, loop_shape
@@ -46,6 +46,7 @@ class SmallSteps:
         self._names: dict[Any, str] = {}
         self._functions: dict[str, str] = {}
         self.numbers: list[np.generic] = []
+        self.copies: list[ArrayType] = []
         body = "".join(f"        {self._line(instruction)}\n" for instruction in self.schedule.instructions)
         names = [*(f"k{i}" for i in range(len(self.arguments))), *(f"n{i}" for i in range(len(self.numbers)))]
         arguments = ", ".join(["count", *names])
@@ -88,11 +89,24 @@ class SmallSteps:
         reads = [values[v] for v in group.reads]
         overwritten = [next((i for i, read in enumerate(reads) if read == values[v]), None) for v in group.results]
         writer = Writer(group, overwritten)
-        arguments = [self._argument(values[v], loop_shape(group, v, writer.flat)) for v in writer.given]
+        arguments, before = [], ""
+        for v in writer.given:
+            buffer, shape = values[v], loop_shape(group, v, writer.flat)
+            if v in group.reads and not _can_be_viewed(buffer, shape):
+                buffer, line = self._copied(buffer)
+                before += f"{line}; "
+            arguments.append(self._argument(buffer, shape))
         for number in writer.numbers:
             arguments.append(f"n{len(self.numbers)}")
             self.numbers.append(number)
-        return f"{self._function(writer.text.replace('def loops(', 'def f(', 1))}({', '.join(arguments)})"
+        return f"{before}{self._function(writer.text.replace('def loops(', 'def f(', 1))}({', '.join(arguments)})"
+
+    def _copied(self, buffer: Buffer) -> tuple[Buffer, str]:
+        """Return a contiguous copy, such as of a bias for each member and row, and the line that makes it."""
+        type = ArrayType(buffer.shape, buffer.dtype)
+        copy = dense(Storage(nbytes_of(type), "copy", len(self.copies)), type)
+        self.copies.append(type)
+        return copy, self._line(schedule.Copy(buffer, copy))
 
 
 class Steps:
@@ -101,7 +115,10 @@ class Steps:
     def __init__(self, steps: SmallSteps) -> None:
         self.steps = steps
         planned, carry = steps.schedule, steps.carry
-        kinds = {"arena": [planned.arena], "counter": [4], "carry": [t.size * ITEMSIZE[t.dtype] for t in carry]}
+        kinds = {
+            "arena": [planned.arena], "counter": [4], "carry": list(map(nbytes_of, carry)),
+            "copy": list(map(nbytes_of, steps.copies)),
+        }  # fmt: skip
         self.memory = {kind: [_memory(size) for size in sizes] for kind, sizes in kinds.items()}
         self.carried = [
             self.memory["carry"][i][: t.size * ITEMSIZE[t.dtype]].view(t.dtype) for i, t in enumerate(carry)
@@ -174,6 +191,18 @@ def _memory(nbytes: int) -> np.ndarray:
 
 def _bytes(array: Any, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=dtype).reshape(-1).view(np.uint8)
+
+
+def _can_be_viewed(buffer: Buffer, shape: tuple[int, ...]) -> bool:
+    """Return whether a buffer can be read as an array of a shape, without a copy."""
+    dtype = np.dtype(buffer.dtype)
+    strides = tuple(s * dtype.itemsize for s in buffer.strides)
+    array = np.lib.stride_tricks.as_strided(np.empty(1, dtype=dtype), buffer.shape, strides)  # no element is read
+    try:
+        np.reshape(array, shape, copy=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _viewed(memory: np.ndarray, buffer: Buffer, shape: tuple[int, ...]) -> np.ndarray:

@@ -50,7 +50,9 @@ class Buffer:
     @property
     def contiguous(self) -> bool:
         """Whether the elements are contiguous in C order."""
-        return all(n == 1 or s == t for n, s, t in zip(self.shape, self.strides, c_strides(self.shape), strict=True))
+        return 0 in self.shape or all(
+            n == 1 or s == t for n, s, t in zip(self.shape, self.strides, c_strides(self.shape), strict=True)
+        )
 
     @property
     def reach(self) -> tuple[int, int]:

@@ -225,6 +225,8 @@ class _Scheduler:
         """Compute the result on the host if it does not depend on inputs; return whether it was computed."""
         if operation.result.type.dtype == "bfloat16":  # which NumPy lacks
             return False
+        if operation.name == "broadcast_to" and operation.reads:  # a view takes no memory
+            return False
         if operation.name not in CREATION and not (operation.reads and all(v in self.values for v in operation.reads)):
             return False
         arguments = [self.values[a] if isinstance(a, Variable) else a for a in operation.arguments]
@@ -280,10 +282,19 @@ class _Scheduler:
             zero = self._constant(Variable(ArrayType((), out.type.dtype)), np.zeros((), dtype=out.type.dtype))
             self._copy(replace(zero, shape=out.type.shape, strides=(0,) * len(out.type.shape)), buffer)
             return
+        a, b = map(self._readable, (a, b))
         if 3 in axes:
-            a, b = (_stack(x, out.type.shape[0]) for x in (a, b))
-        a, b = (x if x.has_leading_dimension else self._contiguous_copy(x) for x in (a, b))
+            a, b = (_as_stack(x, out.type.shape[0]) for x in (a, b))
         self._append(Product(a, b, buffer, precision))
+
+    def _readable(self, factor: Buffer) -> Buffer:
+        """Return a factor of a product with a leading dimension, copied if it has none; what is repeated is copied once."""
+        if factor.has_leading_dimension:
+            return factor
+        if len(factor.shape) == 3 and factor.strides[0] == 0:
+            one = replace(factor, shape=factor.shape[1:], strides=factor.strides[1:])
+            return _as_stack(self._contiguous_copy(one), factor.shape[0])
+        return self._contiguous_copy(factor)
 
     def _reduction(self, operation: Operation, x: Buffer) -> None:
         axes, out = operation.parameters["axis"], operation.result
@@ -347,7 +358,7 @@ class _Scheduler:
         self.schedule.results = [self.buffers[home] for _, home in self.carried]
 
 
-def _stack(matrix: Buffer, count: int) -> Buffer:
+def _as_stack(matrix: Buffer, count: int) -> Buffer:
     """Return a matrix, or a stack of one, as a stack of ``count`` matrices that are the same."""
     if len(matrix.shape) == 2:
         return replace(matrix, shape=(count, *matrix.shape), strides=(0, *matrix.strides))
