@@ -439,7 +439,11 @@ def test_blocks_are_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
             most = max(most, sum(ref() is not None for ref in alive))
             return x, y, w
 
-    _network().fit(Big(X, Y, block_rows=5), epochs=2, batch_size=5)
+    gc.freeze()  # what other tests have left takes a second to go through, each time
+    try:
+        _network().fit(Big(X, Y, block_rows=5), epochs=2, batch_size=5)
+    finally:
+        gc.unfreeze()
     assert len(alive) > 40
     assert most <= 6
 
