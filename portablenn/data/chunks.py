@@ -97,6 +97,11 @@ class Orders:
     batching: Batching
     key: np.ndarray  # int32, (2,)
 
+    @property
+    def count(self) -> int:
+        """Number of orders."""
+        return 1
+
     def __call__(self, first: int, epochs: int) -> Any:
         """Return what `on_host` does, as an array of NumPy or of the library that trains."""
         return self.on_host(first, epochs)

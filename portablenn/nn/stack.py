@@ -106,14 +106,24 @@ class ModelStack:
         return vmap(one, in_axes=axes)(state, batches.order, batches.keys, values)
 
     def apply(
-        self, method: str, values: tuple[Array, ...], theta: Array, statistics: Array, *rows: Array | None
+        self,
+        method: str,
+        values: tuple[Array, ...],
+        theta: Array,
+        statistics: Array,
+        *rows: Array | None,
+        own_rows: bool = False,
     ) -> Any:
-        """Return what a method of the model, such as ``forward``, returns for each member, with an axis of members in front."""
+        """Return what a method of the model, such as ``forward``, returns for each member, with an axis of members in front.
+
+        With ``own_rows`` the rows have an axis of members in front, too.
+        """
 
         def one(values: tuple[Array, ...], *arguments: Any) -> Any:
             return getattr(self._of(values), method)(*arguments)
 
-        return vmap(one, in_axes=(0, 0, 0, *[None] * len(rows)))(values, theta, statistics, *rows)
+        axes = (0, 0, 0, *[0 if own_rows else None] * len(rows))
+        return vmap(one, in_axes=axes)(values, theta, statistics, *rows)
 
     def _of(self, values: tuple[Array, ...]) -> Model:
         """Return the model of a member."""

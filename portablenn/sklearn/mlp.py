@@ -61,6 +61,8 @@ class _MLP(NetworkEstimator):
 
     loss_curve_: list[float]
     validation_scores_: list[float] | None
+    _scored: ClassVar[str]
+    """The method of a `Model` from which `_validation_score` is computed."""
 
     # Training
 
@@ -81,13 +83,20 @@ class _MLP(NetworkEstimator):
             return self._fit(X, y, sample_weight, incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
-        sizes = self._hidden_layer_sizes()
-        if self.early_stopping and incremental and self.solver in STOCHASTIC:
-            raise ValueError("partial_fit does not support early_stopping=True")
         reset = not hasattr(self, "_network") or not (self.warm_start or incremental)
         if not reset:
             self._check_network_unchanged()
-        x = inputs.rows(self, X, reset=reset)
+        samples = self._start(inputs.rows(self, X, reset=reset), y, sample_weight, reset, incremental)
+        self._train(samples, incremental)
+        self._finish(samples.x)
+        return self
+
+    @private.validated
+    def _start(self, x: Any, y: Any, sample_weight: Any, reset: bool, incremental: bool) -> Samples:
+        """Validate targets and weights for validated rows, and build the network if ``reset``."""
+        sizes = self._hidden_layer_sizes()
+        if self.early_stopping and incremental and self.solver in STOCHASTIC:
+            raise ValueError("partial_fit does not support early_stopping=True")
         target = self._targets(y, x, reset, incremental)
         dtype = inputs.float_dtype(self.dtype, x)
         samples = Samples(x, target, self._weights(target, sample_weight, x, dtype))
@@ -97,17 +106,22 @@ class _MLP(NetworkEstimator):
         if not incremental:
             self._network.reset_optimizer()
             self._optimizer_started = False
+        return samples
+
+    def _train(self, samples: Samples, incremental: bool) -> None:
         if self.solver == "lbfgs":
             fit_lbfgs(self, samples)
         else:
             fit_stochastic(self, samples, incremental)
+
+    def _finish(self, x: Any) -> None:
+        """Record where the rows and the network are, and check what was learned."""
         self._record_placement(x)
         if not all(bool(np.isfinite(to_numpy(a)).all()) for a in self._network.parameters.values()):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 "preprocessed."
             )
-        return self
 
     def _targets(self, y: Any, x: Any, reset: bool, incremental: bool) -> np.ndarray:
         """Validate y; if ``reset``, set the attributes of the outputs."""
@@ -120,7 +134,8 @@ class _MLP(NetworkEstimator):
         """Return the classes whose proportions are kept where rows are held out for early stopping."""
         return None
 
-    def _validation_score(self, held_out: Samples) -> float:
+    def _validation_score(self, raw: np.ndarray, held_out: Samples) -> float:
+        """Return the score of what the model's method ``_scored`` returns for held-out rows."""
         raise NotImplementedError
 
     def to_sklearn(self) -> Any:
@@ -247,6 +262,8 @@ class MLPClassifier(ScoreMixin, ClassifierMixin, _MLP):
     ) -> None:  # fmt: skip
         self._set_parameters(locals())
 
+    _scored: ClassVar[str] = "forward"
+
     def _targets(self, y: Any, x: Any, reset: bool, incremental: bool) -> np.ndarray:
         target = inputs.labels(y, x, self)
         if reset and not (incremental and hasattr(self, "_labels")):
@@ -318,7 +335,10 @@ class MLPClassifier(ScoreMixin, ClassifierMixin, _MLP):
         return self._predict(self._checked(X, "predict"))
 
     def _predict(self, x: Any) -> Array:
-        raw = self._network.forward(x)
+        return self._decode(self._network.forward(x))
+
+    def _decode(self, raw: Array) -> Array:
+        """Return the labels for outputs of the network."""
         xp = array_namespace(raw)
         if self._labels.kind == "multiclass":
             return self._labels.decode(xp.argmax(raw, axis=1))
@@ -339,12 +359,12 @@ class MLPClassifier(ScoreMixin, ClassifierMixin, _MLP):
         with np.errstate(divide="ignore"):
             return array_namespace(probability).log(probability)
 
-    def _validation_score(self, held_out: Samples) -> float:
-        if not np.isfinite(to_numpy(self._network.forward(held_out.x))).all():
+    def _validation_score(self, raw: np.ndarray, held_out: Samples) -> float:
+        if not np.isfinite(raw).all():
             return float("nan")
         target = held_out.target
         truth = target if target.ndim == 2 else self._labels.classes[target]
-        return float(accuracy_score(truth, to_numpy(self._predict(held_out.x)), sample_weight=held_out.weights))
+        return float(accuracy_score(truth, self._decode(raw), sample_weight=held_out.weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -385,6 +405,8 @@ class MLPRegressor(ScoreMixin, RegressorMixin, _MLP):
     ) -> None:  # fmt: skip
         self._set_parameters(locals())
 
+    _scored: ClassVar[str] = "values"
+
     def _targets(self, y: Any, x: Any, reset: bool, incremental: bool) -> np.ndarray:
         target = inputs.values(y, x, self)
         if reset:
@@ -415,11 +437,10 @@ class MLPRegressor(ScoreMixin, RegressorMixin, _MLP):
         x = self._checked(X, "predict")
         return self._network.predict(x)
 
-    def _validation_score(self, held_out: Samples) -> float:
-        guess = to_numpy(self._network.predict(held_out.x))
-        if not np.isfinite(guess).all():
+    def _validation_score(self, raw: np.ndarray, held_out: Samples) -> float:
+        if not np.isfinite(raw).all():
             return float("nan")
-        return float(r2_score(held_out.target, guess, sample_weight=held_out.weights))
+        return float(r2_score(held_out.target, raw, sample_weight=held_out.weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -187,7 +187,8 @@ class Perceptron(ScoreMixin, ClassifierMixin, NetworkEstimator):
         """Train row by row; return the stopping rule, which knows whether it converged."""
         random_state, held_out = check_random_state(self.random_state), None
         if self.early_stopping:
-            samples, held_out = hold_out(samples, self.validation_fraction, random_state, samples.target)
+            target = samples.target
+            samples, held_out = map(samples.take, hold_out(target, self.validation_fraction, random_state, target))
 
         def shuffled(_: int) -> np.ndarray:
             order = np.arange(samples.rows)

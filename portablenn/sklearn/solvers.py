@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -29,45 +29,70 @@ def train(
     network.fit(samples.x, target, epochs, batch_size, order, sample_weight=weights, callbacks=callbacks)
 
 
-def hold_out(samples: Samples, fraction: float, random_state: Any, stratify: Any) -> tuple[Samples, Samples]:
-    """Split off a fraction of the rows for early stopping; return the rows to train on and those held out."""
-    indices = np.arange(samples.rows)
-    parts = train_test_split(indices, random_state=random_state, test_size=fraction, stratify=stratify)
-    return samples.take(parts[0]), samples.take(parts[1])
+def hold_out(target: np.ndarray, fraction: float, random_state: Any, stratify: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Split off a fraction of the rows for early stopping; return the numbers of the rows to train on and of those held out."""
+    train, held_out = train_test_split(
+        np.arange(len(target)), random_state=random_state, test_size=fraction, stratify=stratify
+    )
+    return train, held_out
+
+
+class Start(NamedTuple):
+    """What a fit by "sgd" or "adam" begins with, besides the network and its optimizer."""
+
+    rows: np.ndarray | None  # to train on; None for all
+    held_out: np.ndarray | None  # rows held out for early stopping
+    batch_size: int
+    order: str | Callable[[int], np.ndarray]
+
+
+def start_stochastic(estimator: Any, target: np.ndarray, incremental: bool) -> Start:
+    """Hold out rows for early stopping, and set the optimizer."""
+    rows, held_out, count = None, None, len(target)
+    if estimator.early_stopping:
+        stratify = estimator._stratify(target)
+        rows, held_out = hold_out(target, estimator.validation_fraction, estimator._random_state, stratify)
+        count = len(rows)
+        if len(held_out) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+    batch_size = _batch_size(estimator, count)
+    _set_optimizer(estimator, count, -(-count // batch_size), resume=incremental)
+    if not hasattr(estimator, "best_loss_"):
+        estimator._reset_history()
+    estimator.n_iter_, estimator._converged = 0, False
+    order = _shuffled(estimator._random_state, count) if estimator.shuffle else "sequential"
+    return Start(rows, held_out, batch_size, order)
 
 
 def fit_stochastic(estimator: Any, samples: Samples, incremental: bool) -> None:
     """Train by "sgd" or "adam": one epoch of ``partial_fit``, or as many as the stopping rule lets pass."""
-    held_out = None
-    if estimator.early_stopping:
-        stratify = estimator._stratify(samples.target)
-        samples, held_out = hold_out(samples, estimator.validation_fraction, estimator._random_state, stratify)
-        if held_out.rows < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-    batch_size = _batch_size(estimator, samples.rows)
-    _set_optimizer(estimator, samples.rows, -(-samples.rows // batch_size), resume=incremental)
-    if not hasattr(estimator, "best_loss_"):
-        estimator._reset_history()
-    estimator.n_iter_, estimator._converged = 0, False
+    start, held_out = start_stochastic(estimator, samples.target, incremental), None
+    if start.rows is not None and start.held_out is not None:
+        samples, held_out = samples.take(start.rows), samples.take(start.held_out)
     rule = StochasticStopping(estimator, held_out, samples.rows)
-    order = _shuffled(estimator._random_state, samples.rows) if estimator.shuffle else "sequential"
     epochs = 1 if incremental else estimator.max_iter
     try:
-        _train(estimator, samples, epochs, batch_size, order, rule)
+        _train(estimator, samples, epochs, start.batch_size, start.order, rule)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     else:
-        if not incremental and not estimator._converged and estimator.n_iter_ == estimator.max_iter:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
-                "converged yet.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        if not incremental:
+            warn_if_not_converged(estimator)
     if rule.best is not None:
         estimator._network.state = rule.best
+
+
+def warn_if_not_converged(estimator: Any) -> None:
+    """Warn, as scikit-learn does, where the maximum number of epochs ended the training."""
+    if not estimator._converged and estimator.n_iter_ == estimator.max_iter:
+        warnings.warn(
+            f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
+            "converged yet.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
 
 
 def fit_lbfgs(estimator: Any, samples: Samples) -> None:

@@ -29,49 +29,71 @@ class StochasticStopping(_Stopping):
     best: Any = None
 
     def on_epoch_end(self, network: Any, epoch: int, logs: dict[str, float]) -> bool:
-        e = self.estimator
-        e.n_iter_ += 1
-        e.t_ += self.count
-        e.loss_ = logs["loss"]
-        e.loss_curve_.append(e.loss_)
-        self._print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-        improved = self._improves_loss() if self.held_out is None else self._improves_score(network, self.held_out)
-        e._no_improvement_count = 0 if improved else e._no_improvement_count + 1
-        if e._no_improvement_count <= e.n_iter_no_change:
+        e, held_out = self.estimator, self.held_out
+        raw = None if held_out is None else to_numpy(network._predict(e._scored, held_out.x))
+        better, stale = end_epoch(e, self.count, logs["loss"], raw, held_out)
+        if better:
+            self.best = network.state
+        if not stale:
             return False
-        what = "Training loss" if self.held_out is None else "Validation score"
-        message = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
-        adaptive = e.solver == "sgd" and e.learning_rate == "adaptive"
-        if adaptive and network.optimizer.learning_rate > 1e-6:
+        if is_adaptive(e) and network.optimizer.learning_rate > 1e-6:
             rate = network.optimizer.learning_rate / 5.0
             network.optimizer = replace(network.optimizer, learning_rate=rate)
             e._no_improvement_count = 0
-            self._print(f"{message} Setting learning rate to {rate:f}")
+            print_stale(e, f"Setting learning rate to {rate:f}")
             return False
-        self._print(f"{message} {'Learning rate too small. ' if adaptive else ''}Stopping.")
-        e._converged = True
+        converge(e)
         return True
 
-    def _improves_loss(self) -> bool:
-        e = self.estimator
-        improved = not e.loss_ > e.best_loss_ - e.tol
-        e.best_loss_ = min(e.best_loss_, e.loss_)
-        return improved
 
-    def _improves_score(self, network: Any, held_out: Samples) -> bool:
-        e = self.estimator
-        score = e._validation_score(held_out)
+def end_epoch(e: Any, count: int, loss: float, raw: Any, held_out: Samples | None) -> tuple[bool, bool]:
+    """Update the fitted attributes of an estimator after an epoch of ``count`` rows.
+
+    ``raw`` is what the model's method ``e._scored`` returns for the held-out rows. Return whether their score is better than
+    ever, and whether there has been no improvement for too many epochs.
+    """
+    e.n_iter_ += 1
+    e.t_ += count
+    e.loss_ = loss
+    e.loss_curve_.append(loss)
+    _print(e, f"Iteration {e.n_iter_}, loss = {loss:.8f}")
+    better = False
+    if held_out is None:
+        improved = not loss > e.best_loss_ - e.tol
+        e.best_loss_ = min(e.best_loss_, loss)
+    else:
+        score = e._validation_score(raw, held_out)
         e.validation_scores_.append(score)
-        self._print(f"Validation score: {score:f}")
+        _print(e, f"Validation score: {score:f}")
         improved = not score < e.best_validation_score_ + e.tol
-        if score > e.best_validation_score_:
-            e.best_validation_score_ = score
-            self.best = network.state
-        return improved
+        better = score > e.best_validation_score_
+        e.best_validation_score_ = score if better else e.best_validation_score_
+    e._no_improvement_count = 0 if improved else e._no_improvement_count + 1
+    return better, e._no_improvement_count > e.n_iter_no_change
 
-    def _print(self, message: str) -> None:
-        if self.estimator.verbose:
-            print(message)
+
+def is_adaptive(e: Any) -> bool:
+    """Return whether the learning rate is lowered where others would stop."""
+    return bool(e.solver == "sgd" and e.learning_rate == "adaptive")
+
+
+def converge(e: Any) -> None:
+    """Note that an estimator has stopped."""
+    print_stale(e, f"{'Learning rate too small. ' if is_adaptive(e) else ''}Stopping.")
+    e._converged = True
+
+
+def print_stale(e: Any, consequence: str) -> None:
+    """Print that there was no improvement, if the estimator is verbose."""
+    what = "Validation score" if e.early_stopping else "Training loss"
+    _print(
+        e, f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs. {consequence}"
+    )
+
+
+def _print(e: Any, message: str) -> None:
+    if e.verbose:
+        print(message)
 
 
 @dataclass(eq=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import random
 from ..callbacks.base import Callback
-from ..data.chunks import slices
+from ..data.chunks import Orders, slices
 from ..data.dataset import Dataset, make_dataset, make_validation_dataset
 from ..data.sources import slice_rows
 from ..data.validation import check_inputs, check_int
@@ -22,11 +23,12 @@ from ..program.ir import Array
 from ..runtime.arrays import is_array, to_numpy
 from ..runtime.backend import Backend, BackendError
 from ..runtime.registry import get_backend
-from .ensemble_fit import EnsembleFit
+from .ensemble_fit import EnsembleFit, Patience
 from .fit_options import FitOptions
 from .history import History
 from .members import Groups, Members, TrainedMembers, blocks
 from .network import Network, check_probabilities, from_contents
+from .orders import orders_for, orders_of_members
 from .prediction import with_padding
 
 if TYPE_CHECKING:
@@ -231,12 +233,14 @@ class Ensemble:
             raise ValueError(
                 "some networks are in the ensemble several times, as `select` chooses: train the one selected from"
             )
-        parts: list[TrainedMembers] = []
         own = self._rows(data.rows, subset, bootstrap, folds)
         if own is not None and share_order:
             raise ValueError(
                 "share_order is for members that are trained on the same rows, without bootstrap and folds"
             )
+        watched = None if held_out is None else held_out.to(backend, first.dtype)
+        orders = self._shared_order if share_order else _orders_of
+        parts: list[TrainedMembers] = []
         for group in self._groups.of_equal_steps():
             one = self.networks[group.numbers[0]]
             for same in [group] if own is None else group.divided(lambda k: len(own[k])):
@@ -245,12 +249,17 @@ class Ensemble:
                 for block in blocks(same, one, backend, batch):
                     rows = subset if own is None else np.stack([own[k] for k in block.numbers])
                     batching = options.batching(data, rows, backend, one.parameter_count)
-                    parts.append(TrainedMembers(block, self.networks, backend, batching, share_order))
-        watched = None if held_out is None else held_out.to(backend, first.dtype)
-        training = EnsembleFit(self, parts, data, watched, options.epochs, patience, hooks)
+                    parts.append(TrainedMembers(block, self.networks, backend, data, batching, orders, watched))
+        rule = None if patience is None else Patience(len(self), patience)
+        training = EnsembleFit(len(self), parts, options.epochs, rule, [partial(hook, self) for hook in hooks])
         training.run()
+        training.warn(stacklevel=2)
         self._adopt(training, backend, data)
         return self.history
+
+    def _shared_order(self, members: TrainedMembers) -> Orders:
+        """Return the order of the first member, for all."""
+        return orders_for(members.networks[0].model, members.backend, members.batching, self.networks[0].seed)
 
     def _rows(
         self, count: int, subset: np.ndarray | None, bootstrap: bool, folds: Sequence[Any] | None
@@ -297,8 +306,8 @@ class Ensemble:
             network.labels, network.multilabel = data.labels or network.labels, data.multilabel
             network.history = History({name: values[:epochs, k].tolist() for name, values in columns.items()})
             network.history.how, network.history.ended = history.how, history.ended
-            if training.patience is not None and training.stale[k] >= training.patience:
-                network.history.ended = f"val_loss did not improve for {training.patience} epochs"
+            if isinstance(training.rule, Patience) and training.stopped[k]:
+                network.history.ended = f"val_loss did not improve for {training.rule.patience} epochs"
         self.history = history
 
     # Prediction
@@ -452,6 +461,12 @@ class Ensemble:
 
     def _mean(self, method: str, X: Any) -> Array:
         return self.networks[0].backend.xp.mean(self._of_each(method, X), axis=0)
+
+
+def _orders_of(members: TrainedMembers) -> Orders:
+    """Return the orders of members, each by its seed."""
+    first = members.networks[0]
+    return orders_of_members(first.model, members.backend, members.batching, [n.seed for n in members.networks])
 
 
 def _hook(callback: Any) -> Callable[..., Any]:

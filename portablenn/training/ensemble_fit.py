@@ -1,17 +1,16 @@
-"""One call of `Ensemble.fit`: rounds of epochs, on several threads where programs are small, early stopping, the history."""
+"""Training of many networks at once: rounds of epochs, on several threads where programs are small; stopping; the history."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..data.dataset import Dataset
 from ..nn.model import State
 from ..runtime.numpy.threads import get_threads
 from . import interrupts
@@ -20,29 +19,66 @@ from .members import TrainedMembers
 from .state import ROWS_PER_CALL
 
 
+class StoppingRule(Protocol):
+    """Decides after each epoch which members stop, and which state of each is the one that remains."""
+
+    keeps_best: bool
+    """Whether the best state of a member remains, and not its last one."""
+
+    def update(self, part: TrainedMembers, logs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return which members of a part are better than ever before, and which stop, (members of the part,) each.
+
+        ``logs`` has the metrics of the epoch, (members,) of all members each, with NaN for those that have stopped.
+        """
+
+
+class Patience:
+    """Members stop after ``patience`` epochs without a lower loss of validation rows, and get their best states back."""
+
+    keeps_best = True
+
+    def __init__(self, count: int, patience: int) -> None:
+        self.patience = patience
+        self.lowest, self.stale = np.full(count, math.inf), np.zeros(count, dtype=np.int64)
+
+    def update(self, part: TrainedMembers, logs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        numbers = part.numbers
+        loss = logs["val_loss"][numbers]
+        better = loss < self.lowest[numbers]
+        self.lowest[numbers] = np.where(better, loss, self.lowest[numbers])
+        self.stale[numbers] = np.where(better, 0, self.stale[numbers] + 1)
+        return better, self.stale[numbers] >= self.patience
+
+
+class MemberResult(NamedTuple):
+    """A member after training."""
+
+    number: int
+    state: State
+    steps: int  # in all
+    epochs: int  # of this call
+
+
 class EnsembleFit:
-    """One call of `Ensemble.fit`: rounds of some epochs, of all members that have not stopped."""
+    """Training of ``count`` members, of which each part has some: rounds of some epochs, of all that have not stopped."""
 
     def __init__(
         self,
-        ensemble: Any,
-        parts: list[TrainedMembers],
-        data: Dataset,
-        held_out: Dataset | None,
+        count: int,
+        parts: Sequence[TrainedMembers],
         epochs: int,
-        patience: int | None,
-        hooks: Sequence[Callable[..., Any]],
+        rule: StoppingRule | None = None,
+        hooks: Sequence[Callable[[int, dict[str, np.ndarray]], Any]] = (),
     ) -> None:
-        self.ensemble, self.parts, self.data, self.held_out = ensemble, parts, data, held_out
-        self.epochs, self.patience, self.hooks = epochs, patience, hooks
-        watched = bool(hooks) or held_out is not None or patience is not None
-        rows = max(part.batching.epoch_rows * part.order_count for part in parts)
+        """``hooks`` get the number of epochs and the metrics; training ends unless they return None or False."""
+        self.count, self.parts, self.epochs, self.rule, self.hooks = count, list(parts), epochs, rule, hooks
+        watched = bool(hooks) or rule is not None or any(part.held_out is not None for part in parts)
+        rows = max(part.batching.epoch_rows * part.orders.count for part in parts)
         self.together = 1 if watched else max(1, ROWS_PER_CALL // max(1, rows))
         self.history = History()
-        self.results: list[tuple[int, State, int, int]] = []  # of members: number, state, steps and epochs trained
+        self.results: list[MemberResult] = []
         self.done = 0
-        self.lowest, self.stale = np.full(len(ensemble), math.inf), np.zeros(len(ensemble), dtype=np.int64)
-        self.trained = np.zeros(len(ensemble), dtype=np.int64)  # epochs
+        self.stopped, self.trained = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64)  # epochs
 
     def run(self) -> None:
         parts = list(self.parts)
@@ -60,69 +96,61 @@ class EnsembleFit:
                     self.history.ended = "Ctrl-C" if ctrl_c.pressed else "a callback ended it"
                     break
         for part in parts:
-            self._finish(part, np.arange(len(part.numbers)))
-        self._warn()
+            self._finish(part, ~self.stopped[part.numbers])
         ways = dict.fromkeys(part.how for part in self.parts if part.how)
         self.history.how = ": ".join(filter(None, (str(backend), ", ".join(ways))))
 
     def _train(self, epochs: int, part: TrainedMembers) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         """Train a part for some epochs; return the losses of each, and the metrics of validation rows after the last."""
-        losses = part.train(self.data, epochs)
-        return losses, {} if self.held_out is None else part.evaluate(self.held_out)
+        losses = part.train(epochs)
+        return losses, {} if part.held_out is None else part.evaluate(part.held_out)
 
     def _record(self, parts: Sequence[TrainedMembers], found: Sequence[Any], epochs: int) -> list[Any]:
-        """Add some epochs to the history and call the callbacks; keep the best states."""
-        count = len(self.ensemble)
+        """Add some epochs to the history, stop members, and call the callbacks."""
+        self.trained[np.concatenate([part.numbers[~self.stopped[part.numbers]] for part in parts])] += epochs
         for epoch in range(epochs):
-            logs = {"loss": np.full(count, np.nan)}
+            logs = {"loss": np.full(self.count, np.nan)}
             for part, (figures, metrics) in zip(parts, found, strict=True):
                 logs["loss"][part.numbers] = figures[epoch]
                 for name, values in metrics.items():
-                    logs.setdefault(f"val_{name}", np.full(count, np.nan))[part.numbers] = values
-            for part in parts:
-                running = part.numbers[self.stale[part.numbers] < (self.patience or math.inf)]
-                self.trained[running] += 1
-            stopped = self.stale >= (self.patience or math.inf)
+                    logs.setdefault(f"val_{name}", np.full(self.count, np.nan))[part.numbers] = values
             for values in logs.values():
-                values[stopped] = np.nan
+                values[self.stopped] = np.nan
             self.history.add({name: values.copy() for name, values in logs.items()})  # type: ignore[misc]
-        if self.patience is not None:
-            better = logs["val_loss"] < self.lowest
-            self.lowest = np.where(better, logs["val_loss"], self.lowest)
-            self.stale = np.where(better, 0, self.stale + 1)
+        if self.rule is not None:
             for part in parts:
-                part.keep_best(better[part.numbers])
-        return [hook(self.ensemble, self.done, logs) for hook in self.hooks]
+                better, stops = self.rule.update(part, logs)
+                if self.rule.keeps_best:
+                    part.keep_best(better)
+                stops = stops & ~self.stopped[part.numbers]
+                self._finish(part, stops)
+                self.stopped[part.numbers[stops]] = True
+        return [hook(self.done, logs) for hook in self.hooks]
 
-    def _warn(self) -> None:
+    def warn(self, stacklevel: int) -> None:
         """Warn of the members whose loss is not finite at the end."""
-        figures = np.asarray(self.history.get("loss", np.zeros((0, len(self.ensemble)))))
+        figures = np.asarray(self.history.get("loss", np.zeros((0, self.count))))
         bad = [k for k, n in enumerate(self.trained) if n and not np.isfinite(figures[n - 1, k])]
         if bad:
             some = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
             warnings.warn(
-                f"the loss of {len(bad)} of {len(self.ensemble)} members is not finite ({some}), and so are means over them: "
+                f"the loss of {len(bad)} of {self.count} members is not finite ({some}), and so are means over them: "
                 "lower their learning rates, or leave them out, as in Ensemble([ens[k] for k in good])",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=stacklevel + 1,
             )
 
     def _continues(self, part: TrainedMembers) -> bool:
         """Let go of the members that have stopped, once they are at least half of the part; return whether any is left."""
-        if self.patience is None:
-            return True
-        active = self.stale[part.numbers] < self.patience
-        if 2 * active.sum() > len(active):
-            return True
-        self._finish(part, np.flatnonzero(~active))
-        if active.any():
+        active = ~self.stopped[part.numbers]
+        if active.any() and 2 * active.sum() <= len(active):
             part.narrowed(np.flatnonzero(active))
         return bool(active.any())
 
-    def _finish(self, part: TrainedMembers, positions: np.ndarray) -> None:
-        """Take the results of the members at these positions."""
-        states = dict(part.states(best=self.patience is not None))
+    def _finish(self, part: TrainedMembers, chosen: np.ndarray) -> None:
+        """Take the results of some members of a part, (members of the part,)."""
         per_epoch = (part.steps - part.first_step) // max(1, self.done)
-        for number in map(int, part.numbers[positions]):
+        best = self.rule is not None and self.rule.keeps_best
+        for number, state in part.states(np.flatnonzero(chosen), best):
             epochs = int(self.trained[number])
-            self.results.append((number, states[number], part.first_step + per_epoch * epochs, epochs))
+            self.results.append(MemberResult(number, state, part.first_step + per_epoch * epochs, epochs))

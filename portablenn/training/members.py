@@ -21,7 +21,6 @@ from ..runtime.backend import Backend
 from ..transforms.compile import compile_for
 from .loop import epoch_losses
 from .network import Network, joined_metrics
-from .orders import orders_for, orders_of_members
 from .prediction import ROWS
 from .step import compiled_steps
 
@@ -131,25 +130,32 @@ class Members:
         first = self.networks[0]
         return min(ROWS, max(64, ELEMENTS // (len(self.networks) * max(first.inputs, *first.widths))))
 
-    def run(self, method: str, *rows: Any) -> Any:
-        """Return what a method of the model returns for each member, compiled."""
+    def run(self, method: str, *rows: Any, own_rows: bool = False) -> Any:
+        """Return what a method of the model returns for each member, compiled; see `ModelStack.apply`."""
 
         def of_each(values: tuple[Array, ...], theta: Array, statistics: Array, *rows: Any) -> Any:
-            return self.stack.apply(method, values, theta, statistics, *rows)
+            return self.stack.apply(method, values, theta, statistics, *rows, own_rows=own_rows)
 
-        of_each.__name__ = of_each.__qualname__ = f"each_{method}"
+        of_each.__name__ = of_each.__qualname__ = f"each_{method}{'_of_own_rows' if own_rows else ''}"
         arguments = self.values, self.state.theta, self.state.statistics, *rows
         with np.errstate(all="ignore"):
             return compile_for(self.backend, of_each, self.stack, *arguments)(*arguments)
 
 
 class TrainedMembers(Members):
-    """Members in training."""
+    """Members in training, on rows of one dataset."""
 
     def __init__(
-        self, group: Group, ensemble: Sequence[Network], backend: Backend, batching: Batching, share_order: bool
+        self,
+        group: Group,
+        ensemble: Sequence[Network],
+        backend: Backend,
+        data: Dataset,
+        batching: Batching,
+        orders: Callable[[TrainedMembers], Orders],
+        held_out: Dataset | None = None,
     ) -> None:
-        """With ``share_order`` all members take the batches of the ensemble's first network."""
+        """``orders`` returns the orders of the rows for some members, of which there are fewer once others have stopped."""
         super().__init__(group, ensemble, backend)
         first = self.networks[0]
         slots = zip(*(n.state.slots for n in self.networks), strict=True)
@@ -158,22 +164,17 @@ class TrainedMembers(Members):
         self.keys = backend.asarray(np.stack(keys), "int32") if keys else None
         mask = first._penalty_mask()
         self.penalty_mask = None if mask is None else backend.asarray(mask)
-        self.batching, self.share_order, self._first_seed = batching, share_order, ensemble[0].seed
-        self.orders = self._orders()
+        self.data, self.batching, self.held_out = data, batching, held_out
+        self._orders_of, self.orders = orders, orders(self)
         self.first_step = self.steps = first.steps
         self.epochs = first.epochs
         self.best: State | None = None
         self.how = ""
 
-    @property
-    def order_count(self) -> int:
-        """Number of orders of rows."""
-        return 1 if self.share_order else len(self.numbers)
-
-    def train(self, data: Dataset, epochs: int) -> list[np.ndarray]:
+    def train(self, epochs: int) -> list[np.ndarray]:
         """Train for some epochs; return the loss of each, (members,)."""
         losses = []
-        for chunk in chunks_of_epochs(self.orders, data, self.epochs, epochs):
+        for chunk in chunks_of_epochs(self.orders, self.data, self.epochs, epochs):
             step = self.backend.asarray(np.asarray(self.steps, dtype=np.int32), "int32")
             rows = None if chunk.order is None else self.backend.indices(chunk.order)
             given = Batches(*chunk.samples, rows, self.keys, step), self.penalty_mask, self.values
@@ -185,12 +186,6 @@ class TrainedMembers(Members):
         self.epochs += epochs
         read = [(receive().astype(np.float64), rows) for receive, rows in losses]
         return epoch_losses(read, epochs, self.stack.model.loss.reduction == "mean")
-
-    def _orders(self) -> Orders:
-        first = self.networks[0]
-        if self.share_order:
-            return orders_for(first.model, self.backend, self.batching, self._first_seed)
-        return orders_of_members(first.model, self.backend, self.batching, [n.seed for n in self.networks])
 
     # Early stopping
 
@@ -214,10 +209,9 @@ class TrainedMembers(Members):
             self.values = tuple(map(take, self.values))
             self.keys = None if self.keys is None else take(self.keys)
         self.numbers, self.networks = self.numbers[kept], [self.networks[k] for k in kept]
-        if not self.share_order:
-            if self.batching.subset is not None and self.batching.subset.ndim == 2:
-                self.batching = replace(self.batching, subset=self.batching.subset[kept])
-            self.orders = self._orders()
+        if self.batching.subset is not None and self.batching.subset.ndim == 2:
+            self.batching = replace(self.batching, subset=self.batching.subset[kept])
+        self.orders = self._orders_of(self)
 
     @staticmethod
     def _mapped(function: Callable[..., Array], *states: State) -> State:
@@ -226,8 +220,12 @@ class TrainedMembers(Members):
             function(*theta), tuple(function(*some) for some in zip(*slots, strict=True)), function(*statistics)
         )
 
-    def states(self, best: bool) -> Iterator[tuple[int, State]]:
-        """Return the number of each member and its state."""
-        state = self.best if best and self.best is not None else self.state
-        for position, number in enumerate(self.numbers):
-            yield int(number), self._mapped(lambda array, at=position: array[at, ...], state)
+    def states(self, positions: np.ndarray, best: bool) -> Iterator[tuple[int, State]]:
+        """Return the number and a copy of the state, or of the best one, of the members at some positions."""
+        state, xp = self.best if best and self.best is not None else self.state, self.backend.xp
+        for at in map(int, positions):
+            with self.backend.context():  # a view would keep the states of all members alive
+                yield (
+                    int(self.numbers[at]),
+                    self._mapped(lambda array, at=at: xp.asarray(array[at, ...], copy=True), state),
+                )

@@ -75,23 +75,34 @@ def orders_of_members(model: Model, backend: Backend, batching: Batching, seeds:
 class MembersOrders(Orders):
     """The orders of several networks, made on the host; ``key`` has shape (members, 2)."""
 
+    @property
+    def count(self) -> int:
+        return len(self.key)
+
     def on_host(self, first: int, epochs: int) -> np.ndarray:
-        plain, subset = replace(self.batching, subset=None), self.batching.subset
-        if plain.order == "shuffle":
-            order = Orders(plain, self.key).on_host(first, epochs)  # of all members at once
-        elif plain.order != "random":
-            one = Orders(plain, self.key[0]).on_host(first, epochs)
-            order = np.broadcast_to(one, (len(self.key), *one.shape))
-        else:
-            order = np.stack([Orders(plain, key).on_host(first, epochs) for key in self.key])
+        order, subset = self.positions(first, epochs), self.batching.subset
         if subset is None or subset.ndim == 1:
             return order if subset is None else subset[order]
         return np.take_along_axis(subset[:, None, :], order, axis=2)
+
+    def positions(self, first: int, epochs: int) -> np.ndarray:
+        """Return the positions of rows in the subset of each member, (members, epochs, epoch_rows)."""
+        plain = replace(self.batching, subset=None)
+        if plain.order == "shuffle":
+            return Orders(plain, self.key).on_host(first, epochs)  # of all members at once
+        if plain.order == "random":
+            return np.stack([Orders(plain, key).on_host(first, epochs) for key in self.key])
+        one = Orders(plain, self.key[0]).on_host(first, epochs)
+        return np.broadcast_to(one, (len(self.key), *one.shape))
 
 
 @dataclass(frozen=True)
 class MembersDeviceOrders(DeviceOrders):
     """The same orders, by one sort of the rows of all members; ``key`` has shape (members, 2)."""
+
+    @property
+    def count(self) -> int:
+        return len(self.key)
 
     def __call__(self, first: int, epochs: int) -> Array:
         with self.backend.context():

@@ -21,14 +21,15 @@ def _estimator(scores: list[float] | None = None, **changed: Any) -> Any:
     facts = {
         "n_iter_": 0, "t_": 0, "loss_curve_": [], "best_loss_": np.inf, "best_validation_score_": -np.inf, "validation_scores_": [],
         "_no_improvement_count": 0, "_converged": False, "tol": 0.25, "n_iter_no_change": 2, "verbose": False, "solver": "sgd",
-        "learning_rate": "constant", "_validation_score": lambda _: next(left),
+        "learning_rate": "constant", "_validation_score": lambda *_: next(left), "_scored": "forward",
+        "early_stopping": scores is not None,
     }  # fmt: skip
     return SimpleNamespace(**(facts | changed))
 
 
 def _epochs(rule: Any, losses: list[float], optimizer: Any = None) -> tuple[int | None, Any]:
     """Return the epoch that the rule stops at, and the network, whose state is the number of the epoch."""
-    network = SimpleNamespace(state=0, optimizer=optimizer or SGD(0.5))
+    network = SimpleNamespace(state=0, optimizer=optimizer or SGD(0.5), _predict=lambda *_: np.zeros(2))
     for epoch, loss in enumerate(losses, 1):
         network.state = epoch
         if rule.on_epoch_end(network, epoch, {"loss": loss}):

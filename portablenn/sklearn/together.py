@@ -1,0 +1,264 @@
+"""Many multi-layer perceptrons fitted at once: those whose networks differ only in numbers, in one program."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.chunks import Orders
+from ..data.dataset import Dataset, make_dataset
+from ..runtime.arrays import array_namespace, is_array, to_numpy
+from ..runtime.backend import Backend
+from ..runtime.registry import get_backend
+from ..training.ensemble_fit import EnsembleFit
+from ..training.fit_options import FitOptions
+from ..training.history import History
+from ..training.members import Group, Groups, TrainedMembers, blocks
+from ..training.orders import MembersOrders
+from . import inputs
+from .inputs import Samples, like
+from .solvers import STOCHASTIC, Start, start_stochastic, warn_if_not_converged
+from .stopping import converge, end_epoch, is_adaptive
+
+
+class Job(NamedTuple):
+    """An estimator that is fitted for the first time, and its data."""
+
+    estimator: Any
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    rows: np.ndarray | None = None  # numbers of the rows to train on; None for all
+
+
+def fit_together(jobs: Sequence[Job]) -> list[Exception | None]:
+    """Fit estimators as their own ``fit`` does, up to rounding; return for each the error that it raised, or None.
+
+    Those that use "sgd" or "adam", the latter without ``learning_rate="adaptive"``, on dense rows and without callbacks are
+    trained in as few programs as their networks allow; others one after the other.
+    """
+    errors: list[Exception | None] = [None] * len(jobs)
+
+    @contextmanager
+    def recorded(k: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            errors[k] = error
+
+    validated, pool, waiting = _ValidatedRows(), _Pool(), list[_Fit]()
+    for k, job in enumerate(jobs):
+        with recorded(k):
+            e = job.estimator
+            samples = e._start(validated.of(job), job.y, job.sample_weight, reset=True, incremental=False)
+            if _is_joinable(e, samples.x):
+                target = samples.target if job.rows is None else samples.target[job.rows]
+                start = start_stochastic(e, target, incremental=False)
+                waiting.append(_Fit(k, e, samples, job.rows, start, pool.add(e, samples)))
+            else:
+                e._train(samples if job.rows is None else samples.take(job.rows), incremental=False)
+                e._finish(samples.x)
+    alike: dict[Any, list[_Fit]] = defaultdict(list)
+    for fit in waiting:
+        alike[fit.backend, bool(fit.estimator.early_stopping)].append(fit)
+    for (backend, keeps_best), fits in alike.items():
+        _train(fits, backend, keeps_best)
+    for fit in waiting:
+        with recorded(fit.job):
+            warn_if_not_converged(fit.estimator)
+            fit.estimator._finish(fit.samples.x)
+    return errors
+
+
+def _backend_of(e: Any, x: Any) -> Backend:
+    """Return where the network of an estimator is trained on some rows."""
+    return get_backend(x) if inputs.is_foreign(x) and not e._network.pinned else e._network.backend
+
+
+def _is_joinable(e: Any, x: Any) -> bool:
+    return e.solver in STOCHASTIC and not is_adaptive(e) and not e.callbacks and is_array(x)
+
+
+class _ValidatedRows:
+    """Rows that are validated once, whatever the number of estimators that are fitted on them."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, Any]] = {}
+
+    def of(self, job: Job) -> Any:
+        """Return the validated rows of a job, and set the attributes of its estimator that describe them."""
+        if id(job.X) not in self._known:
+            self._known[id(job.X)] = inputs.rows(job.estimator, job.X, reset=True), job
+        x, first = self._known[id(job.X)]
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(first.estimator, name):
+                setattr(job.estimator, name, getattr(first.estimator, name))
+        return x
+
+
+@dataclass
+class _JoinedSamples:
+    """Distinct samples that suit the same networks, one below the other."""
+
+    spec: Any
+    samples: list[Samples] = field(default_factory=list)
+    _data: Dataset | None = None
+
+    def dataset(self, backend: Backend) -> Dataset:
+        """Return all samples on a backend, which is the same in each call."""
+        if self._data is None:
+            x, first = self._joined_rows(), self.samples[0]
+            target = np.concatenate([samples.target for samples in self.samples])
+            weights = None if first.weights is None else np.concatenate([samples.weights for samples in self.samples])
+            self._data = make_dataset(self.spec, x, like(x, target), like(x, weights)).to(backend, self.spec.dtype)
+        return self._data
+
+    def _joined_rows(self) -> Any:
+        rows = [samples.x for samples in self.samples]
+        return rows[0] if len(rows) == 1 else array_namespace(*rows).concat(rows, axis=0)
+
+
+class _Pool:
+    """The samples of all fits: equal ones are kept once."""
+
+    def __init__(self) -> None:
+        self._parts: dict[Any, _JoinedSamples] = {}
+
+    def add(self, e: Any, samples: Samples) -> tuple[_JoinedSamples, int]:
+        """Return the joined samples that have those of an estimator, and the number of their first row there."""
+        spec, (x, target, weights) = e._network.spec, samples
+        key = spec, _backend_of(e, x), str(x.dtype), target.dtype.kind, target.shape[1:], weights is None
+        joined = self._parts.setdefault(key, _JoinedSamples(spec))
+        first = 0
+        for known in joined.samples:
+            if known.x is x and _is_same(known.target, target) and _is_same(known.weights, weights):
+                return joined, first
+            first += known.rows
+        joined.samples.append(samples)
+        return joined, first
+
+
+def _is_same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))
+
+
+class _Fit:
+    """The fit of an estimator that waits for those to be trained with it."""
+
+    def __init__(
+        self,
+        job: int,
+        e: Any,
+        samples: Samples,
+        rows: np.ndarray | None,
+        start: Start,
+        place: tuple[_JoinedSamples, int],
+    ) -> None:
+        self.job, self.estimator, self.samples, self.order = job, e, samples, start.order
+        self.backend, self.batch_size = _backend_of(e, samples.x), start.batch_size
+        self.joined, first = place
+        chosen = np.arange(samples.rows) if rows is None else rows
+        self.held_out: Samples | None = None
+        self.held_out_rows = np.zeros(0, dtype=np.int64)
+        if start.rows is not None and start.held_out is not None:
+            held_out = chosen[start.held_out]
+            weights = None if samples.weights is None else samples.weights[held_out]
+            self.held_out = Samples(None, samples.target[held_out], weights)  # their x is on the device
+            self.held_out_rows, chosen = first + held_out, chosen[start.rows]
+        self.rows = first + chosen
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What is the same for networks that are trained in one program, besides their structure."""
+        e = self.estimator
+        return id(self.joined), len(self.rows), self.batch_size, len(self.held_out_rows), e.shuffle
+
+
+@dataclass(frozen=True)
+class _OwnOrders(MembersOrders):
+    """The orders of members that are shuffled as scikit-learn does."""
+
+    each: tuple[Any, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.each)
+
+    def positions(self, first: int, epochs: int) -> np.ndarray:
+        return np.stack([[order(epoch) for epoch in range(first, first + epochs)] for order in self.each])
+
+
+class _Stopping:
+    """scikit-learn's rule, for each estimator by itself."""
+
+    def __init__(self, fits: Sequence[_Fit], keeps_best: bool) -> None:
+        self._fits, self.keeps_best = fits, keeps_best
+
+    def update(self, part: TrainedMembers, logs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        fits = [self._fits[k] for k in part.numbers]
+        raw = self._held_out_outputs(part, fits) if self.keeps_best else [None] * len(fits)
+        better, stops = np.zeros(len(fits), dtype=bool), np.zeros(len(fits), dtype=bool)
+        for k, (number, fit, outputs) in enumerate(zip(part.numbers, fits, raw, strict=True)):
+            e = fit.estimator
+            if e._converged or e.n_iter_ >= e.max_iter:
+                continue
+            loss = float(logs["loss"][number])
+            better[k], stale = end_epoch(e, len(fit.rows), loss, outputs, fit.held_out)
+            if stale:
+                converge(e)
+            stops[k] = stale or e.n_iter_ >= e.max_iter
+        return better, stops
+
+    def _held_out_outputs(self, part: TrainedMembers, fits: Sequence[_Fit]) -> np.ndarray:
+        """Return what the estimators compute their scores from, with an axis of members in front."""
+        backend, rows = part.backend, np.stack([fit.held_out_rows for fit in fits])
+        with backend.context():
+            x = backend.xp.take(part.data.x, backend.indices(rows.reshape(-1)), axis=0)
+            x = backend.xp.reshape(x, (*rows.shape, x.shape[1]))
+        return to_numpy(part.run(fits[0].estimator._scored, x, own_rows=True))
+
+
+def _train(fits: Sequence[_Fit], backend: Backend, keeps_best: bool) -> None:
+    """Train the networks of some estimators, and set the attributes that describe it."""
+    networks = [fit.estimator._network for fit in fits]
+    parts: list[TrainedMembers] = []
+    for group in Groups(networks):
+        for same in group.divided(lambda k: fits[k].key):
+            parts += _members(same, fits, networks, backend)
+    epochs = max(fit.estimator.max_iter for fit in fits)
+    training = EnsembleFit(len(fits), parts, epochs, _Stopping(fits, keeps_best))
+    training.run()
+    if training.history.ended == "Ctrl-C":
+        raise KeyboardInterrupt
+    for number, state, steps, epochs in training.results:
+        network, data = networks[number], fits[number].joined.dataset(backend)
+        network.state, network.backend, network.steps, network.epochs = state, backend, steps, epochs
+        network.labels, network.multilabel = data.labels or network.labels, data.multilabel
+        network.history = History({"loss": list(fits[number].estimator.loss_curve_)})
+        network.history.how = training.history.how
+
+
+def _members(group: Group, fits: Sequence[_Fit], networks: Sequence[Any], backend: Backend) -> Iterator[TrainedMembers]:
+    """Return networks that can be trained in one program, in blocks of a good size."""
+    fit, network = fits[group.numbers[0]], networks[group.numbers[0]]
+    data = fit.joined.dataset(backend)
+    options = FitOptions(1, fit.batch_size, fit.order, 0.0, None, (), lbfgs=False)
+    everything = np.arange(data.rows)
+
+    def orders(members: TrainedMembers) -> Orders:
+        each = tuple(fits[k].order for k in members.numbers)
+        keys = np.zeros((len(each), 2), dtype=np.int32)  # not used
+        return (
+            _OwnOrders(members.batching, keys, each) if callable(fit.order) else MembersOrders(members.batching, keys)
+        )
+
+    for block in blocks(group, network, backend, fit.batch_size):
+        rows = [fits[k].rows for k in block.numbers]
+        same = all(np.array_equal(some, everything) for some in rows)
+        batching = options.batching(data, None if same else np.stack(rows), backend, network.parameter_count)
+        yield TrainedMembers(block, networks, backend, data, batching, orders)
