@@ -40,25 +40,43 @@ def save(ax: Any, path: str | Path) -> Path:
 
 
 def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
-    """Plot the losses of a history of `Network.fit` over the epochs; accuracies, if there are any, on a second axis."""
+    """Plot the losses of a history over the epochs; accuracies, if there are any, on a second axis.
+
+    Of an ensemble the line is the median of the members that have not stopped, in a band from the lowest to the highest.
+    """
     ax = _axes(ax)
     epochs = range(1, 1 + max((len(v) for v in history.values()), default=0))
     losses = {name: values for name, values in history.items() if "accuracy" not in name}
     accuracies = {name: values for name, values in history.items() if "accuracy" in name}
     for name, values in losses.items():
-        ax.plot(epochs, values, label=name.replace("val_", "validation "))
+        _curve(ax, epochs, values, label=name.replace("val_", "validation "))
     ax.set(xlabel="epoch", ylabel="loss")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
     if accuracies:
         right = ax.twinx()
         for name, values in accuracies.items():
-            right.plot(epochs, values, "--", color="tab:green", label=name.replace("val_", "validation "))
-        right.set(ylabel="accuracy", ylim=(min(0.9, *map(min, accuracies.values())), 1.005))
+            _curve(right, epochs, values, "--", color="tab:green", label=name.replace("val_", "validation "))
+        lowest = min(float(np.nanmin(values)) for values in accuracies.values())
+        right.set(ylabel="accuracy", ylim=(min(0.9, lowest), 1.005))
         _legend_above(ax, [*ax.get_lines(), *right.get_lines()])
     elif len(losses) > 1:
         _legend_above(ax, ax.get_lines())
     return ax
+
+
+def _curve(ax: Any, epochs: Sequence[int], values: Sequence[Any], *style: str, **settings: Any) -> None:
+    """Plot one figure of each epoch, or the median and the range of those of members."""
+    figures = np.asarray(values)
+    if figures.ndim == 2:
+        some = ~np.isnan(figures).all(axis=1)
+        epochs, figures = np.asarray(epochs)[some], figures[some]
+        (line,) = ax.plot(epochs, np.nanmedian(figures, axis=1), *style, **settings)
+        ax.fill_between(
+            epochs, np.nanmin(figures, axis=1), np.nanmax(figures, axis=1), color=line.get_color(), alpha=0.2, lw=0
+        )
+    else:
+        ax.plot(epochs, figures, *style, **settings)
 
 
 def _legend_above(ax: Any, lines: Sequence[Any]) -> None:

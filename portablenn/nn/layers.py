@@ -108,6 +108,8 @@ class Dropout:
     rate: float = field(metadata={"static": True})  # decides which random words are kept
 
     def __post_init__(self) -> None:
+        take_numbers_of_numpy(self)
+        check_number("rate", self.rate)
         if not 0 <= self.rate < 1:
             raise ValueError(f"rate must be in [0, 1), got {self.rate!r}")
 
@@ -143,6 +145,7 @@ class BatchNorm:
     def __post_init__(self) -> None:
         take_numbers_of_numpy(self)
         check_number("epsilon", self.epsilon)
+        check_number("momentum", self.momentum)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum!r}")
 

@@ -233,7 +233,7 @@ def _train(fits: Sequence[_Fit], backend: Backend, keeps_best: bool) -> None:
     epochs = max(fit.estimator.max_iter for fit in fits)
     training = EnsembleFit(len(fits), parts, epochs, _Stopping(fits, keeps_best))
     training.run()
-    if training.history.ended == "Ctrl-C":
+    if training.history.ended:
         raise KeyboardInterrupt
     for number, state, steps, epochs in training.results:
         network, data = networks[number], fits[number].joined.dataset(backend)
@@ -257,7 +257,7 @@ def _members(group: Group, fits: Sequence[_Fit], networks: Sequence[Any], backen
             _OwnOrders(members.batching, keys, each) if callable(fit.order) else MembersOrders(members.batching, keys)
         )
 
-    for block in blocks(group, network, backend, fit.batch_size):
+    for block in blocks(group, network, backend, fit.batch_size, len(fit.rows)):
         rows = [fits[k].rows for k in block.numbers]
         same = all(np.array_equal(some, everything) for some in rows)
         batching = options.batching(data, None if same else np.stack(rows), backend, network.parameter_count)

@@ -14,9 +14,10 @@ from .. import random
 from ..callbacks.base import Callback
 from ..data.chunks import Orders, slices
 from ..data.dataset import Dataset, make_dataset, make_validation_dataset
-from ..data.sources import slice_rows
+from ..data.sources import Blocks, slice_rows
 from ..data.validation import check_inputs, check_int
 from ..files import model_file
+from ..files.safetensors_file import FileFormatError
 from ..nn import losses, optimizers
 from ..nn.optimizers import LBFGS
 from ..program.ir import Array
@@ -95,7 +96,7 @@ class Ensemble:
                 raise TypeError(
                     f"expected a number, or a list with a dict for each member, as members, got {members!r}"
                 )
-            if not isinstance(members, Iterable):
+            if not isinstance(members, Iterable) or (isinstance(members, np.ndarray) and members.ndim == 0):
                 count = check_int(members, "members", 1)
                 members = [{"seed": int(network.seed) + k} for k in range(count)]
             networks = [_like(network, settings) for settings in members]
@@ -143,8 +144,11 @@ class Ensemble:
         >>> len(pnn.Ensemble.load(path, backend="numpy"))
         5
         """
-        members = model_file.read_members(path)
-        return Ensemble([from_contents(path, *contents, backend) for contents in members])
+        networks = [from_contents(path, *contents, backend) for contents in model_file.read_members(path)]
+        try:
+            return Ensemble(networks)
+        except ValueError as error:
+            raise FileFormatError(f"{path} is not an ensemble: {error}") from None
 
     def __repr__(self) -> str:
         kinds = len(list(self._groups))
@@ -181,7 +185,8 @@ class Ensemble:
             Share of the rows to validate on, chosen by the seed of the first member: the same rows for all.
         callbacks
             Objects whose ``on_epoch_end(ensemble, epoch, logs)`` gets the metrics of an epoch as arrays, (members,); training
-            ends for all if it returns anything but None or False. The networks change when training has ended, not before.
+            ends for all if it returns something true, such as the reason. The networks change when training has ended, and a
+            callback must not change them.
         patience
             Number of epochs without a lower "val_loss" after which a member stops, and takes no more time once half of those
             in its program have. Each member gets its best state back. It needs validation rows.
@@ -204,7 +209,14 @@ class Ensemble:
         TypeError, ValueError
             If an argument is invalid; the members are then unchanged, as after any error.
         """
-        first = self.networks[0]
+        first = self._first()
+        if len({id(network) for network in self.networks}) < len(self):
+            raise ValueError(
+                "some networks are in the ensemble several times, as `select` chooses: train the one selected from"
+            )
+        if y is None:
+            raise TypeError("y is missing: an ensemble is trained on arrays X and y")
+        _check_flags(bootstrap=bootstrap, share_order=share_order)
         options = FitOptions(epochs, batch_size, order, validation_split, steps_per_epoch, (), lbfgs=False)
         if patience is not None:
             patience = check_int(patience, "patience", 1)
@@ -226,13 +238,9 @@ class Ensemble:
                 "an ensemble is trained on arrays: make other data arrays, or train its networks one by one"
             )
         options.check_data(data, held_out)
-        backend = get_backend(data.sample) if data.foreign and not first.pinned else first.backend
+        backend = self._pinned_backend() or (get_backend(data.sample) if data.foreign else first.backend)
         data = data.to(backend, first.dtype)
         data, held_out, subset = options.split(data, held_out, backend, first.seed)
-        if len({id(network) for network in self.networks}) < len(self):
-            raise ValueError(
-                "some networks are in the ensemble several times, as `select` chooses: train the one selected from"
-            )
         own = self._rows(data.rows, subset, bootstrap, folds)
         if own is not None and share_order:
             raise ValueError(
@@ -246,13 +254,23 @@ class Ensemble:
             for same in [group] if own is None else group.divided(lambda k: len(own[k])):
                 count = data.rows if subset is None else len(subset)
                 batch = options.rows_per_step(count if own is None else len(own[same.numbers[0]]))
-                for block in blocks(same, one, backend, batch):
+                for block in blocks(same, one, backend, batch, data.rows):
                     rows = subset if own is None else np.stack([own[k] for k in block.numbers])
                     batching = options.batching(data, rows, backend, one.parameter_count)
+                    if own is not None and batching.batch_size == batching.count and order == "shuffle":
+                        batching = replace(
+                            batching, order="sequential"
+                        )  # as in a network that is trained on these rows
                     parts.append(TrainedMembers(block, self.networks, backend, data, batching, orders, watched))
         rule = None if patience is None else Patience(len(self), patience)
         training = EnsembleFit(len(self), parts, options.epochs, rule, [partial(hook, self) for hook in hooks])
+        before = [_progress(network) for network in self.networks]
         training.run()
+        changed = [k for k, network in enumerate(self.networks) if _progress(network) != before[k]]
+        if changed:
+            raise ValueError(
+                f"a callback changed member {changed[0]}, and what was trained is discarded: callbacks of an ensemble only read"
+            )
         training.warn(stacklevel=2)
         self._adopt(training, backend, data)
         return self.history
@@ -270,23 +288,7 @@ class Ensemble:
         everything = np.arange(count) if subset is None else subset
         rows = [everything] * len(self)
         if folds is not None:
-            folds = list(folds) if isinstance(folds, Iterable) else [folds]
-            if any(isinstance(fold, tuple) and len(fold) == 2 and np.ndim(fold[0]) == 1 for fold in folds):
-                raise ValueError(
-                    "expected the rows to train on in folds, got pairs: pass [train for train, test in splits]"
-                )
-            if len(folds) != len(self):
-                raise ValueError(f"expected row numbers for each of {len(self)} members in folds, got {len(folds)}")
-            rows = [np.asarray(fold) for fold in folds]
-            for k, fold in enumerate(rows):
-                if (
-                    fold.ndim != 1
-                    or not fold.size
-                    or fold.dtype.kind not in "iu"
-                    or not 0 <= fold.min() <= fold.max() < count
-                ):
-                    raise ValueError(f"expected row numbers from 0 to {count - 1} in folds[{k}], (rows,), got {fold!r}")
-            rows = [fold.astype(np.int64) for fold in rows]
+            rows = self._checked_folds(folds, count)
         if bootstrap:
             keys = [random.new_key(network.seed, random.BOOTSTRAP) for network in self.networks]
             rows = [
@@ -295,19 +297,57 @@ class Ensemble:
             ]
         return rows
 
+    def _checked_folds(self, folds: Any, count: int) -> list[np.ndarray]:
+        """Validate the row numbers of each member; return them as int64."""
+        folds = list(folds) if isinstance(folds, Iterable) else [folds]
+        if any(isinstance(fold, (tuple, list)) and len(fold) == 2 and np.ndim(fold[0]) == 1 for fold in folds):
+            raise ValueError(
+                "expected the rows to train on in folds, got pairs: pass [train for train, test in splits]"
+            )
+        if len(folds) != len(self):
+            raise ValueError(f"expected row numbers for each of {len(self)} members in folds, got {len(folds)}")
+        rows = []
+        for k, fold in enumerate(folds):
+            try:
+                numbers = np.asarray(fold)
+            except ValueError:
+                raise ValueError(f"expected row numbers in folds[{k}], (rows,), got nested lists") from None
+            if numbers.dtype == bool:
+                raise ValueError(f"expected row numbers in folds[{k}], got booleans: pass np.flatnonzero(folds[{k}])")
+            if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
+                raise ValueError(
+                    f"expected row numbers in folds[{k}], (rows,), got {numbers.dtype} of shape {numbers.shape}"
+                )
+            if not 0 <= numbers.min() <= numbers.max() < count:
+                raise ValueError(
+                    f"expected row numbers from 0 to {count - 1} in folds[{k}], got {numbers.min()} to {numbers.max()}"
+                )
+            rows.append(numbers.astype(np.int64))
+        return rows
+
     def _adopt(self, training: EnsembleFit, backend: Backend, data: Dataset) -> None:
-        """Take over what training found, once nothing can fail any more."""
+        """Take over what training found, in all members or in none."""
         history = training.history
         columns = {name: np.asarray(values) for name, values in history.items()}
+        new: dict[int, dict[str, Any]] = {}
         for k, state, steps, epochs in training.results:
             network = self.networks[k]
-            network.state, network.backend = state, backend
-            network.steps, network.epochs = steps, network.epochs + epochs
-            network.labels, network.multilabel = data.labels or network.labels, data.multilabel
-            network.history = History({name: values[:epochs, k].tolist() for name, values in columns.items()})
-            network.history.how, network.history.ended = history.how, history.ended
+            own = History({name: values[:epochs, k].tolist() for name, values in columns.items()})
+            own.how, own.ended = history.how, history.ended
             if isinstance(training.rule, Patience) and training.stopped[k]:
-                network.history.ended = f"val_loss did not improve for {training.rule.patience} epochs"
+                own.ended = training.rule.reason
+            new[k] = {
+                "state": state, "backend": backend, "steps": steps, "epochs": network.epochs + epochs, "history": own,
+                "labels": data.labels or network.labels, "multilabel": data.multilabel,
+            }  # fmt: skip
+        before = [dict(network.__dict__) for network in self.networks]
+        try:
+            for k, attributes in new.items():
+                self.networks[k].__dict__.update(attributes)
+        except BaseException:  # Ctrl-C
+            for network, attributes in zip(self.networks, before, strict=True):
+                network.__dict__.update(attributes)
+            raise
         self.history = history
 
     # Prediction
@@ -318,18 +358,32 @@ class Ensemble:
         For losses without probabilities, such as "hinge", the class is that of the mean output. Shapes are those of
         `Network.predict`.
         """
-        first = self.networks[0]
+        first = self._first()
         if first.prediction == "values":
             return first._convert_like(self._mean("values", X), X)
-        raw = first.loss.link is None
-        means = self._mean("forward" if raw else "values", X)
-        xp, least = first.backend.xp, 0.0 if raw else 0.5
+        xp = first.backend.xp
+        if first.prediction != "label_sets" and first.outputs > 1:
+            return first._convert_like(self._likeliest(X), X)
+        raw = self._of_each("forward", X)
+        if first.loss.link is not None:
+            raw = xp.tanh(raw / 2)  # twice the probability, less 1: without that 1, small ones are not rounded away
+        positive = xp.mean(raw, axis=0) > 0.0
         if first.prediction == "label_sets":
-            return first._convert_like(xp.astype(means > least, xp.int32), X)
-        if first.outputs > 1:
-            return first._convert_like(xp.argmax(means, axis=1), X)
-        classes = xp.astype(xp.reshape(means, (-1,)) > least, xp.int32)
+            return first._convert_like(xp.astype(positive, xp.int32), X)
+        classes = xp.astype(xp.reshape(positive, (-1,)), xp.int32)
         return first._convert_like(classes * 2 - 1 if first.prediction == "signed_labels" else classes, X)
+
+    def _likeliest(self, X: Any) -> Array:
+        """Return the class of the highest mean probability, or output for losses without, (rows,)."""
+        first = self.networks[0]
+        raw = self._of_each("forward", X)
+        xp = first.backend.xp
+        outputs = xp.mean(raw, axis=0)
+        if first.loss.link is None:
+            return xp.argmax(outputs, axis=1)
+        means = xp.mean(first.loss.link(raw), axis=0)
+        ties = means == xp.max(means, axis=1, keepdims=True)  # of probabilities that are rounded to 1
+        return xp.argmax(xp.where(ties, outputs, -math.inf), axis=1)
 
     def predict_proba(self, X: Any) -> Array:
         """Return the mean of the members' class probabilities, (rows, classes)."""
@@ -339,7 +393,7 @@ class Ensemble:
 
     def predict_members(self, X: Any) -> Array:
         """Return what `Network.predict` of each member returns, with an axis of members in front."""
-        first = self.networks[0]
+        first = self._first()
         return first._convert_like(self._of_each(first.prediction, X), X)
 
     def predict_std(self, X: Any) -> Array:
@@ -368,9 +422,12 @@ class Ensemble:
             raise TypeError(
                 "predict_quantiles is for values, not for classes: predict_proba is the mean of probabilities"
             )
-        wanted = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+        try:
+            wanted = np.asarray(quantiles, dtype=np.float64)
+        except (TypeError, ValueError):
+            wanted = np.asarray(math.nan)
         if wanted.ndim != 1 or not np.all((wanted >= 0) & (wanted <= 1)):
-            raise ValueError(f"expected quantiles from 0 to 1, got {quantiles!r}")
+            raise ValueError(f"expected a list of quantiles from 0 to 1, got {quantiles!r}")
         found = np.quantile(to_numpy(self._of_each("values", X)), wanted, axis=0)
         return first._convert_like(first.backend.asarray(found, first.dtype), X)
 
@@ -401,7 +458,7 @@ class Ensemble:
         5
         """
         check_int(k, "k", 1)
-        first = self.networks[0]
+        first = self._first()
         classes = first.loss.targets == "classes"
         y = to_numpy(make_dataset(first.spec, X, y).y)
         if classes and first.loss.link is None:
@@ -417,18 +474,35 @@ class Ensemble:
         total, chosen = np.zeros(target.shape), list[int]()
         for count in range(1, k + 1):
             errors = np.square((total + each) / count - target).reshape(len(each), -1).mean(axis=1)
-            best = int(np.argmin(np.where(np.isnan(errors), math.inf, errors)))
+            if np.isnan(errors).all():
+                raise ValueError("no member has finite predictions for these rows: lower the learning rates")
+            best = int(np.nanargmin(errors))
             total += each[best]
             chosen.append(best)
         return Ensemble([self.networks[i] for i in chosen])
 
-    def _same_backend(self) -> Backend:
-        home = self.networks[0].backend
+    def _first(self) -> Network:
+        """Return the first member, after checking that all still predict the same kind of thing."""
+        first = self.networks[0]
         for k, network in enumerate(self.networks):
-            if network.pinned and network.backend != home:
-                raise BackendError(
-                    f"member 0 is on {home}, and member {k} was moved to {network.backend}: move it back"
+            if network.prediction != first.prediction:
+                raise ValueError(
+                    f"member 0 predicts {first.prediction}, and member {k}, which was trained alone, {network.prediction}"
                 )
+        return first
+
+    def _pinned_backend(self) -> Backend | None:
+        """Return the backend that members are fixed to, if any is."""
+        pinned = [(k, network.backend) for k, network in enumerate(self.networks) if network.pinned]
+        for k, backend in pinned:
+            if backend != pinned[0][1]:
+                raise BackendError(
+                    f"member {pinned[0][0]} is fixed to {pinned[0][1]}, and member {k} to {backend}: move one with to()"
+                )
+        return pinned[0][1] if pinned else None
+
+    def _same_backend(self) -> Backend:
+        home = self._pinned_backend() or self.networks[0].backend
         for network in self.networks:
             network._move(home)
         return home
@@ -442,6 +516,8 @@ class Ensemble:
     def _of_each(self, method: str, X: Any) -> Array:
         """Return what a method of the model returns for each member, on the backend."""
         first = self.networks[0]
+        if not is_array(X) and isinstance(X, Blocks):
+            raise TypeError("an ensemble predicts arrays: pass blocks to its members, or read them one by one")
         x = check_inputs(X, first.inputs, first.dtype)
         backend = self._same_backend()
         x = backend.asarray(x) if is_array(x) else x  # a sparse matrix is made dense part by part
@@ -467,6 +543,17 @@ def _orders_of(members: TrainedMembers) -> Orders:
     """Return the orders of members, each by its seed."""
     first = members.networks[0]
     return orders_of_members(first.model, members.backend, members.batching, [n.seed for n in members.networks])
+
+
+def _progress(network: Network) -> tuple[Any, ...]:
+    """Return what tells whether a network was changed."""
+    return id(network.model), id(network.state), network.steps, network.epochs
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def _hook(callback: Any) -> Callable[..., Any]:
@@ -515,6 +602,16 @@ def _like(network: Network, settings: Mapping[str, Any]) -> Network:
     if not isinstance(settings, Mapping):
         raise TypeError(f"expected a dict of settings for each member, got {settings!r}")
     model = network.model
+    if network.steps or network.epochs:
+        raise ValueError(
+            "the network is trained, and members would begin anew: pass a new network, or a list of networks"
+        )
+    zeros = [name for name, layer in model.layers[:-1] if getattr(layer, "kernel_init", "") == "zeros"]
+    if zeros:
+        raise ValueError(
+            f"the kernel of {zeros[0]} would begin at zero, as the initializers of a network that was loaded are not known: "
+            "build the network anew, or pass a list of networks"
+        )
     parts: dict[str, Any] = {
         "seed": network.seed,
         "optimizer": model.optimizer,
@@ -530,7 +627,7 @@ def _like(network: Network, settings: Mapping[str, Any]) -> Network:
         parts[name] = _replaced(parts[name], inside, value, str(path))
     layers = [parts[name] for name, _ in model.layers]
     backend = network.backend if network.pinned else "auto"
-    return Network(
+    new = Network(
         layers,
         network.inputs,
         parts["loss"],
@@ -540,6 +637,8 @@ def _like(network: Network, settings: Mapping[str, Any]) -> Network:
         parts["seed"],
         network.precision,
     )
+    new.model = replace(new.model, report_loss=model.report_loss)
+    return new
 
 
 def _replaced(part: Any, inside: Sequence[str], value: Any, path: str) -> Any:
@@ -550,4 +649,8 @@ def _replaced(part: Any, inside: Sequence[str], value: Any, path: str) -> Any:
     if inside[0] not in names:
         expected = f"expected one of {', '.join(names)}" if names else f"{part!r} has no settings"
         raise ValueError(f"unknown setting {path!r}: {expected}")
-    return replace(part, **{inside[0]: _replaced(getattr(part, inside[0]), inside[1:], value, path)})
+    new = _replaced(getattr(part, inside[0]), inside[1:], value, path)
+    try:
+        return replace(part, **{inside[0]: new})
+    except TypeError as error:
+        raise TypeError(f"{path!r} cannot be {value!r}: {error}") from None

@@ -38,13 +38,13 @@ class Patience:
     keeps_best = True
 
     def __init__(self, count: int, patience: int) -> None:
-        self.patience = patience
-        self.lowest, self.stale = np.full(count, math.inf), np.zeros(count, dtype=np.int64)
+        self.patience, self.reason = patience, f"val_loss did not improve for {patience} epochs"
+        self.lowest, self.stale = np.full(count, math.nan), np.zeros(count, dtype=np.int64)
 
     def update(self, part: TrainedMembers, logs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         numbers = part.numbers
         loss = logs["val_loss"][numbers]
-        better = loss < self.lowest[numbers]
+        better = ~np.isnan(loss) & ~(loss >= self.lowest[numbers])  # NaN: none so far
         self.lowest[numbers] = np.where(better, loss, self.lowest[numbers])
         self.stale[numbers] = np.where(better, 0, self.stale[numbers] + 1)
         return better, self.stale[numbers] >= self.patience
@@ -70,10 +70,10 @@ class EnsembleFit:
         rule: StoppingRule | None = None,
         hooks: Sequence[Callable[[int, dict[str, np.ndarray]], Any]] = (),
     ) -> None:
-        """``hooks`` get the number of epochs and the metrics; training ends unless they return None or False."""
+        """``hooks`` get the number of epochs and the metrics; training ends where one returns something true, such as why."""
         self.count, self.parts, self.epochs, self.rule, self.hooks = count, list(parts), epochs, rule, hooks
         watched = bool(hooks) or rule is not None or any(part.held_out is not None for part in parts)
-        rows = max(part.batching.epoch_rows * part.orders.count for part in parts)
+        rows = sum(part.batching.epoch_rows * part.orders.count for part in parts)
         self.together = 1 if watched else max(1, ROWS_PER_CALL // max(1, rows))
         self.history = History()
         self.results: list[MemberResult] = []
@@ -90,11 +90,16 @@ class EnsembleFit:
                 job = partial(self._train, count)
                 found = list(pool.map(job, parts)) if workers > 1 else list(map(job, parts))
                 self.done += count
-                answers = self._record(parts, found, count)
+                reasons = [answer for answer in self._record(parts, found, count) if answer]
                 parts = [part for part in parts if self._continues(part)]
-                if not all(answer is None or answer is False for answer in answers) or ctrl_c.pressed:
-                    self.history.ended = "Ctrl-C" if ctrl_c.pressed else "a callback ended it"
+                if reasons:
+                    self.history.ended = reasons[0] if isinstance(reasons[0], str) else "a callback ended it"
                     break
+                if ctrl_c.pressed:
+                    self.history.ended = f"Ctrl-C in epoch {self.done}"
+                    break
+            if not parts and isinstance(self.rule, Patience):
+                self.history.ended = self.rule.reason
         for part in parts:
             self._finish(part, ~self.stopped[part.numbers])
         ways = dict.fromkeys(part.how for part in self.parts if part.how)
@@ -128,7 +133,9 @@ class EnsembleFit:
         return [hook(self.done, logs) for hook in self.hooks]
 
     def warn(self, stacklevel: int) -> None:
-        """Warn of the members whose loss is not finite at the end."""
+        """Warn of Ctrl-C, and of the members whose loss is not finite at the end."""
+        if self.history.ended.startswith("Ctrl-C"):
+            warnings.warn(f"training was ended by {self.history.ended}", RuntimeWarning, stacklevel=stacklevel + 1)
         figures = np.asarray(self.history.get("loss", np.zeros((0, self.count))))
         bad = [k for k, n in enumerate(self.trained) if n and not np.isfinite(figures[n - 1, k])]
         if bad:
@@ -144,7 +151,7 @@ class EnsembleFit:
         """Let go of the members that have stopped, once they are at least half of the part; return whether any is left."""
         active = ~self.stopped[part.numbers]
         if active.any() and 2 * active.sum() <= len(active):
-            part.narrowed(np.flatnonzero(active))
+            part.keep_only(np.flatnonzero(active))
         return bool(active.any())
 
     def _finish(self, part: TrainedMembers, chosen: np.ndarray) -> None:

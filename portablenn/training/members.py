@@ -13,6 +13,7 @@ import numpy as np
 from ..data.batching import chunks_of_epochs, row_slices
 from ..data.chunks import Batching, Orders
 from ..data.dataset import Dataset
+from ..nn.losses import Custom
 from ..nn.model import Batches, Model, State
 from ..nn.stack import ModelStack, structure
 from ..program.ir import Array
@@ -21,12 +22,18 @@ from ..runtime.backend import Backend
 from ..transforms.compile import compile_for
 from .loop import epoch_losses
 from .network import Network, joined_metrics
-from .prediction import ROWS
+from .prediction import ROWS, computes_rows_apart
 from .step import compiled_steps
 
 VALUES = 8
 """Values of the size of a layer's output that a step of a member keeps at the same time, approximately, for each layer."""
 
+
+ORDERS = 3
+"""Arrays of the row numbers of an epoch that are kept for each member, approximately."""
+
+ORDER_ROWS = 1 << 23
+"""Row numbers of all members of a block on NumPy's arrays."""
 
 ELEMENTS = 1 << 24
 """Elements of a value of all members in prediction."""
@@ -84,17 +91,21 @@ def _groups(models: Sequence[Model]) -> Iterator[Group]:
         yield Group(numbers, stack, np.asarray(values, dtype=np.float64).reshape(len(values), len(numbers)))
 
 
-def blocks(group: Group, network: Network, backend: Backend, batch: int) -> Iterator[Group]:
-    """Divide a group of networks like ``network`` into blocks of about equal size, each to be trained by one call."""
+def blocks(group: Group, network: Network, backend: Backend, batch: int, rows: int) -> Iterator[Group]:
+    """Divide a group of networks like ``network`` into blocks of about equal size, each to be trained by one call.
+
+    Each is trained on ``rows`` rows in batches of ``batch``.
+    """
     count = len(group.numbers)
     if backend.members_elements is not None:
         most = max(4, backend.members_elements // (batch * max(network.inputs, *network.widths)))
+        most = max(1, min(most, ORDER_ROWS // rows))
     else:
         memory = backend.memory()
         floats = VALUES * batch * (network.inputs + sum(network.widths)) + 4 * network.parameter_count * (
             2 + len(network.optimizer.slots)
         )
-        most = count if memory is None else max(1, memory[0] // 2 // (8 * floats))
+        most = count if memory is None else max(1, memory[0] // 2 // (8 * (floats + ORDERS * rows)))
     parts = -(-count // most)
     return (group.take(range(a, b)) for a, b in pairwise(count * i // parts for i in range(parts + 1)))
 
@@ -126,8 +137,13 @@ class Members:
 
     @property
     def rows_at_once(self) -> int:
-        """Number of rows that are predicted at once, so that no value has more than about `ELEMENTS`."""
+        """Number of rows that are predicted at once, so that no value has more than about `ELEMENTS`.
+
+        Where rows may depend on each other it is that of a single network.
+        """
         first = self.networks[0]
+        if not computes_rows_apart(first.model) or isinstance(first.loss, Custom):
+            return ROWS
         return min(ROWS, max(64, ELEMENTS // (len(self.networks) * max(first.inputs, *first.widths))))
 
     def run(self, method: str, *rows: Any, own_rows: bool = False) -> Any:
@@ -199,7 +215,7 @@ class TrainedMembers(Members):
             chosen = self.backend.asarray(better)[:, None]
             self.best = self._mapped(lambda new, old: xp.where(chosen, new, old), self.state, self.best)
 
-    def narrowed(self, kept: np.ndarray) -> None:
+    def keep_only(self, kept: np.ndarray) -> None:
         """Go on with some members, given by their positions."""
         index = self.backend.indices(kept)
         take: Callable[[Array], Array] = lambda array: self.backend.xp.take(array, index, axis=0)  # noqa: E731

@@ -1,4 +1,4 @@
-"""Orders of rows that are made on an accelerator: there a sort of many rows takes less time than one on the host and a copy."""
+"""Orders of rows that are made on an accelerator, where a sort takes less time than on the host; and those of many networks."""
 
 from __future__ import annotations
 

@@ -109,13 +109,13 @@ def _predict_part(network: Network, method: str, x: Array) -> tuple[Array, Array
 def with_padding(model: Model, x: Array) -> Array:
     """Append rows of zeros up to one of a few numbers, unless rows may depend on each other."""
     rows, size = x.shape[0], padded(x.shape[0])
-    if size == rows or not _computes_rows_apart(model):
+    if size == rows or not computes_rows_apart(model):
         return x
     xp = array_namespace(x)
     return xp.concat([x, xp.zeros((size - rows, x.shape[1]), dtype=x.dtype, device=device_of(x))], axis=0)
 
 
-def _computes_rows_apart(model: Model) -> bool:
+def computes_rows_apart(model: Model) -> bool:
     """Return whether no row depends on others: true of our own layers, not known of a user's."""
     return all(
         type(layer).__module__ == own_layers.__name__ and not callable(getattr(layer, "activation", None))

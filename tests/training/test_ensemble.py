@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +210,11 @@ def test_orders_of_members_made_on_a_device_are_those_made_alone(other_library: 
 FOLDS = [np.delete(np.arange(90), np.arange(k * 20, k * 20 + 18 + k)) for k in range(4)]  # of different lengths
 
 
-@pytest.mark.parametrize("batch_size", [32, None])
+@pytest.mark.parametrize("batch_size", [32, None, 100])
 def test_members_on_rows_of_their_own(other_library: Any, batch_size: int | None) -> None:
-    ens = pnn.Ensemble(classifier(other_library.name), 4)
+    layers = [pnn.Dense(8, "relu"), pnn.Dropout(0.3), pnn.Dense(3)]
+    net = pnn.Network(layers, 5, "softmax_cross_entropy", backend=other_library.name, dtype="float64")
+    ens = pnn.Ensemble(net, 4)
     ens.fit(X, CLASSES, epochs=2, batch_size=batch_size, folds=FOLDS)
     for network, rows in zip(ens.networks, FOLDS, strict=True):
         one, numpy = (
@@ -235,7 +241,8 @@ def test_bootstrapped_rows_are_drawn_by_the_seed_of_each_member(on_numpy: None) 
 @pytest.mark.parametrize(
     ("folds", "says"),
     [([[0]], "for each of 2 members in folds, got 1"), ([[0], [90]], r"from 0 to 89 in folds\[1\]"), ([[0], []], "row numbers"),
-     ([[0], [0.5]], "row numbers"), ([[0], [[1]]], "row numbers")],
+     ([[0], [0.5]], "row numbers"), ([[0], [[1]]], "row numbers"), ([[0], [[1], [2, 3], [4]]], "nested lists"),
+     ([np.arange(90) < 3] * 2, r"booleans: pass np.flatnonzero\(folds\[0\]\)"), ([[[0, 1], [2]]] * 2, "got pairs")],
 )  # fmt: skip
 def test_wrong_folds_are_an_error(folds: Any, says: str, on_numpy: None) -> None:
     ens = pnn.Ensemble(classifier(), 2)
@@ -256,8 +263,56 @@ def test_blocks_of_members_and_threads_change_nothing(elements: int, monkeypatch
     monkeypatch.setattr(type(pnn.get_backend("numpy")), "members_elements", elements)
     ens = pnn.Ensemble(classifier(), [{"seed": s, "optimizer.learning_rate": 0.01 * (s < 6) + 0.01} for s in range(11)])
     fit = {"X": X, "y": CLASSES, "epochs": 3, "batch_size": 32}
-    ens.fit(**fit)
+    names, train = set(), members_module.TrainedMembers.train
+
+    def noted(self: Any, epochs: int) -> Any:
+        names.add(threading.current_thread().name)
+        return train(self, epochs)
+
+    monkeypatch.setattr(members_module.TrainedMembers, "train", noted)
+    threads = pnn.get_threads()
+    pnn.set_threads(2)
+    try:
+        ens.fit(**fit)
+    finally:
+        pnn.set_threads(threads)
     check_members(ens, **fit)
+    assert any(name.startswith("ThreadPoolExecutor") for name in names) == (elements == 1)
+
+
+def test_the_members_that_go_on_keep_their_rows_and_masks(on_numpy: None) -> None:
+    layers = [pnn.Dense(8, "relu"), pnn.Dropout(0.3), pnn.BatchNorm(), pnn.Dense(3)]
+    net = pnn.Network(layers, 5, "softmax_cross_entropy", pnn.SGD(0.1), "numpy", "float64")
+    rates = [{"seed": k, "optimizer.learning_rate": rate} for k, rate in enumerate((10.0, 0.1, 5.0, 0.2, 20.0, 0.05))]
+    rows = [np.random.default_rng(k).choice(90, 60, replace=False) for k in range(6)]
+    ens = pnn.Ensemble(net, rates)
+    ens.fit(X, CLASSES, epochs=12, validation_data=APART, folds=rows, patience=1)
+    lengths = [network.epochs for network in ens.networks]
+    assert min(lengths) < 6 < max(lengths)  # so that there are fewer members in between
+    for network, own in zip(ens.networks, rows, strict=True):
+        stop = [EarlyStopping(patience=1)]
+        one = alone(network, X=X[own], y=CLASSES[own], epochs=12, validation_data=APART, callbacks=stop)
+        np.testing.assert_allclose(network.state.theta, one.state.theta, rtol=0, atol=1e-9)
+        assert network.epochs == one.epochs
+        if one.epochs < 12:
+            assert network.history.ended == "val_loss did not improve for 1 epochs"
+
+
+def test_losses_that_are_summed_and_rows_split_by_the_first_seed(on_numpy: None) -> None:
+    summed = pnn.losses.HalfSquaredError(reduction="sum")
+    ens = pnn.Ensemble(pnn.mlp([5, 4, 2], loss=summed, optimizer=pnn.SGD(1e-3), dtype="float64", seed=5), 3)
+    fit = {"X": X, "y": VALUES, "epochs": 2}
+    ens.fit(**fit, validation_split=0.3)
+    one = alone(ens[0], **fit, validation_split=0.3)
+    np.testing.assert_allclose(ens[0].history["val_loss"], one.history["val_loss"], rtol=1e-12)
+    np.testing.assert_allclose(ens[0].history["loss"], one.history["loss"], rtol=1e-12)
+    assert ens.history.how == one.history.how != ""
+
+
+def test_precision_is_that_of_the_network(on_numpy: None) -> None:
+    ens = pnn.Ensemble(pnn.mlp([5, 4, 1], precision="bfloat16"), 2)
+    assert [network.precision for network in ens.networks] == ["bfloat16"] * 2
+    assert not any(network.pinned for network in ens.networks)
 
 
 # Together
@@ -346,6 +401,10 @@ def test_selection_is_greedy_with_replacement(on_numpy: None) -> None:
     np.testing.assert_allclose(chosen.predict(x), 1.025 * x[:, 0], rtol=1e-12)
     with raises(ValueError, "several times"):
         chosen.fit(x, x)
+    networks[1].state.theta[:] = np.nan
+    assert not any(network is networks[1] for network in pnn.Ensemble(networks).select(4, x, x).networks)
+    with raises(ValueError, "no member has finite predictions"):
+        pnn.Ensemble([networks[1]]).select(1, x, x)
 
 
 # Early stopping
@@ -384,6 +443,82 @@ def test_callbacks_see_the_figures_of_all_members_and_can_end_training(on_numpy:
     assert seen == [(3, 1, shapes), (3, 2, shapes)]
     assert history.ended == "a callback ended it"
     assert len(history["loss"]) == 2
+
+
+@pytest.mark.parametrize(("answer", "ended"), [(np.False_, ""), (None, ""), ("low enough", "low enough")])
+def test_a_callback_may_answer_with_the_reason_or_a_boolean_of_numpy(answer: Any, ended: str, on_numpy: None) -> None:
+    class Answer:
+        def on_epoch_end(self, *_: Any) -> Any:
+            return answer
+
+    history = pnn.Ensemble(classifier(), 2).fit(X, CLASSES, epochs=3, callbacks=[Answer()])
+    assert (history.ended, len(history["loss"])) == (ended, 1 if ended else 3)
+
+
+def test_a_callback_that_changes_a_member_is_an_error(on_numpy: None) -> None:
+    class Change:
+        def on_epoch_end(self, ensemble: Any, *_: Any) -> None:
+            ensemble[1].optimizer = pnn.SGD(0.1)
+
+    ens = pnn.Ensemble(classifier(), 3)
+    with raises(ValueError, "a callback changed member 1"):
+        ens.fit(X, CLASSES, callbacks=[Change()])
+    assert [network.epochs for network in ens.networks] == [0, 0, 0]
+    ens.networks[1].fit(X, CLASSES)  # its state suits its optimizer
+
+
+def test_training_that_has_ended_for_all_says_why(on_numpy: None) -> None:
+    ens = pnn.Ensemble(classifier(optimizer=pnn.SGD(0.0)), 2)
+    history = ens.fit(X, CLASSES, epochs=50, validation_split=0.2, patience=2)
+    assert (history.ended, len(history["loss"])) == ("val_loss did not improve for 2 epochs", 3)
+
+
+def test_an_infinite_first_loss_is_the_best_so_far(on_numpy: None) -> None:
+    net = pnn.mlp([1, 1], optimizer=pnn.SGD(0.3))
+    net.set_parameters({"dense_1.kernel": [[3e20]]})
+    ones = np.ones((1, 1))
+    history = pnn.Ensemble([net]).fit(ones, ones, epochs=3, validation_data=(ones, ones), patience=1)
+    assert np.isinf(history["val_loss"][0]).all()
+    assert len(history["val_loss"]) == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_ends_training_after_the_current_epochs(on_numpy: None) -> None:
+    class Press:
+        def on_epoch_end(self, _: Any, epoch: int, __: Any) -> None:
+            if epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    ens = pnn.Ensemble(classifier(), 2)
+    with pytest.warns(RuntimeWarning, match="training was ended by Ctrl-C in epoch 2"):
+        ens.fit(X, CLASSES, epochs=9, callbacks=[Press()])
+    assert [network.epochs for network in ens.networks] == [2, 2]
+
+
+def test_an_interrupt_while_members_take_over_their_states_leaves_all_as_they_were(
+    on_numpy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ens = pnn.Ensemble(classifier(), 3)
+    before = [dict(network.__dict__) for network in ens.networks]
+
+    class Interrupted(dict[str, Any]):
+        def update(self, *_: Any) -> None:
+            if self["epochs"] == 0 and _[0]["epochs"] == 1:
+                raise KeyboardInterrupt
+            super().update(*_)
+
+    ens.networks[2].__dict__ = Interrupted(ens.networks[2].__dict__)
+    with pytest.raises(KeyboardInterrupt):
+        ens.fit(X, CLASSES)
+    assert [network.__dict__ for network in ens.networks] == before
+
+
+def test_the_history_is_drawn(on_numpy: None) -> None:
+    pytest.importorskip("matplotlib")
+    history = pnn.Ensemble(classifier(), 3).fit(X, CLASSES, epochs=3, validation_split=0.2)
+    axes = history.plot()
+    assert len(axes.collections) == 2  # the ranges of loss and validation loss
+    np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), np.median(np.asarray(history["loss"]), axis=1))
 
 
 def test_an_error_leaves_the_members_as_they_were(on_numpy: None) -> None:
@@ -508,9 +643,71 @@ def test_members_are_on_one_backend() -> None:
         pnn.Ensemble([pnn.mlp([5, 3], loss="sigmoid_cross_entropy"), multilabel()])
     ens = pnn.Ensemble([classifier(), classifier(seed=1)])
     ens.member(1).to("array_api_strict")
-    with raises(pnn.BackendError, "member 1 was moved to array_api_strict"):
-        ens.predict(X)
+    for use in (lambda: ens.predict(X), lambda: ens.fit(X, CLASSES)):
+        with raises(pnn.BackendError, "member 0 is fixed to numpy, and member 1 to array_api_strict"):
+            use()
     assert ens.member(1).backend.name == "array_api_strict"
+
+
+def test_members_that_are_not_fixed_follow_the_fixed_one_and_never_the_other_way_round() -> None:
+    nets = [pnn.mlp([5, 3], loss="softmax_cross_entropy", backend=b) for b in ("auto", "array_api_strict")]
+    ens = pnn.Ensemble(nets)
+    ens.fit(X, CLASSES)
+    assert [network.backend.name for network in ens.networks] == ["array_api_strict"] * 2
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_probabilities_that_are_rounded_do_not_change_the_class(outputs: int, on_numpy: None) -> None:
+    net = pnn.mlp([1, outputs], loss="sigmoid_cross_entropy")
+    net.set_parameters({"dense_1.kernel": [[1e-8]] if outputs == 1 else [[20.0, 30.0, 25.0]]})
+    assert pnn.Ensemble([net]).predict([[1.0]]).tolist() == net.predict([[1.0]]).tolist() == [1]
+
+
+@dataclass(frozen=True)
+class Center:
+    """A layer in which rows depend on each other."""
+
+    def init(self, key: Any, inputs: int) -> dict[str, Any]:
+        return {}
+
+    def apply(self, xp: Any, params: Any, x: Any) -> Any:
+        return x - xp.mean(x, axis=0)
+
+
+def test_rows_that_depend_on_each_other_are_predicted_as_a_network_predicts_them(
+    on_numpy: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members_module, "ELEMENTS", 1)
+    ens = pnn.Ensemble(pnn.Network([Center(), pnn.Dense(3)], 5, "softmax_cross_entropy", dtype="float64"), 2)
+    check_predictions(ens, X, CLASSES)
+    root = lambda p, t: (p - t).__pow__(2).mean() ** 0.5  # noqa: E731
+    ens = pnn.Ensemble(pnn.mlp([5, 2], loss=root, dtype="float64"), 2)
+    check_predictions(ens, X, VALUES)
+
+
+def test_a_member_that_predicts_another_kind_since_it_was_trained_alone_is_an_error(on_numpy: None) -> None:
+    ens = pnn.Ensemble(pnn.mlp([5, 1], loss="sigmoid_cross_entropy"), 2)
+    ens[1].fit(X, np.where(CLASSES > 0, 1, -1))
+    with raises(ValueError, "member 0 predicts labels, and member 1, which was trained alone, signed_labels"):
+        ens.predict(X)
+
+
+def test_members_of_a_trained_or_loaded_network_would_not_have_its_weights(tmp_path: Path, on_numpy: None) -> None:
+    pytest.importorskip("safetensors")
+    net = classifier()
+    net.save(tmp_path / "net.safetensors")
+    with raises(ValueError, "build the network anew"):
+        pnn.Ensemble(pnn.load(tmp_path / "net.safetensors"), 2)
+    net.fit(X, CLASSES)
+    with raises(ValueError, "the network is trained"):
+        pnn.Ensemble(net, 2)
+
+
+def test_states_of_members_share_no_memory(on_numpy: None) -> None:
+    ens = pnn.Ensemble(classifier(), 3)
+    ens.fit(X, CLASSES)
+    theta = ens[0].state.theta
+    assert theta.base is None or theta.base.size == theta.size
 
 
 def multilabel() -> pnn.Network:
