@@ -4,8 +4,19 @@ Requires scikit-learn 1.9 (the extra "sklearn"), and narwhals for tables that ar
 """
 
 from .convert import from_sklearn
+from .ensemble import MLPEnsembleClassifier, MLPEnsembleRegressor
 from .export import to_sklearn
 from .mlp import MLPClassifier, MLPRegressor
 from .perceptron import Perceptron
+from .search import MLPSearchCV
 
-__all__ = ["MLPClassifier", "MLPRegressor", "Perceptron", "from_sklearn", "to_sklearn"]
+__all__ = [
+    "MLPClassifier",
+    "MLPEnsembleClassifier",
+    "MLPEnsembleRegressor",
+    "MLPRegressor",
+    "MLPSearchCV",
+    "Perceptron",
+    "from_sklearn",
+    "to_sklearn",
+]

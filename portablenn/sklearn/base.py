@@ -31,12 +31,39 @@ class ScoreMixin:
         return float(metric(truth, guess, sample_weight=weights))
 
 
-class NetworkEstimator(BaseEstimator):
-    """The base of all estimators."""
+class CheckedInputMixin:
+    """Validation of the rows of a prediction."""
 
-    _network: Network
     _like: Any = None
     """No rows of the X of ``fit``, in whose library and on whose device results are; None for NumPy."""
+
+    def _checked(self, X: Any, method: str) -> Any:
+        """Return X validated for prediction by ``method``."""
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)  # raises
+        if get_config()["array_api_dispatch"]:
+            fitted, given = (get_backend(a).full_name if inputs.is_foreign(a) else "numpy" for a in (self._like, X))
+            if fitted != given:
+                raise ValueError(
+                    f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace and the same device as "
+                    f"those passed to fit(): expected {fitted}, got {given}"
+                )
+        return inputs.rows(self, X, reset=False)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        raise NotImplementedError
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+
+class NetworkEstimator(CheckedInputMixin, BaseEstimator):
+    """The base of all estimators with one network."""
+
+    _network: Network
 
     def _set_parameters(self, parameters: dict[str, Any]) -> None:
         """Set the ``locals()`` of ``__init__`` as attributes, unchanged as scikit-learn demands."""
@@ -77,27 +104,8 @@ class NetworkEstimator(BaseEstimator):
         """Return an array in the library and on the device of the X of ``fit``."""
         return self._network._convert_like(array, np.empty(0) if self._like is None else self._like)
 
-    def _checked(self, X: Any, method: str) -> Any:
-        """Return X validated for prediction by ``method``."""
-        if not self.__sklearn_is_fitted__():
-            check_is_fitted(self)  # raises
-        if get_config()["array_api_dispatch"]:
-            fitted, given = (get_backend(a).full_name if inputs.is_foreign(a) else "numpy" for a in (self._like, X))
-            if fitted != given:
-                raise ValueError(
-                    f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace and the same device as "
-                    f"those passed to fit(): expected {fitted}, got {given}"
-                )
-        return inputs.rows(self, X, reset=False)
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "backend_")
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.array_api_support = True
-        return tags
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """Return scikit-learn's representation, and the backend that the network was trained on."""

@@ -50,10 +50,16 @@ def _is_stochastic(estimator: Any) -> bool:
     return True
 
 
-def _has_probabilities(estimator: Any) -> bool:
+def has_probabilities(estimator: Any) -> bool:
     if estimator.loss != "log_loss" and losses.get(estimator.loss).link is None:
         raise AttributeError(f"predict_proba requires a loss with probabilities, and loss={estimator.loss!r} has none")
     return True
+
+
+def as_integers(array: Array) -> Array:
+    """Return an array in the integers that its library uses by default."""
+    xp = array_namespace(array)
+    return xp.astype(array, xp.int64 if xp.arange(1).dtype == xp.int64 else xp.int32)
 
 
 class _MLP(NetworkEstimator):
@@ -342,16 +348,16 @@ class MLPClassifier(ScoreMixin, ClassifierMixin, _MLP):
         xp = array_namespace(raw)
         if self._labels.kind == "multiclass":
             return self._labels.decode(xp.argmax(raw, axis=1))
-        numbers = xp.astype(raw > 0.0, xp.int64 if xp.arange(1).dtype == xp.int64 else xp.int32)
+        numbers = as_integers(raw > 0.0)
         return self._labels.decode(numbers if self._labels.kind != "binary" else xp.reshape(numbers, (-1,)))
 
-    @available_if(_has_probabilities)
+    @available_if(has_probabilities)
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class, (n_samples, n_classes); with several labels, of each label alone."""
         x = self._checked(X, "predict_proba")
         return self._network.predict_proba(x)
 
-    @available_if(_has_probabilities)
+    @available_if(has_probabilities)
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithm of `predict_proba`."""
         x = self._checked(X, "predict_log_proba")

@@ -1,0 +1,245 @@
+"""Ensembles of multi-layer perceptrons that are trained together, with scikit-learn's names and meaning."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+
+from ..program.ir import Array
+from ..runtime.arrays import array_namespace, to_numpy
+from ..training.ensemble import Ensemble
+from . import inputs, private
+from .base import CheckedInputMixin, ScoreMixin
+from .mlp import MLPClassifier, MLPRegressor, as_integers, has_probabilities
+from .together import Job, fit_together
+
+
+class _MLPEnsemble(CheckedInputMixin, BaseEstimator):
+    """The base of classifier and regressor."""
+
+    _member: ClassVar[Any]
+    """The class of the members."""
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [MLPClassifier, MLPRegressor, None],
+        "n_estimators": [private.Interval(Integral, 1, None, closed="left")],
+        "bootstrap": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, estimator: Any = None, n_estimators: int = 10, *, bootstrap: bool = True, random_state: Any = None
+    ) -> None:
+        self.estimator, self.n_estimators = estimator, n_estimators
+        self.bootstrap, self.random_state = bootstrap, random_state
+
+    @private.validated
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Train all members on X and y, from new initial weights.
+
+        Parameters
+        ----------
+        X : array of any library, table, sparse matrix or list of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Labels or values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        """
+        kind = self._member
+        if self.estimator is not None and not isinstance(self.estimator, kind):
+            raise TypeError(f"estimator must be a portablenn.sklearn.{kind.__name__}, got {self.estimator!r}")
+        random_state = check_random_state(self.random_state)
+        first = kind() if self.estimator is None else self.estimator
+        seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_estimators)
+        members = [clone(first).set_params(random_state=int(seed), warm_start=False) for seed in seeds]
+        drawn: list[np.ndarray | None] = [None] * len(members)
+        if self.bootstrap:
+            count = inputs.rows(clone(first), X, reset=True).shape[0]
+            drawn = [np.sort(random_state.randint(count, size=count)) for _ in members]
+        jobs = [Job(one, X, y, sample_weight, rows) for one, rows in zip(members, drawn, strict=True)]
+        for error in fit_together(jobs):
+            if error is not None:
+                raise error
+        self.estimators_, self._drawn = members, drawn
+        self._ensemble = Ensemble([one.network_ for one in members])
+        for name in ("n_features_in_", "feature_names_in_", "classes_"):
+            if hasattr(members[0], name):
+                setattr(self, name, getattr(members[0], name))
+            elif hasattr(self, name):
+                delattr(self, name)
+        return self
+
+    @property
+    def ensemble_(self) -> Ensemble:
+        """The networks, as an `Ensemble`."""
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'ensemble_': fit it first")
+        return self._ensemble
+
+    @property
+    def _like(self) -> Any:
+        return self.estimators_[0]._like
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "estimators_")
+
+
+class MLPEnsembleClassifier(ScoreMixin, ClassifierMixin, _MLPEnsemble):
+    """Multi-layer perceptrons for classification that are trained together and predict by the mean of their probabilities.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier, default=None
+        The members, but for their random state; None for ``MLPClassifier()``.
+    n_estimators : int, default=10
+        Number of members.
+    bootstrap : bool, default=True
+        Whether each member is trained on as many rows as there are, drawn with replacement (Breiman 1996, "Bagging
+        predictors"); else members differ in initial weights and order of rows.
+    random_state : int, RandomState instance or None, default=None
+        Decides the members' random states and rows.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        The labels.
+    estimators_ : list of MLPClassifier
+        The members.
+    ensemble_ : portablenn.Ensemble
+        Their networks.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from portablenn.sklearn import MLPClassifier, MLPEnsembleClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = MLPClassifier((8,), max_iter=1000, learning_rate_init=0.05)
+    >>> MLPEnsembleClassifier(net, 5, random_state=0).fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    _member: ClassVar[Any] = MLPClassifier
+
+    def predict(self, X: Any) -> Array:
+        """Return the label of the highest mean probability of each row, (n_samples,), or rows of 0 and 1, where X is."""
+        x = self._checked(X, "predict")
+        return self.estimators_[0]._labels.decode(as_integers(self._ensemble.predict(x)))
+
+    @available_if(lambda self: has_probabilities(self.estimator or MLPClassifier()))
+    def predict_proba(self, X: Any) -> Array:
+        """Return the mean probability of each class, (n_samples, n_classes); with several labels, of each label alone."""
+        x = self._checked(X, "predict_proba")
+        return self._ensemble.predict_proba(x)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class MLPEnsembleRegressor(ScoreMixin, RegressorMixin, _MLPEnsemble):
+    """Multi-layer perceptrons for regression that are trained together and predict by their mean.
+
+    Parameters
+    ----------
+    estimator : MLPRegressor, default=None
+        The members, but for their random state; None for ``MLPRegressor()``.
+    n_estimators : int, default=10
+        Number of members.
+    bootstrap : bool, default=True
+        Whether each member is trained on as many rows as there are, drawn with replacement (Breiman 1996, "Bagging
+        predictors"); else members differ in initial weights and order of rows.
+    random_state : int, RandomState instance or None, default=None
+        Decides the members' random states and rows.
+
+    Attributes
+    ----------
+    estimators_ : list of MLPRegressor
+        The members.
+    ensemble_ : portablenn.Ensemble
+        Their networks.
+    noise_ : array of shape () or (n_outputs,)
+        With ``bootstrap``, the standard deviation of the targets around the mean prediction that the spread of members does not
+        explain, estimated from the rows that each member was not trained on.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from portablenn.sklearn import MLPEnsembleRegressor, MLPRegressor
+    >>> X = np.linspace(-1, 1, 100)[:, None]
+    >>> net = MLPRegressor(hidden_layer_sizes=(8,), learning_rate_init=0.05)
+    >>> ensemble = MLPEnsembleRegressor(net, 5, random_state=0).fit(X, X[:, 0] ** 2)
+    >>> mean, deviation = ensemble.predict(X, return_std=True)
+    >>> mean.shape, deviation.shape
+    ((100,), (100,))
+    """
+
+    _member: ClassVar[Any] = MLPRegressor
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        super().fit(X, y, sample_weight)
+        if self.bootstrap:
+            self.noise_ = self._noise(X, y, sample_weight)
+        elif hasattr(self, "noise_"):
+            del self.noise_
+        return self
+
+    fit.__doc__ = _MLPEnsemble.fit.__doc__
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Return mean values, (n_samples,) or (n_samples, n_outputs), where X is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        return_std : bool, default=False
+            Whether to return (mean, standard deviation), the latter of a new target: from the spread of the members and
+            ``noise_`` (Heskes 1997, "Practical confidence and prediction intervals"). It requires ``bootstrap``.
+        """
+        x = self._checked(X, "predict")
+        mean = self._ensemble.predict(x)
+        if not return_std:
+            return mean
+        if not hasattr(self, "noise_"):
+            raise ValueError(
+                "return_std requires rows that a member was not trained on: set bootstrap=True and fit again"
+            )
+        xp, spread = array_namespace(mean), self._ensemble.predict_std(x)
+        return mean, xp.sqrt(spread * spread + inputs.like(mean, self.noise_**2))
+
+    def _noise(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
+        """Return the deviation of targets from what members predict that have not seen them, less the spread of their mean."""
+        x = self._checked(X, "predict")
+        each = to_numpy(self._ensemble.predict_members(x)).astype(np.float64)
+        target = np.asarray(inputs.values(y, x, self), dtype=np.float64).reshape(each.shape[1:])
+        apart = np.ones((len(each), len(target)), dtype=bool)
+        for k, rows in enumerate(self._drawn):
+            apart[k, rows] = False
+        counts = apart.sum(axis=0)
+        apart = apart.reshape(*apart.shape, *[1] * (each.ndim - 2))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            n = counts.reshape(-1, *[1] * (each.ndim - 2))
+            mean = (each * apart).sum(axis=0) / n
+            spread = (np.square(each - mean) * apart).sum(axis=0) / (n - 1)
+            errors = np.square(target - mean) - spread * (1 + 1 / n)
+        weights = np.ones(len(target)) if sample_weight is None else np.asarray(inputs.to_host(sample_weight))
+        weights = np.where(counts > 1, np.broadcast_to(weights, counts.shape), 0.0)
+        if not weights.any():
+            return np.full(each.shape[2:], np.nan)
+        errors = np.where(weights.reshape(n.shape) > 0, errors, 0.0)
+        return np.sqrt(np.maximum(0.0, np.tensordot(weights, errors, axes=(0, 0)) / weights.sum()))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
