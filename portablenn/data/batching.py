@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -27,13 +28,18 @@ def chunks_of_epochs(orders: Orders, data: Dataset, first: int, epochs: int) -> 
     size = batching.batch_size
     order = orders(first, epochs)
     full, rest = divmod(batching.epoch_rows, size)
-    reshape, members = array_namespace(order).reshape, tuple(order.shape[:-2])
+    xp, members = array_namespace(order), tuple(order.shape[:-2])
+
+    def steps(rows: Any, count: int, size: int) -> Any:
+        batches = xp.reshape(rows, (*members, count, size))
+        return np.ascontiguousarray(batches) if isinstance(batches, np.ndarray) else batches
+
     if rest == 0:
-        yield Chunk(data.samples, epochs * full, reshape(order, (*members, epochs * full, size)))
+        yield Chunk(data.samples, epochs * full, steps(order, epochs * full, size))
         return
     for one in (order[..., i, :] for i in range(epochs)):
-        yield Chunk(data.samples, full, reshape(one[..., : full * size], (*members, full, size)))
-        yield Chunk(data.samples, 1, reshape(one[..., full * size :], (*members, 1, rest)))
+        yield Chunk(data.samples, full, steps(one[..., : full * size], full, size))
+        yield Chunk(data.samples, 1, steps(one[..., full * size :], 1, rest))
 
 
 def chunks_of_epoch(

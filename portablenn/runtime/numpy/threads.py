@@ -199,8 +199,13 @@ def _pieces(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def uses_threads(program: Program) -> bool:
-    """Return whether BLAS would use several threads for a product of ``program``."""
-    return any(o.name in ("matmul", "vecdot") and o.multiplications > UNTHREADED for o in program.operations)
+    """Return whether BLAS would use several threads for a product of ``program``; sums are products, too."""
+    return any(
+        o.multiplications > UNTHREADED
+        if o.name in ("matmul", "vecdot")
+        else o.name == "sum" and any(v.type.size > UNTHREADED for v in o.reads)
+        for o in program.operations
+    )
 
 
 def most_threads(program: Program) -> int:
