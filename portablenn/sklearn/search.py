@@ -20,6 +20,8 @@ from . import private
 from .mlp import MLPClassifier, MLPRegressor
 from .together import Job, fit_together
 
+NETWORKS = (MLPClassifier, MLPRegressor)
+
 
 class MLPSearchCV(RandomizedSearchCV):
     """A search over parameters by cross-validation, of which all networks are trained together.
@@ -164,9 +166,7 @@ class _Fits:
         unknown = set(params) - {"sample_weight", "groups"}
         pipeline = isinstance(self._estimator, Pipeline)
         network = self._estimator.steps[-1][1] if pipeline else self._estimator
-        can_join = isinstance(network, (MLPClassifier, MLPRegressor)) and not (
-            unknown or (pipeline and weights is not None)
-        )
+        can_join = isinstance(network, NETWORKS) and not (unknown or (pipeline and weights is not None))
         if not can_join or (get_config()["enable_metadata_routing"] and params) or y is None:
             return []
         rows = [
@@ -177,8 +177,11 @@ class _Fits:
         for candidate in self.candidates:
             for split, (x, target, weight) in enumerate(rows):
                 one = clone(self._estimator).set_params(**clone(candidate, safe=False))
-                clones.append(one)
                 errors.append(None)
+                if not isinstance(one.steps[-1][1] if pipeline else one, NETWORKS):
+                    clones.append(clone(self._estimator))  # is fitted by the search
+                    continue
+                clones.append(one)
                 try:
                     network, x = prepared.network(one, split, x, target)
                     jobs.append((len(clones) - 1, Job(network, x, target, weight)))
@@ -186,7 +189,8 @@ class _Fits:
                     errors[-1] = error
         for (k, _), failed in zip(jobs, fit_together([job for _, job in jobs]), strict=True):
             errors[k] = failed
-        return list(map(_fitted, clones, errors))
+        joined = {k for k, _ in jobs}
+        return [_fitted(c, e) if k in joined or e else c for k, (c, e) in enumerate(zip(clones, errors, strict=True))]
 
 
 class _Prepared:

@@ -1,0 +1,159 @@
+"""MLPSearchCV finds what scikit-learn's searches find."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import loguniform
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
+from sklearn.utils.estimator_checks import check_estimator
+
+from portablenn.sklearn import MLPClassifier, MLPRegressor, MLPSearchCV, together
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = scale(load_iris().data), load_iris().target
+NET = MLPClassifier((6,), random_state=0, max_iter=15)
+RANGES = {"alpha": loguniform(1e-5, 10), "learning_rate_init": loguniform(1e-3, 0.1)}
+
+
+def check_same(ours: Any, theirs: Any, **data: Any) -> None:
+    x, y = data.pop("X", X), data.pop("y", Y)
+    ours.fit(x, y, **data)
+    theirs.fit(x, y, **data)
+    times = ("mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time")
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    for name, values in theirs.cv_results_.items():
+        if name == "params":
+            assert list(map(str, ours.cv_results_[name])) == list(map(str, values))
+        elif values.dtype.kind == "f" and name not in times:
+            np.testing.assert_allclose(ours.cv_results_[name], values, rtol=0, atol=1e-9, err_msg=name)
+    assert set(vars(ours)) - set(vars(theirs)) <= {"param_distributions", "n_iter", "random_state"}
+    assert set(vars(theirs)) - set(vars(ours)) <= {"n_jobs", "pre_dispatch", "param_grid"}
+    for name in ("best_index_", "n_splits_", "multimetric_"):
+        assert getattr(ours, name, None) == getattr(theirs, name, None)
+    if hasattr(theirs, "best_estimator_"):
+        np.testing.assert_array_equal(ours.predict(x), theirs.predict(x))
+        assert ours.score(x, y) == theirs.score(x, y)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"cv": ShuffleSplit(3, random_state=1), "return_train_score": True},
+        {"scoring": ["accuracy", "neg_log_loss"], "refit": "neg_log_loss"},
+        {"scoring": lambda estimator, x, y: float(estimator.coefs_[0][0, 0]), "refit": False},
+    ],
+)
+def test_draws_and_scores_are_scikit_learns(settings: Any) -> None:
+    same = {"n_iter": 5, "random_state": 3, **settings}
+    check_same(MLPSearchCV(NET, RANGES, **same), RandomizedSearchCV(NET, RANGES, **same))
+
+
+def test_every_combination_is_tried_without_a_number_of_draws() -> None:
+    grid = {"alpha": [1e-4, 1.0], "hidden_layer_sizes": [(4,), (6, 3)], "early_stopping": [False, True]}
+    check_same(MLPSearchCV(NET, grid, n_iter=None, cv=3), GridSearchCV(NET, grid, cv=3))
+
+
+def test_weights_and_groups_are_passed_on() -> None:
+    data = {"sample_weight": np.linspace(0.1, 2.0, len(X)), "groups": np.arange(len(X)) % 6}
+    same = {"n_iter": 3, "random_state": 0, "cv": GroupKFold(3)}
+    check_same(MLPSearchCV(NET, RANGES, **same), RandomizedSearchCV(NET, RANGES, **same), **data)
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        {"mlpclassifier__alpha": [1e-4, 1.0], "pca__n_components": [2, 3, 4]},
+        {
+            "mlpclassifier": [MLPClassifier((4,), random_state=1, max_iter=5), LogisticRegression()],
+            "pca": ["passthrough", PCA(2)],
+        },
+    ],
+)
+def test_a_pipeline_is_fitted_on_the_rows_of_each_split(ranges: Any) -> None:
+    pipeline = make_pipeline(StandardScaler(), PCA(), NET)
+    check_same(
+        MLPSearchCV(pipeline, ranges, n_iter=None, cv=3), GridSearchCV(pipeline, ranges, cv=3), X=load_iris().data
+    )
+
+
+def test_a_regressor() -> None:
+    net = MLPRegressor(hidden_layer_sizes=(5,), random_state=0, max_iter=10)
+    same = {"n_iter": 4, "random_state": 3, "cv": 3}
+    check_same(MLPSearchCV(net, RANGES, **same), RandomizedSearchCV(net, RANGES, **same), y=X[:, 3])
+
+
+def test_other_estimators_are_searched_one_by_one() -> None:
+    ranges = {"C": loguniform(1e-3, 10)}
+    same = {"n_iter": 3, "random_state": 3}
+    check_same(
+        MLPSearchCV(LogisticRegression(), ranges, **same), RandomizedSearchCV(LogisticRegression(), ranges, **same)
+    )
+
+
+def test_candidates_that_fail_have_no_score() -> None:
+    grid = {"learning_rate_init": [0.01, -1.0]}
+    with pytest.warns(UserWarning, match="non-finite"), pytest.warns(FitFailedWarning, match="3 fits failed"):
+        search = MLPSearchCV(NET, grid, n_iter=None, cv=3).fit(X, Y)
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
+    with pytest.raises(ValueError, match="learning_rate_init"):
+        MLPSearchCV(NET, grid, n_iter=None, cv=3, error_score="raise").fit(X, Y)
+    with pytest.raises(ValueError, match="Invalid parameter 'rate'"):
+        MLPSearchCV(NET, {"rate": [1.0]}, n_iter=None).fit(X, Y)
+
+
+def test_an_error_leaves_the_search_as_it_was() -> None:
+    search = MLPSearchCV(NET, {"alpha": [0.1, 1.0]}, n_iter=None, cv=3)
+    before = dict(vars(search))
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        search.fit(X, Y[:-1])
+    assert vars(search) == before
+    assert "fit" not in vars(NET)
+
+
+def test_all_candidates_and_splits_of_one_size_are_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[int] = []
+    members = together.TrainedMembers
+
+    def counted(block: Any, *arguments: Any) -> Any:
+        parts.append(len(block.numbers))
+        return members(block, *arguments)
+
+    monkeypatch.setattr(together, "TrainedMembers", counted)
+    MLPSearchCV(NET, RANGES, n_iter=4, cv=3, refit=False).fit(X, Y)
+    assert parts == [12]
+
+
+def test_a_search_is_pickled_and_cloned() -> None:
+    search = MLPSearchCV(NET, {"alpha": [0.1, 1.0]}, n_iter=None, cv=3).fit(X, Y)
+    again = pickle.loads(pickle.dumps(search))
+    np.testing.assert_array_equal(again.predict(X), search.predict(X))
+    assert again.score(X, Y) == search.score(X, Y)
+    assert clone(search).get_params().keys() == search.get_params().keys()
+    assert all("fit" not in vars(e) for e in (search.estimator, search.best_estimator_))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "search",
+    [
+        MLPSearchCV(MLPClassifier(max_iter=30, random_state=0), {"alpha": [1e-4, 1e-2]}, n_iter=None, cv=2, error_score="raise"),
+        MLPSearchCV(MLPRegressor(max_iter=100, learning_rate_init=0.01, random_state=0), {"alpha": [1e-4, 1e-2]}, n_iter=2, cv=2),
+    ],
+)  # fmt: skip
+def test_scikit_learns_checks_hold(search: Any) -> None:
+    failed = [r for r in check_estimator(search, on_fail=None) if r["status"] == "failed"]
+    assert [r["check_name"] for r in failed if "cudaError" not in str(r["exception"])] == []
