@@ -265,6 +265,48 @@ def learning_rates(search: Any, ax: Any = None) -> Any:
     return ax
 
 
+def search(results: Mapping[str, Any], axes: Any = None) -> Any:
+    """Plot the mean score of each candidate of a search over each parameter, the best one in orange: which of them matters?
+
+    Parameters
+    ----------
+    results
+        ``cv_results_`` of `MLPSearchCV` or of a search of scikit-learn.
+    axes
+        As many axes as parameters; None for new ones.
+
+    Returns
+    -------
+    array of matplotlib.axes.Axes
+        One for each parameter.
+    """
+    names = [name for name in results if name.startswith("param_")]
+    scores = np.asarray(next(values for name, values in results.items() if name.startswith("mean_test_")), dtype=float)
+    if axes is None:
+        figure = _pyplot().figure(figsize=(1.0 + 2.8 * len(names), 3.2), layout="constrained")
+        axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    axes = np.atleast_1d(axes)
+    best = int(np.nanargmax(scores))
+    for ax, name in zip(axes, names, strict=True):
+        given = np.ma.asarray(results[name])
+        values = ["not set" if masked else v for v, masked in zip(given.data, np.ma.getmaskarray(given), strict=True)]
+        if all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values):
+            places = np.asarray(values, dtype=float)
+            if places.min() > 0 and places.max() > 30 * places.min():
+                ax.set_xscale("log")
+        else:
+            kinds = sorted(set(map(str, values)))
+            places = np.asarray([kinds.index(str(v)) for v in values], dtype=float)
+            ax.set_xticks(range(len(kinds)), kinds, rotation=20 if max(map(len, kinds)) > 8 else 0)
+            ax.margins(x=0.2)
+        ax.scatter(places, scores, s=16, color="tab:blue", alpha=0.6, lw=0)
+        ax.scatter(places[best], scores[best], s=40, color="tab:orange", zorder=3)
+        ax.set_xlabel(name.removeprefix("param_").rpartition("__")[2])
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("mean score")
+    return axes
+
+
 def importances(importances: Mapping[str, float], maximum: int = 20, ax: Any = None) -> Any:
     """Plot importances, {name: importance}, as at most ``maximum`` bars, the largest at the top."""
     names = sorted(importances, key=lambda name: -importances[name])[:maximum]

@@ -62,7 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what ``--skip-libraries`` names (cases whose parameters name only such libraries) and ``--skip-recorded`` holds."""
+    """Deselect what ``--skip-libraries`` names (cases whose parameters name only such libraries) and ``--skip-recorded`` holds.
+
+    Tests that ask what is installed are not deselected by the latter.
+    """
     skipped = set(filter(None, config.getoption("--skip-libraries").split(",")))
     known = {name.partition(":")[0] for name in LIBRARIES} | {"cupy", "numba"}
     file = config.getoption("--skip-recorded")
@@ -75,7 +78,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return {value.partition(":")[0] for value in parameters if isinstance(value, str)} & known
 
     def is_chosen(item: pytest.Item) -> bool:
-        return item.nodeid not in recorded and (not skipped or not named(item) or bool(named(item) - skipped))
+        again = item.nodeid not in recorded or item.get_closest_marker("asks_what_is_installed") is not None
+        return again and (not skipped or not named(item) or bool(named(item) - skipped))
 
     chosen = [item for item in items if is_chosen(item)]
     config.hook.pytest_deselected(items=[item for item in items if not is_chosen(item)])

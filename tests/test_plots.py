@@ -99,6 +99,25 @@ def test_true_values_are_plotted_over_predicted_ones() -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
 
 
+def test_a_search_is_drawn_over_each_parameter() -> None:
+    alphas = [1e-4, 1e-2, 1.0, 1e-3]
+    results = {
+        "mean_fit_time": np.ones(4),
+        "param_net__alpha": np.ma.masked_array(alphas, mask=False),
+        "param_net__hidden_layer_sizes": np.ma.masked_array(
+            np.asarray(["a", "b", "a", "c"], dtype=object), [0, 0, 0, 1]
+        ),
+        "mean_test_score": np.asarray([0.5, np.nan, 0.7, 0.9]),
+    }
+    left, right = plots.search(results)
+    assert left.get_xscale() == "log"
+    assert (left.get_xlabel(), right.get_xlabel()) == ("alpha", "hidden_layer_sizes")
+    points, best = left.collections
+    np.testing.assert_array_equal(points.get_offsets()[:, 0], alphas)
+    assert best.get_offsets().tolist() == [[1e-3, 0.9]]
+    assert [tick.get_text() for tick in right.get_xticklabels()] == ["a", "b", "not set"]
+
+
 def test_a_legend_leaves_the_title_alone() -> None:
     assert plots.loss_curves({"loss": [2.0, 1.0]}).get_legend() is None
     labels = plots.loss_curves({"loss": [2.0, 1.0], "val_loss": [3.0, 2.0], "val_accuracy": [0.5, 1.0]}).get_legend()

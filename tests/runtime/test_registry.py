@@ -71,6 +71,7 @@ def test_a_broken_plug_in_is_a_line_with_its_reason(module: str, entry: str, rea
         assert reason in line
 
 
+@pytest.mark.asks_what_is_installed
 def test_an_error_lists_the_backends_and_how_to_install_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "plugins", lambda: {"no_library": None, "other": None})
     monkeypatch.setattr(choosing, "_install", lambda library: f"pip install the-plug-in-of-{library}")
@@ -85,6 +86,7 @@ def test_an_error_lists_the_backends_and_how_to_install_a_missing_one(monkeypatc
         choosing._by_name("nor_this")
 
 
+@pytest.mark.asks_what_is_installed
 def test_looking_for_plug_ins_imports_none(tmp_path: Path) -> None:
     environment = installed(tmp_path, "raise SystemExit('imported')", "third_party:Backend")
     code = "import sys, portablenn.runtime.registry as c; print(list(c.plugins())); print('third_party' in sys.modules)"
@@ -93,6 +95,7 @@ def test_looking_for_plug_ins_imports_none(tmp_path: Path) -> None:
     assert imported == "False"
 
 
+@pytest.mark.asks_what_is_installed
 def test_backends_lists_numpy_first() -> None:
     first, *rest = pnn.backends()
     assert (first.name, first.usable, first.executes, first.devices) == ("numpy", True, "plan", ("cpu",))
@@ -135,6 +138,7 @@ def test_auto_takes_an_accelerator_where_there_is_one(
     assert pnn.explain_auto().startswith(f"auto is {expected}: ")
 
 
+@pytest.mark.asks_what_is_installed
 def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(_Accelerated):
         @classmethod
@@ -177,6 +181,7 @@ def test_an_unusable_backend_says_how_to_install_it(module: str, install: str, t
     assert _run(code, environment).stdout == f"[{install!r}]\n"
 
 
+@pytest.mark.asks_what_is_installed
 def test_the_command_line_shows_the_table() -> None:
     pytest.importorskip("typer")
     command = [sys.executable, "-m", "portablenn", "backends"]
@@ -189,6 +194,7 @@ def test_the_command_line_shows_the_table() -> None:
     assert listed[0]["name"] == "numpy"
 
 
+@pytest.mark.asks_what_is_installed
 def test_one_model_gives_the_same_accuracy_everywhere() -> None:
     script = Path(__file__).resolve().parents[2] / "examples" / "one_model_every_backend.py"
     lines = subprocess.run(
@@ -237,6 +243,7 @@ def test_a_device_that_does_not_exist_is_an_error(name: str) -> None:
         pnn.get_backend(name)
 
 
+@pytest.mark.asks_what_is_installed
 def test_devices_are_named_as_their_library_names_them() -> None:
     pytest.importorskip("jax")
     pytest.importorskip("torch")

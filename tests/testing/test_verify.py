@@ -64,6 +64,7 @@ def test_a_correct_backend_passes_every_check(name: str) -> None:
     assert min(found.small, found.large) > 0.0
 
 
+@pytest.mark.asks_what_is_installed
 def test_by_default_every_usable_backend_is_verified_on_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
     infos = [
         pnn.BackendInfo("array_api_strict", True, "", ("device1", "device9"), "", "", None),
@@ -134,6 +135,7 @@ def test_an_unknown_backend_name_is_an_error(tmp_path: Path) -> None:
     assert "backend 'no_such_library' cannot be imported" in run.stderr
 
 
+@pytest.mark.asks_what_is_installed
 def test_the_table_is_shown() -> None:
     pytest.importorskip("typer")
     run = _verify("numpy", COLUMNS="100")
