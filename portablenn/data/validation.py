@@ -220,7 +220,7 @@ def class_weight_table(value: Any, classes: Array, count: int, labels: tuple[int
         )
     table = np.ones(count)
     for label, weight in value.items():
-        if not (np.isfinite(weight) and weight >= 0):
+        if not (isinstance(weight, (int, float, np.number)) and np.isfinite(weight) and weight >= 0):
             raise ValueError(f"class_weight[{label!r}] must be finite and at least 0, got {weight!r}")
         table[known.index(label)] = weight
     return table

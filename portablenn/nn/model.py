@@ -220,6 +220,11 @@ class Model:
         xp = array_namespace(x)
         return xp.astype(self.forward(theta, statistics, x) > 0.0, xp.int32)
 
+    def layer_outputs(self, theta: Array, statistics: Array, x: Array) -> list[Array]:
+        """Return the output of each layer, (rows, units) each, as in prediction."""
+        parts = (dataclasses.replace(self, layers=self.layers[:last]) for last in range(1, len(self.layers) + 1))
+        return [part.forward(theta, statistics, x) for part in parts]  # what they share is computed once
+
     def values(self, theta: Array | dict[str, Array], statistics: Array, x: Array) -> Array:
         """Return predicted values, (rows, outputs), or (rows,) for one output."""
         outputs = self.forward(theta, statistics, x)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from ..program.interpret import Functions, Interpreter
+from ..program.interpret import EXTENSIONS, Functions, Interpreter
 from ..program.ir import Array, Program, dtype_name
 from .arrays import array_namespace, device_of, is_array, is_writeable_array, to_numpy
 
@@ -99,6 +99,13 @@ class Backend:
     install = ""
     library = ""
     functions: Functions = MappingProxyType({})
+
+    def __init_subclass__(cls, **parameters: Any) -> None:
+        super().__init_subclass__(**parameters)
+        own = vars(cls).get("functions")
+        unknown = sorted(set(own) - set(EXTENSIONS)) if isinstance(own, Mapping) else []
+        if unknown:
+            raise TypeError(f"functions of {cls.__name__} has {unknown[0]!r}, which is none of {', '.join(EXTENSIONS)}")
 
     def __init__(self, name: str, xp: Any, device: Any = None) -> None:
         self.name = name

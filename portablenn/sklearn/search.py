@@ -12,13 +12,14 @@ import joblib
 import numpy as np
 from sklearn import get_config
 from sklearn.base import clone, is_classifier
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid, ParameterSampler, RandomizedSearchCV, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, indexable
 
 from . import private
 from .mlp import MLPClassifier, MLPRegressor
-from .together import Job, fit_together
+from .together import Halving, Job, fit_together
 
 NETWORKS = (MLPClassifier, MLPRegressor)
 
@@ -37,6 +38,12 @@ class MLPSearchCV(RandomizedSearchCV):
         Names of parameters, and distributions with a method ``rvs``, or lists to choose from.
     n_iter : int, default=10
         Number of candidates that are drawn; None for each combination of the lists, as in ``GridSearchCV``.
+    factor : int, default=None
+        With a number, successive halving: after ``min_epochs`` epochs only one of ``factor`` candidates is trained on, the best
+        ones, after ``factor`` times as many epochs one of ``factor`` of these, and so on. None: all, for as long as
+        ``max_iter`` says. Those that stopped for reasons of their own are not compared, and "lbfgs" has no epochs.
+    min_epochs : int, default=10
+        See ``factor``.
     scoring, refit, cv, verbose, random_state, error_score, return_train_score
         As in scikit-learn's ``RandomizedSearchCV``.
 
@@ -44,7 +51,8 @@ class MLPSearchCV(RandomizedSearchCV):
     ----------
     cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, multimetric_, \
 classes_, n_features_in_, feature_names_in_
-        As in ``RandomizedSearchCV``. ``mean_fit_time`` is the time of all fits, divided by their number.
+        As in ``RandomizedSearchCV``. ``mean_fit_time`` is the time of all fits, divided by their number. With ``factor``,
+        ``cv_results_["dropped"]`` says which candidates were dropped; ``best_index_`` is none of them.
 
     Notes
     -----
@@ -64,15 +72,19 @@ classes_, n_features_in_, feature_names_in_
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **{k: v for k, v in RandomizedSearchCV._parameter_constraints.items() if k not in ("n_jobs", "pre_dispatch")},
         "n_iter": [private.Interval(Integral, 1, None, closed="left"), None],
+        "factor": [private.Interval(Integral, 2, None, closed="left"), None],
+        "min_epochs": [private.Interval(Integral, 1, None, closed="left")],
     }
     n_jobs: ClassVar[int] = 1
     """scikit-learn's code asks for the clones of the estimator in turn."""
     pre_dispatch: ClassVar[str] = "2*n_jobs"
 
     def __init__(
-        self, estimator: Any, param_distributions: Any, *, n_iter: int | None = 10, scoring: Any = None, refit: Any = True,
-        cv: Any = None, verbose: int = 0, random_state: Any = None, error_score: Any = np.nan, return_train_score: bool = False,
+        self, estimator: Any, param_distributions: Any, *, n_iter: int | None = 10, factor: int | None = None,
+        min_epochs: int = 10, scoring: Any = None, refit: Any = True, cv: Any = None, verbose: int = 0,
+        random_state: Any = None, error_score: Any = np.nan, return_train_score: bool = False,
     ) -> None:  # fmt: skip
+        self.factor, self.min_epochs = factor, min_epochs
         self.estimator, self.param_distributions, self.n_iter = estimator, param_distributions, n_iter
         self.scoring, self.refit, self.cv, self.verbose = scoring, refit, cv, verbose
         self.random_state, self.error_score, self.return_train_score = random_state, error_score, return_train_score
@@ -93,14 +105,21 @@ classes_, n_features_in_, feature_names_in_
         search._fits = _Fits(
             self.estimator, check_cv(self.cv, y, classifier=is_classifier(self.estimator)), X, y, params
         )
-        search.estimator, search.cv = search._fits.template(), search._fits
+        fits = search._fits
+        search.estimator, search.cv = fits.template(), fits
+        if self.factor is not None:
+            fits.halving, search.refit = self._halving(), fits.choose(self.refit)
         try:
             super(MLPSearchCV, search).fit(X, y, **params)
         finally:
-            fits = search.__dict__.pop("_fits")
+            del search._fits
             fits.release()
-        fits.describe_time(search.cv_results_)
+        fits.describe(search.cv_results_)
         search.estimator, search.cv, search._checked_cv_orig = self.estimator, self.cv, fits.cv
+        if self.factor is not None:
+            search.refit = self.refit
+            if not callable(self.refit):
+                search.best_score_ = search.cv_results_[f"mean_test_{_metric(self.refit)}"][search.best_index_]
         self.__dict__.update(vars(search))
         return self
 
@@ -113,6 +132,20 @@ classes_, n_features_in_, feature_names_in_
         self._fits.candidates = candidates
         evaluate_candidates(candidates)
 
+    def _halving(self) -> tuple[int, int, Any]:
+        """Return the factor, the least number of epochs, and the scorer that candidates are compared by."""
+        scoring = self.scoring
+        if isinstance(scoring, (list, tuple, set, dict)):
+            if not isinstance(self.refit, str):
+                raise ValueError(f"factor compares candidates by one score: name one of {list(scoring)} as refit")
+            scoring = scoring[self.refit] if isinstance(scoring, dict) else self.refit
+        assert self.factor is not None
+        return self.factor, self.min_epochs, check_scoring(self.estimator, scoring)
+
+
+def _metric(refit: Any) -> str:
+    return refit if isinstance(refit, str) else "score"
+
 
 class _Fits:
     """The clones that scikit-learn's search asks for, each fitted already; and the splits that it asks for before."""
@@ -124,6 +157,8 @@ class _Fits:
         self._splits: list[tuple[np.ndarray, np.ndarray]] = []
         self._fitted: Iterator[Any] | None = None
         self._seconds = 0.0
+        self.halving: tuple[int, int, Any] | None = None
+        self._dropped: np.ndarray | None = None  # whether each candidate was
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.cv, name)
@@ -153,8 +188,23 @@ class _Fits:
             self._seconds = time.perf_counter() - start
         return next(self._fitted, None) or clone(self._estimator)
 
-    def describe_time(self, results: dict[str, Any]) -> None:
-        """Replace the times of the search, in which the estimators were fitted already."""
+    def choose(self, refit: Any) -> Any:
+        """Return a function that chooses the best candidate that was not dropped, as ``refit`` of the search."""
+
+        def best(results: dict[str, Any]) -> int:
+            dropped = np.zeros(len(self.candidates), dtype=bool) if self._dropped is None else self._dropped
+            kept = {n: np.where(dropped, np.nan, v) if n.startswith("mean_test_") else v for n, v in results.items()}
+            if callable(refit):
+                return int(refit(kept))
+            scores = kept[f"mean_test_{_metric(refit)}"]
+            return 0 if np.isnan(scores).all() else int(np.nanargmax(scores))
+
+        return best if refit else refit
+
+    def describe(self, results: dict[str, Any]) -> None:
+        """Replace the times of the search, in which the estimators were fitted already, and say which were dropped."""
+        if self._dropped is not None:
+            results["dropped"] = self._dropped
         if self._seconds:
             count = len(self.candidates)
             results["mean_fit_time"] = np.full(count, self._seconds / (count * len(self._splits)))
@@ -187,10 +237,28 @@ class _Fits:
                     jobs.append((len(clones) - 1, Job(network, x, target, weight)))
                 except Exception as error:
                     errors[-1] = error
-        for (k, _), failed in zip(jobs, fit_together([job for _, job in jobs]), strict=True):
+        halving = None if self.halving is None else self._make_halving(clones, [k for k, _ in jobs], len(rows))
+        for (k, _), failed in zip(jobs, fit_together([job for _, job in jobs], halving), strict=True):
             errors[k] = failed
+        if halving is not None:
+            self._dropped = np.isin(np.arange(len(self.candidates)), list(halving.dropped))
         joined = {k for k, _ in jobs}
         return [_fitted(c, e) if k in joined or e else c for k, (c, e) in enumerate(zip(clones, errors, strict=True))]
+
+    def _make_halving(self, clones: Sequence[Any], joined: Sequence[int], splits: int) -> Halving:
+        """Return the halving of jobs, each of which fits one of the clones."""
+        assert self.halving is not None
+        factor, min_epochs, scorer = self.halving
+        X, y, _ = self._data
+
+        def score(job: int) -> float:
+            test = self._splits[joined[job] % splits][1]
+            try:
+                return float(scorer(clones[joined[job]], _safe_indexing(X, test), _safe_indexing(y, test)))
+            except ValueError:  # of predictions that are not finite
+                return float("nan")
+
+        return Halving(factor, min_epochs, [k // splits for k in joined], score)
 
 
 class _Prepared:

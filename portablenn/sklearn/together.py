@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from ..data.dataset import Dataset, make_dataset
 from ..runtime.arrays import array_namespace, is_array, to_numpy
 from ..runtime.backend import Backend
 from ..runtime.registry import get_backend
-from ..training.ensemble_fit import EnsembleFit
+from ..training.ensemble_fit import EnsembleFit, StoppingRule
 from ..training.fit_options import FitOptions
 from ..training.history import History
 from ..training.members import Group, Groups, TrainedMembers, blocks
@@ -36,10 +36,41 @@ class Job(NamedTuple):
     rows: np.ndarray | None = None  # numbers of the rows to train on; None for all
 
 
-def fit_together(jobs: Sequence[Job]) -> list[Exception | None]:
+@dataclass(frozen=True)
+class Halving:
+    """Successive halving (Jamieson & Talwalkar 2016): after some epochs the best candidates are trained on, others are not.
+
+    A candidate has several jobs, one for each split. Only those are compared that are trained together, and have the same
+    ``early_stopping``.
+    """
+
+    factor: int  # one of so many candidates remains, each time
+    min_epochs: int  # after which the first are dropped; each later time after ``factor`` times as many
+    candidates: Sequence[int]  # of each job
+    score: Callable[[int], float]  # of a job, as its estimator is at the time
+    dropped: set[int] = field(default_factory=set)  # candidates, so far
+
+    def is_due(self, epochs: int) -> bool:
+        """Return whether candidates are dropped after this number of epochs."""
+        due = self.min_epochs
+        while due < epochs:
+            due *= self.factor
+        return due == epochs
+
+    def best(self, jobs: Sequence[int]) -> set[int]:
+        """Return the best of the candidates that some jobs have."""
+        scores: dict[int, list[float]] = defaultdict(list)
+        for job in jobs:
+            scores[self.candidates[job]].append(self.score(job))
+        means = {candidate: float(np.mean(values)) for candidate, values in scores.items()}
+        ranked = sorted(means, key=lambda candidate: (np.isnan(means[candidate]), -means[candidate]))
+        return set(ranked[: -(-len(ranked) // self.factor)])
+
+
+def fit_together(jobs: Sequence[Job], halving: Halving | None = None) -> list[Exception | None]:
     """Fit estimators as their own ``fit`` does, up to rounding; return for each the error that it raised, or None.
 
-    Those that use "sgd" or "adam", the latter without ``learning_rate="adaptive"``, on dense rows and without callbacks are
+    Those that use "sgd" or "adam", the former without ``learning_rate="adaptive"``, on dense rows and without callbacks are
     trained in as few programs as their networks allow; others one after the other.
     """
     errors: list[Exception | None] = [None] * len(jobs)
@@ -67,7 +98,7 @@ def fit_together(jobs: Sequence[Job]) -> list[Exception | None]:
     for fit in waiting:
         alike[fit.backend, bool(fit.estimator.early_stopping)].append(fit)
     for (backend, keeps_best), fits in alike.items():
-        _train(fits, backend, keeps_best)
+        _train(fits, backend, _Stopping(fits, keeps_best, halving))
     for fit in waiting:
         with recorded(fit.job):
             warn_if_not_converged(fit.estimator)
@@ -163,6 +194,7 @@ class _Fit:
         self.backend, self.batch_size = _backend_of(e, samples.x), start.batch_size
         self.joined, first = place
         chosen = np.arange(samples.rows) if rows is None else rows
+        self.stopped = False
         self.held_out: Samples | None = None
         self.held_out_rows = np.zeros(0, dtype=np.int64)
         if start.rows is not None and start.held_out is not None:
@@ -193,11 +225,26 @@ class _OwnOrders(MembersOrders):
         return np.stack([[order(epoch) for epoch in range(first, first + epochs)] for order in self.each])
 
 
-class _Stopping:
-    """scikit-learn's rule, for each estimator by itself."""
+class _Stopping(StoppingRule):
+    """scikit-learn's rule, for each estimator by itself; and successive halving of them all."""
 
-    def __init__(self, fits: Sequence[_Fit], keeps_best: bool) -> None:
-        self._fits, self.keeps_best = fits, keeps_best
+    def __init__(self, fits: Sequence[_Fit], keeps_best: bool, halving: Halving | None) -> None:
+        self._fits, self.keeps_best, self._halving = fits, keeps_best, halving
+        self._epochs = 0
+
+    def compare(self, parts: Sequence[TrainedMembers], logs: Mapping[str, np.ndarray]) -> None:
+        self._epochs += 1
+        if self._halving is None or not self._halving.is_due(self._epochs):
+            return
+        running = []
+        for part in parts:
+            positions = np.flatnonzero([not self._fits[number].stopped for number in part.numbers])
+            for number, state in part.states(positions, best=False):
+                fit = self._fits[number]
+                fit.estimator._network.state, fit.estimator._network.backend = state, part.backend
+                fit.estimator._record_placement(fit.samples.x)
+                running.append(fit.job)
+        self._halving.dropped.update({self._halving.candidates[job] for job in running} - self._halving.best(running))
 
     def update(self, part: TrainedMembers, logs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         fits = [self._fits[k] for k in part.numbers]
@@ -205,13 +252,15 @@ class _Stopping:
         better, stops = np.zeros(len(fits), dtype=bool), np.zeros(len(fits), dtype=bool)
         for k, (number, fit, outputs) in enumerate(zip(part.numbers, fits, raw, strict=True)):
             e = fit.estimator
-            if e._converged or e.n_iter_ >= e.max_iter:
+            if fit.stopped:
                 continue
             loss = float(logs["loss"][number])
             better[k], stale = end_epoch(e, len(fit.rows), loss, outputs, fit.held_out)
             if stale:
                 converge(e)
-            stops[k] = stale or e.n_iter_ >= e.max_iter
+            dropped = self._halving is not None and self._halving.candidates[fit.job] in self._halving.dropped
+            stops[k] = stale or dropped or e.n_iter_ >= e.max_iter
+            fit.stopped = bool(stops[k])
         return better, stops
 
     def _held_out_outputs(self, part: TrainedMembers, fits: Sequence[_Fit]) -> np.ndarray:
@@ -223,7 +272,7 @@ class _Stopping:
         return to_numpy(part.run(fits[0].estimator._scored, x, own_rows=True))
 
 
-def _train(fits: Sequence[_Fit], backend: Backend, keeps_best: bool) -> None:
+def _train(fits: Sequence[_Fit], backend: Backend, rule: _Stopping) -> None:
     """Train the networks of some estimators, and set the attributes that describe it."""
     networks = [fit.estimator._network for fit in fits]
     parts: list[TrainedMembers] = []
@@ -231,7 +280,7 @@ def _train(fits: Sequence[_Fit], backend: Backend, keeps_best: bool) -> None:
         for same in group.divided(lambda k: fits[k].key):
             parts += _members(same, fits, networks, backend)
     epochs = max(fit.estimator.max_iter for fit in fits)
-    training = EnsembleFit(len(fits), parts, epochs, _Stopping(fits, keeps_best))
+    training = EnsembleFit(len(fits), parts, epochs, rule)
     training.run()
     if training.history.ended:
         raise KeyboardInterrupt

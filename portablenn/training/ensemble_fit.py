@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,20 +19,24 @@ from .members import TrainedMembers
 from .state import ROWS_PER_CALL
 
 
-class StoppingRule(Protocol):
+class StoppingRule:
     """Decides after each epoch which members stop, and which state of each is the one that remains."""
 
-    keeps_best: bool
+    keeps_best = False
     """Whether the best state of a member remains, and not its last one."""
+
+    def compare(self, parts: Sequence[TrainedMembers], logs: Mapping[str, np.ndarray]) -> None:
+        """See the members of all parts after an epoch, before `update` is asked about each part."""
 
     def update(self, part: TrainedMembers, logs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return which members of a part are better than ever before, and which stop, (members of the part,) each.
 
         ``logs`` has the metrics of the epoch, (members,) of all members each, with NaN for those that have stopped.
         """
+        raise NotImplementedError
 
 
-class Patience:
+class Patience(StoppingRule):
     """Members stop after ``patience`` epochs without a lower loss of validation rows, and get their best states back."""
 
     keeps_best = True
@@ -123,6 +127,7 @@ class EnsembleFit:
                 values[self.stopped] = np.nan
             self.history.add({name: values.copy() for name, values in logs.items()})  # type: ignore[misc]
         if self.rule is not None:
+            self.rule.compare(parts, logs)
             for part in parts:
                 better, stops = self.rule.update(part, logs)
                 if self.rule.keeps_best:

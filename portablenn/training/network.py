@@ -522,11 +522,8 @@ class Network:
         {'dense_1': (1, 3), 'dense_2': (1, 1)}
         """
         x = self.backend.asarray(validation.check_array(validation.check_inputs(X, self.inputs, self.dtype), "X"))
-        found = {}
-        for last in range(1, len(self.model.layers) + 1):
-            part = replace(self.model, layers=self.model.layers[:last])
-            found[self.model.layers[last - 1][0]] = self._convert_like(self._run(part.forward, x), X)
-        return found
+        outputs = self._run(self.model.layer_outputs, x)
+        return {name: self._convert_like(y, X) for (name, _), y in zip(self.model.layers, outputs, strict=True)}
 
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """Return {"loss": …}, and "accuracy" for classification losses; X and y are those of ``fit``."""

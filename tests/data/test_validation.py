@@ -86,6 +86,7 @@ FIT: dict[str, tuple[Callable[[], pnn.Network], dict[str, Any], str]] = {
     "weights below zero": (_classifier, {"sample_weight": [1, -1, 1, 1]}, r"expected weights of at least 0, not all 0, in sample_weight, got weights from -1 to 1"),
     "weights of zero": (_classifier, {"sample_weight": np.zeros(4)}, r"expected weights of at least 0, not all 0, in sample_weight, got weights from 0 to 0"),
     "NaN weight": (_classifier, {"sample_weight": [1, np.nan, 1, 1]}, r"sample_weight holds NaN"),
+    "class weight in words": (_classifier, {"class_weight": {1: "heavy"}}, r"class_weight\[1\] must be finite and at least 0, got 'heavy'"),
     "weight of an unknown class": (_classifier, {"class_weight": {7: 1.0}}, r"class_weight has unknown labels \[7\]: the labels are \[0, 1\]"),
     "class weight below zero": (_classifier, {"class_weight": {1: -1.0}}, r"class_weight\[1\] must be finite and at least 0, got -1.0"),
     "class weight of another kind": (_classifier, {"class_weight": "equal"}, r'class_weight must be \{label: weight\} or "balanced", got \'equal\''),

@@ -116,6 +116,17 @@ def test_a_batch_is_the_rows_of_its_step() -> None:
     assert batch(1, order=None).y.tolist() == [0, 1, 2, 3]
 
 
+def test_outputs_of_layers_are_compiled_once(on_numpy: None) -> None:
+    x = np.linspace(-1.0, 1.0, 6).reshape(2, 3)
+    net = pnn.Network([pnn.Dense(4, "relu"), pnn.Dropout(0.5), pnn.Dense(2)], 3, dtype="float64")
+    outputs = net.layer_outputs(x)
+    before = pnn.program_cache.info().misses
+    assert list(net.layer_outputs(x)) == list(outputs) == ["dense_1", "dropout_1", "dense_2"]
+    assert pnn.program_cache.info().misses == before
+    np.testing.assert_array_equal(outputs["dropout_1"], outputs["dense_1"])
+    np.testing.assert_allclose(outputs["dense_2"], net.forward(x), rtol=1e-12)
+
+
 def test_prediction_uses_the_running_statistics() -> None:
     net = pnn.Network([pnn.BatchNorm(0.5, epsilon=0.0)], inputs=1, optimizer=pnn.SGD(0.0), dtype="float64")
     assert net.forward([[3.0], [5.0]]).tolist() == [[3.0], [5.0]]

@@ -102,6 +102,13 @@ def test_backends_lists_numpy_first() -> None:
     assert [info.name for info in rest] == sorted(info.name for info in rest)
 
 
+def test_a_function_that_is_no_extension_is_an_error() -> None:
+    with pytest.raises(TypeError, match=r"functions of Misspelt has 'index_ad', which is none of .*index_add"):
+
+        class Misspelt(pnn.Backend):
+            functions = {"index_ad": lambda xp, x: x}  # noqa: RUF012
+
+
 def test_two_backends_for_the_same_arrays_share_no_programs() -> None:
     plain, other = (
         pnn.get_backend("array_api_strict"),

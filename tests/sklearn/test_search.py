@@ -136,6 +136,51 @@ def test_all_candidates_and_splits_of_one_size_are_one_program(monkeypatch: pyte
     assert parts == [12]
 
 
+GRID = {"learning_rate_init": [1e-5, 0.03, 1e-4, 0.1, 1e-6, 0.05, 1e-3, 0.01, 3e-3]}
+SLOW = MLPClassifier((6,), random_state=0, max_iter=40, tol=0.0)
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_successive_halving_trains_the_best_on(pipeline: bool) -> None:
+    net = make_pipeline(StandardScaler(), SLOW) if pipeline else SLOW
+    grid = {f"mlpclassifier__{name}" if pipeline else name: values for name, values in GRID.items()}
+    search = MLPSearchCV(net, grid, n_iter=None, cv=3, factor=3, min_epochs=5).fit(X, Y)
+    results = search.cv_results_
+    assert results["dropped"].sum() == 8  # after 5 epochs 6 of 9, after 15 epochs 2 of 3
+    scores = {}
+    for epochs in (5, 15, 40):
+        first = MLPSearchCV(clone(net), grid, n_iter=None, cv=3, refit=False)
+        first.estimator.set_params(**{"mlpclassifier__max_iter" if pipeline else "max_iter": epochs})
+        scores[epochs] = first.fit(X, Y).cv_results_["mean_test_score"]
+    three = np.argsort(-scores[5], kind="stable")[:3]
+    one = three[np.argmax(scores[15][three])]
+    for k in range(9):
+        epochs = 5 if k not in three else 15 if k != one else 40
+        np.testing.assert_allclose(results["mean_test_score"][k], scores[epochs][k], rtol=0, atol=1e-9)
+    assert (search.best_index_, search.best_score_) == (one, results["mean_test_score"][one])
+    assert search.refit is True
+    assert search.best_params_ == results["params"][one]
+
+
+def test_halving_compares_by_one_score_and_spares_those_that_have_stopped() -> None:
+    with pytest.raises(ValueError, match=r"name one of \['accuracy', 'neg_log_loss'\] as refit"):
+        MLPSearchCV(SLOW, GRID, factor=2, scoring=["accuracy", "neg_log_loss"], refit=False).fit(X, Y)
+    with pytest.raises(ValueError, match="factor"):
+        MLPSearchCV(SLOW, GRID, factor=1).fit(X, Y)
+    search = MLPSearchCV(SLOW, {"solver": ["lbfgs", "adam", "sgd"]}, n_iter=None, cv=3, factor=2, min_epochs=3).fit(
+        X, Y
+    )
+    assert search.cv_results_["dropped"].tolist()[0] is False
+    assert search.cv_results_["dropped"].sum() == 1
+    hopeless = MLPSearchCV(
+        MLPRegressor(random_state=0, solver="sgd", max_iter=9, learning_rate_init=0.01),
+        {"learning_rate_init": [1e200, 0.01, 0.1]}, n_iter=None, cv=3, factor=3, min_epochs=2,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="non-finite"), pytest.warns(FitFailedWarning, match="3 fits failed"):
+        hopeless.fit(X, X[:, 0])
+    assert hopeless.best_index_ in (1, 2)
+
+
 def test_a_search_is_pickled_and_cloned() -> None:
     search = MLPSearchCV(NET, {"alpha": [0.1, 1.0]}, n_iter=None, cv=3).fit(X, Y)
     again = pickle.loads(pickle.dumps(search))
