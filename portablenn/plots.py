@@ -57,7 +57,7 @@ def loss_curves(history: Mapping[str, Sequence[float]], ax: Any = None) -> Any:
         right = ax.twinx()
         for name, values in accuracies.items():
             _curve(right, epochs, values, "--", color="tab:green", label=name.replace("val_", "validation "))
-        lowest = min(float(np.nanmin(values)) for values in accuracies.values())
+        lowest = min(float(np.min(values, initial=1.0, where=~np.isnan(values))) for values in accuracies.values())
         right.set(ylabel="accuracy", ylim=(min(0.9, lowest), 1.005))
         _legend_above(ax, [*ax.get_lines(), *right.get_lines()])
     elif len(losses) > 1:
@@ -281,18 +281,28 @@ def search(results: Mapping[str, Any], axes: Any = None) -> Any:
         One for each parameter.
     """
     names = [name for name in results if name.startswith("param_")]
-    scores = np.asarray(next(values for name, values in results.items() if name.startswith("mean_test_")), dtype=float)
+    found = [values for name, values in results.items() if name.startswith("mean_test_")]
+    if not names or not found or np.isnan(np.asarray(found[0], dtype=float)).all():
+        raise ValueError("expected cv_results_ with parameters, and with a score that is a number")
+    scores, short = np.asarray(found[0], dtype=float), [name.rpartition("__")[2] for name in names]
     if axes is None:
         figure = _pyplot().figure(figsize=(1.0 + 2.8 * len(names), 3.2), layout="constrained")
         axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     axes = np.atleast_1d(axes)
+    if len(axes) != len(names):
+        raise ValueError(f"expected axes for each of {len(names)} parameters, got {len(axes)}")
     best = int(np.nanargmax(scores))
     for ax, name in zip(axes, names, strict=True):
         given = np.ma.asarray(results[name])
-        values = ["not set" if masked else v for v, masked in zip(given.data, np.ma.getmaskarray(given), strict=True)]
-        if all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values):
-            places = np.asarray(values, dtype=float)
-            if places.min() > 0 and places.max() > 30 * places.min():
+        missing = np.ma.getmaskarray(given)
+        values = ["not set" if masked else v for v, masked in zip(given.data, missing, strict=True)]
+        if all(
+            m or (isinstance(v, (int, float, np.number)) and not isinstance(v, bool)) for v, m in zip(values, missing)
+        ):
+            places = np.asarray(
+                [np.nan if m else v for v, m in zip(values, missing)], dtype=float
+            )  # those set are shown
+            if np.nanmin(places) > 0 and np.nanmax(places) > 30 * np.nanmin(places):
                 ax.set_xscale("log")
         else:
             kinds = sorted(set(map(str, values)))
@@ -301,7 +311,8 @@ def search(results: Mapping[str, Any], axes: Any = None) -> Any:
             ax.margins(x=0.2)
         ax.scatter(places, scores, s=16, color="tab:blue", alpha=0.6, lw=0)
         ax.scatter(places[best], scores[best], s=40, color="tab:orange", zorder=3)
-        ax.set_xlabel(name.removeprefix("param_").rpartition("__")[2])
+        last = name.rpartition("__")[2].removeprefix("param_")
+        ax.set_xlabel(last if short.count(name.rpartition("__")[2]) == 1 else name.removeprefix("param_"))
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("mean score")
     return axes

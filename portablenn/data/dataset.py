@@ -110,7 +110,7 @@ def make_dataset(
     if y is None:
         raise TypeError("y is missing: pass X and y, blocks such as portablenn.data.Rows, or an iterable of batches")
     samples, labels = _validate_arrays(spec, X, y, sample_weight, class_weight, name)
-    multilabel = _is_multilabel(spec, samples.y)
+    multilabel = is_multilabel(spec, samples.y)
     return Dataset(*samples, int(samples.x.shape[0]), labels, multilabel, samples.x)
 
 
@@ -146,7 +146,7 @@ def _deferred(spec: Spec, X: Any, name: str) -> Dataset:
             raise ValueError(
                 "some batches have labels -1 and 1, others 0 and 1 or only one: use 0 and 1 in all batches"
             )
-        multilabel = _is_multilabel(spec, y)
+        multilabel = is_multilabel(spec, y)
         x = x if is_array(x) else x.take(np.arange(x.shape[0]))
         if blocks:
             x, y, weights = (None if a is None else to_numpy(a) for a in (x, y, weights))
@@ -156,7 +156,7 @@ def _deferred(spec: Spec, X: Any, name: str) -> Dataset:
         return Validated(Samples(x, y, weights), multilabel)
 
     rows = int(sum(source.sizes)) if blocks else 0
-    return Dataset(source, None, None, rows, labels, _is_multilabel(spec, samples.y), samples.x, validate)
+    return Dataset(source, None, None, rows, labels, is_multilabel(spec, samples.y), samples.x, validate)
 
 
 def _validate_arrays(
@@ -182,7 +182,7 @@ def _validate_arrays(
     return Samples(x, target, weights), labels
 
 
-def _is_multilabel(spec: Spec, y: Array) -> bool:
+def is_multilabel(spec: Spec, y: Array) -> bool:
     """Return whether some row has several labels, or none."""
     if spec.loss.targets != "classes" or spec.loss.exclusive or y.ndim == 1:
         return False

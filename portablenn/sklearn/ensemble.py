@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 
-from ..program.ir import Array
+from ..program.ir import Array, dtype_name
 from ..runtime.arrays import array_namespace, to_numpy
 from ..training.ensemble import Ensemble
 from . import inputs, private
@@ -25,7 +26,6 @@ class _MLPEnsemble(CheckedInputMixin, BaseEstimator):
     _member: ClassVar[Any]
     """The class of the members."""
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "estimator": [MLPClassifier, MLPRegressor, None],
         "n_estimators": [private.Interval(Integral, 1, None, closed="left")],
         "bootstrap": ["boolean"],
         "random_state": ["random_state"],
@@ -50,29 +50,37 @@ class _MLPEnsemble(CheckedInputMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
         """
-        kind = self._member
-        if self.estimator is not None and not isinstance(self.estimator, kind):
-            raise TypeError(f"estimator must be a portablenn.sklearn.{kind.__name__}, got {self.estimator!r}")
+        self.__dict__.update(self._trained(X, y, sample_weight))
+        return self
+
+    def _trained(self, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+        """Train members; return the fitted attributes."""
+        first = self._member() if self.estimator is None else self.estimator
         random_state = check_random_state(self.random_state)
-        first = kind() if self.estimator is None else self.estimator
         seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_estimators)
         members = [clone(first).set_params(random_state=int(seed), warm_start=False) for seed in seeds]
         drawn: list[np.ndarray | None] = [None] * len(members)
         if self.bootstrap:
             count = inputs.rows(clone(first), X, reset=True).shape[0]
-            drawn = [np.sort(random_state.randint(count, size=count)) for _ in members]
+            weights = inputs.weights(sample_weight, np.empty((count, 0)), "float64")
+            drawn = [_drawn(random_state, count, weights) for _ in members]
         jobs = [Job(one, X, y, sample_weight, rows) for one, rows in zip(members, drawn, strict=True)]
         for error in fit_together(jobs):
             if error is not None:
                 raise error
-        self.estimators_, self._drawn = members, drawn
-        self._ensemble = Ensemble([one.network_ for one in members])
+        fitted: dict[str, Any] = {"estimators_": members, "_ensemble": Ensemble([one.network_ for one in members])}
         for name in ("n_features_in_", "feature_names_in_", "classes_"):
             if hasattr(members[0], name):
-                setattr(self, name, getattr(members[0], name))
-            elif hasattr(self, name):
-                delattr(self, name)
-        return self
+                fitted[name] = getattr(members[0], name)
+            else:
+                self.__dict__.pop(name, None)
+        return fitted | self._more(fitted, drawn, y, X, sample_weight)
+
+    def _more(
+        self, fitted: dict[str, Any], drawn: Sequence[np.ndarray | None], y: Any, X: Any, sample_weight: Any
+    ) -> dict[str, Any]:
+        """Return more fitted attributes."""
+        return {}
 
     @property
     def ensemble_(self) -> Ensemble:
@@ -89,6 +97,18 @@ class _MLPEnsemble(CheckedInputMixin, BaseEstimator):
         return hasattr(self, "estimators_")
 
 
+_KINDS = {"binary": "labels", "multiclass": "labels", "multilabel-indicator": "label_sets"}
+"""What a network predicts for each kind of targets."""
+
+
+def _drawn(random_state: np.random.RandomState, count: int, weights: np.ndarray | None) -> np.ndarray:
+    """Return row numbers drawn with replacement, of which at least one has a weight above 0."""
+    while True:
+        rows = np.sort(random_state.randint(count, size=count))
+        if weights is None or weights[rows].any():
+            return rows
+
+
 class MLPEnsembleClassifier(ScoreMixin, ClassifierMixin, _MLPEnsemble):
     """Multi-layer perceptrons for classification that are trained together and predict by the mean of their probabilities.
 
@@ -100,7 +120,8 @@ class MLPEnsembleClassifier(ScoreMixin, ClassifierMixin, _MLPEnsemble):
         Number of members.
     bootstrap : bool, default=True
         Whether each member is trained on as many rows as there are, drawn with replacement (Breiman 1996, "Bagging
-        predictors"); else members differ in initial weights and order of rows.
+        predictors"); else members differ in initial weights and order of rows. Then ``early_stopping`` of members holds rows
+        out of those drawn, of which some are also trained on; and ``class_weight="balanced"`` counts all rows.
     random_state : int, RandomState instance or None, default=None
         Decides the members' random states and rows.
 
@@ -126,11 +147,16 @@ class MLPEnsembleClassifier(ScoreMixin, ClassifierMixin, _MLPEnsemble):
     """
 
     _member: ClassVar[Any] = MLPClassifier
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [MLPClassifier, None],
+        **_MLPEnsemble._parameter_constraints,
+    }
 
     def predict(self, X: Any) -> Array:
         """Return the label of the highest mean probability of each row, (n_samples,), or rows of 0 and 1, where X is."""
         x = self._checked(X, "predict")
-        return self.estimators_[0]._labels.decode(as_integers(self._ensemble.predict(x)))
+        labels, ensemble = self.estimators_[0]._labels, self._ensemble
+        return labels.decode(as_integers(ensemble.predict_as(_KINDS[labels.kind], x)))
 
     @available_if(lambda self: has_probabilities(self.estimator or MLPClassifier()))
     def predict_proba(self, X: Any) -> Array:
@@ -155,7 +181,8 @@ class MLPEnsembleRegressor(ScoreMixin, RegressorMixin, _MLPEnsemble):
         Number of members.
     bootstrap : bool, default=True
         Whether each member is trained on as many rows as there are, drawn with replacement (Breiman 1996, "Bagging
-        predictors"); else members differ in initial weights and order of rows.
+        predictors"); else members differ in initial weights and order of rows. Then ``early_stopping`` of members holds rows
+        out of those drawn, of which some are also trained on; and ``class_weight="balanced"`` counts all rows.
     random_state : int, RandomState instance or None, default=None
         Decides the members' random states and rows.
 
@@ -165,7 +192,7 @@ class MLPEnsembleRegressor(ScoreMixin, RegressorMixin, _MLPEnsemble):
         The members.
     ensemble_ : portablenn.Ensemble
         Their networks.
-    noise_ : array of shape () or (n_outputs,)
+    noise_ : array of shape () or (n_outputs,), or None
         With ``bootstrap``, the standard deviation of the targets around the mean prediction that the spread of members does not
         explain, estimated from the rows that each member was not trained on.
     n_features_in_, feature_names_in_
@@ -184,16 +211,15 @@ class MLPEnsembleRegressor(ScoreMixin, RegressorMixin, _MLPEnsemble):
     """
 
     _member: ClassVar[Any] = MLPRegressor
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [MLPRegressor, None],
+        **_MLPEnsemble._parameter_constraints,
+    }
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        super().fit(X, y, sample_weight)
-        if self.bootstrap:
-            self.noise_ = self._noise(X, y, sample_weight)
-        elif hasattr(self, "noise_"):
-            del self.noise_
-        return self
-
-    fit.__doc__ = _MLPEnsemble.fit.__doc__
+    def _more(
+        self, fitted: dict[str, Any], drawn: Sequence[np.ndarray | None], y: Any, X: Any, sample_weight: Any
+    ) -> dict[str, Any]:
+        return {"noise_": self._noise(fitted, drawn, X, y, sample_weight) if self.bootstrap else None}
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return mean values, (n_samples,) or (n_samples, n_outputs), where X is.
@@ -210,20 +236,29 @@ class MLPEnsembleRegressor(ScoreMixin, RegressorMixin, _MLPEnsemble):
         mean = self._ensemble.predict(x)
         if not return_std:
             return mean
-        if not hasattr(self, "noise_"):
+        if self.noise_ is None:
             raise ValueError(
                 "return_std requires rows that a member was not trained on: set bootstrap=True and fit again"
             )
-        xp, spread = array_namespace(mean), self._ensemble.predict_std(x)
-        return mean, xp.sqrt(spread * spread + inputs.like(mean, self.noise_**2))
+        if np.isnan(self.noise_).any():
+            raise ValueError(
+                "return_std requires rows that several members were not trained on: increase n_estimators and fit again"
+            )
+        xp, spread, count = array_namespace(mean), self._ensemble.predict_std(x), len(self.estimators_)
+        noise = inputs.like(mean, np.asarray(self.noise_**2, dtype=str(dtype_name(mean.dtype))))
+        return mean, xp.sqrt(spread * spread * ((count + 1) / (count - 1)) + noise)  # as in `_noise`
 
-    def _noise(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
+    @staticmethod
+    def _noise(
+        fitted: dict[str, Any], drawn: Sequence[np.ndarray | None], X: Any, y: Any, sample_weight: Any
+    ) -> np.ndarray:
         """Return the deviation of targets from what members predict that have not seen them, less the spread of their mean."""
-        x = self._checked(X, "predict")
-        each = to_numpy(self._ensemble.predict_members(x)).astype(np.float64)
-        target = np.asarray(inputs.values(y, x, self), dtype=np.float64).reshape(each.shape[1:])
+        first = fitted["estimators_"][0]
+        x = inputs.rows(first, X, reset=False)
+        each = to_numpy(fitted["_ensemble"].predict_members(x)).astype(np.float64)
+        target = np.asarray(inputs.values(y, x, first), dtype=np.float64).reshape(each.shape[1:])
         apart = np.ones((len(each), len(target)), dtype=bool)
-        for k, rows in enumerate(self._drawn):
+        for k, rows in enumerate(drawn):
             apart[k, rows] = False
         counts = apart.sum(axis=0)
         apart = apart.reshape(*apart.shape, *[1] * (each.ndim - 2))

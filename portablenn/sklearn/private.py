@@ -30,7 +30,18 @@ except (ImportError, AttributeError) as error:
 validated = _fit_context(prefer_skip_nested_validation=True)
 """Decorate ``fit`` or ``partial_fit``: validate the constructor's parameters first."""
 
-__all__ = ["CONSTRAINTS", "Interval", "StrOptions", "set_label_binarizer", "set_private_attributes", "validated"]
+validated_outside = _fit_context(prefer_skip_nested_validation=False)
+"""Decorate ``fit`` of an estimator of estimators: validate its own parameters first, and those of the others later."""
+
+__all__ = [
+    "CONSTRAINTS",
+    "Interval",
+    "StrOptions",
+    "set_label_binarizer",
+    "set_private_attributes",
+    "validated",
+    "validated_outside",
+]
 
 
 def set_private_attributes(estimator: Any, no_improvement_count: int) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from numbers import Integral
+from numbers import Integral, Number
 from typing import Any, ClassVar
 
 import joblib
@@ -19,7 +20,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from . import private
 from .mlp import MLPClassifier, MLPRegressor
-from .together import Halving, Job, fit_together
+from .together import FIT, Halving, Job, fit_together
 
 NETWORKS = (MLPClassifier, MLPRegressor)
 
@@ -27,8 +28,9 @@ NETWORKS = (MLPClassifier, MLPRegressor)
 class MLPSearchCV(RandomizedSearchCV):
     """A search over parameters by cross-validation, of which all networks are trained together.
 
-    As scikit-learn's `RandomizedSearchCV`, with the same attributes and scores; candidates whose networks differ only in
-    numbers, such as ``alpha`` and ``learning_rate_init``, are trained in one program. So are those of all splits.
+    As scikit-learn's `RandomizedSearchCV`, with the same attributes and scores, but without ``n_jobs``. Candidates whose
+    networks differ only in numbers, such as ``alpha`` and ``learning_rate_init``, are trained in one program, and so are those
+    of all splits.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ class MLPSearchCV(RandomizedSearchCV):
     factor : int, default=None
         With a number, successive halving: after ``min_epochs`` epochs only one of ``factor`` candidates is trained on, the best
         ones, after ``factor`` times as many epochs one of ``factor`` of these, and so on. None: all, for as long as
-        ``max_iter`` says. Those that stopped for reasons of their own are not compared, and "lbfgs" has no epochs.
+        ``max_iter`` says. It warns of candidates that are not trained together with others, such as those with "lbfgs".
     min_epochs : int, default=10
         See ``factor``.
     scoring, refit, cv, verbose, random_state, error_score, return_train_score
@@ -89,6 +91,7 @@ classes_, n_features_in_, feature_names_in_
         self.scoring, self.refit, self.cv, self.verbose = scoring, refit, cv, verbose
         self.random_state, self.error_score, self.return_train_score = random_state, error_score, return_train_score
 
+    @private.validated_outside
     def fit(self, X: Any, y: Any = None, **params: Any) -> MLPSearchCV:
         """Train and score all candidates, and the best one on all rows.
 
@@ -108,7 +111,11 @@ classes_, n_features_in_, feature_names_in_
         fits = search._fits
         search.estimator, search.cv = fits.template(), fits
         if self.factor is not None:
-            fits.halving, search.refit = self._halving(), fits.choose(self.refit)
+            fits.halving = self._halving()
+            search.refit = fits.best if self.refit else self.refit
+            fits.refit = self.refit
+            if params.get("sample_weight") is not None:
+                fits.scores_take_weights = search._check_scorers_accept_sample_weight()
         try:
             super(MLPSearchCV, search).fit(X, y, **params)
         finally:
@@ -118,19 +125,26 @@ classes_, n_features_in_, feature_names_in_
         search.estimator, search.cv, search._checked_cv_orig = self.estimator, self.cv, fits.cv
         if self.factor is not None:
             search.refit = self.refit
-            if not callable(self.refit):
-                search.best_score_ = search.cv_results_[f"mean_test_{_metric(self.refit)}"][search.best_index_]
+            if self.refit or not search.multimetric_:  # scikit-learn chose among all, or left the score out
+                search.best_index_ = index = fits.best(search.cv_results_)
+                search.best_params_ = search.cv_results_["params"][index]
+                if not callable(self.refit):
+                    search.best_score_ = search.cv_results_[fits.metric(search.cv_results_)][index]
         self.__dict__.update(vars(search))
         return self
 
-    def _run_search(self, evaluate_candidates: Any) -> None:
+    def _run_search(self, evaluate_candidates: Any, *, callback_ctx: Any = None) -> None:
         """Evaluate the candidates; called by scikit-learn's ``fit``."""
         if self.n_iter is None:
             candidates = list(ParameterGrid(self.param_distributions))
         else:
             candidates = list(ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state))
         self._fits.candidates = candidates
-        evaluate_candidates(candidates)
+        count = len(candidates) * self.n_splits_
+        context = callback_ctx.subcontext(task_name="search", max_subtasks=count, sequential_subtasks=False)
+        context.call_on_fit_task_begin(estimator=self)
+        evaluate_candidates(candidates, callback_ctx=context)
+        context.call_on_fit_task_end(estimator=self)
 
     def _halving(self) -> tuple[int, int, Any]:
         """Return the factor, the least number of epochs, and the scorer that candidates are compared by."""
@@ -141,10 +155,6 @@ classes_, n_features_in_, feature_names_in_
             scoring = scoring[self.refit] if isinstance(scoring, dict) else self.refit
         assert self.factor is not None
         return self.factor, self.min_epochs, check_scoring(self.estimator, scoring)
-
-
-def _metric(refit: Any) -> str:
-    return refit if isinstance(refit, str) else "score"
 
 
 class _Fits:
@@ -158,7 +168,10 @@ class _Fits:
         self._fitted: Iterator[Any] | None = None
         self._seconds = 0.0
         self.halving: tuple[int, int, Any] | None = None
-        self._dropped: np.ndarray | None = None  # whether each candidate was
+        self._joined = np.zeros(0, dtype=int)  # candidates whose networks were trained together
+        self._dropped = np.zeros(0, dtype=int)  # candidates
+        self.refit: Any = None  # of the search
+        self.scores_take_weights = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.cv, name)
@@ -188,37 +201,41 @@ class _Fits:
             self._seconds = time.perf_counter() - start
         return next(self._fitted, None) or clone(self._estimator)
 
-    def choose(self, refit: Any) -> Any:
-        """Return a function that chooses the best candidate that was not dropped, as ``refit`` of the search."""
+    def best(self, results: dict[str, Any]) -> int:
+        """Return the best candidate that was not dropped, as ``refit`` of the search chooses."""
+        kept = dict(results)
+        for name in results:
+            if name.startswith("mean_test_"):
+                kept[name] = results[name].copy()
+                kept[name][self._dropped] = np.nan
+        if callable(self.refit):
+            return int(self.refit(kept))
+        scores = kept[self.metric(results)]
+        return 0 if np.isnan(scores).all() else int(np.nanargmax(scores))
 
-        def best(results: dict[str, Any]) -> int:
-            dropped = np.zeros(len(self.candidates), dtype=bool) if self._dropped is None else self._dropped
-            kept = {n: np.where(dropped, np.nan, v) if n.startswith("mean_test_") else v for n, v in results.items()}
-            if callable(refit):
-                return int(refit(kept))
-            scores = kept[f"mean_test_{_metric(refit)}"]
-            return 0 if np.isnan(scores).all() else int(np.nanargmax(scores))
-
-        return best if refit else refit
+    def metric(self, results: dict[str, Any]) -> str:
+        """Return the name of the score in the results that the search is for."""
+        name = f"mean_test_{self.refit}"
+        return name if name in results else "mean_test_score"
 
     def describe(self, results: dict[str, Any]) -> None:
-        """Replace the times of the search, in which the estimators were fitted already, and say which were dropped."""
-        if self._dropped is not None:
-            results["dropped"] = self._dropped
-        if self._seconds:
-            count = len(self.candidates)
-            results["mean_fit_time"] = np.full(count, self._seconds / (count * len(self._splits)))
-            results["std_fit_time"] = np.zeros(count)
+        """Replace the times of those that the search found fitted already, and say which were dropped."""
+        if self.halving is not None:
+            results["dropped"] = np.isin(np.arange(len(self.candidates)), self._dropped)
+        if len(self._joined):
+            each = self._seconds / (len(self._joined) * len(self._splits))
+            results["mean_fit_time"][self._joined], results["std_fit_time"][self._joined] = each, 0.0
 
     def _fit(self) -> list[Any]:
         X, y, params = self._data
         weights = params.get("sample_weight")
-        unknown = set(params) - {"sample_weight", "groups"}
-        pipeline = isinstance(self._estimator, Pipeline)
+        pipeline = type(self._estimator) is Pipeline
         network = self._estimator.steps[-1][1] if pipeline else self._estimator
-        can_join = isinstance(network, NETWORKS) and not (unknown or (pipeline and weights is not None))
-        if not can_join or (get_config()["enable_metadata_routing"] and params) or y is None:
-            return []
+        plain = not set(params) - {"sample_weight", "groups"} and not isinstance(weights, Number)
+        if not _is_network(network) or not plain or (pipeline and weights is not None) or y is None:
+            return self._warn_of_halving(len(self.candidates) * len(self._splits))
+        if get_config()["enable_metadata_routing"] and params:
+            return self._warn_of_halving(len(self.candidates) * len(self._splits))
         rows = [
             tuple(None if a is None else _safe_indexing(a, train) for a in (X, y, weights)) for train, _ in self._splits
         ]
@@ -228,7 +245,7 @@ class _Fits:
             for split, (x, target, weight) in enumerate(rows):
                 one = clone(self._estimator).set_params(**clone(candidate, safe=False))
                 errors.append(None)
-                if not isinstance(one.steps[-1][1] if pipeline else one, NETWORKS):
+                if not _is_network(one.steps[-1][1] if pipeline else one):
                     clones.append(clone(self._estimator))  # is fitted by the search
                     continue
                 clones.append(one)
@@ -237,28 +254,49 @@ class _Fits:
                     jobs.append((len(clones) - 1, Job(network, x, target, weight)))
                 except Exception as error:
                     errors[-1] = error
-        halving = None if self.halving is None else self._make_halving(clones, [k for k, _ in jobs], len(rows))
-        for (k, _), failed in zip(jobs, fit_together([job for _, job in jobs], halving), strict=True):
+        numbers = [k for k, _ in jobs]
+        halving = None if self.halving is None else self._make_halving(clones, numbers, len(rows))
+        for k, failed in zip(numbers, fit_together([job for _, job in jobs], halving), strict=True):
             errors[k] = failed
+        self._joined = np.unique(np.asarray(numbers, dtype=int) // len(rows))
         if halving is not None:
-            self._dropped = np.isin(np.arange(len(self.candidates)), list(halving.dropped))
-        joined = {k for k, _ in jobs}
-        return [_fitted(c, e) if k in joined or e else c for k, (c, e) in enumerate(zip(clones, errors, strict=True))]
+            self._dropped = np.asarray(sorted(halving.dropped), dtype=int)
+            self._warn_of_halving(len(halving.alone) + len(clones) - len(jobs))
+        chosen = set(numbers)
+        return [_fitted(c, e) if k in chosen or e else c for k, (c, e) in enumerate(zip(clones, errors, strict=True))]
+
+    def _warn_of_halving(self, alone: int) -> list[Any]:
+        """Warn if estimators are fitted one by one, though halving was asked for; return no fitted ones."""
+        if self.halving is not None and alone:
+            message = (
+                f"factor has no effect on {alone} fits, which are not trained together with others: those with lbfgs, "
+                'learning_rate="adaptive", callbacks, sparse rows, or of other classes'
+            )
+            warnings.warn(message, UserWarning, stacklevel=2)
+        return []
 
     def _make_halving(self, clones: Sequence[Any], joined: Sequence[int], splits: int) -> Halving:
         """Return the halving of jobs, each of which fits one of the clones."""
         assert self.halving is not None
         factor, min_epochs, scorer = self.halving
-        X, y, _ = self._data
+        X, y, params = self._data
+        weights = params.get("sample_weight") if self.scores_take_weights else None
 
         def score(job: int) -> float:
             test = self._splits[joined[job] % splits][1]
+            named = {} if weights is None else {"sample_weight": _safe_indexing(weights, test)}
             try:
-                return float(scorer(clones[joined[job]], _safe_indexing(X, test), _safe_indexing(y, test)))
-            except ValueError:  # of predictions that are not finite
+                found = scorer(clones[joined[job]], _safe_indexing(X, test), _safe_indexing(y, test), **named)
+                return float(found[self.refit] if isinstance(found, dict) else found)
+            except Exception:  # the search calls the scorer again, and reports it
                 return float("nan")
 
         return Halving(factor, min_epochs, [k // splits for k in joined], score)
+
+
+def _is_network(estimator: Any) -> bool:
+    """Return whether an estimator is fitted by the ``fit`` of this package."""
+    return isinstance(estimator, NETWORKS) and type(estimator).fit is FIT
 
 
 class _Prepared:
@@ -273,13 +311,28 @@ class _Prepared:
             return estimator, x
         before = estimator.steps[:-1]
         if before:
-            key = split, joblib.hash(before)
+            key = split, self._hash(before)
             if key not in self._known:
                 steps = Pipeline(before)
                 self._known[key] = steps.fit_transform(x, y), steps.steps
             x, steps = self._known[key]
             estimator.steps[:-1] = steps
         return estimator.steps[-1][1], x
+
+    @staticmethod
+    def _hash(steps: list[Any]) -> Any:
+        """Return a key of steps that are the same in all candidates; of those that may not be, one that no others have."""
+        drawn = (name for _, step in steps for name, value in _parameters(step) if value is None)
+        if any(name.endswith("random_state") for name in drawn):
+            return object()
+        try:
+            return joblib.hash(steps)
+        except Exception:  # a function or a class that cannot be pickled
+            return object()
+
+
+def _parameters(step: Any) -> Iterable[tuple[str, Any]]:
+    return step.get_params().items() if hasattr(step, "get_params") else ()  # "passthrough"
 
 
 def _fitted(estimator: Any, error: Exception | None) -> Any:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils import _safe_indexing
 
-from ..data.chunks import Orders
-from ..data.dataset import Dataset, make_dataset
+from ..data.chunks import Orders, slices
+from ..data.dataset import Dataset, is_multilabel, make_dataset
 from ..runtime.arrays import array_namespace, is_array, to_numpy
 from ..runtime.backend import Backend
 from ..runtime.registry import get_backend
@@ -22,8 +23,11 @@ from ..training.members import Group, Groups, TrainedMembers, blocks
 from ..training.orders import MembersOrders
 from . import inputs
 from .inputs import Samples, like
+from .mlp import MLPClassifier
 from .solvers import STOCHASTIC, Start, start_stochastic, warn_if_not_converged
 from .stopping import converge, end_epoch, is_adaptive
+
+FIT = MLPClassifier.fit
 
 
 class Job(NamedTuple):
@@ -40,8 +44,8 @@ class Job(NamedTuple):
 class Halving:
     """Successive halving (Jamieson & Talwalkar 2016): after some epochs the best candidates are trained on, others are not.
 
-    A candidate has several jobs, one for each split. Only those are compared that are trained together, and have the same
-    ``early_stopping``.
+    A candidate has several jobs, one for each split. Candidates are compared by the mean score of their splits, if any split is
+    still in training, with those that are trained together and have the same ``early_stopping``.
     """
 
     factor: int  # one of so many candidates remains, each time
@@ -49,6 +53,7 @@ class Halving:
     candidates: Sequence[int]  # of each job
     score: Callable[[int], float]  # of a job, as its estimator is at the time
     dropped: set[int] = field(default_factory=set)  # candidates, so far
+    alone: list[int] = field(default_factory=list)  # jobs that are fitted one by one, without halving
 
     def is_due(self, epochs: int) -> bool:
         """Return whether candidates are dropped after this number of epochs."""
@@ -70,6 +75,7 @@ class Halving:
 def fit_together(jobs: Sequence[Job], halving: Halving | None = None) -> list[Exception | None]:
     """Fit estimators as their own ``fit`` does, up to rounding; return for each the error that it raised, or None.
 
+    After an error an estimator may be half fitted.
     Those that use "sgd" or "adam", the former without ``learning_rate="adaptive"``, on dense rows and without callbacks are
     trained in as few programs as their networks allow; others one after the other.
     """
@@ -86,20 +92,34 @@ def fit_together(jobs: Sequence[Job], halving: Halving | None = None) -> list[Ex
     for k, job in enumerate(jobs):
         with recorded(k):
             e = job.estimator
+            if type(e).fit is not FIT:  # of a subclass
+                rows = slice(None) if job.rows is None else job.rows
+                e.fit(*(None if a is None else _safe_indexing(a, rows) for a in (job.X, job.y, job.sample_weight)))
+                continue
             samples = e._start(validated.of(job), job.y, job.sample_weight, reset=True, incremental=False)
+            if e.random_state is None:  # orders are drawn in threads, in any order
+                e._random_state = np.random.RandomState(e._random_state.randint(np.iinfo(np.int32).max))
             if _is_joinable(e, samples.x):
                 target = samples.target if job.rows is None else samples.target[job.rows]
                 start = start_stochastic(e, target, incremental=False)
                 waiting.append(_Fit(k, e, samples, job.rows, start, pool.add(e, samples)))
             else:
+                if halving is not None:
+                    halving.alone.append(k)
                 e._train(samples if job.rows is None else samples.take(job.rows), incremental=False)
                 e._finish(samples.x)
     alike: dict[Any, list[_Fit]] = defaultdict(list)
     for fit in waiting:
         alike[fit.backend, bool(fit.estimator.early_stopping)].append(fit)
     for (backend, keeps_best), fits in alike.items():
-        _train(fits, backend, _Stopping(fits, keeps_best, halving))
+        if ready := _prepared(fits, backend, errors):
+            try:
+                _train(ready, backend, _Stopping(ready, keeps_best, halving))
+            except Exception as error:
+                errors = [error if any(fit.job == k for fit in ready) else e for k, e in enumerate(errors)]
     for fit in waiting:
+        if errors[fit.job] is not None:
+            continue
         with recorded(fit.job):
             warn_if_not_converged(fit.estimator)
             fit.estimator._finish(fit.samples.x)
@@ -195,6 +215,7 @@ class _Fit:
         self.joined, first = place
         chosen = np.arange(samples.rows) if rows is None else rows
         self.stopped = False
+        self.multilabel = is_multilabel(e._network.spec, samples.target)
         self.held_out: Samples | None = None
         self.held_out_rows = np.zeros(0, dtype=np.int64)
         if start.rows is not None and start.held_out is not None:
@@ -228,23 +249,35 @@ class _OwnOrders(MembersOrders):
 class _Stopping(StoppingRule):
     """scikit-learn's rule, for each estimator by itself; and successive halving of them all."""
 
+    training: EnsembleFit
+
     def __init__(self, fits: Sequence[_Fit], keeps_best: bool, halving: Halving | None) -> None:
         self._fits, self.keeps_best, self._halving = fits, keeps_best, halving
         self._epochs = 0
 
-    def compare(self, parts: Sequence[TrainedMembers], logs: Mapping[str, np.ndarray]) -> None:
+    def drop(self, parts: Sequence[TrainedMembers]) -> list[int]:
         self._epochs += 1
-        if self._halving is None or not self._halving.is_due(self._epochs):
-            return
-        running = []
+        halving = self._halving
+        if halving is None or not halving.is_due(self._epochs):
+            return []
+        compared = {halving.candidates[fit.job] for fit in self._fits if not fit.stopped}
+        if len(compared) < 2:
+            return []
+        states = {result.number: result.state for result in self.training.results}
         for part in parts:
-            positions = np.flatnonzero([not self._fits[number].stopped for number in part.numbers])
-            for number, state in part.states(positions, best=False):
-                fit = self._fits[number]
-                fit.estimator._network.state, fit.estimator._network.backend = state, part.backend
+            for number, state in part.states(np.arange(len(part.numbers)), best=False):
+                states.setdefault(number, state)
+        jobs = []
+        for number, fit in enumerate(self._fits):
+            if halving.candidates[fit.job] in compared:
+                fit.estimator._network.state, fit.estimator._network.backend = states[number], fit.backend
                 fit.estimator._record_placement(fit.samples.x)
-                running.append(fit.job)
-        self._halving.dropped.update({self._halving.candidates[job] for job in running} - self._halving.best(running))
+                jobs.append(fit.job)
+        halving.dropped.update(compared - halving.best(jobs))
+        dropped = [n for n, fit in enumerate(self._fits) if halving.candidates[fit.job] in halving.dropped]
+        for number in dropped:
+            self._fits[number].stopped = True
+        return dropped
 
     def update(self, part: TrainedMembers, logs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         fits = [self._fits[k] for k in part.numbers]
@@ -258,18 +291,37 @@ class _Stopping(StoppingRule):
             better[k], stale = end_epoch(e, len(fit.rows), loss, outputs, fit.held_out)
             if stale:
                 converge(e)
-            dropped = self._halving is not None and self._halving.candidates[fit.job] in self._halving.dropped
-            stops[k] = stale or dropped or e.n_iter_ >= e.max_iter
-            fit.stopped = bool(stops[k])
+            fit.stopped = stops[k] = stale or e.n_iter_ >= e.max_iter
         return better, stops
 
     def _held_out_outputs(self, part: TrainedMembers, fits: Sequence[_Fit]) -> np.ndarray:
         """Return what the estimators compute their scores from, with an axis of members in front."""
-        backend, rows = part.backend, np.stack([fit.held_out_rows for fit in fits])
-        with backend.context():
-            x = backend.xp.take(part.data.x, backend.indices(rows.reshape(-1)), axis=0)
-            x = backend.xp.reshape(x, (*rows.shape, x.shape[1]))
-        return to_numpy(part.run(fits[0].estimator._scored, x, own_rows=True))
+        backend, numbers = part.backend, np.stack([fit.held_out_rows for fit in fits])
+        found = []
+        for some in slices(numbers.shape[1], part.rows_at_once):
+            rows = numbers[:, some]
+            with backend.context():
+                x = backend.xp.take(part.data.x, backend.indices(rows.reshape(-1)), axis=0)
+                x = backend.xp.reshape(x, (*rows.shape, x.shape[1]))
+            found.append(to_numpy(part.run(fits[0].estimator._scored, x, own_rows=True)))
+        return np.concatenate(found, axis=1)
+
+
+def _prepared(fits: Sequence[_Fit], backend: Backend, errors: list[Exception | None]) -> list[_Fit]:
+    """Place the rows on a backend; return the fits whose targets suit their losses, and note the errors of others."""
+    ready: list[_Fit] = []
+    known: dict[int, Exception | None] = {}
+    for fit in fits:
+        if id(fit.joined) not in known:
+            known[id(fit.joined)] = None
+            try:
+                fit.joined.dataset(backend)
+            except Exception as error:
+                known[id(fit.joined)] = error
+        errors[fit.job] = known[id(fit.joined)]
+        if errors[fit.job] is None:
+            ready.append(fit)
+    return ready
 
 
 def _train(fits: Sequence[_Fit], backend: Backend, rule: _Stopping) -> None:
@@ -280,14 +332,14 @@ def _train(fits: Sequence[_Fit], backend: Backend, rule: _Stopping) -> None:
         for same in group.divided(lambda k: fits[k].key):
             parts += _members(same, fits, networks, backend)
     epochs = max(fit.estimator.max_iter for fit in fits)
-    training = EnsembleFit(len(fits), parts, epochs, rule)
+    rule.training = training = EnsembleFit(len(fits), parts, epochs, rule)
     training.run()
     if training.history.ended:
         raise KeyboardInterrupt
     for number, state, steps, epochs in training.results:
         network, data = networks[number], fits[number].joined.dataset(backend)
         network.state, network.backend, network.steps, network.epochs = state, backend, steps, epochs
-        network.labels, network.multilabel = data.labels or network.labels, data.multilabel
+        network.labels, network.multilabel = data.labels or network.labels, fits[number].multilabel
         network.history = History({"loss": list(fits[number].estimator.loss_curve_)})
         network.history.how = training.history.how
 

@@ -358,20 +358,24 @@ class Ensemble:
         For losses without probabilities, such as "hinge", the class is that of the mean output. Shapes are those of
         `Network.predict`.
         """
-        first = self._first()
-        if first.prediction == "values":
+        return self.predict_as(self._first().prediction, X)
+
+    def predict_as(self, kind: str, X: Any) -> Array:
+        """Return predictions of a kind: "values", "labels", "signed_labels" or "label_sets"; see `predict`."""
+        first = self.networks[0]
+        if kind == "values":
             return first._convert_like(self._mean("values", X), X)
-        xp = first.backend.xp
-        if first.prediction != "label_sets" and first.outputs > 1:
+        if kind != "label_sets" and first.outputs > 1:
             return first._convert_like(self._likeliest(X), X)
         raw = self._of_each("forward", X)
+        xp = first.backend.xp
         if first.loss.link is not None:
             raw = xp.tanh(raw / 2)  # twice the probability, less 1: without that 1, small ones are not rounded away
         positive = xp.mean(raw, axis=0) > 0.0
-        if first.prediction == "label_sets":
+        if kind == "label_sets":
             return first._convert_like(xp.astype(positive, xp.int32), X)
         classes = xp.astype(xp.reshape(positive, (-1,)), xp.int32)
-        return first._convert_like(classes * 2 - 1 if first.prediction == "signed_labels" else classes, X)
+        return first._convert_like(classes * 2 - 1 if kind == "signed_labels" else classes, X)
 
     def _likeliest(self, X: Any) -> Array:
         """Return the class of the highest mean probability, or output for losses without, (rows,)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,8 +25,9 @@ class StoppingRule:
     keeps_best = False
     """Whether the best state of a member remains, and not its last one."""
 
-    def compare(self, parts: Sequence[TrainedMembers], logs: Mapping[str, np.ndarray]) -> None:
-        """See the members of all parts after an epoch, before `update` is asked about each part."""
+    def drop(self, parts: Sequence[TrainedMembers]) -> Collection[int]:
+        """Return the numbers of more members that stop, after `update` was asked about each part."""
+        return ()
 
     def update(self, part: TrainedMembers, logs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return which members of a part are better than ever before, and which stop, (members of the part,) each.
@@ -127,14 +128,14 @@ class EnsembleFit:
                 values[self.stopped] = np.nan
             self.history.add({name: values.copy() for name, values in logs.items()})  # type: ignore[misc]
         if self.rule is not None:
-            self.rule.compare(parts, logs)
             for part in parts:
                 better, stops = self.rule.update(part, logs)
                 if self.rule.keeps_best:
                     part.keep_best(better)
-                stops = stops & ~self.stopped[part.numbers]
-                self._finish(part, stops)
-                self.stopped[part.numbers[stops]] = True
+                self._stop(part, stops)
+            dropped = list(self.rule.drop(parts))
+            for part in parts if dropped else ():
+                self._stop(part, np.isin(part.numbers, dropped))
         return [hook(self.done, logs) for hook in self.hooks]
 
     def warn(self, stacklevel: int) -> None:
@@ -158,6 +159,11 @@ class EnsembleFit:
         if active.any() and 2 * active.sum() <= len(active):
             part.keep_only(np.flatnonzero(active))
         return bool(active.any())
+
+    def _stop(self, part: TrainedMembers, stops: np.ndarray) -> None:
+        stops = stops & ~self.stopped[part.numbers]
+        self._finish(part, stops)
+        self.stopped[part.numbers[stops]] = True
 
     def _finish(self, part: TrainedMembers, chosen: np.ndarray) -> None:
         """Take the results of some members of a part, (members of the part,)."""

@@ -185,6 +185,7 @@ class TrainedMembers(Members):
         self.first_step = self.steps = first.steps
         self.epochs = first.epochs
         self.best: State | None = None
+        self.improved = np.zeros(len(self.numbers), dtype=bool)  # whether each member has a best state
         self.how = ""
 
     def train(self, epochs: int) -> list[np.ndarray]:
@@ -207,6 +208,7 @@ class TrainedMembers(Members):
 
     def keep_best(self, better: np.ndarray) -> None:
         """Keep the state of those members that are ``better`` than before, (members,)."""
+        self.improved |= better
         if self.best is None or better.all():
             self.best = self.state
             return
@@ -224,6 +226,7 @@ class TrainedMembers(Members):
             self.best = None if self.best is None else self._mapped(take, self.best)
             self.values = tuple(map(take, self.values))
             self.keys = None if self.keys is None else take(self.keys)
+        self.improved = self.improved[kept]
         self.numbers, self.networks = self.numbers[kept], [self.networks[k] for k in kept]
         if self.batching.subset is not None and self.batching.subset.ndim == 2:
             self.batching = replace(self.batching, subset=self.batching.subset[kept])
@@ -238,8 +241,9 @@ class TrainedMembers(Members):
 
     def states(self, positions: np.ndarray, best: bool) -> Iterator[tuple[int, State]]:
         """Return the number and a copy of the state, or of the best one, of the members at some positions."""
-        state, xp = self.best if best and self.best is not None else self.state, self.backend.xp
+        xp = self.backend.xp
         for at in map(int, positions):
+            state = self.best if best and self.best is not None and self.improved[at] else self.state
             with self.backend.context():  # a view would keep the states of all members alive
                 yield (
                     int(self.numbers[at]),

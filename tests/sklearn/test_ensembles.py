@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,12 @@ def test_members_are_the_estimators_that_they_would_be_alone(bootstrap: bool) ->
 
 
 @pytest.mark.parametrize(
-    "y", [np.asarray(["no", "yes"])[(Y > 0).astype(int)], np.stack([Y > 0, Y == 1], 1).astype(int)]
+    "y",
+    [
+        np.asarray(["no", "yes"])[(Y > 0).astype(int)],
+        np.stack([Y > 0, Y == 1], 1).astype(int),
+        np.eye(2, dtype=int)[(Y > 0).astype(int)],
+    ],
 )
 def test_two_classes_and_several_labels(y: Any) -> None:
     ensemble = MLPEnsembleClassifier(NET, 3, random_state=0).fit(X, y)
@@ -46,7 +52,7 @@ def test_two_classes_and_several_labels(y: Any) -> None:
 
 
 def test_losses_without_probabilities_have_none() -> None:
-    ensemble = MLPEnsembleClassifier(clone(NET).set_params(loss="hinge"), 3).fit(X, Y > 0)
+    ensemble = MLPEnsembleClassifier(clone(NET).set_params(loss="hinge"), 3, random_state=0).fit(X, Y > 0)
     assert not hasattr(ensemble, "predict_proba")
     assert ensemble.score(X, Y > 0) > 0.9
 
@@ -75,7 +81,7 @@ def test_intervals_hold_as_many_new_targets_as_they_say() -> None:
     assert 0.86 < inside.mean() < 0.94
     assert 0.25 < ensemble.noise_ < 0.4
     spread = np.std([member.predict(x) for member in ensemble.estimators_], axis=0)
-    np.testing.assert_allclose(deviation, np.hypot(spread, ensemble.noise_), rtol=1e-9)
+    np.testing.assert_allclose(deviation**2, spread**2 * 21 / 19 + ensemble.noise_**2, rtol=1e-9)
     assert (np.abs(y - mean) < 1.645 * spread).mean() < 0.6  # the spread alone is not enough
 
 
@@ -85,6 +91,56 @@ def test_rows_of_weight_zero_say_nothing_of_the_noise() -> None:
     weights = np.r_[np.zeros(50), np.ones(150)]
     net = MLPRegressor(hidden_layer_sizes=(10,), max_iter=80, learning_rate_init=0.02)
     assert MLPEnsembleRegressor(net, 10, random_state=0).fit(x, y, weights).noise_ < 2.0
+
+
+@pytest.mark.parametrize("count", [3, 5, 20])
+def test_the_deviation_is_that_of_new_targets_whatever_the_number_of_members(count: int) -> None:
+    """Members whose errors are drawn: the variance of a new target around their mean is spread · (1 + 1 / members) + noise."""
+    rng, rows, seen = np.random.default_rng(0), 4000, 200_000
+    drawn = [np.flatnonzero(rng.random(rows) < 0.5) for _ in range(count)]
+    each, y = rng.normal(0, 0.8, (count, rows)), rng.normal(0, 1.0, rows)
+    ensemble = SimpleNamespace(predict_members=lambda _: each)
+    fitted = {"estimators_": [MLPRegressor(max_iter=1).fit(np.zeros((2, 1)), [0.0, 1.0])], "_ensemble": ensemble}
+    noise = MLPEnsembleRegressor._noise(fitted, drawn, np.zeros((rows, 1)), y, None)
+    new = rng.normal(0, 0.8, (count, seen))
+    truth = np.mean((rng.normal(0, 1.0, seen) - new.mean(axis=0)) ** 2)
+    said = np.mean(new.var(axis=0)) * (count + 1) / (count - 1) + noise**2
+    assert abs(said / truth - 1) < 0.06
+
+
+def test_weights_count_as_often_in_the_noise() -> None:
+    x, y = _sample(200, 0)
+    y[:100] += np.random.default_rng(1).normal(0, 3.0, 100)
+    net = MLPRegressor(hidden_layer_sizes=(10,), max_iter=80, learning_rate_init=0.02, random_state=0)
+    noises = [
+        MLPEnsembleRegressor(net, 10, random_state=0).fit(x, y, np.repeat(weights, 100)).noise_
+        for weights in ((1.0, 0.05), (0.05, 1.0))
+    ]
+    assert noises[0] > 2 * noises[1]
+
+
+def test_members_are_new_in_each_fit_and_so_is_the_noise() -> None:
+    net = MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, warm_start=True)
+    ensemble = MLPEnsembleRegressor(net, 3, random_state=0).fit(X, X[:, 0])
+    assert [member.warm_start for member in ensemble.estimators_] == [False] * 3
+    assert ensemble.noise_ is not None
+    assert ensemble.set_params(bootstrap=False).fit(X, X[:, 0]).noise_ is None
+    single = MLPEnsembleRegressor(net, 1, random_state=0).fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="increase n_estimators"):
+        single.predict(X, return_std=True)
+
+
+def test_rows_are_drawn_until_one_counts() -> None:
+    weights = np.zeros(150)
+    weights[7] = 1.0
+    ensemble = MLPEnsembleClassifier(clone(NET).set_params(max_iter=1), 6, random_state=0).fit(X, Y, weights)
+    assert all(member.loss_ > 0 for member in ensemble.estimators_)
+
+
+def test_numbers_of_single_precision_stay_so() -> None:
+    x = X.astype("f4")
+    ensemble = MLPEnsembleRegressor(MLPRegressor(max_iter=2), 3, random_state=0).fit(x, x[:, 0])
+    assert [a.dtype for a in ensemble.predict(x, return_std=True)] == ["float32", "float32"]
 
 
 def test_several_values_have_a_noise_each() -> None:
@@ -102,7 +158,7 @@ def test_a_deviation_needs_rows_that_members_have_not_seen() -> None:
 
 
 def test_wrong_members_are_an_error() -> None:
-    with pytest.raises(TypeError, match=r"estimator must be a portablenn.sklearn.MLPClassifier, got MLPRegressor"):
+    with pytest.raises(ValueError, match=r"'estimator' parameter of MLPEnsembleClassifier must be .*MLPClassifier"):
         MLPEnsembleClassifier(MLPRegressor()).fit(X, Y)
     with pytest.raises(ValueError, match="n_estimators"):
         MLPEnsembleClassifier(NET, 0).fit(X, Y)

@@ -13,11 +13,14 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler, scale
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
+from sklearn.random_projection import GaussianRandomProjection
 from sklearn.utils.estimator_checks import check_estimator
 
+from portablenn.nn.losses import Poisson
 from portablenn.sklearn import MLPClassifier, MLPRegressor, MLPSearchCV, together
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -38,7 +41,16 @@ def check_same(ours: Any, theirs: Any, **data: Any) -> None:
             assert list(map(str, ours.cv_results_[name])) == list(map(str, values))
         elif values.dtype.kind == "f" and name not in times:
             np.testing.assert_allclose(ours.cv_results_[name], values, rtol=0, atol=1e-9, err_msg=name)
-    assert set(vars(ours)) - set(vars(theirs)) <= {"param_distributions", "n_iter", "random_state"}
+        elif name not in times:
+            assert list(map(str, ours.cv_results_[name])) == list(map(str, values)), name
+    assert (theirs.cv_results_["mean_fit_time"] > 1e-4).all() == (ours.cv_results_["mean_fit_time"] > 1e-4).all()
+    assert set(vars(ours)) - set(vars(theirs)) <= {
+        "param_distributions",
+        "n_iter",
+        "random_state",
+        "factor",
+        "min_epochs",
+    }
     assert set(vars(theirs)) - set(vars(ours)) <= {"n_jobs", "pre_dispatch", "param_grid"}
     for name in ("best_index_", "n_splits_", "multimetric_"):
         assert getattr(ours, name, None) == getattr(theirs, name, None)
@@ -167,11 +179,13 @@ def test_halving_compares_by_one_score_and_spares_those_that_have_stopped() -> N
         MLPSearchCV(SLOW, GRID, factor=2, scoring=["accuracy", "neg_log_loss"], refit=False).fit(X, Y)
     with pytest.raises(ValueError, match="factor"):
         MLPSearchCV(SLOW, GRID, factor=1).fit(X, Y)
-    search = MLPSearchCV(SLOW, {"solver": ["lbfgs", "adam", "sgd"]}, n_iter=None, cv=3, factor=2, min_epochs=3).fit(
-        X, Y
-    )
+    search = MLPSearchCV(SLOW, {"solver": ["lbfgs", "adam", "sgd"]}, n_iter=None, cv=3, factor=2, min_epochs=3)
+    with pytest.warns(UserWarning, match="factor has no effect on 3 fits"):
+        search.fit(X, Y)
     assert search.cv_results_["dropped"].tolist()[0] is False
     assert search.cv_results_["dropped"].sum() == 1
+    never = MLPSearchCV(SLOW, GRID, n_iter=None, cv=3, factor=2, min_epochs=40).fit(X, Y)
+    assert not never.cv_results_["dropped"].any()
     hopeless = MLPSearchCV(
         MLPRegressor(random_state=0, solver="sgd", max_iter=9, learning_rate_init=0.01),
         {"learning_rate_init": [1e200, 0.01, 0.1]}, n_iter=None, cv=3, factor=3, min_epochs=2,
@@ -179,6 +193,95 @@ def test_halving_compares_by_one_score_and_spares_those_that_have_stopped() -> N
     with pytest.warns(UserWarning, match="non-finite"), pytest.warns(FitFailedWarning, match="3 fits failed"):
         hopeless.fit(X, X[:, 0])
     assert hopeless.best_index_ in (1, 2)
+
+
+def test_the_best_is_none_of_the_dropped_ones() -> None:
+    scores = {"scoring": lambda e, x, y: -float(e.n_iter_), "factor": 2, "min_epochs": 5, "cv": 3, "n_iter": None}
+    for refit in (False, True, lambda results: int(np.nanargmax(results["mean_test_score"]))):
+        search = MLPSearchCV(SLOW, GRID, refit=refit, **scores).fit(X, Y)
+        assert not search.cv_results_["dropped"][search.best_index_]
+        assert search.best_params_ == search.cv_results_["params"][search.best_index_]
+    named = MLPSearchCV(SLOW, GRID, n_iter=3, cv=3, scoring="accuracy", refit="accuracy", factor=2).fit(X, Y)
+    assert named.best_score_ == named.cv_results_["mean_test_score"][named.best_index_]
+
+
+def test_halving_scores_the_rows_that_are_held_out_with_their_weights() -> None:
+    seen: list[Any] = []
+
+    def score(truth: Any, guess: Any, sample_weight: Any = None) -> float:
+        seen.append((len(truth), sample_weight is not None))
+        return float(np.mean(truth == guess))
+
+    search = MLPSearchCV(SLOW, GRID, n_iter=3, cv=3, factor=3, scoring=make_scorer(score), refit=False)
+    search.fit(X, Y, sample_weight=np.ones(150))
+    assert set(seen) == {(50, True)}
+    assert len(seen) == 18  # of three candidates and splits, once in training and once at the end
+
+    def broken(*_: Any) -> float:
+        raise RuntimeError("no score")
+
+    with pytest.warns(UserWarning, match="no score|non-finite"):
+        MLPSearchCV(SLOW, GRID, n_iter=3, cv=3, factor=3, scoring=broken, refit=False).fit(X, Y)
+
+
+class Scaled(MLPClassifier):
+    """A subclass with a fit and a predict of its own."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        self.factor_ = 100.0
+        return super().fit(np.asarray(X) * self.factor_, y, sample_weight)
+
+    def predict(self, X: Any) -> Any:
+        return super().predict(np.asarray(X) * self.factor_)
+
+
+class ScaledPipeline(Pipeline):
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
+        return super().fit(np.asarray(X) * 100.0, y, **params)
+
+
+def test_subclasses_are_fitted_by_their_own_fit() -> None:
+    grid = {"alpha": [1e-4, 1.0]}
+    net = Scaled((6,), random_state=0, max_iter=5)
+    check_same(MLPSearchCV(net, grid, n_iter=None, cv=3), GridSearchCV(net, grid, cv=3))
+    pipeline = ScaledPipeline([("net", NET)])
+    grid = {"net__alpha": [1e-4, 1.0]}
+    check_same(MLPSearchCV(pipeline, grid, n_iter=None, cv=3), GridSearchCV(pipeline, grid, cv=3))
+
+
+def test_steps_that_cannot_be_pickled_or_draw_are_not_shared() -> None:
+    pipeline = make_pipeline(FunctionTransformer(lambda x: 2 * x), NET)
+    grid = {"mlpclassifier__alpha": [1e-4, 1.0]}
+    check_same(MLPSearchCV(pipeline, grid, n_iter=None, cv=3), GridSearchCV(pipeline, grid, cv=3))
+    drawn = make_pipeline(GaussianRandomProjection(2), NET)
+    score = lambda e, x, y: float(e[0].components_[0, 0])  # noqa: E731
+    search = MLPSearchCV(drawn, grid, n_iter=None, cv=2, scoring=score, refit=False).fit(X, Y)
+    firsts = [search.cv_results_[f"split{k}_test_score"] for k in range(2)]
+    assert len(set(np.concatenate(firsts).tolist())) == 4
+
+
+def test_a_candidate_whose_loss_does_not_take_the_targets_fails_alone() -> None:
+    grid = {"loss": ["squared_error", Poisson()]}
+    net = MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=0)
+    with pytest.warns(UserWarning, match="non-finite"), pytest.warns(FitFailedWarning, match="3 fits failed"):
+        search = MLPSearchCV(net, grid, n_iter=None, cv=3).fit(X, X[:, 0])
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
+
+
+def test_wrong_parameters_are_scikit_learns_errors() -> None:
+    for wrong in (MLPSearchCV(NET, GRID, cv="x"), MLPSearchCV(None, GRID), MLPSearchCV(NET, GRID, n_iter=0)):
+        with pytest.raises(ValueError, match=r"The '(cv|estimator|n_iter)' parameter of MLPSearchCV must be"):
+            wrong.fit(X, Y)
+
+
+def test_ctrl_c_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together.EnsembleFit, "run", lambda self: setattr(self.history, "ended", "Ctrl-C in epoch 1"))
+    search = MLPSearchCV(NET, GRID, n_iter=None, cv=3)
+    before = dict(vars(search))
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, Y)
+    assert vars(search) == before
+    assert "__sklearn_clone__" not in vars(NET)
 
 
 def test_a_search_is_pickled_and_cloned() -> None:

@@ -12,6 +12,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
+import portablenn as pnn
 from portablenn.callbacks import Callback
 from portablenn.sklearn import MLPClassifier, MLPRegressor, together
 from portablenn.sklearn.together import Job, fit_together
@@ -170,6 +171,33 @@ def test_what_cannot_be_joined_is_fitted_alone() -> None:
     assert fit_together(jobs) == [None, None]
     assert Count.epochs == 3
     np.testing.assert_allclose(jobs[0].estimator.coefs_[0], jobs[1].estimator.coefs_[0], rtol=0, atol=1e-12)
+
+
+def test_members_without_a_random_state_follow_numpys_global_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fitted() -> list[Any]:
+        np.random.seed(0)
+        nets = [MLPClassifier((size,), max_iter=4, batch_size=20) for size in (4, 5, 6, 7)]
+        assert fit_together([Job(net, X, Y) for net in nets]) == [None] * 4
+        return [net.coefs_[0] for net in nets]
+
+    threads = pnn.get_threads()
+    pnn.set_threads(2)
+    try:
+        runs = [fitted() for _ in range(4)]
+    finally:
+        pnn.set_threads(threads)
+    for run in runs[1:]:
+        for a, b in zip(run, runs[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_network_whose_score_never_was_finite_keeps_its_last_weights() -> None:
+    net = MLPRegressor(
+        hidden_layer_sizes=(5,), solver="sgd", learning_rate_init=1e200, early_stopping=True, max_iter=3, batch_size=300,
+        random_state=0,
+    )  # fmt: skip
+    (error,) = fit_together([Job(net, ROWS, VALUES)])
+    assert "non-finite parameter weights" in str(error)
 
 
 def test_each_that_has_not_converged_warns() -> None:
