@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import portablenn as pnn
 from portablenn import random
@@ -36,6 +38,14 @@ def test_threefry_planned_gives_the_same_bits() -> None:
     plain = random.threefry2x32(key, (counter, counter))
     for word, planned in zip(plain, pnn.compile(random.threefry2x32)(key, (counter, counter)), strict=True):
         np.testing.assert_array_equal(word, planned)
+
+
+@given(st.tuples(*[st.integers(0, 2**32 - 1)] * 4))
+def test_a_single_key_is_made_of_the_same_words(words: tuple[int, ...]) -> None:
+    first, second, number, index = (np.asarray([w], dtype=np.uint32).view(np.int32) for w in words)
+    key = np.concatenate([first, second])
+    meant = np.concatenate(random.threefry2x32(key, (number, index)))
+    np.testing.assert_array_equal(random.fold_in(key, *words[2:]), meant, strict=True)
 
 
 def test_bits_and_masks_are_the_same_in_every_library(other_library: Any) -> None:

@@ -105,7 +105,7 @@ classes_, n_features_in_, feature_names_in_
             As in ``RandomizedSearchCV``, such as ``sample_weight`` and ``groups``.
         """
         search = copy(self)
-        search._fits = _Fits(
+        search._fits = _FittedClones(
             self.estimator, check_cv(self.cv, y, classifier=is_classifier(self.estimator)), X, y, params
         )
         fits = search._fits
@@ -157,7 +157,7 @@ classes_, n_features_in_, feature_names_in_
         return self.factor, self.min_epochs, check_scoring(self.estimator, scoring)
 
 
-class _Fits:
+class _FittedClones:
     """The clones that scikit-learn's search asks for, each fitted already; and the splits that it asks for before."""
 
     def __init__(self, estimator: Any, cv: Any, X: Any, y: Any, params: Mapping[str, Any]) -> None:

@@ -88,7 +88,7 @@ def fit_together(jobs: Sequence[Job], halving: Halving | None = None) -> list[Ex
         except Exception as error:
             errors[k] = error
 
-    validated, pool, waiting = _ValidatedRows(), _Pool(), list[_Fit]()
+    validated, pool, waiting = _ValidatedRows(), _Pool(), list[_JoinedFit]()
     for k, job in enumerate(jobs):
         with recorded(k):
             e = job.estimator
@@ -102,19 +102,19 @@ def fit_together(jobs: Sequence[Job], halving: Halving | None = None) -> list[Ex
             if _is_joinable(e, samples.x):
                 target = samples.target if job.rows is None else samples.target[job.rows]
                 start = start_stochastic(e, target, incremental=False)
-                waiting.append(_Fit(k, e, samples, job.rows, start, pool.add(e, samples)))
+                waiting.append(_JoinedFit(k, e, samples, job.rows, start, pool.add(e, samples)))
             else:
                 if halving is not None:
                     halving.alone.append(k)
                 e._train(samples if job.rows is None else samples.take(job.rows), incremental=False)
                 e._finish(samples.x)
-    alike: dict[Any, list[_Fit]] = defaultdict(list)
+    alike: dict[Any, list[_JoinedFit]] = defaultdict(list)
     for fit in waiting:
         alike[fit.backend, bool(fit.estimator.early_stopping)].append(fit)
     for (backend, keeps_best), fits in alike.items():
         if ready := _prepared(fits, backend, errors):
             try:
-                _train(ready, backend, _Stopping(ready, keeps_best, halving))
+                _train_joined(ready, backend, _JoinedStopping(ready, keeps_best, halving))
             except Exception as error:
                 errors = [error if any(fit.job == k for fit in ready) else e for k, e in enumerate(errors)]
     for fit in waiting:
@@ -198,7 +198,7 @@ def _is_same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is b or (a is not None and b is not None and np.array_equal(a, b))
 
 
-class _Fit:
+class _JoinedFit:
     """The fit of an estimator that waits for those to be trained with it."""
 
     def __init__(
@@ -246,12 +246,12 @@ class _OwnOrders(MembersOrders):
         return np.stack([[order(epoch) for epoch in range(first, first + epochs)] for order in self.each])
 
 
-class _Stopping(StoppingRule):
+class _JoinedStopping(StoppingRule):
     """scikit-learn's rule, for each estimator by itself; and successive halving of them all."""
 
     training: EnsembleFit
 
-    def __init__(self, fits: Sequence[_Fit], keeps_best: bool, halving: Halving | None) -> None:
+    def __init__(self, fits: Sequence[_JoinedFit], keeps_best: bool, halving: Halving | None) -> None:
         self._fits, self.keeps_best, self._halving = fits, keeps_best, halving
         self._epochs = 0
 
@@ -294,7 +294,7 @@ class _Stopping(StoppingRule):
             fit.stopped = stops[k] = stale or e.n_iter_ >= e.max_iter
         return better, stops
 
-    def _held_out_outputs(self, part: TrainedMembers, fits: Sequence[_Fit]) -> np.ndarray:
+    def _held_out_outputs(self, part: TrainedMembers, fits: Sequence[_JoinedFit]) -> np.ndarray:
         """Return what the estimators compute their scores from, with an axis of members in front."""
         backend, numbers = part.backend, np.stack([fit.held_out_rows for fit in fits])
         found = []
@@ -307,9 +307,9 @@ class _Stopping(StoppingRule):
         return np.concatenate(found, axis=1)
 
 
-def _prepared(fits: Sequence[_Fit], backend: Backend, errors: list[Exception | None]) -> list[_Fit]:
+def _prepared(fits: Sequence[_JoinedFit], backend: Backend, errors: list[Exception | None]) -> list[_JoinedFit]:
     """Place the rows on a backend; return the fits whose targets suit their losses, and note the errors of others."""
-    ready: list[_Fit] = []
+    ready: list[_JoinedFit] = []
     known: dict[int, Exception | None] = {}
     for fit in fits:
         if id(fit.joined) not in known:
@@ -324,7 +324,7 @@ def _prepared(fits: Sequence[_Fit], backend: Backend, errors: list[Exception | N
     return ready
 
 
-def _train(fits: Sequence[_Fit], backend: Backend, rule: _Stopping) -> None:
+def _train_joined(fits: Sequence[_JoinedFit], backend: Backend, rule: _JoinedStopping) -> None:
     """Train the networks of some estimators, and set the attributes that describe it."""
     networks = [fit.estimator._network for fit in fits]
     parts: list[TrainedMembers] = []
@@ -344,7 +344,9 @@ def _train(fits: Sequence[_Fit], backend: Backend, rule: _Stopping) -> None:
         network.history.how = training.history.how
 
 
-def _members(group: Group, fits: Sequence[_Fit], networks: Sequence[Any], backend: Backend) -> Iterator[TrainedMembers]:
+def _members(
+    group: Group, fits: Sequence[_JoinedFit], networks: Sequence[Any], backend: Backend
+) -> Iterator[TrainedMembers]:
     """Return networks that can be trained in one program, in blocks of a good size."""
     fit, network = fits[group.numbers[0]], networks[group.numbers[0]]
     data = fit.joined.dataset(backend)

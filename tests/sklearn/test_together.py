@@ -14,7 +14,7 @@ from sklearn.preprocessing import scale
 
 import portablenn as pnn
 from portablenn.callbacks import Callback
-from portablenn.sklearn import MLPClassifier, MLPRegressor, together
+from portablenn.sklearn import MLPClassifier, MLPRegressor
 from portablenn.sklearn.together import Job, fit_together
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -117,22 +117,14 @@ def test_rows_may_be_chosen_for_each() -> None:
         np.testing.assert_allclose(job.estimator.coefs_[0], one.coefs_[0], rtol=0, atol=1e-10)
 
 
-def test_many_estimators_are_few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts: list[int] = []
-    members = together.TrainedMembers
-
-    def counted(block: Any, *arguments: Any) -> Any:
-        parts.append(len(block.numbers))
-        return members(block, *arguments)
-
-    monkeypatch.setattr(together, "TrainedMembers", counted)
+def test_many_estimators_are_few_programs(program_sizes: list[int]) -> None:
     jobs = [
         Job(MLPClassifier((4,), alpha=10.0**-k, max_iter=2), x, y)
         for k in range(6)
         for x, y in ((X, Y), (X[::-1], Y[::-1]))
     ]
     fit_together(jobs)
-    assert parts == [12]
+    assert program_sizes == [12]
 
 
 def test_errors_are_those_of_the_estimators_and_do_not_keep_others_from_being_fitted() -> None:
