@@ -12,11 +12,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROMISES = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ENSEMBLES = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "ensembles.md").read_text(encoding="utf-8"), flags=re.DOTALL
+)
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_a_block_of_python_runs(number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), {})
+@pytest.mark.parametrize("block", [*BLOCKS, *ENSEMBLES])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # that a training has not converged
+def test_a_block_of_python_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, "a block of README.md or of a page", "exec"), {})
     assert capsys.readouterr().out.strip()
 
 
