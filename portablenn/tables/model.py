@@ -317,7 +317,7 @@ def _network(
     classes = preprocessor.target.classes
     built: list[Any] = []
     for units in hidden:
-        built.append(layers.Dense(units, activation, kernel_init="he_uniform"))
+        built.append(layers.Dense(units, activation))
         if dropout:
             built.append(layers.Dropout(dropout))
     built.append(layers.Dense(1 if classes is None else len(classes)))

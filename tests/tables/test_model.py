@@ -277,7 +277,8 @@ def test_layers_are_those_that_were_asked_for() -> None:
     table = {"x": [0.0, 1.0] * 50, "y": ["a", "b", "c", "c"] * 25}
     model = pnn.TableModel.train(table, "y", hidden=(5, 3), activation="tanh", dropout=0.25, epochs=1, batch_size=8)
     layers = [layer for _, layer in model.network.model.layers]
-    assert layers[:4:2] == [pnn.Dense(n, "tanh", kernel_init="he_uniform") for n in (5, 3)]
+    assert layers[:4:2] == [pnn.Dense(n, "tanh") for n in (5, 3)]
+    assert [layer.kernel_init for layer in layers[:4:2]] == ["glorot_uniform"] * 2
     assert layers[1:4:2] == [pnn.Dropout(0.25)] * 2
     assert layers[4:] == [pnn.Dense(3)]
     assert (model.task, model.network.optimizer, model.results["batch_size"]) == ("classification", pnn.AdamW(1e-3), 8)
