@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import sklearn
 from sklearn.linear_model import Perceptron
+from sklearn.model_selection import RandomizedSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
 
@@ -14,12 +15,16 @@ try:
     # Validates `_parameter_constraints` before a fit. The public `check_scalar` knows numbers only, and has other messages.
     from sklearn.base import _fit_context
 
+    # What the searches take rows by, of arrays, tables, lists and sparse matrices. There is no public one.
+    from sklearn.utils import _safe_indexing as take_rows
+
     # The constraints of parameters are written in these classes.
     from sklearn.utils._param_validation import Interval, StrOptions
 
     # Shared parameters accept what scikit-learn's own estimators accept, in each version of it.
     CONSTRAINTS: dict[str, dict[str, Any]] = {
-        kind.__name__: kind._parameter_constraints for kind in (MLPClassifier, MLPRegressor, Perceptron)
+        kind.__name__: kind._parameter_constraints
+        for kind in (MLPClassifier, MLPRegressor, Perceptron, RandomizedSearchCV)
     }
 except (ImportError, AttributeError) as error:
     raise ImportError(
@@ -39,6 +44,7 @@ __all__ = [
     "StrOptions",
     "set_label_binarizer",
     "set_private_attributes",
+    "take_rows",
     "validated",
     "validated_outside",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,14 +10,13 @@ from copy import copy
 from numbers import Integral, Number
 from typing import Any, ClassVar
 
-import joblib
 import numpy as np
 from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid, ParameterSampler, RandomizedSearchCV, check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils import indexable
 
 from . import private
 from .mlp import MLPClassifier, MLPRegressor
@@ -72,7 +72,7 @@ classes_, n_features_in_, feature_names_in_
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{k: v for k, v in RandomizedSearchCV._parameter_constraints.items() if k not in ("n_jobs", "pre_dispatch")},
+        **{k: v for k, v in private.CONSTRAINTS["RandomizedSearchCV"].items() if k not in ("n_jobs", "pre_dispatch")},
         "n_iter": [private.Interval(Integral, 1, None, closed="left"), None],
         "factor": [private.Interval(Integral, 2, None, closed="left"), None],
         "min_epochs": [private.Interval(Integral, 1, None, closed="left")],
@@ -237,7 +237,8 @@ class _FittedClones:
         if get_config()["enable_metadata_routing"] and params:
             return self._warn_of_halving(len(self.candidates) * len(self._splits))
         rows = [
-            tuple(None if a is None else _safe_indexing(a, train) for a in (X, y, weights)) for train, _ in self._splits
+            tuple(None if a is None else private.take_rows(a, train) for a in (X, y, weights))
+            for train, _ in self._splits
         ]
         prepared = _Prepared()
         clones, errors, jobs = list[Any](), list[Exception | None](), list[tuple[int, Job]]()
@@ -284,9 +285,9 @@ class _FittedClones:
 
         def score(job: int) -> float:
             test = self._splits[joined[job] % splits][1]
-            named = {} if weights is None else {"sample_weight": _safe_indexing(weights, test)}
+            named = {} if weights is None else {"sample_weight": private.take_rows(weights, test)}
             try:
-                found = scorer(clones[joined[job]], _safe_indexing(X, test), _safe_indexing(y, test), **named)
+                found = scorer(clones[joined[job]], private.take_rows(X, test), private.take_rows(y, test), **named)
                 return float(found[self.refit] if isinstance(found, dict) else found)
             except Exception:  # the search calls the scorer again, and reports it
                 return float("nan")
@@ -326,7 +327,7 @@ class _Prepared:
         if any(name.endswith("random_state") for name in drawn):
             return object()
         try:
-            return joblib.hash(steps)
+            return pickle.dumps(steps)
         except Exception:  # a function or a class that cannot be pickled
             return object()
 

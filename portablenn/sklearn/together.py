@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
 from ..data.chunks import Orders, slices
 from ..data.dataset import Dataset, is_multilabel, make_dataset
@@ -21,7 +20,7 @@ from ..training.fit_options import FitOptions
 from ..training.history import History
 from ..training.members import Group, Groups, TrainedMembers, blocks
 from ..training.orders import MembersOrders
-from . import inputs
+from . import inputs, private
 from .inputs import Samples, like
 from .mlp import MLPClassifier
 from .solvers import STOCHASTIC, Start, start_stochastic, warn_if_not_converged
@@ -94,7 +93,7 @@ def fit_together(jobs: Sequence[Job], halving: Halving | None = None) -> list[Ex
             e = job.estimator
             if type(e).fit is not FIT:  # of a subclass
                 rows = slice(None) if job.rows is None else job.rows
-                e.fit(*(None if a is None else _safe_indexing(a, rows) for a in (job.X, job.y, job.sample_weight)))
+                e.fit(*(None if a is None else private.take_rows(a, rows) for a in (job.X, job.y, job.sample_weight)))
                 continue
             samples = e._start(validated.of(job), job.y, job.sample_weight, reset=True, incremental=False)
             if e.random_state is None:  # orders are drawn in threads, in any order
