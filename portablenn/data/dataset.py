@@ -53,11 +53,6 @@ class Dataset:
         """Number of columns of X."""
         return int(self.x.columns if isinstance(self.x, Blocks) else self.x.shape[1])
 
-    @property
-    def foreign(self) -> bool:
-        """Whether the rows are arrays of another library than NumPy."""
-        return is_array(self.sample) and not isinstance(self.sample, np.ndarray)
-
     def to(self, backend: Backend, dtype: str) -> Dataset:
         """Place the arrays on a backend; blocks and batches follow when they are read."""
         if self.validate is not None:

@@ -19,6 +19,9 @@ from .base import CheckedInputMixin, ScoreMixin
 from .mlp import MLPClassifier, MLPRegressor, as_integers, has_probabilities
 from .together import Job, fit_together
 
+OF_MEMBERS = ("n_features_in_", "feature_names_in_", "classes_")
+"""Fitted attributes that are those of the members."""
+
 
 class _MLPEnsemble(CheckedInputMixin, BaseEstimator):
     """The base of classifier and regressor."""
@@ -50,11 +53,6 @@ class _MLPEnsemble(CheckedInputMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
         """
-        self.__dict__.update(self._trained(X, y, sample_weight))
-        return self
-
-    def _trained(self, X: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
-        """Train members; return the fitted attributes."""
         first = self._member() if self.estimator is None else self.estimator
         random_state = check_random_state(self.random_state)
         seeds = random_state.randint(np.iinfo(np.int32).max, size=self.n_estimators)
@@ -68,19 +66,18 @@ class _MLPEnsemble(CheckedInputMixin, BaseEstimator):
         for error in fit_together(jobs):
             if error is not None:
                 raise error
-        fitted: dict[str, Any] = {"estimators_": members, "_ensemble": Ensemble([one.network_ for one in members])}
-        for name in ("n_features_in_", "feature_names_in_", "classes_"):
-            if hasattr(members[0], name):
-                fitted[name] = getattr(members[0], name)
-            else:
-                self.__dict__.pop(name, None)
-        return fitted | self._more(fitted, drawn, y, X, sample_weight)
+        fitted = self._attributes(members, drawn, X, y, sample_weight)
+        for name in OF_MEMBERS:
+            self.__dict__.pop(name, None)
+        self.__dict__.update(fitted)
+        return self
 
-    def _more(
-        self, fitted: dict[str, Any], drawn: Sequence[np.ndarray | None], y: Any, X: Any, sample_weight: Any
+    def _attributes(
+        self, members: Sequence[Any], drawn: Sequence[np.ndarray | None], X: Any, y: Any, sample_weight: Any
     ) -> dict[str, Any]:
-        """Return more fitted attributes."""
-        return {}
+        """Return the fitted attributes."""
+        same = {name: getattr(members[0], name) for name in OF_MEMBERS if hasattr(members[0], name)}
+        return {"estimators_": members, "_ensemble": Ensemble([one.network_ for one in members]), **same}
 
     @property
     def ensemble_(self) -> Ensemble:
@@ -109,27 +106,26 @@ def _drawn(random_state: np.random.RandomState, count: int, weights: np.ndarray 
             return rows
 
 
-class MLPEnsembleClassifier(ScoreMixin, ClassifierMixin, _MLPEnsemble):
-    """Multi-layer perceptrons for classification that are trained together and predict by the mean of their probabilities.
+def _document(summary: str, member: str, attributes: str, examples: str) -> str:
+    """Return the docstring of an ensemble: its specific part, and the parameters and attributes that both share."""
+    return f"""{summary}
 
     Parameters
     ----------
-    estimator : MLPClassifier, default=None
-        The members, but for their random state; None for ``MLPClassifier()``.
+    estimator : {member}, default=None
+        The members, but for their random state; None for ``{member}()``.
     n_estimators : int, default=10
         Number of members.
     bootstrap : bool, default=True
         Whether each member is trained on as many rows as there are, drawn with replacement (Breiman 1996, "Bagging
-        predictors"); else members differ in initial weights and order of rows. Then ``early_stopping`` of members holds rows
-        out of those drawn, of which some are also trained on; and ``class_weight="balanced"`` counts all rows.
+        predictors"); else members differ in initial weights and order of rows. If it is set, ``early_stopping`` of members
+        holds out rows of those drawn, of which some are also trained on, and ``class_weight="balanced"`` counts all rows.
     random_state : int, RandomState instance or None, default=None
         Decides the members' random states and rows.
 
     Attributes
     ----------
-    classes_ : array of shape (n_classes,)
-        The labels.
-    estimators_ : list of MLPClassifier
+    {attributes}estimators_ : list of {member}
         The members.
     ensemble_ : portablenn.Ensemble
         Their networks.
@@ -138,13 +134,25 @@ class MLPEnsembleClassifier(ScoreMixin, ClassifierMixin, _MLPEnsemble):
 
     Examples
     --------
+    {examples.strip()}
+    """
+
+
+class MLPEnsembleClassifier(ScoreMixin, ClassifierMixin, _MLPEnsemble):
+    __doc__ = _document(
+        "Multi-layer perceptrons for classification that are trained together and predict by the mean of their probabilities.",
+        "MLPClassifier",
+        """classes_ : array of shape (n_classes,)
+        The labels.
+    """,
+        """
     >>> from sklearn.datasets import load_iris
     >>> from portablenn.sklearn import MLPClassifier, MLPEnsembleClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> net = MLPClassifier((8,), max_iter=1000, learning_rate_init=0.05)
     >>> MLPEnsembleClassifier(net, 5, random_state=0).fit(X, y).score(X, y) > 0.9
-    True
-    """
+    True""",
+    )
 
     _member: ClassVar[Any] = MLPClassifier
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -171,35 +179,14 @@ class MLPEnsembleClassifier(ScoreMixin, ClassifierMixin, _MLPEnsemble):
 
 
 class MLPEnsembleRegressor(ScoreMixin, RegressorMixin, _MLPEnsemble):
-    """Multi-layer perceptrons for regression that are trained together and predict by their mean.
-
-    Parameters
-    ----------
-    estimator : MLPRegressor, default=None
-        The members, but for their random state; None for ``MLPRegressor()``.
-    n_estimators : int, default=10
-        Number of members.
-    bootstrap : bool, default=True
-        Whether each member is trained on as many rows as there are, drawn with replacement (Breiman 1996, "Bagging
-        predictors"); else members differ in initial weights and order of rows. Then ``early_stopping`` of members holds rows
-        out of those drawn, of which some are also trained on; and ``class_weight="balanced"`` counts all rows.
-    random_state : int, RandomState instance or None, default=None
-        Decides the members' random states and rows.
-
-    Attributes
-    ----------
-    estimators_ : list of MLPRegressor
-        The members.
-    ensemble_ : portablenn.Ensemble
-        Their networks.
-    noise_ : array of shape () or (n_outputs,), or None
+    __doc__ = _document(
+        "Multi-layer perceptrons for regression that are trained together and predict by their mean.",
+        "MLPRegressor",
+        """noise_ : array of shape () or (n_outputs,), or None
         With ``bootstrap``, the standard deviation of the targets around the mean prediction that the spread of members does not
         explain, estimated from the rows that each member was not trained on.
-    n_features_in_, feature_names_in_
-        As in scikit-learn.
-
-    Examples
-    --------
+    """,
+        """
     >>> import numpy as np
     >>> from portablenn.sklearn import MLPEnsembleRegressor, MLPRegressor
     >>> X = np.linspace(-1, 1, 100)[:, None]
@@ -207,8 +194,8 @@ class MLPEnsembleRegressor(ScoreMixin, RegressorMixin, _MLPEnsemble):
     >>> ensemble = MLPEnsembleRegressor(net, 5, random_state=0).fit(X, X[:, 0] ** 2)
     >>> mean, deviation = ensemble.predict(X, return_std=True)
     >>> mean.shape, deviation.shape
-    ((100,), (100,))
-    """
+    ((100,), (100,))""",
+    )
 
     _member: ClassVar[Any] = MLPRegressor
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -216,10 +203,11 @@ class MLPEnsembleRegressor(ScoreMixin, RegressorMixin, _MLPEnsemble):
         **_MLPEnsemble._parameter_constraints,
     }
 
-    def _more(
-        self, fitted: dict[str, Any], drawn: Sequence[np.ndarray | None], y: Any, X: Any, sample_weight: Any
+    def _attributes(
+        self, members: Sequence[Any], drawn: Sequence[np.ndarray | None], X: Any, y: Any, sample_weight: Any
     ) -> dict[str, Any]:
-        return {"noise_": self._noise(fitted, drawn, X, y, sample_weight) if self.bootstrap else None}
+        fitted = super()._attributes(members, drawn, X, y, sample_weight)
+        return {**fitted, "noise_": self._noise(fitted, drawn, X, y, sample_weight) if self.bootstrap else None}
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return mean values, (n_samples,) or (n_samples, n_outputs), where X is.

@@ -125,11 +125,12 @@ classes_, n_features_in_, feature_names_in_
         search.estimator, search.cv, search._checked_cv_orig = self.estimator, self.cv, fits.cv
         if self.factor is not None:
             search.refit = self.refit
-            if self.refit or not search.multimetric_:  # scikit-learn chose among all, or left the score out
-                search.best_index_ = index = fits.best(search.cv_results_)
-                search.best_params_ = search.cv_results_["params"][index]
-                if not callable(self.refit):
-                    search.best_score_ = search.cv_results_[fits.metric(search.cv_results_)][index]
+            results = search.cv_results_
+            if not self.refit and not search.multimetric_:  # scikit-learn chose among all
+                search.best_index_ = fits.best(results)
+                search.best_params_ = results["params"][search.best_index_]
+            if (self.refit or not search.multimetric_) and not callable(self.refit):
+                search.best_score_ = results[fits.metric(results)][search.best_index_]
         self.__dict__.update(vars(search))
         return self
 
@@ -232,9 +233,8 @@ class _FittedClones:
         pipeline = type(self._estimator) is Pipeline
         network = self._estimator.steps[-1][1] if pipeline else self._estimator
         plain = not set(params) - {"sample_weight", "groups"} and not isinstance(weights, Number)
-        if not _is_network(network) or not plain or (pipeline and weights is not None) or y is None:
-            return self._warn_of_halving(len(self.candidates) * len(self._splits))
-        if get_config()["enable_metadata_routing"] and params:
+        routed = get_config()["enable_metadata_routing"] and bool(params)
+        if not _is_network(network) or not plain or routed or (pipeline and weights is not None) or y is None:
             return self._warn_of_halving(len(self.candidates) * len(self._splits))
         rows = [
             tuple(None if a is None else private.take_rows(a, train) for a in (X, y, weights))

@@ -14,7 +14,6 @@ from ..data.chunks import Orders, slices
 from ..data.dataset import Dataset, is_multilabel, make_dataset
 from ..runtime.arrays import array_namespace, is_array, to_numpy
 from ..runtime.backend import Backend
-from ..runtime.registry import get_backend
 from ..training.ensemble_fit import EnsembleFit, StoppingRule
 from ..training.fit_options import FitOptions
 from ..training.history import History
@@ -115,7 +114,8 @@ def fit_together(jobs: Sequence[Job], halving: Halving | None = None) -> list[Ex
             try:
                 _train_joined(ready, backend, _JoinedStopping(ready, keeps_best, halving))
             except Exception as error:
-                errors = [error if any(fit.job == k for fit in ready) else e for k, e in enumerate(errors)]
+                for fit in ready:
+                    errors[fit.job] = error
     for fit in waiting:
         if errors[fit.job] is not None:
             continue
@@ -123,11 +123,6 @@ def fit_together(jobs: Sequence[Job], halving: Halving | None = None) -> list[Ex
             warn_if_not_converged(fit.estimator)
             fit.estimator._finish(fit.samples.x)
     return errors
-
-
-def _backend_of(e: Any, x: Any) -> Backend:
-    """Return where the network of an estimator is trained on some rows."""
-    return get_backend(x) if inputs.is_foreign(x) and not e._network.pinned else e._network.backend
 
 
 def _is_joinable(e: Any, x: Any) -> bool:
@@ -182,7 +177,7 @@ class _Pool:
     def add(self, e: Any, samples: Samples) -> tuple[_JoinedSamples, int]:
         """Return the joined samples that have those of an estimator, and the number of their first row there."""
         spec, (x, target, weights) = e._network.spec, samples
-        key = spec, _backend_of(e, x), str(x.dtype), target.dtype.kind, target.shape[1:], weights is None
+        key = spec, e._network._backend_for(x), str(x.dtype), target.dtype.kind, target.shape[1:], weights is None
         joined = self._parts.setdefault(key, _JoinedSamples(spec))
         first = 0
         for known in joined.samples:
@@ -210,7 +205,7 @@ class _JoinedFit:
         place: tuple[_JoinedSamples, int],
     ) -> None:
         self.job, self.estimator, self.samples, self.order = job, e, samples, start.order
-        self.backend, self.batch_size = _backend_of(e, samples.x), start.batch_size
+        self.backend, self.batch_size = e._network._backend_for(samples.x), start.batch_size
         self.joined, first = place
         chosen = np.arange(samples.rows) if rows is None else rows
         self.stopped = False

@@ -23,7 +23,6 @@ from ..nn.optimizers import LBFGS
 from ..program.ir import Array
 from ..runtime.arrays import is_array, to_numpy
 from ..runtime.backend import Backend, BackendError
-from ..runtime.registry import get_backend
 from .ensemble_fit import EnsembleFit, Patience
 from .fit_options import FitOptions
 from .history import History
@@ -238,7 +237,7 @@ class Ensemble:
                 "an ensemble is trained on arrays: make other data arrays, or train its networks one by one"
             )
         options.check_data(data, held_out)
-        backend = self._pinned_backend() or (get_backend(data.sample) if data.foreign else first.backend)
+        backend = self._pinned_backend() or first._backend_for(data.sample)
         data = data.to(backend, first.dtype)
         data, held_out, subset = options.split(data, held_out, backend, first.seed)
         own = self._rows(data.rows, subset, bootstrap, folds)

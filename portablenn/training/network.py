@@ -423,7 +423,7 @@ class Network:
         data = make_dataset(self.spec, X, y, sample_weight, class_weight)
         held_out = None if validation_data is None else make_validation_dataset(self.spec, validation_data)
         options.check_data(data, held_out)
-        backend = get_backend(data.sample) if data.foreign and not self.pinned else self.backend
+        backend = self._backend_for(data.sample)
         with explain_out_of_memory(self.model, backend, data, options.rows_per_step(data.rows)):
             data = data.to(backend, self.dtype)
             data, held_out, subset = options.split(data, held_out, backend, self.seed)
@@ -528,6 +528,11 @@ class Network:
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """Return {"loss": …}, and "accuracy" for classification losses; X and y are those of ``fit``."""
         return self._evaluate(make_dataset(self.spec, X, y, sample_weight).to(self.backend, self.dtype))
+
+    def _backend_for(self, rows: Any) -> Backend:
+        """Return where the network is trained on rows such as these."""
+        foreign = is_array(rows) and not isinstance(rows, np.ndarray)
+        return get_backend(rows) if foreign and not self.pinned else self.backend
 
     def _predict(self, method: str, X: Any) -> Array:
         if not is_array(X) and isinstance(X, Blocks):
