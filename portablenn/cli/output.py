@@ -107,7 +107,7 @@ def _print_data(model: Any) -> None:
     results, target = model.results, model.target
     rows = "  ".join(f"{part} {count:,}" for part, count in results.get("rows", {}).items())
     classes = f", {len(target.classes)} classes" if target.classes else ""
-    classes += " (use --task regression to predict them as numbers)" if target.integers else ""
+    classes += " (use --task regression to predict them as numbers)" if target.labels_are == "integer" else ""
     typer.echo(f"{model.task} of {target.name!r}{classes}; rows: {rows}")
     if results.get("rows_without_target"):
         typer.echo(f"{results['rows_without_target']:,} rows without {target.name!r} were skipped")

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +40,14 @@ def train(
     task: Annotated[Task | None, typer.Option(help="Default: inferred from the target.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Column not to use; may be repeated.")] = None,
     missing: Annotated[Missing, typer.Option(help="Impute missing cells, or fail if there are any.")] = Missing.impute,
+    column_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Type of a column, NAME=number, date, category or ignore; may be repeated.", metavar="NAME=TYPE"
+        ),
+    ] = None,
+    decimal: Annotated[str | None, typer.Option(help="What separates decimals, . or ,; default: inferred.")] = None,
+    na: Annotated[list[str] | None, typer.Option(help="Text that marks a missing cell; may be repeated.")] = None,
     hidden: Annotated[str, typer.Option(help="Units of the hidden layers.")] = "64,32",
     dropout: Annotated[float, typer.Option(min=0.0, max=0.95, help="Dropout rate of the hidden layers.")] = 0.0,
     learning_rate: Annotated[float, typer.Option(min=1e-12, help="Learning rate of AdamW.")] = 1e-3,
@@ -85,6 +94,9 @@ def train(
             batch_size=batch_size,
             patience=patience,
             missing=missing.value,
+            column_types=_column_types(column_type or ()),
+            decimal=decimal,
+            missing_marks=na or (),
             backend=backend,
             seed=seed,
             callbacks=callbacks,
@@ -114,6 +126,10 @@ def predict(
         Path | None, typer.Option(help="A .csv, .parquet or .arrow file; default: CSV to standard output.")
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also add a column for each class.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail if cells are unlike those of the training: unseen, missing, far outside."),
+    ] = False,
     backend: Annotated[str, typer.Option(help="Backend to predict on.")] = "auto",
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
@@ -123,6 +139,7 @@ def predict(
     new.parquet --out predicted.parquet --probabilities", "portablenn predict model.safetensors new.csv | head".
     """
     from ..tables import TableModel
+    from ..tables.preprocessing import warnings_of
     from ..tables.writers import write_batches, write_table, writer_extension
 
     if as_json and out is None:
@@ -133,20 +150,20 @@ def predict(
             writer_extension(out)
         except ValueError as error:
             raise typer.BadParameter(f"--out: {error}") from None
-    loaded, unseen = TableModel.load(model, backend), Counter[str]()
-    batches = loaded.predict_batches(table, probabilities, unseen)
+    loaded, unusual = TableModel.load(model, backend), Counter[tuple[str, str]]()
+    batches = loaded.predict_batches(table, probabilities, unusual, strict)
     with warnings_as_lines():
         if out is not None:
             rows = write_table(out, batches)
         elif not _unless_pipe_is_closed(lambda: write_batches(sys.stdout.buffer, batches)):
             return
-    unseen = +unseen
+    found = warnings_of(unusual)
     if as_json:
-        print_json({"out": str(out), "rows": rows, "target": loaded.target.name, "unseen": dict(unseen)}, indent=None)
+        print_json({"out": str(out), "rows": rows, "target": loaded.target.name, "warnings": found}, indent=None)
     elif out is not None:
         typer.echo(f"{rows:,} rows: {out}")
-    for name, count in unseen.items():
-        print_warning(f"{count:,} cells of {name!r} hold values that did not occur in training; they count as unknown")
+    for message in found:
+        print_warning(message)
 
 
 def _unless_pipe_is_closed(write: Any) -> bool:
@@ -206,6 +223,13 @@ def _check_outputs(inputs: list[Path], outputs: list[Path | None]) -> None:
         if path.absolute() in known:
             raise ValueError(f"{path} would overwrite another file of this command: give another name")
         known.add(path.absolute())
+
+
+def _column_types(given: Sequence[str]) -> dict[str, str]:
+    pairs = [text.rpartition("=") for text in given]
+    if wrong := [text for text, (name, _, _) in zip(given, pairs) if not name]:
+        raise typer.BadParameter(f"--column-type: expected NAME=TYPE such as zip=category, got {wrong[0]!r}")
+    return {name: kind for name, _, kind in pairs}
 
 
 def _layer_sizes(text: str) -> tuple[int, ...]:

@@ -1,33 +1,203 @@
-"""Parsing of cells: a pyarrow column as text or as numbers, the same from a typed file and from a CSV file."""
+"""Parsing of cells: a pyarrow column as text, as numbers or as dates, the same from a typed file and from a CSV file."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .readers import TableError
 
-MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?")
-"""Texts that mark a missing cell."""
+MISSING = (
+    "", "?", "-", "--", "—", "N/A", "n/a", "n.a.", "N.A.", "NaN", "nan", "NaT", "null", "NULL", "<NA>", "#N/A",
+    "#NA", "#NULL!", "#DIV/0!", "#REF!", "#VALUE!", "#NUM!", "#NAME?",
+)  # fmt: skip
+"""Texts that mark a missing cell in every column: empty cells, what libraries write for them, and errors of spreadsheets."""
 
-NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[-+]?(inf|Inf|nan|NaN)$"
-DATE = r"^\d{4}-\d{2}-\d{2}"
-DECIMAL_COMMA = r"^[-+]?(\d+|0,\d+|\d+,(\d{1,2}|\d{4,}))$"
-"""A number whose comma cannot be a thousands separator."""
+WORDS = ("NA", "None")
+"""Texts that mark a missing cell among numbers and dates. Among other texts they may be values, such as North America."""
+
+NUMBER_MARKS = (*MISSING, *WORDS, "na", "none", "NONE", "Null", "nil", "missing", "Missing", "unknown", "Unknown")
+"""Texts that mark a missing cell in a column of numbers or dates."""
+
+CURRENCY = (
+    r"(?:US|CA|A|R)?[$€£¥₹₩₽₺₫₴₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|RUB|TRY"
+)
+SPACES = re.compile("[\u00a0\u2009\u202f]")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+# what groups digits, then what separates decimals
+GROUPED = {
+    ".": r"[1-9]\d{0,2}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+)(?:\.\d*)?",
+    ",": r"[1-9]\d{0,2}(?:(?:\.\d{3})+|(?: \d{3})+|(?:'\d{3})+)(?:,\d*)?",
+}
+PLAIN = {
+    mark: rf"(?:\d+(?:{re.escape(mark)}\d*)?|{re.escape(mark)}\d+)(?:[eE][-+]?\d+)?|inf|Inf|Infinity" for mark in ".,"
+}
+NUMBER = {mark: rf"^[-+]?(?:{PLAIN[mark]}|{GROUPED[mark]})$" for mark in ".,"}
+"""Texts that are numbers, by the character between integer and decimal part, once units and parentheses are removed."""
+
+DATE_FORMATS = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%m/%d/%y", "%d/%m/%y",
+    "%d.%m.%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%b %d %Y",
+)  # fmt: skip
+"""The formats of dates that are recognized, in the letters of strftime, each with or without a time and a zone behind it.
+
+Of two that fit equally well, the earlier one is taken.
+"""
+
+DATE_PARTS = {
+    "%Y": r"(?P<year>\d{4})",
+    "%y": r"(?P<year>\d{2})",
+    "%m": r"(?P<month>\d{1,2})",
+    "%d": r"(?P<day>\d{1,2})",
+    "%b": r"(?P<month>[A-Za-z]{3,9})\.?",
+}
+TIME = (
+    r"(?:(?:T|,? +)(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:\.\d+)?))?)? ?(?P<half>[AaPp][Mm])?"
+    r" ?(?P<zone>Z|UTC|[-+]\d{2}(?::?\d{2})?)?"
+)
+
+
+@dataclass(frozen=True)
+class CellFormat:
+    """How the cells of a column write numbers or dates; typed cells need none.
+
+    Attributes
+    ----------
+    decimal
+        "." or ",": what stands before the decimals; the other one may group thousands.
+    unit
+        Currency, unit or per cent sign before or behind the numbers, which stay as written: 45 for "45%".
+    date
+        The format of dates, in the letters of strftime, which become days since 1970, in UTC if they have a zone; "" for
+        numbers.
+    marks
+        Texts that mark a missing cell, in addition to the usual ones.
+
+    Examples
+    --------
+    >>> values, unreadable = CellFormat(decimal=",", unit="€").parse(text_array(["€ 1.234,50", "(7)", "n.a.", "much"]))
+    >>> values.tolist(), unreadable.tolist()
+    ([1234.5, -7.0, nan, nan], [False, False, False, True])
+    """
+
+    decimal: str = "."
+    unit: str = ""
+    date: str = ""
+    marks: tuple[str, ...] = ()
+
+    def parse(self, text: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return values, (rows,), float64, NaN for missing cells, and where a text is neither a value nor marks that."""
+        import pyarrow
+        import pyarrow.compute as pc
+
+        text = _with_nulls(text, (*NUMBER_MARKS, *self.marks))
+        try:  # usually all cells are written plainly
+            if self.date == "%Y-%m-%d":
+                return _days(pc.cast(text, pyarrow.timestamp("us"))), np.zeros(len(text), bool)
+            if replace(self, marks=()) == PLAIN_NUMBERS:
+                return _as_floats(pc.cast(text, pyarrow.float64())), np.zeros(len(text), bool)
+        except pyarrow.ArrowInvalid:
+            pass
+        values, readable = _parse_dates(text, self.date) if self.date else self._parse_numbers(text)
+        return values, ~readable & ~_is_null(text)
+
+    def _parse_numbers(self, text: Any) -> tuple[np.ndarray, np.ndarray]:
+        import pyarrow
+        import pyarrow.compute as pc
+
+        numbers, units = split_units(text)
+        matches = pc.match_substring_regex(numbers, NUMBER[self.decimal])
+        fits = pc.or_(pc.equal(units, ""), pc.equal(units, self.unit))
+        if self.unit == "%":  # 0.45 beside 45% would be another number
+            fits = pc.equal(units, "%")
+        readable = pc.fill_null(pc.and_(matches, fits), False)
+        numbers = pc.replace_substring_regex(numbers, "[ '+]" if self.decimal == "," else "[, '+]", "")
+        if self.decimal == ",":
+            numbers = pc.replace_substring(pc.replace_substring(numbers, ".", ""), ",", ".")
+        numbers = pc.replace_substring_regex(numbers, r"([eE])(\d)", r"\1\2")
+        kept = pc.if_else(readable, numbers, pyarrow.scalar(None, pyarrow.string()))
+        return _as_floats(pc.cast(kept, pyarrow.float64())), _as_bools(readable)
+
+
+PLAIN_NUMBERS = CellFormat()
+"""How numbers are written as in Python."""
+
+
+def split_units(text: Any) -> tuple[Any, Any]:
+    """Return texts without currency, unit, per cent sign and parentheses for negative numbers, and what was removed.
+
+    What does not look like a number with a unit stays as it is, with unit "".
+    """
+    import pyarrow.compute as pc
+
+    text = pc.replace_substring_regex(text, SPACES.pattern, " ")
+    text = pc.replace_substring(pc.replace_substring(text, "−", "-"), "’", "'")
+    text = pc.replace_substring_regex(text, r"^\((.*\d.*)\)$", r"-\1")
+    number = r"(?P<number>[\d.,][\d.,' ]*?(?:[eE][-+]?\d+)?)"
+    behind = rf"(?P<behind>{CURRENCY}|%|[^\d\s.,'+()-][^\d.,'()]{{0,9}})?"
+    pattern = rf"^(?P<sign>[-+]?) ?(?P<before>{CURRENCY})? ?(?P<minus>[-+]?) ?{number} ?{behind}$"
+    parts = pc.extract_regex(text, pattern)
+    sign, before, minus, digits, behind = (
+        pc.struct_field(parts, [name]) for name in ("sign", "before", "minus", "number", "behind")
+    )
+    numbers = pc.binary_join_element_wise(sign, minus, digits, "")
+    looks = parts.is_valid()
+    return pc.if_else(looks, numbers, text), pc.if_else(looks, pc.binary_join_element_wise(before, behind, ""), "")
+
+
+def _parse_dates(text: Any, date: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return days since 1970, (rows,), and where a text is a date of the calendar in this format."""
+    import pyarrow.compute as pc
+
+    pattern = re.sub("%[a-zA-Z]", lambda match: DATE_PARTS[match[0]], re.escape(date).replace(r"\ ", " "))
+    parts = pc.extract_regex(text, f"^{pattern}{TIME}$")
+    found = ~_is_null(parts)
+
+    def part(name: str) -> Any:
+        return pc.fill_null(pc.struct_field(parts, [name]), "")
+
+    def number(name: str) -> np.ndarray:
+        return np.asarray(_as_floats(pc.cast(pc.if_else(pc.equal(part(name), ""), "0", part(name)), "float64")))
+
+    year = number("year")
+    if "%y" in date:
+        year += np.where(year < 69, 2000, 1900)  # as POSIX has it
+    if "%b" in date:
+        letters = pc.utf8_slice_codeunits(pc.utf8_lower(part("month")), 0, 3)
+        month = _as_floats(pc.fill_null(pc.index_in(letters, value_set=text_array(MONTHS)), -1)) + 1
+    else:
+        month = number("month")
+    day, hour = number("day"), number("hour")
+    half = pc.utf8_lower(part("half"))
+    is_half, afternoon = _as_bools(pc.not_equal(half, "")), _as_bools(pc.equal(half, "pm"))
+    found &= (month >= 1) & (month <= 12) & (day >= 1) & (hour <= np.where(is_half, 12, 24)) & (number("minute") < 60)
+    hour = np.where(is_half, hour % 12 + 12 * afternoon, hour)
+    months = ((year - 1970) * 12 + np.clip(month, 1, 12) - 1).astype("int64").astype("M8[M]")
+    days = months.astype("M8[D]") + (day.astype("int64") - 1)
+    found &= days.astype("M8[M]") == months  # there is no 30 February
+    zone = pc.replace_substring_regex(part("zone"), "^(Z|UTC|)$", "+0000")
+    zone = pc.utf8_slice_codeunits(pc.binary_join_element_wise(pc.replace_substring(zone, ":", ""), "00", ""), 0, 5)
+    offset = _as_floats(pc.cast(pc.utf8_slice_codeunits(zone, 1, 3), "float64")) * 60
+    offset += _as_floats(pc.cast(pc.utf8_slice_codeunits(zone, 3, 5), "float64"))
+    offset *= np.where(_as_bools(pc.starts_with(zone, "-")), -1, 1)
+    minutes = hour * 60 + number("minute") + number("second") / 60 - offset
+    return np.where(found, days.astype("int64") + minutes / 1440, np.nan), found
 
 
 def column_kind(column: Any) -> str:
-    """Return "number" (also for dates), "text" (also for booleans), or "" for a type that is not supported."""
+    """Return "number", "date", "text" (also for booleans), or "" for a type that is not supported."""
     from pyarrow import types
 
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
         return "number"
     if types.is_date(kind) or types.is_timestamp(kind):
-        return "number"
+        return "date"
     return "text" if _is_text(kind) or types.is_string_view(kind) or types.is_boolean(kind) else ""
 
 
@@ -44,8 +214,8 @@ def text_array(values: Sequence[str]) -> Any:
     return pyarrow.array(list(values), type=pyarrow.string())
 
 
-def as_text(column: Any, exact: bool = False) -> Any:
-    """Return a column as text, null where a cell is missing.
+def as_text(column: Any, marks: Sequence[str] = MISSING, exact: bool = False) -> Any:
+    """Return a column as text, null where a cell is missing or holds one of ``marks``.
 
     Surrounding spaces are removed, "True" becomes "true" and 3.0 becomes "3", so that a CSV file and a typed one agree.
     With ``exact``, which labels need, text is unchanged.
@@ -60,111 +230,87 @@ def as_text(column: Any, exact: bool = False) -> Any:
         integral = pc.all(pc.equal(column, pc.trunc(column))).as_py()
         if integral and not pc.any(pc.is_inf(column)).as_py():
             column = pc.cast(column, pyarrow.int64(), safe=False)
-    column = _text_or_null(column, trim=not exact)
+    column = _with_nulls(pc.cast(column, pyarrow.string()), marks, trim=not exact)
     if exact:
         return column
     lower = pc.utf8_lower(column)
     return pc.if_else(pc.is_in(lower, value_set=text_array(("true", "false"))), lower, column)
 
 
-def _text_or_null(column: Any, trim: bool = True) -> Any:
-    """Return a column as strings, without surrounding spaces if ``trim``; null where a text marks a missing cell."""
+def _with_nulls(text: Any, marks: Sequence[str], trim: bool = True) -> Any:
+    """Return texts, without surrounding spaces if ``trim``; null where a text, without them, is one of ``marks``."""
     import pyarrow
     import pyarrow.compute as pc
 
-    column = pc.cast(column, pyarrow.string())
-    trimmed = pc.utf8_trim_whitespace(column)
-    missing = pc.is_in(trimmed, value_set=text_array(MISSING))
-    return pc.if_else(missing, pyarrow.scalar(None, pyarrow.string()), trimmed if trim else column)
+    trimmed = pc.utf8_trim_whitespace(text)
+    missing = pc.is_in(trimmed, value_set=text_array(marks))
+    return pc.if_else(missing, pyarrow.scalar(None, pyarrow.string()), trimmed if trim else text)
 
 
-def is_present(column: Any) -> np.ndarray:
-    """Return where cells are not missing, (rows,), bool."""
-    column = as_text(column) if column_kind(column) else column
-    return ~column.is_null().to_numpy(zero_copy_only=False)
+def as_codes(
+    column: Any, name: str, values: Sequence[str], marks: Sequence[str] = (), exact: bool = False
+) -> np.ndarray:
+    """Return the index of each text in ``values``, (rows,), int64: -1 for other texts, -2 where the cell is missing.
 
-
-def as_codes(column: Any, name: str, values: Sequence[str], exact: bool = False) -> np.ndarray:
-    """Return the index of each text in ``values``, (rows,), int64: -1 for other texts, -2 where the cell is missing."""
-    import pyarrow.compute as pc
-
+    A text in ``values`` is a value, even if it marks a missing cell elsewhere; ``marks`` are in addition to the usual ones.
+    """
     if not column_kind(column):
         raise TableError(f"column {name!r} is of type {column.type}, which is not supported: convert it to text")
-    text = as_text(column, exact)
-    index = pc.index_in(text, value_set=text_array(values))
-    codes = pc.fill_null(index, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.where(text.is_null().to_numpy(zero_copy_only=False), -2, codes)
+    import pyarrow.compute as pc
+
+    text = as_text(column, (), exact)
+    codes = _as_floats(pc.fill_null(pc.index_in(text, value_set=text_array(values)), -1)).astype(np.int64)
+    missing = _is_null(as_text(column, (*MISSING, *WORDS, *marks), exact)) & (codes < 0)
+    return np.where(missing | _is_null(text), -2, codes)
 
 
-def as_numbers(column: Any, name: str, date: bool = False) -> np.ndarray:
-    """Return a column as numbers, (rows,), float64; NaN where a cell is missing.
+def as_numbers(column: Any, name: str, cells: CellFormat) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column as numbers, (rows,), float64, NaN where there is none, and where a cell cannot be read, (rows,), bool.
 
-    Decimal commas in text are accepted where they cannot be thousands separators. With ``date``, text is parsed as dates,
-    which are days since 1970. Raises a `TableError` that quotes the first cell that is not a number or date.
+    Dates are days since 1970. Raises a `TableError` if most cells cannot be read, which quotes the first one.
     """
     import pyarrow
     import pyarrow.compute as pc
 
     if pyarrow.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pyarrow.types.is_date(column.type) or pyarrow.types.is_timestamp(column.type):
-        return _as_days(column)
-    is_text = _is_text(column.type)
-    try:
-        if is_text:
-            column = _text_or_null(column)
-            column = column if date else _with_decimal_points(column)
-        return _as_days(column) if is_text and date else _as_float(pc.cast(column, pyarrow.float64()))
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
-        cell = first_unparsable(column, DATE if date else NUMBER) if is_text else str(column.type)
-        raise TableError(
-            f"column {name!r} holds {cell!r}, which is not a {'date' if date else 'number'}: correct it or leave it empty"
-        ) from None
+    kind, wanted = column_kind(column), "date" if cells.date else "number"
+    if pyarrow.types.is_null(column.type) or kind == wanted:
+        if cells.date:
+            values = _days(pc.cast(column, pyarrow.timestamp("us")))
+        else:
+            values = _as_floats(pc.cast(column, "float64", safe=False))
+            marked = PLAIN_NUMBERS.parse(text_array(cells.marks))[0]
+            values[np.isin(values, marked[np.isfinite(marked)])] = np.nan
+        return values, np.zeros(len(values), bool)
+    if not _is_text(column.type):
+        raise TableError(f"column {name!r} is of type {column.type}, not of {wanted}s, as in training: convert it")
+    values, unreadable = cells.parse(pc.cast(column, pyarrow.string()))
+    if 2 * unreadable.sum() > np.isfinite(values).sum() + unreadable.sum():
+        cell = column[int(unreadable.argmax())].as_py()
+        raise TableError(f"column {name!r} holds {cell!r}, which is not a {wanted}: correct it or leave it empty")
+    return values, unreadable
 
 
-def _with_decimal_points(column: Any) -> Any:
-    """Replace decimal commas if no cell could mean a thousands separator."""
-    import pyarrow.compute as pc
-
-    readable = pc.all(pc.match_substring_regex(column, DECIMAL_COMMA)).as_py()
-    return pc.replace_substring(column, ",", ".") if readable else column
-
-
-def _as_days(column: Any) -> np.ndarray:
+def _days(column: Any) -> np.ndarray:
     import pyarrow
     import pyarrow.compute as pc
 
-    microseconds = pc.cast(pc.cast(column, pyarrow.timestamp("us")), pyarrow.int64())
-    return _as_float(pc.divide(pc.cast(microseconds, pyarrow.float64()), 86400e6))
+    microseconds = pc.cast(pc.cast(column, pyarrow.int64()), pyarrow.float64())
+    return _as_floats(pc.divide(microseconds, 86400e6))
 
 
-def _as_float(column: Any) -> np.ndarray:
+def _as_floats(column: Any) -> np.ndarray:
     import pyarrow.compute as pc
 
-    return np.asarray(pc.fill_null(column, math.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return np.array(pc.fill_null(pc.cast(column, "float64"), np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def holds_dates(column: Any) -> bool:
-    """Return whether a column is of dates: by its type, or because each text is like 2024-02-29, with or without a time."""
-    import pyarrow
+def _as_bools(column: Any) -> np.ndarray:
     import pyarrow.compute as pc
 
-    if column_kind(column) != "text":
-        return str(column.type).startswith(("date", "timestamp"))
-    present = pc.drop_null(_text_or_null(column))
-    if not len(present) or not pc.all(pc.match_substring_regex(present, DATE)).as_py():
-        return False
-    try:
-        pc.cast(present, pyarrow.timestamp("us"))
-    except pyarrow.ArrowInvalid:
-        return False
-    return True
+    return np.array(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
-def first_unparsable(column: Any, pattern: str) -> str:
-    """Return the first text that does not match a pattern; the first of all if each one does."""
-    import pyarrow.compute as pc
-
-    present = pc.drop_null(column)
-    others = pc.filter(present, pc.invert(pc.match_substring_regex(present, pattern)))
-    return str(others[0]) if len(others) else str(present[0])
+def _is_null(column: Any) -> np.ndarray:
+    return np.array(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .cells import NUMBER, as_codes, as_numbers, as_text, column_kind, first_unparsable, holds_dates
-from .readers import TableError
+from .cells import PLAIN_NUMBERS, CellFormat, as_codes, as_numbers, as_text
+from .types import ColumnType
 
 MAX_CATEGORIES = 100
 """Maximum number of values of a categorical column that have an input each: the most frequent ones."""
@@ -23,7 +22,8 @@ MAX_DEVIATION = 1e6
 """Standard deviations from the mean at which a number is clipped: beyond, it is a mistake, and float32 would overflow."""
 
 FREE_TEXT = "probably an identifier or free text"
-THOUSANDS = r"^[-+]?\d{1,3}([,' .]\d{3})+([.,]\d+)?$"
+QUOTED = 3
+"""Maximum number of unreadable cells that are quoted."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class NumericColumn:
     """A column of numbers, scaled to (x - mean) / scale.
 
     A missing cell becomes 0; if there were any in training, a second input is 1 there. Dates are days since 1970.
+    ``low`` and ``high`` are the smallest and the largest number in training.
 
     Examples
     --------
@@ -42,16 +43,27 @@ class NumericColumn:
     mean: float
     scale: float  # standard deviation
     missing: bool  # cells were missing in training
-    date: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+    cells: CellFormat = PLAIN_NUMBERS
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the network's inputs that the column becomes."""
         return (self.name, f"{self.name} is missing") if self.missing else (self.name,)
 
-    def encode(self, column: Any) -> np.ndarray:
-        """Return one number for each cell, (rows,), float32; NaN where the cell is missing."""
-        values = as_numbers(column, self.name, self.date)
+    def encode(self, column: Any, unusual: Counter[tuple[str, str]] | None = None) -> np.ndarray:
+        """Return one number for each cell, (rows,), float32; NaN where the cell is missing.
+
+        ``unusual``, if given, counts by column and kind the cells that are unlike those of the training rows: "unreadable",
+        "missing" if none was, and "far", further outside of the range in training than that is wide.
+        """
+        values, unreadable = as_numbers(column, self.name, self.cells)
+        if unusual is not None:
+            width = self.high - self.low
+            unusual[self.name, "unreadable"] += int(unreadable.sum())
+            unusual[self.name, "missing"] += int((np.isnan(values) & ~unreadable).sum()) if not self.missing else 0
+            unusual[self.name, "far"] += int(((values < self.low - width) | (values > self.high + width)).sum())
         with np.errstate(over="ignore"):
             scaled = (np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
         return np.clip(scaled, -MAX_DEVIATION, MAX_DEVIATION).astype(np.float32)
@@ -77,15 +89,24 @@ class CategoricalColumn:
     values: tuple[str, ...]  # the most frequent first
     missing: bool  # cells were missing in training; an input is then 1 where they are
     infrequent: int = 0  # number of values in training that have no input
+    marks: tuple[str, ...] = ()  # texts that mark a missing cell, in addition to the usual ones
 
     @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the network's inputs that the column becomes."""
         return (*(f"{self.name} = {v}" for v in self.values), *((f"{self.name} is missing",) if self.missing else ()))
 
-    def encode(self, column: Any) -> np.ndarray:
-        """Return the index of each cell's value, (rows,), float32: -1 for other values, -2 where the cell is missing."""
-        return as_codes(column, self.name, self.values).astype(np.float32)
+    def encode(self, column: Any, unusual: Counter[tuple[str, str]] | None = None) -> np.ndarray:
+        """Return the index of each cell's value, (rows,), float32: -1 for other values, -2 where the cell is missing.
+
+        ``unusual``, if given, counts by column and kind the cells that are unlike those of the training rows: "unseen" values,
+        if all values in training have an input, and "missing" if none was.
+        """
+        codes = as_codes(column, self.name, self.values, self.marks)
+        if unusual is not None:
+            unusual[self.name, "unseen"] += int((codes == -1).sum()) if not self.infrequent else 0
+            unusual[self.name, "missing"] += int((codes == -2).sum()) if not self.missing else 0
+        return codes.astype(np.float32)
 
     def expand(self, encoded: np.ndarray) -> list[np.ndarray]:
         """Return the network's inputs, (rows,) each, from encoded cells, (rows,)."""
@@ -98,96 +119,85 @@ Column = NumericColumn | CategoricalColumn
 
 @dataclass
 class ColumnStatistics:
-    """Statistics of a column, accumulated batch by batch: mean and deviation of numbers, counts of values.
+    """Statistics of a column of known type, accumulated batch by batch: mean, deviation and range of numbers, counts of texts.
 
-    ``untyped`` columns are of text that may be numbers, as in a CSV file. Of a target, the values are counted even if they
-    are numbers, and exactly as they are written.
+    They are those of the training rows, but for ``present``, ``integral``, ``unreadable`` and the texts of a target, which are
+    those of all rows. The texts of a target are counted even if they are numbers, and exactly as they are written.
     """
 
     name: str
-    untyped: bool
+    type: ColumnType
     is_target: bool = False
     rows: int = 0
-    missing: int = 0
-    is_number: bool = True  # all cells so far are numbers or dates
-    count: int = 0  # of finite numbers
+    count: int = 0  # of finite numbers, or of texts
     mean: float = 0.0
     squares: float = 0.0  # sum of squared deviations
-    integral: bool = True
-    date: bool | None = None  # None before the first number
-    plain: int = 0  # texts that are numbers
-    first_text: str = ""  # the first text that is not
+    low: float = math.inf
+    high: float = -math.inf
     values: Counter[str] | None = field(default_factory=Counter)  # None if there were too many
-    unusable: str = ""  # why the column cannot be used
+    present: int = 0
+    integral: bool = True
+    unreadable: int = 0  # cells of numbers or dates that are none
+    quoted: list[str] = field(default_factory=list)
 
-    def add(self, column: Any) -> None:
-        """Add a batch of cells."""
-        kind = column_kind(column)
-        if kind == "":
-            self.unusable = f"columns of type {column.type} are not supported"
-        if self.unusable:
-            return
-        self.rows += len(column)
-        self.is_number = self.is_number and (kind == "number" or self.untyped) and self._add_numbers(column)
-        if not self.is_number or self.is_target or self.untyped:
-            self._add_values(as_text(column, exact=self.is_target))
+    def read(self, column: Any, first_row: int = 0) -> tuple[Any, np.ndarray]:
+        """Return the numbers or texts of a batch that begins at a row, and where they are present, (rows,), bool."""
+        cells, present = None, np.ones(len(column), bool)
+        if self.type.kind in ("number", "date"):
+            cells, unreadable = as_numbers(column, self.name, self.type.cells)
+            present = np.isfinite(cells)
+            self.integral = self.integral and bool(np.all(cells[present] == np.rint(cells[present])))
+            self.unreadable += int(unreadable.sum())
+            for row in np.flatnonzero(unreadable)[: QUOTED - len(self.quoted)].tolist():
+                self.quoted.append(f"{column[row].as_py()!r} in row {first_row + row + 1:,}")
+        if self.type.kind == "category" or self.is_target:
+            text = as_text(column, self.type.marks, exact=self.is_target)
+            present &= np.asarray(text.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+            if self.is_target:
+                self._count_texts(text.filter(present))
+            cells = text if cells is None else cells
+        self.present += int(present.sum())
+        return cells, present
 
-    def _add_numbers(self, column: Any) -> bool:
-        """Update mean and squares (Chan, Golub & LeVeque 1983); return False if a cell is not a number."""
-        dates = holds_dates(column)
-        try:
-            values = as_numbers(column, self.name, dates)
-        except TableError:
-            return False
-        values = values[np.isfinite(values)]
+    def add(self, cells: Any, present: np.ndarray, training: np.ndarray) -> None:
+        """Add what `read` returned, of the training rows, (rows,), bool."""
+        kept = present & training
+        self.rows += int(training.sum())
+        if self.type.kind in ("number", "date"):
+            self._add_numbers(cells[kept])
+        else:
+            self.count += int(kept.sum())
+            if not self.is_target:
+                self._count_texts(cells.filter(kept))
+
+    def _add_numbers(self, values: np.ndarray) -> None:
+        """Update mean and squares (Chan, Golub & LeVeque 1983)."""
         if not len(values):
-            return True
-        if self.date not in (None, dates):
-            return False
-        self.date = dates
-        self.integral = self.integral and not dates and bool(np.all(values == np.rint(values)))
+            return
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
         with np.errstate(over="ignore", invalid="ignore"):
             mean, n = float(values.mean()), len(values)
             difference, total = mean - self.mean, self.count + n
             self.squares += float(((values - mean) ** 2).sum()) + difference * difference * self.count * n / total
             self.mean += difference * n / total
             self.count = total
-        return True
 
-    def _add_values(self, text: Any) -> None:
+    def _count_texts(self, text: Any) -> None:
         import pyarrow.compute as pc
 
-        present = pc.drop_null(text)
-        self.missing += text.null_count
-        plain = pc.sum(pc.match_substring_regex(present, NUMBER)).as_py() or 0
-        self.plain += plain
-        if not self.first_text and plain < len(present):
-            self.first_text = first_unparsable(present, NUMBER)
-        if self.values is None:
-            return
-        for entry in pc.value_counts(present):
-            self.values[entry["values"].as_py()] += entry["counts"].as_py()
-        if len(self.values) > (MAX_DISTINCT if self.is_number else 10 * MAX_DISTINCT):
-            self.values = None
-
-    def why_not_numeric(self) -> str:
-        """Return why a column that looks like numbers is not; "" if it does not look like numbers."""
-        present = self.rows - self.missing
-        if self.is_number or not self.first_text:
-            return ""
-        if self.plain > 0.9 * present:
-            return f"{self.plain:,} of {present:,} cells are numbers, {self.first_text!r} is not: correct it or leave it empty"
-        if re.match(THOUSANDS, self.first_text) or re.match(r"^[-+]?\d+,\d+$", self.first_text):
-            return f"numbers like {self.first_text!r}: write them with a decimal point and without thousands separators"
-        return ""
+        if self.values is not None:
+            for entry in pc.value_counts(text):
+                self.values[entry["values"].as_py()] += entry["counts"].as_py()
+            if len(self.values) > 10 * MAX_DISTINCT:
+                self.values = None
 
     def column(self) -> Column | str:
         """Return the column, or why it is left out."""
-        if self.unusable:
-            return self.unusable
-        if self.rows == self.missing or (self.is_number and not self.count):
+        if not self.type.kind:
+            return self.type.reason
+        if not self.count:
             return "all cells are missing"
-        return self._numeric() if self.is_number else self._categorical()
+        return self._categorical() if self.type.kind == "category" else self._numeric()
 
     def _numeric(self) -> NumericColumn | str:
         missing, scale = self.rows > self.count, math.sqrt(self.squares / self.count)
@@ -196,18 +206,17 @@ class ColumnStatistics:
         constant = scale <= 1e-12 * abs(self.mean)
         if constant and not missing:
             return "all cells have the same value"
-        return NumericColumn(self.name, self.mean, 1.0 if constant else scale, missing, bool(self.date))
+        return NumericColumn(
+            self.name, self.mean, 1.0 if constant else scale, missing, self.low, self.high, self.type.cells
+        )
 
     def _categorical(self) -> CategoricalColumn | str:
-        counts = self.values
-        if why := self.why_not_numeric():
-            return why
+        counts, missing = self.values, self.rows > self.count
         if counts is None or len(counts) > MAX_DISTINCT:
-            return f"more than {MAX_DISTINCT:,} distinct values: {FREE_TEXT}"
-        present = self.rows - self.missing
-        if len(counts) > max(20, present // 2):
-            return f"{len(counts)} distinct values in {present} rows: {FREE_TEXT}"
-        if len(counts) == 1 and not self.missing:
+            return self.type.reason or f"more than {MAX_DISTINCT:,} distinct values: {FREE_TEXT}"
+        if len(counts) > max(20, self.count // 2):
+            return self.type.reason or f"{len(counts)} distinct values in {self.count} rows: {FREE_TEXT}"
+        if len(counts) == 1 and not missing:
             return "all cells have the same value"
         kept = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
-        return CategoricalColumn(self.name, tuple(kept), self.missing > 0, len(counts) - len(kept))
+        return CategoricalColumn(self.name, tuple(kept), missing, len(counts) - len(kept), self.type.cells.marks)

@@ -6,12 +6,13 @@ import math
 from dataclasses import asdict
 from typing import Any, get_type_hints
 
+from .cells import DATE_FORMATS, CellFormat
 from .columns import CategoricalColumn, Column, NumericColumn
-from .preprocessing import Preprocessor, Target
+from .preprocessing import LABELS, Preprocessor, Target
 
 MAX_COLUMNS = 100_000
 KINDS: dict[Any, type[Column]] = {"number": NumericColumn, "category": CategoricalColumn}
-JSON_TYPES = {tuple[str, ...]: (list,), tuple[str, ...] | None: (list, type(None))}
+JSON_TYPES = {tuple[str, ...]: (list,), tuple[str, ...] | None: (list, type(None)), CellFormat: (dict,)}
 """Types of the values that JSON gives for fields of types that it does not have."""
 
 
@@ -29,8 +30,10 @@ def preprocessor_from(description: dict[str, Any]) -> tuple[Preprocessor, dict[s
         raise ValueError(f"expected 1 to {MAX_COLUMNS:,} columns, got {len(description['columns'])}")
     columns = tuple(map(_column, description["columns"]))
     target = _decode(Target, description["target"], "target")
-    if target.integers:
-        [int(c) for c in target.classes or ()]
+    if target.labels_are not in LABELS:
+        raise ValueError(f"unknown type of labels {target.labels_are!r}")
+    if target.classes is not None:
+        _ = target.labels
     return Preprocessor(columns, target), description["results"]
 
 
@@ -44,11 +47,19 @@ def _column(description: Any) -> Column:
 def _decode(kind: Any, fields: dict[str, Any], what: str) -> Any:
     """Return an instance of a dataclass after validating its fields."""
     _check_types(fields, get_type_hints(kind), what)
-    if "scale" in fields and not (
-        math.isfinite(fields["mean"]) and math.isfinite(fields["scale"]) and fields["scale"] > 0
-    ):
-        raise ValueError(f"mean {fields['mean']} and scale {fields['scale']} must be finite, and scale positive")
-    return kind(**{name: _distinct_texts(v) if isinstance(v, list) else v for name, v in fields.items()})
+    numbers = [value for value in fields.values() if isinstance(value, float)]
+    if not all(map(math.isfinite, numbers)) or fields.get("scale", 1.0) <= 0:
+        raise ValueError(f"the numbers of the {what} must be finite, and its scale positive, got {numbers}")
+    return kind(**{name: _value(value) for name, value in fields.items()})
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        cells = _decode(CellFormat, value, "format of the cells")
+        if cells.decimal not in (".", ",") or cells.date not in ("", *DATE_FORMATS):
+            raise ValueError(f"unknown format of cells {cells}")
+        return cells
+    return _distinct_texts(value) if isinstance(value, list) else value
 
 
 def _check_types(fields: dict[str, Any], types: dict[str, Any], what: str) -> None:

@@ -36,23 +36,23 @@ def measure(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[st
 
 def _compare_values(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
     target = model.target
-    true, predicted = target.decode(part.targets), target.decode(model.network.predict(part))
+    true, predicted = target.unscale(part.targets), target.unscale(model.network.predict(part))
     shown = np.unique(np.linspace(0, len(true) - 1, MAX_PAIRS).astype(int))
     pairs = [[float(f"{a:.7g}"), float(f"{b:.7g}")] for a, b in zip(true[shown], predicted[shown])]
-    constant = np.full(len(true), float(np.mean(target.decode(train_targets))))
+    constant = np.full(len(true), float(np.mean(target.unscale(train_targets))))
     return {"predicted": pairs, "baseline": _regression_metrics(true, constant)}
 
 
 def _compare_classes(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
     from sklearn import metrics
 
-    labels, true = model.target.labels, part.targets
-    confusion = metrics.confusion_matrix(true, np.asarray(model.network.predict(part)), labels=range(len(labels)))
-    counts = np.bincount(train_targets, minlength=len(labels))
+    classes, true = len(model.target.classes), part.targets
+    confusion = metrics.confusion_matrix(true, np.asarray(model.network.predict(part)), labels=range(classes))
+    counts = np.bincount(train_targets, minlength=classes)
     counts = counts if counts.all() else counts + 1  # a probability of 0 would make the model look good
     frequencies = counts / counts.sum()
-    constant = np.full(len(true), labels[frequencies.argmax()])
-    baseline = {**_classification_metrics(labels[true], constant), "log_loss": _log_loss(frequencies[true])}
+    constant = np.full(len(true), frequencies.argmax())
+    baseline = {**_classification_metrics(true, constant), "log_loss": _log_loss(frequencies[true])}
     return {"confusion": confusion.tolist(), "baseline": baseline}
 
 
@@ -62,7 +62,7 @@ def compute_metrics(model: Any, rows: Any, targets: np.ndarray) -> dict[str, flo
 
     target = model.target
     if target.classes is None:
-        return _regression_metrics(target.decode(targets), target.decode(model.network.predict(rows)))
+        return _regression_metrics(target.unscale(targets), target.unscale(model.network.predict(rows)))
     probabilities = np.asarray(model.network.predict_proba(rows), dtype=np.float64)
     values = _classification_metrics(targets, probabilities.argmax(axis=1))
     of_true = probabilities[np.arange(len(targets)), targets]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..training.network import Network, from_contents
 from ..training.resume import versions
 from .description import describe, preprocessor_from
 from .metrics import compute_metrics, measure
-from .preprocessing import SHARES, FitResult, Preprocessor, Target, fit_preprocessor
+from .preprocessing import SHARES, FitResult, Preprocessor, Target, fit_preprocessor, warnings_of
 from .readers import TableError, open_table
 from .spill import EncodedPart, encode_parts
 
@@ -74,6 +74,9 @@ class TableModel:
         batch_size: int | None = None,
         patience: int = 10,
         missing: str = "impute",
+        column_types: Mapping[str, str] | None = None,
+        decimal: str | None = None,
+        missing_marks: Sequence[str] = (),
         backend: Any = "auto",
         seed: int = 0,
         callbacks: Sequence[Callback] = (),
@@ -101,6 +104,13 @@ class TableModel:
             None to choose it by the number of rows, from 16 to 1024.
         missing
             "impute": a missing number becomes the mean, and an input marks it; missing text is a category. "refuse": raise.
+        column_types
+            {column: "number", "date", "category" or "ignore"}, for columns whose cells look like something else. Text is read
+            as numbers or dates if at least 95 % of a column's cells can be; the others then count as missing, with a warning.
+        decimal
+            What separates decimals in text, "." or ","; None to infer it from all rows.
+        missing_marks
+            Texts that mark a missing cell, in addition to those in `portablenn.tables.cells.MISSING`.
         backend, seed
             See `Network`; the seed also assigns the rows to the three parts.
         callbacks, resume
@@ -113,14 +123,21 @@ class TableModel:
         TableError
             If the table cannot be read, or nothing can be learned from it.
         ValueError
-            If ``task`` or ``missing`` is not one of these words.
+            If ``task``, ``missing``, ``decimal`` or a type of a column is not one of these words.
+
+        Warns
+        -----
+        RuntimeWarning
+            If cells cannot be read, or it is uncertain what they mean.
         """
         if task not in (None, "classification", "regression"):
             raise ValueError(f'expected task "classification", "regression" or None, got {task!r}')
         if missing not in ("impute", "refuse"):
             raise ValueError(f'expected missing "impute" or "refuse", got {missing!r}')
         opened = open_table(table)
-        fitted = fit_preprocessor(opened, target, task, ignore, SHARES, seed)
+        fitted = fit_preprocessor(opened, target, task, ignore, SHARES, seed, column_types, decimal, missing_marks)
+        for name, cells in fitted.unreadable.items():
+            _warn(f"column {name!r} holds {cells}, which cannot be read as the other cells; they count as missing")
         incomplete = [column.name for column in fitted.preprocessor.columns if column.missing]
         if incomplete and missing == "refuse":
             raise TableError(
@@ -156,6 +173,7 @@ class TableModel:
             "rows": fitted.rows,
             "rows_without_target": fitted.without_target,
             "left_out": fitted.left_out,
+            "unreadable": fitted.unreadable,
             "history": {name: list(values) for name, values in history.items()},
             "ended": history.ended,
             "resumed": history.resumed,
@@ -176,10 +194,18 @@ class TableModel:
     def predict(self, table: Any) -> np.ndarray:
         """Return the predicted label or value of each row, (rows,), of a table that has at least the columns that are used.
 
+        Labels have the type of the target's cells: text, integers, numbers or booleans. Dates are datetime64.
+
         Raises
         ------
         TableError
-            If a column is missing, or holds text where numbers are expected.
+            If a column is missing, or most of its cells are text where numbers are expected.
+
+        Warns
+        -----
+        RuntimeWarning
+            If cells are unlike those of the training rows: values that did not occur there, missing where none was, far outside
+            of their range.
         """
         return self._for_each_batch(table, self._predict)
 
@@ -188,7 +214,12 @@ class TableModel:
         return self._for_each_batch(table, self.network.predict_proba)
 
     def _for_each_batch(self, table: Any, function: Any) -> np.ndarray:
-        results = [self._apply(function, inputs) for _, inputs in self.preprocessor.transform(open_table(table))]
+        unusual = Counter[tuple[str, str]]()
+        results = [
+            self._apply(function, inputs) for _, inputs in self.preprocessor.transform(open_table(table), unusual)
+        ]
+        for message in warnings_of(unusual):
+            _warn(message)
         return np.concatenate(results or [self._apply(function, np.zeros((0, self.network.inputs), np.float32))])
 
     def _apply(self, function: Any, inputs: np.ndarray) -> np.ndarray:
@@ -200,7 +231,11 @@ class TableModel:
         return self.target.decode(self.network.predict(inputs))
 
     def predict_batches(
-        self, table: Any, probabilities: bool = False, unseen: Counter[str] | None = None
+        self,
+        table: Any,
+        probabilities: bool = False,
+        unusual: Counter[tuple[str, str]] | None = None,
+        strict: bool = False,
     ) -> Iterator[Any]:
         """Yield the rows of a table with a column "prediction" appended, as record batches of pyarrow.
 
@@ -210,13 +245,16 @@ class TableModel:
             As for `predict`.
         probabilities
             Whether to append also a column "probability of <class>" for each class.
-        unseen
-            If given, counts for each column the cells whose text did not occur in the training rows.
+        unusual
+            If given, counts by column and kind the cells that are unlike those of the training rows; see `warnings_of`.
+        strict
+            Whether to raise an error at the first batch that has such cells.
 
         Raises
         ------
         TableError
-            If the table has columns of these names, or the model is a regression and ``probabilities`` is True.
+            If the table has columns of these names, or the model is a regression and ``probabilities`` is True; with
+            ``strict``, if a cell is unlike those of the training rows.
         """
         import pyarrow
 
@@ -228,7 +266,10 @@ class TableModel:
         if taken := [name for name in names if name in opened.columns]:
             raise TableError(f"{opened.name} already has a column {taken[0]!r}: rename it")
         empty = True
-        for batch, inputs in self.preprocessor.transform(opened, unseen):
+        unusual = Counter() if unusual is None else unusual
+        for batch, inputs in self.preprocessor.transform(opened, unusual):
+            if strict and (found := warnings_of(unusual)):
+                raise TableError(f"{opened.name} is not like the table of the training: {'; '.join(found)}")
             empty = False
             appended = [self._apply(self._predict, inputs)]
             if probabilities:
@@ -261,10 +302,9 @@ class TableModel:
             )
         inputs, targets = (np.concatenate([part[rows] for part, rows in zip(parts, known)]) for parts in zip(*batches))
         if unknown := int(np.sum(targets == -1)) if target.classes else 0:
-            message = (
+            _warn(
                 f"{unknown:,} of {len(targets):,} rows are of classes that the model does not know: they count as wrong"
             )
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
         return compute_metrics(self, inputs, targets)
 
     def save(self, path: str | Path) -> None:
@@ -298,6 +338,10 @@ class TableModel:
                 f"its network has {(network.inputs, network.outputs)}"
             )
         return cls(preprocessor, network, results)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _default_batch_size(rows: int) -> int:

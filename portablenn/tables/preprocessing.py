@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import random
-from .cells import NUMBER, as_codes, as_numbers, first_unparsable, is_present, text_array
-from .columns import CategoricalColumn, Column, ColumnStatistics, NumericColumn
+from .cells import PLAIN_NUMBERS, CellFormat, as_codes, as_numbers, as_text
+from .columns import Column, ColumnStatistics, NumericColumn
 from .readers import Table, TableError
+from .types import KINDS, infer_types
 
 PARTS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
@@ -24,13 +25,12 @@ FEW_CLASSES = 20
 
 MAX_CLASSES = 1000
 
-WRITTEN_NUMBER = re.compile(
-    r"^\s*[-(+−]?\s*([$€£¥₹]|[A-Z]{2,3}[ $])?\s*[-+−]?\d[\d.,'’ \u00a0\u202f]*(\s?\D{0,6})\)?\s*$"
-)
-"""A number as people write it, with separators, and perhaps a currency, per cent or a unit."""
-
 UNNAMED = re.compile(r"|Unnamed: \d+|\.\.\.1")
 """Names of the column that data frames write in front of the others: of pandas, of pandas read again, of R."""
+
+
+LABELS = ("text", "integer", "number", "boolean")
+"""The types of class labels."""
 
 
 @dataclass(frozen=True)
@@ -41,43 +41,73 @@ class Target:
     ----------
     classes
         Class labels as text, in their order; None for a regression.
-    integers
-        Whether the class labels are integers.
+    labels_are
+        The type of the class labels that are predicted: "text", "integer", "number" or "boolean".
     mean, scale
         Mean and standard deviation of the training rows, for a regression.
-    date
-        Whether the values are dates, as days since 1970.
+    cells
+        How numbers or dates are written; dates are days since 1970.
+    whole
+        Whether all values are integers: for dates, that they have no time of day.
     """
 
     name: str
     classes: tuple[str, ...] | None
-    integers: bool = False
+    labels_are: str = "text"
     mean: float = 0.0
     scale: float = 1.0
-    date: bool = False
+    cells: CellFormat = PLAIN_NUMBERS
+    whole: bool = False
 
     def encode(self, column: Any) -> np.ndarray:
         """Return the network's targets, (rows,).
 
-        Class indices, int32, negative where the cell is missing or of an unknown class; or scaled values, float32, NaN where
-        it is missing.
+        Class indices, int32: -1 for unknown classes, -2 where the cell is missing; or scaled values, float32, NaN where it is
+        missing.
         """
         if self.classes is None:
-            values = as_numbers(column, self.name, self.date)
+            values, _ = as_numbers(column, self.name, self.cells)
             return ((np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale).astype(np.float32)
-        return as_codes(column, self.name, self.classes, exact=True).astype(np.int32)
+        codes = as_codes(column, self.name, self.classes, self.cells.marks, exact=True)
+        if self.labels_are != "text" and (codes == -1).any():  # 1.0 for 1, TRUE for True
+            codes = np.where(codes == -1, self._codes_by_value(column), codes)
+        return codes.astype(np.int32)
+
+    def _codes_by_value(self, column: Any) -> np.ndarray:
+        """Return the index of the class that equals each cell, (rows,): -1 for other cells."""
+        import pyarrow.compute as pc
+
+        assert self.classes is not None
+        if self.labels_are == "boolean":
+            return as_codes(pc.utf8_lower(as_text(column)), self.name, [c.lower() for c in self.classes])
+        values = PLAIN_NUMBERS.parse(as_text(column))[0]
+        labels = self.labels.astype(np.float64)
+        order = np.argsort(labels)
+        at = order[np.searchsorted(labels[order], np.nan_to_num(values)).clip(max=len(labels) - 1)]
+        return np.where(labels[at] == values, at, -1)
+
+    def unscale(self, predicted: np.ndarray) -> np.ndarray:
+        """Return the values, (rows,), float64, of scaled ones of a regression; dates as days since 1970."""
+        return np.asarray(predicted, dtype=np.float64) * self.scale + self.mean
 
     def decode(self, predicted: np.ndarray) -> np.ndarray:
-        """Return labels for class indices, or values in the target's units for scaled ones, (rows,)."""
-        if self.classes is None:
-            return np.asarray(predicted, dtype=np.float64) * self.scale + self.mean
-        return self.labels[np.asarray(predicted).astype(np.int64)]
+        """Return labels for class indices, or values in the target's units, or dates, for scaled ones, (rows,)."""
+        if self.classes is not None:
+            return self.labels[np.asarray(predicted).astype(np.int64)]
+        values = self.unscale(predicted)
+        if not self.cells.date:
+            return values
+        dates = np.rint(values * 86400).astype("int64").astype("M8[s]")
+        return np.rint(values).astype("int64").astype("M8[D]") if self.whole else dates
 
     @property
     def labels(self) -> np.ndarray:
-        """Class labels, (classes,): int64 or text."""
+        """Class labels, (classes,): text, int64, float64 or bool."""
         assert self.classes is not None
-        return np.asarray([int(c) for c in self.classes] if self.integers else list(self.classes))
+        if self.labels_are == "boolean":
+            return np.asarray([c.lower() == "true" for c in self.classes])
+        kind = {"integer": int, "number": float}.get(self.labels_are, str)
+        return np.asarray([kind(c) for c in self.classes])
 
 
 @dataclass(frozen=True)
@@ -100,18 +130,20 @@ class Preprocessor:
         """Names of the network's inputs, in their order."""
         return tuple(name for column in self.columns for name in column.input_names)
 
-    def encode(self, batch: Any) -> np.ndarray:
+    def encode(self, batch: Any, unusual: Counter[tuple[str, str]] | None = None) -> np.ndarray:
         """Return one number for each cell of a record batch, (rows, columns), float32, as stored on disk in training."""
-        return np.stack([column.encode(batch.column(column.name)) for column in self.columns], axis=1)
+        return np.stack([column.encode(batch.column(column.name), unusual) for column in self.columns], axis=1)
 
     def expand(self, encoded: np.ndarray) -> np.ndarray:
         """Return the network's inputs, (rows, inputs), float32, from encoded cells, (rows, columns)."""
         return np.stack([part for i, c in enumerate(self.columns) for part in c.expand(encoded[:, i])], axis=1)
 
-    def transform(self, table: Table, unseen: Counter[str] | None = None) -> Iterator[tuple[Any, np.ndarray]]:
+    def transform(
+        self, table: Table, unusual: Counter[tuple[str, str]] | None = None
+    ) -> Iterator[tuple[Any, np.ndarray]]:
         """Yield the record batches of a table, with all their columns, and the network's inputs for each.
 
-        ``unseen``, if given, counts for each column the cells whose text did not occur in the training rows.
+        ``unusual``, if given, counts the cells that are unlike those of the training rows, by column and kind: see `UNUSUAL`.
 
         Raises
         ------
@@ -120,22 +152,46 @@ class Preprocessor:
         """
         table.require(tuple(column.name for column in self.columns))
         for batch in table.select(table.columns):
-            encoded = self.encode(batch)
-            if unseen is not None:
-                for i, column in enumerate(self.columns):
-                    if isinstance(column, CategoricalColumn) and not column.infrequent:
-                        unseen[column.name] += int(np.sum(encoded[:, i] == -1))
+            encoded = self.encode(batch, unusual)
             yield batch, self.expand(encoded)
+
+
+UNUSUAL = {
+    "unseen": "{count:,} cells of {name!r} hold values that did not occur in training; they count as unknown",
+    "missing": "{count:,} cells of {name!r} are missing, and none was in training; the mean or no category takes their place",
+    "unreadable": "{count:,} cells of {name!r} cannot be read as in training; they count as missing",
+    "far": "{count:,} cells of {name!r} are further outside of the range in training than that is wide",
+}
+
+
+def warnings_of(unusual: Counter[tuple[str, str]]) -> list[str]:
+    """Return a sentence for each column and kind of unusual cells that `Preprocessor.transform` counted."""
+    return [UNUSUAL[kind].format(name=name, count=count) for (name, kind), count in unusual.items() if count]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted preprocessor, {column: why it is left out}, {part: number of rows}, and the number of rows without a target."""
+    """A fitted preprocessor, and what became of the table.
+
+    Attributes
+    ----------
+    preprocessor
+        The preprocessor.
+    left_out
+        {column: why it is left out}.
+    rows
+        {part: number of rows}.
+    without_target
+        Number of rows without a target.
+    unreadable
+        {column: which cells are not numbers or dates as the others are}; they count as missing.
+    """
 
     preprocessor: Preprocessor
     left_out: dict[str, str]
     rows: dict[str, int]
     without_target: int
+    unreadable: dict[str, str]
 
 
 def assign_parts(start: int, count: int, shares: Sequence[float], seed: int) -> np.ndarray:
@@ -148,14 +204,13 @@ def assign_parts(start: int, count: int, shares: Sequence[float], seed: int) -> 
 
 
 def read_parts(
-    table: Table, columns: Sequence[str], target: str, shares: Sequence[float], seed: int
-) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yield record batches and the part of each of their rows, -1 where the target is missing; see `assign_parts`."""
+    table: Table, columns: Sequence[str], shares: Sequence[float], seed: int
+) -> Iterator[tuple[Any, int, np.ndarray]]:
+    """Yield record batches, the number of their first row, and the part of each of their rows; see `assign_parts`."""
     start = 0
     for batch in table.select(tuple(columns)):
-        part = assign_parts(start, batch.num_rows, shares, seed)
+        yield batch, start, assign_parts(start, batch.num_rows, shares, seed)
         start += batch.num_rows
-        yield batch, np.where(is_present(batch.column(target)), part, -1)
 
 
 def fit_preprocessor(
@@ -165,35 +220,44 @@ def fit_preprocessor(
     ignore: Sequence[str] = (),
     shares: Sequence[float] = SHARES,
     seed: int = 0,
+    column_types: Mapping[str, str] | None = None,
+    decimal: str | None = None,
+    missing_marks: Sequence[str] = (),
 ) -> FitResult:
-    """Fit a preprocessor to the training rows of a table, in one pass; raise `TableError` if there is nothing to learn."""
-    import pyarrow
+    """Fit a preprocessor to the training rows of a table, after a pass through all rows that decides the types of the columns.
 
-    table.require((*(c for c in ignore if c not in table.index), target))
+    Raises `TableError` if there is nothing to learn. For the parameters see `TableModel.train`.
+    """
+    given = dict(column_types or {})
+    _check_given(given, decimal)
+    ignore = (*ignore, *(name for name, kind in given.items() if kind == "ignore"))
+    table.require((*(c for c in (*ignore, *given) if c not in table.index), target))
     if target in table.index:
         raise TableError(f"target {target!r} is the index of the data frame: apply reset_index() to use it")
     if target in ignore:
         raise TableError(f"target {target!r} is among the ignored columns: remove it from ignore")
-    unnamed = [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in (target, *ignore)]
+    unnamed = [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in (target, *given, *ignore)]
     used = tuple(c for c in table.columns if c not in (*ignore, *unnamed, *table.index))
-    train = {c: ColumnStatistics(c, table.untyped, is_target=c == target) for c in used}
-    # a class may occur outside the training rows only
-    target_of_all = ColumnStatistics(target, table.untyped, is_target=True)
+    types = infer_types(table, used, given, decimal, missing_marks)
+    if types[target].kind == "":
+        raise TableError(f"target {target!r} cannot be predicted: {types[target].reason}")
+    statistics = {c: ColumnStatistics(c, types[c], is_target=c == target) for c in used if types[c].kind}
     rows, total = dict.fromkeys(PARTS, 0), 0
-    for batch, part in read_parts(table, used, target, shares, seed):
+    for batch, first_row, part in read_parts(table, tuple(statistics), shares, seed):
         total += batch.num_rows
-        target_of_all.add(batch.column(target))
+        cells = {name: s.read(batch.column(name), first_row) for name, s in statistics.items()}
+        part = np.where(cells[target][1], part, -1)
         for index, name in enumerate(PARTS):
             rows[name] += int(np.sum(part == index))
-        train_rows = batch.filter(pyarrow.array(part == 0))
-        for name, statistics in train.items():
-            statistics.add(train_rows.column(name))
+        for name, s in statistics.items():
+            s.add(*cells[name], training=part == 0)
     if total and not sum(rows.values()):
         raise TableError(f"all cells of target {target!r} are missing: there is nothing to learn from")
     if rows["train"] < 2:
         raise TableError(f"{table.name} has {total} rows, {rows['train']} of them for training: expected at least 2")
-    fitted_target = _fit_target(target_of_all, train.pop(target), task)
-    fitted = {name: statistics.column() for name, statistics in train.items()}
+    fitted_target = _fit_target(statistics[target], task)
+    inputs = (name for name in used if name != target)
+    fitted = {name: statistics[name].column() if name in statistics else types[name].reason for name in inputs}
     columns = tuple(column for column in fitted.values() if not isinstance(column, str))
     left_out = dict.fromkeys(table.index, "the index of the data frame") | dict.fromkeys(ignore, "ignored on request")
     left_out |= dict.fromkeys(unnamed, "a first column without a name is the index of a data frame: name it to use it")
@@ -201,56 +265,83 @@ def fit_preprocessor(
     if not columns:
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise TableError(f"{table.name} has no column to predict {target!r} from ({why})")
-    return FitResult(Preprocessor(columns, fitted_target), left_out, rows, total - sum(rows.values()))
+    unreadable = {name: _unreadable(s) for name, s in statistics.items() if s.unreadable}
+    return FitResult(Preprocessor(columns, fitted_target), left_out, rows, total - sum(rows.values()), unreadable)
 
 
-def _fit_target(of_all: ColumnStatistics, train: ColumnStatistics, task: str | None) -> Target:
-    name = of_all.name
-    if of_all.unusable:
-        raise TableError(f"target {name!r} cannot be predicted: {of_all.unusable}")
+def _check_given(column_types: Mapping[str, str], decimal: str | None) -> None:
+    for name, kind in column_types.items():
+        if kind not in (*KINDS, "ignore"):
+            raise ValueError(f"expected number, date, category or ignore for the type of column {name!r}, got {kind!r}")
+    if decimal not in (None, ".", ","):
+        raise ValueError(f'expected decimal "." or ",", got {decimal!r}')
+
+
+def _unreadable(statistics: ColumnStatistics) -> str:
+    more = statistics.unreadable - len(statistics.quoted)
+    return ", ".join(statistics.quoted) + (f" and {more:,} more" if more else "")
+
+
+def _fit_target(target: ColumnStatistics, task: str | None) -> Target:
+    name, kind = target.name, target.type.kind
+    distinct = FEW_CLASSES + 1 if target.values is None else len(target.values)
     if task is None:
-        distinct = FEW_CLASSES + 1 if of_all.values is None else len(of_all.values)
-        few_integers = of_all.integral and distinct <= FEW_CLASSES and 2 * distinct <= of_all.rows
-        task = "regression" if of_all.is_number and not few_integers else "classification"
-        if task == "classification" and not of_all.is_number:
-            _check_text_target(of_all)
+        few_integers = (
+            kind == "number" and target.integral and distinct <= FEW_CLASSES and 2 * distinct <= target.present
+        )
+        task = "classification" if few_integers or kind == "category" else "regression"
+        if kind == "category":
+            _check_text_target(target)
     if task == "classification":
-        return _class_target(name, of_all.values)
-    if not of_all.is_number:
-        why = of_all.why_not_numeric() or "it holds text"
+        return _class_target(target)
+    if kind == "category":
+        why = target.type.reason or "it holds text"
         raise TableError(f"target {name!r} is not numeric, which regression requires: {why}")
-    column = train.column()
+    column = target.column()
     if not isinstance(column, NumericColumn):
         raise TableError(f"target {name!r} cannot be predicted: {column}")
-    return Target(name, None, mean=column.mean, scale=column.scale, date=column.date)
+    if column.low == column.high:
+        raise TableError(f"target {name!r} cannot be predicted: all cells have the same value")
+    return Target(name, None, mean=column.mean, scale=column.scale, cells=column.cells, whole=target.integral)
 
 
 def _check_text_target(target: ColumnStatistics) -> None:
     """Raise a `TableError` if a target of text, whose task is inferred, holds numbers, or too many values for its rows."""
-    counts, present = target.values or Counter(), target.rows - target.missing
-    others = [text for text in counts if not WRITTEN_NUMBER.match(text)]
-    if len(counts) > FEW_CLASSES and 2 * len(others) < len(counts):
-        example = others[0] if others else first_unparsable(text_array(list(counts)), NUMBER)
+    distinct = FEW_CLASSES + 1 if target.values is None else len(target.values)
+    if distinct > FEW_CLASSES and target.type.reason:
         raise TableError(
-            f"target {target.name!r} holds numbers as text, such as {example!r}: write all of them like 1234.5 or leave them "
-            "empty, or use task='classification'"
+            f"target {target.name!r} holds numbers as text: {target.type.reason}; or use task='classification'"
         )
-    if len(counts) > max(FEW_CLASSES, present // 2):
+    if distinct > max(FEW_CLASSES, target.present // 2):
         raise TableError(
-            f"target {target.name!r} has {len(counts)} distinct texts in {present} rows, which are not classes: choose another "
-            "target, or use task='classification'"
+            f"target {target.name!r} has {distinct} distinct texts in {target.present} rows, which are not classes: choose "
+            "another target, or use task='classification'"
         )
 
 
-def _class_target(name: str, values: Counter[str] | None) -> Target:
+def _class_target(target: ColumnStatistics) -> Target:
+    name, values = target.name, target.values
     if values is None or len(values) > MAX_CLASSES:
         raise TableError(f"target {name!r} has more than {MAX_CLASSES:,} classes: for numbers, use task='regression'")
     if len(values) < 2:
         raise TableError(
             f"target {name!r} is {next(iter(values), 'missing')!r} in every row: expected at least 2 classes"
         )
-    integers = all(_is_integer(value) for value in values)
-    return Target(name, tuple(sorted(values, key=int if integers else natural_key)), integers)
+    labels_are = _label_type(list(values), target.type.source)
+    key: Any = {"integer": int, "number": float}.get(labels_are, natural_key)
+    return Target(name, tuple(sorted(values, key=key)), labels_are, cells=target.type.cells)
+
+
+def _label_type(texts: Sequence[str], source: str) -> str:
+    """Return the type of class labels, one of `LABELS`: that of typed cells; of a CSV file, what the texts are."""
+    if source in ("text", "boolean"):
+        return source
+    if all(map(_is_integer, texts)):
+        return "integer"
+    if set(texts) in ({"True", "False"}, {"true", "false"}, {"TRUE", "FALSE"}):
+        return "boolean"
+    written_plainly = all(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", text) for text in texts)
+    return "number" if written_plainly and len({float(text) for text in texts}) == len(texts) else "text"
 
 
 def natural_key(text: str) -> list[Any]:

@@ -144,7 +144,7 @@ def _encoding(column: Any) -> str:
         values = ", ".join(f"“{value}”" for value in column.values[:6]) + (", …" if len(column.values) > 6 else "")
         infrequent = f"; {column.infrequent:,} less frequent values are not distinguished" if column.infrequent else ""
         encoding = f"one-hot, {len(column.values)} values: {values}{infrequent}"
-    elif column.date:
+    elif column.cells.date:
         mean = np.datetime64(0, "D") + int(column.mean)
         encoding = f"scaled date, mean {mean}, standard deviation {_number(column.scale)} days"
     else:

@@ -76,9 +76,10 @@ def encode_parts(
         for rows in cells.values():
             files.enter_context(rows.file)
         targets: dict[str, list[Any]] = {part: [target.encode(text_array([]))] for part in PARTS}
-        for batch, part_of_row in read_parts(table, names, target.name, shares, seed):
+        for batch, _, part_of_row in read_parts(table, names, shares, seed):
             encoded, encoded_targets = preprocessor.encode(batch), target.encode(batch.column(target.name))
+            present = np.isfinite(encoded_targets) if target.classes is None else encoded_targets >= 0
             for index, part in enumerate(PARTS):
-                cells[part].append(encoded[part_of_row == index])
-                targets[part].append(encoded_targets[part_of_row == index])
+                cells[part].append(encoded[present & (part_of_row == index)])
+                targets[part].append(encoded_targets[present & (part_of_row == index)])
         yield {part: EncodedPart(preprocessor, cells[part], np.concatenate(targets[part])) for part in PARTS}

@@ -13,16 +13,17 @@ pa = pytest.importorskip("pyarrow")
 pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 
-from portablenn.tables.cells import as_numbers, as_text  # noqa: E402
+from portablenn.tables.cells import CellFormat, as_numbers, as_text  # noqa: E402
 from portablenn.tables.columns import CategoricalColumn, ColumnStatistics, NumericColumn  # noqa: E402
 from portablenn.tables.preprocessing import fit_preprocessor  # noqa: E402
-from portablenn.tables.readers import TableError, open_table  # noqa: E402
+from portablenn.tables.readers import Table, TableError, open_table  # noqa: E402
+from portablenn.tables.types import infer_types  # noqa: E402
 
 COLUMNS: dict[str, tuple[list[Any], Any]] = {
     "whole numbers": ([1, 2, 3, 4] * 20, NumericColumn),
     "dates": ([datetime.date(2020, 1, 1) + datetime.timedelta(i) for i in range(80)], NumericColumn),
     "yes and no": ([True, False] * 40, CategoricalColumn),
-    "numbers as text in a typed table": (["1", "2"] * 40, CategoricalColumn),
+    "numbers as text in a typed table": (["1", "2"] * 40, NumericColumn),
     "numbers and infinity": ([1.0, 2.0, float("inf"), 3.0] * 20, NumericColumn),
     "nothing": ([None] * 80, "all cells are missing"),
     "one value": (["x"] * 80, "all cells have the same value"),
@@ -44,14 +45,13 @@ def test_the_kind_of_a_column_is_inferred_from_its_cells(name: str) -> None:
         assert isinstance(fitted.preprocessor.columns[0], expected)
 
 
-def test_a_text_after_many_numbers_is_quoted(tmp_path: Path) -> None:
-    values = [i % 7 for i in range(200_000)] + ["unknown"]
+def test_a_text_after_many_numbers_is_quoted_and_missing(tmp_path: Path) -> None:
+    values = [i % 7 for i in range(200_000)] + ["much"]
     lines = "\n".join(f"{v},{i % 2},{i % 13}" for i, v in enumerate(values))
     (tmp_path / "t.csv").write_text(f"x,y,z\n{lines}\n")
     fitted = fit_preprocessor(open_table(tmp_path / "t.csv"), "y", shares=(1.0, 0.0, 0.0))
-    assert (
-        fitted.left_out["x"] == "200,000 of 200,001 cells are numbers, 'unknown' is not: correct it or leave it empty"
-    )
+    assert fitted.unreadable == {"x": "'much' in row 200,001"}
+    assert fitted.preprocessor.input_names == ("x", "x is missing", "z")
 
 
 WRITTEN: dict[str, tuple[list[str], Any]] = {
@@ -59,34 +59,153 @@ WRITTEN: dict[str, tuple[list[str], Any]] = {
     "decimal commas below one": (["0,123", "0,5", "1"] * 30, (0.123, 0.5, 1.0)),
     "thousands": (
         [f"{i},{100 + i}.50" for i in range(10, 100)],
-        "numbers like '10,110.50': write them with a decimal point",
+        tuple(1000 * i + 100 + i + 0.5 for i in range(10, 100)),
     ),
+    "thousands and decimal commas": (["1.234,5", "12", "5.126"] * 30, (1234.5, 12.0, 5126.0)),
+    "spaces": (["1 234", "12\u00a0345.5", "-1\u202f234"] * 30, (1234.0, 12345.5, -1234.0)),
+    "apostrophes": (["1'234", "12’345.5", "1"] * 30, (1234.0, 12345.5, 1.0)),
+    "currencies": (["$5,126", "-$3.50", "($2)"] * 30, (5126.0, -3.5, -2.0)),
+    "a currency behind": (["1.234,50 €", "7,5€", "3 €"] * 30, (1234.5, 7.5, 3.0)),
+    "per cent": (["45%", "12.5 %", "0%"] * 30, (45.0, 12.5, 0.0)),
+    "kilograms": (["51 kg", "52.5kg", "53"] * 30, (51.0, 52.5, 53.0)),
+    "minus signs": (["−3", "-3.5", "+4"] * 30, (-3.0, -3.5, 4.0)),
+    "exponents": (["1e3", "2.5E-1", "1E+2"] * 30, (1000.0, 0.25, 100.0)),
+    "errors of spreadsheets": (["#N/A", "1", "#DIV/0!", "2"] * 25, (None, 1.0, None, 2.0)),
+    "other marks": (["NA", "n.a.", "-", "unknown", "None", "1", "2"] * 25, (None, None, None, None, None, 1.0, 2.0)),
     "dates": (["2024-02-29", "", "2023-12-31"] * 30, (19782.0, None, 19722.0)),
     "dates and times": (["1970-01-02 12:00:00", "1970-01-03"] * 45, (1.5, 2.0)),
-    "numbers and one text": (["1", "2", "x"] + ["3"] * 87, "89 of 90 cells are numbers, 'x' is not"),
+    "dates with a zone": (["1970-01-02T12:00:00Z", "1970-01-03T06:00+06:00"] * 45, (1.5, 2.0)),
+    "days first": (["31/01/1970", "2/1/1970 6:00 PM"] * 45, (30.0, 1.75)),
+    "months first": (["1/31/1970", "01/02/1970 18:00"] * 45, (30.0, 1.75)),
+    "days with points": (["31.1.1970", "02.01.1970"] * 45, (30.0, 1.0)),
+    "names of months": (["31-Jan-1970", "2-jan-1970"] * 45, (30.0, 1.0)),
+    "names of months first": (["January 31, 1970", "Jan 2, 1970"] * 45, (30.0, 1.0)),
+    "years of two digits": (["1/31/70", "12/31/69"] * 45, (30.0, -1.0)),
+    "codes": (["01234", "12345", "00077"] * 30, CategoricalColumn),
+    "several units": (["5 kg", "6 lb", "7 kg"] * 30, CategoricalColumn),
+    "parts of a whole and per cent": (["45%", "0.5", "12%"] * 30, CategoricalColumn),
+    "both kinds of decimals": (["1.5", "2,5", "3"] * 30, CategoricalColumn),
+    "numbers and one text": (["1", "2", "x"] + ["3"] * 87, (1.0, 2.0, None, *[3.0] * 87)),
+    "numbers and some texts": (["1", "x"] + ["3"] * 8, CategoricalColumn),
+    "many numbers and some texts": (
+        [f"{i}" for i in range(80)] + [f"x{i}" for i in range(10)],
+        "80 of 90 cells are numbers, 'x0' is not: correct it or leave it empty",
+    ),
+    "many numbers of two units": (
+        [f"{i} {'kg' if i % 2 else 'lb'}" for i in range(90)],
+        "its numbers have several units, such as 'kg' and 'lb': convert them to one",
+    ),
+    "many numbers with both kinds of decimals": (
+        [f"{i}{'.' if i % 2 else ','}5" for i in range(90)],
+        "some of its numbers have decimal points and others decimal commas, such as '1.5' and '0,5': write all alike",
+    ),
 }
 
 
+@pytest.mark.parametrize("rows", [0, 7])  # of a batch, 0 for all
 @pytest.mark.parametrize("name", WRITTEN)
-def test_numbers_of_a_csv_are_parsed_or_the_column_is_left_out_with_the_reason(name: str, tmp_path: Path) -> None:
+def test_what_the_cells_of_a_csv_mean_or_why_they_are_left_out(
+    name: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells, expected = WRITTEN[name]
+    cells = (cells * 90)[:90] if len(cells) < 90 else cells
     lines = "\n".join(f'"{cell}";{"ab"[i % 2]};{i}' for i, cell in enumerate(cells))
     (tmp_path / "t.csv").write_text(f"x;y;z\n{lines}\n")
+    if rows:
+        monkeypatch.setattr("portablenn.tables.readers.CSV_BLOCK", 12 * rows)
     fitted = fit_preprocessor(open_table(tmp_path / "t.csv"), "y", shares=(1.0, 0.0, 0.0))
     if isinstance(expected, str):
-        assert fitted.left_out["x"].startswith(expected)
+        assert fitted.left_out["x"] == expected
         return
-    known = [e for e in expected if e is not None]
     column = fitted.preprocessor.columns[0]
+    assert column.name == "x"
+    if not isinstance(expected, tuple):
+        assert isinstance(column, expected)
+        return
     assert isinstance(column, NumericColumn)
-    assert column.mean == pytest.approx(np.mean(known))
-    assert column.date == name.startswith("dates")
+    values = [value for value in (expected * 90)[: len(cells)] if value is not None]
+    np.testing.assert_allclose([column.mean, column.scale], [np.mean(values), np.std(values)], rtol=1e-12)
+    assert (column.low, column.high, column.missing) == (min(values), max(values), None in expected)
+    found, unreadable = as_numbers(pa.array(cells[: len(expected)]), "x", column.cells)
+    np.testing.assert_allclose(found, [np.nan if v is None else v for v in expected], rtol=1e-12)
+    assert unreadable.sum() == ("some unreadable" in name or name == "numbers and one text")
 
 
-def _statistics(batches: list[Any], name: str = "x", **facts: Any) -> ColumnStatistics:
-    statistics = ColumnStatistics(name, **{"untyped": True, **facts})
-    for cells in batches:
-        statistics.add(cells if hasattr(cells, "type") else pa.array(cells))
+def test_what_could_mean_two_things_is_warned_of() -> None:
+    y = ["a", "b"] * 40
+    with pytest.warns(RuntimeWarning, match=r"'5,126' in column 'x' is taken for 5126, .* use decimal=\",\" if"):
+        column = fit_preprocessor(open_table({"x": ["5,126", "7"] * 40, "y": y}), "y").preprocessor.columns[0]
+    assert column.encode(pa.array(["5,126"])) * column.scale + column.mean == pytest.approx(5126.0)
+    table = open_table({"x": ["5,126", "7"] * 40, "y": y})
+    column = fit_preprocessor(table, "y", decimal=",").preprocessor.columns[0]
+    assert column.encode(pa.array(["5,126"])) * column.scale + column.mean == pytest.approx(5.126)
+    with pytest.warns(
+        RuntimeWarning, match="'03/04/1970' in column 'x' are taken for %m/%d/%Y; they could be %d/%m/%Y"
+    ):
+        column = fit_preprocessor(
+            open_table({"x": ["03/04/1970", "05/06/1970"] * 40, "y": y}), "y"
+        ).preprocessor.columns[0]
+    assert column.encode(pa.array(["03/04/1970"])) * column.scale + column.mean == pytest.approx(31 + 28 + 3)
+
+
+@pytest.mark.parametrize("decimals", ["1,5", "0,25", "1.234,5"])
+def test_other_columns_say_what_separates_decimals(decimals: str) -> None:
+    table = {"x": ["5.126", "7.300"] * 40, "z": [decimals, "2"] * 40, "y": ["a", "b"] * 40}
+    with pytest.warns(RuntimeWarning, match="'5.126' in column 'x' is taken for 5126"):
+        column = fit_preprocessor(open_table(table), "y").preprocessor.columns[0]
+    assert column.encode(pa.array(["5.126"])) * column.scale + column.mean == pytest.approx(5126.0)
+
+
+GIVEN: dict[str, tuple[dict[str, str], Any]] = {
+    "a number as categories": ({"x": "category"}, CategoricalColumn),
+    "a code as numbers": ({"code": "number"}, NumericColumn),
+    "ignored": ({"x": "ignore"}, "ignored on request"),
+    "numbers among texts": ({"mixed": "number"}, NumericColumn),
+    "no number": ({"text": "number"}, "column 'text' holds no numbers: it cannot be of this type"),
+    "no date": ({"x": "date"}, "column 'x' holds no dates: it cannot be of this type"),
+    "a word": ({"x": "float"}, "expected number, date, category or ignore for the type of column 'x', got 'float'"),
+    "no column": ({"z": "number"}, "lacks the column 'z'"),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_the_type_of_a_column_can_be_given(name: str) -> None:
+    given, expected = GIVEN[name]
+    ((column, kind),) = given.items()
+    table = {"x": [1, 2] * 40, "code": ["01", "12"] * 40, "mixed": ["1", "2", "x", "y"] * 20, "text": ["p", "q"] * 40}
+    table["y"] = ["a", "b"] * 40
+    if isinstance(expected, str) and kind != "ignore":
+        with pytest.raises(ValueError, match=expected):
+            fit_preprocessor(open_table(table), "y", column_types=given)
+        return
+    fitted = fit_preprocessor(open_table(table), "y", column_types=given)
+    if isinstance(expected, str):
+        assert fitted.left_out[column] == expected
+    else:
+        assert isinstance({c.name: c for c in fitted.preprocessor.columns}[column], expected)
+
+
+def test_marks_of_missing_cells_can_be_given() -> None:
+    table = {"x": ["1", "-999", "2", "3"] * 20, "n": [1, 2, -999, 4] * 20, "c": ["p", "q", "n/k", "p"] * 20}
+    table |= {"y": ["a", "b", "n/k", "a"] * 20}
+    fitted = fit_preprocessor(open_table(table), "y", missing_marks=["-999", "n/k"])
+    x, n, c = fitted.preprocessor.columns
+    assert isinstance(x, NumericColumn)
+    assert isinstance(n, NumericColumn)
+    assert (x.low, x.missing, n.low, n.missing) == (1.0, True, 1.0, False)  # where n is missing, so is the target
+    assert isinstance(c, CategoricalColumn)
+    assert (sorted(c.values), fitted.preprocessor.target.classes, fitted.without_target) == (["p", "q"], ("a", "b"), 20)
+    np.testing.assert_array_equal(c.encode(pa.array(["n/k", "z", None])), [-2, -1, -2])
+    assert np.isnan(x.encode(pa.array(["-999"]))).all()
+    assert np.isnan(n.encode(pa.array([-999]))).all()
+
+
+def _statistics(batches: list[Any], untyped: bool = True) -> ColumnStatistics:
+    cells = [c if hasattr(c, "type") else pa.array(c) for c in batches]
+    table = Table("t", ("x",), lambda: (pa.record_batch({"x": c}) for c in cells), untyped)
+    statistics = ColumnStatistics("x", infer_types(table, ("x",))["x"])
+    for column in cells:
+        statistics.add(*statistics.read(column), training=np.ones(len(column), bool))
     return statistics
 
 
@@ -95,12 +214,13 @@ def test_statistics_of_batches_are_those_of_all_cells() -> None:
     column = _statistics(np.split(values, [1, 10, 400]), untyped=False).column()
     assert isinstance(column, NumericColumn)
     np.testing.assert_allclose([column.mean, column.scale], [values.mean(), values.std()], rtol=1e-12)
-    assert not column.missing
+    assert (column.missing, column.low, column.high) == (False, values.min(), values.max())
 
 
 def test_a_batch_of_blank_cells_leaves_dates_dates() -> None:
     column = _statistics([["2024-02-29", "2024-03-01"], ["", "NA"], ["2024-03-02"]]).column()
-    assert column == NumericColumn("x", 19783.0, pytest.approx(np.sqrt(2 / 3)), missing=True, date=True)
+    scale = pytest.approx(np.sqrt(2 / 3))
+    assert column == NumericColumn("x", 19783.0, scale, True, 19782.0, 19784.0, CellFormat(date="%Y-%m-%d"))
 
 
 @pytest.mark.parametrize("batches", [[["2024-02-29"], ["3"]], [["3"], ["2024-02-29"]]])
@@ -110,7 +230,17 @@ def test_dates_and_numbers_in_one_column_are_text(batches: list[list[str]]) -> N
 
 def test_timestamps_are_days() -> None:
     times = pa.array([datetime.datetime(1970, 1, 2, 12), datetime.datetime(1970, 1, 3)])
-    assert _statistics([times], untyped=False).column() == NumericColumn("x", 1.75, 0.25, missing=False, date=True)
+    column = _statistics([times], untyped=False).column()
+    assert column == NumericColumn("x", 1.75, 0.25, False, 1.5, 2.0, CellFormat(date="%Y-%m-%d"))
+
+
+def test_a_column_has_the_type_of_its_training() -> None:
+    number = NumericColumn("x", 0.0, 1.0, False)
+    date = NumericColumn("x", 0.0, 1.0, False, cells=CellFormat(date="%Y-%m-%d"))
+    with pytest.raises(TableError, match=r"column 'x' is of type date32\[day\], not of numbers, as in training"):
+        number.encode(pa.array([datetime.date(2020, 1, 1)]))
+    with pytest.raises(TableError, match="column 'x' is of type int64, not of dates, as in training"):
+        date.encode(pa.array([1]))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +270,7 @@ def test_identifiers_are_left_out(count: int, rows: int, why: str) -> None:
 
 
 def test_a_constant_with_missing_cells_marks_them() -> None:
-    assert _statistics([["7", "7", ""]]).column() == NumericColumn("x", 7.0, 1.0, missing=True)
+    assert _statistics([["7", "7", ""]]).column() == NumericColumn("x", 7.0, 1.0, True, 7.0, 7.0)
     assert _statistics([["a", "a", ""]]).column() == CategoricalColumn("x", ("a",), missing=True)
 
 
@@ -182,24 +312,24 @@ def test_cells_have_one_text_whatever_their_type(cells: Any, expected: list[Any]
 
 
 def test_these_texts_mark_a_missing_cell() -> None:
-    texts = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?", " NA ", None]
+    texts = ["", "N/A", "n/a", "NaN", "nan", "null", "NULL", "?", "-", "n.a.", "#N/A", "#REF!", "<NA>", " ? ", None]
     assert as_text(pa.array(texts)).null_count == len(texts)
-    assert as_text(pa.array(["-", "none", "0", "N"])).null_count == 0
+    assert as_text(pa.array(["NA", "None", "none", "0", "N", "unknown"])).null_count == 0
 
 
 def test_labels_are_exact() -> None:
-    assert as_text(pa.array([" a ", "True", " NA "]), exact=True).to_pylist() == [" a ", "True", None]
+    assert as_text(pa.array([" a ", "True", " NaN "]), exact=True).to_pylist() == [" a ", "True", None]
 
 
 @pytest.mark.parametrize(
     ("cells", "date", "message"),
     [
-        (["1", "two", "three"], False, "column 'x' holds 'two', which is not a number"),
-        (["2024-01-01", "soon"], True, "column 'x' holds 'soon', which is not a date"),
-        (["2024-02-30", "2024-01-01"], True, "column 'x' holds '2024-02-30', which is not a date"),
-        ([[1]], False, r"column 'x' holds 'list<\w+: int64>', which is not a number"),
+        (["1", "two", "three"], "", "column 'x' holds 'two', which is not a number"),
+        (["soon", "2024-01-01", "later"], "%Y-%m-%d", "column 'x' holds 'soon', which is not a date"),
+        (["2024-02-30"], "%Y-%m-%d", "column 'x' holds '2024-02-30', which is not a date"),
+        ([[1]], "", r"column 'x' is of type list<\w+: int64>, not of numbers"),
     ],
 )
-def test_a_cell_that_cannot_be_parsed_is_quoted(cells: list[Any], date: bool, message: str) -> None:
+def test_a_cell_that_cannot_be_parsed_is_quoted(cells: list[Any], date: str, message: str) -> None:
     with pytest.raises(TableError, match=message):
-        as_numbers(pa.array(cells), "x", date)
+        as_numbers(pa.array(cells), "x", CellFormat(date=date))

@@ -17,7 +17,7 @@ from portablenn.tables.columns import NumericColumn  # noqa: E402
 from portablenn.tables.metrics import MAX_PAIRS, compute_metrics, importances, measure  # noqa: E402
 
 VALUES = Target("y", None, mean=1000.0, scale=10.0)
-CLASSES = Target("y", ("7", "9", "12"), integers=True)
+CLASSES = Target("y", ("7", "9", "12"), labels_are="integer")
 COLUMNS = (NumericColumn("useless", 0.0, 1.0, False), NumericColumn("used", 0.0, 1.0, False))
 
 

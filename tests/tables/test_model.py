@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,45 @@ from portablenn.tables.readers import TableError  # noqa: E402
 
 
 def test_values_that_did_not_occur_in_training_are_counted() -> None:
-    from collections import Counter
+    model, unusual = pnn.TableModel.train(people(), "plan", epochs=1, ignore=["price"]), Counter[tuple[str, str]]()
+    rows = {"age": [20.0, 30.0, 40.0], "city": ["Atlantis", "Oslo", None]}
+    list(model.predict_batches(rows, unusual=unusual))
+    assert +unusual == {("city", "unseen"): 1}
+    with pytest.raises(TableError, match="1 cells of 'city' hold values that did not occur in training"):
+        list(model.predict_batches(rows, strict=True))
+    list(model.predict_batches({"age": [20.0], "city": ["Oslo"]}, strict=True))
 
-    model, unseen = pnn.TableModel.train(people(), "plan", epochs=1, ignore=["price"]), Counter[str]()
-    list(model.predict_batches({"age": [1.0, 2.0, 3.0], "city": ["Atlantis", "Oslo", None]}, unseen=unseen))
-    assert unseen == {"city": 1}
+
+UNUSUAL: dict[str, tuple[dict[str, Any], str]] = {
+    "an unseen value": ({"c": ["z", "a", "a"]}, "1 cells of 'c' hold values that did not occur"),
+    "gaps where there were none": ({"x": [1.0, None, None]}, "2 cells of 'x' are missing, and none was in training"),
+    "an empty column": ({"x": [None] * 3}, "3 cells of 'x' are missing"),
+    "an empty column of text": ({"c": ["", "", ""]}, "3 cells of 'c' are missing"),
+    "far above": ({"x": [5.0, 121.0, 5.0]}, "1 cells of 'x' are further outside of the range"),
+    "far below": ({"x": [5.0, -61.0, -1e30]}, "2 cells of 'x' are further outside of the range"),
+    "a date far ahead": ({"d": ["2024-01-01", "2025-01-01", "2024-01-02"]}, "1 cells of 'd' are further outside"),
+    "text": ({"x": ["1", "2", "x"]}, "1 cells of 'x' cannot be read as in training"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_cells_unlike_those_of_the_training_are_warned_of(name: str) -> None:
+    known = {"x": [float(i % 61) for i in range(122)], "c": ["a", "b"] * 61, "d": ["2024-01-01", "2024-01-31"] * 61}
+    model = pnn.TableModel.train({**known, "y": [i / 7 for i in range(122)]}, "y", epochs=1)
+    usual = {"x": [0.0, 120.0, -60.0], "c": ["a", "b", "a"], "d": ["2024-01-01", "2024-02-29", "2023-12-03"]}
+    model.predict(usual)  # without a warning
+    changed, expected = UNUSUAL[name]
+    with pytest.warns(RuntimeWarning, match=expected):
+        assert np.isfinite(model.predict({**usual, **changed})).all()
 
 
 def test_predicted_labels_have_the_type_of_the_target() -> None:
-    for cells in (["b", "a"] * 40, [10, 2] * 40, [True, False] * 40):
-        model = pnn.TableModel.train({"x": [0.0, 1.0] * 40, "y": cells}, "y", epochs=60, patience=60)
+    for cells in (["b", "a"], [10, 2], [True, False], ["1", "0"], [0.5, 1.5], ["True", "False"]):
+        table = {"x": [0.0, 1.0] * 40, "y": cells * 40}
+        model = pnn.TableModel.train(table, "y", epochs=60, patience=60, task="classification")
         found = model.predict({"x": [0.0, 1.0]}).tolist()
-        assert found == [str(c).lower() if isinstance(c, bool) else c for c in cells[:2]]
+        assert found == cells[:2]
+        assert type(found[0]) is type(cells[0])
 
 
 @pytest.mark.parametrize("target", ["plan", "price"])
@@ -78,8 +106,11 @@ def test_a_regression_predicts_in_the_units_of_its_target() -> None:
 def test_new_rows_may_hold_unknown_values() -> None:
     model = pnn.TableModel.train(people(), "plan", epochs=5, ignore=["price"])
     rows = {"more": [1, 2, 3], "city": ["Atlantis", None, "Oslo"], "age": [None, float("nan"), 1e30]}
-    assert set(model.predict(rows).tolist()) <= {"basic", "gold"}
-    assert model.predict_proba(rows).shape == (3, 2)
+    with pytest.warns(RuntimeWarning) as warned:
+        assert set(model.predict(rows).tolist()) <= {"basic", "gold"}
+    assert len(warned) == 2
+    with pytest.warns(RuntimeWarning, match="'age' are further outside|did not occur in training"):
+        assert model.predict_proba(rows).shape == (3, 2)
     assert model.predict({"city": [], "age": []}).shape == (0,)
     with pytest.raises(TableError, match="lacks the column 'age'"):
         model.predict({"city": ["Oslo"]})
@@ -108,7 +139,7 @@ def test_missing_cells_raise_on_request() -> None:
 def test_rows_without_a_target_are_skipped_and_counted() -> None:
     table = people()
     with pytest.raises(TableError, match="all cells of target 'plan' are missing"):
-        pnn.TableModel.train({**table, "plan": ["", "NA"] * (ROWS // 2)}, "plan")
+        pnn.TableModel.train({**table, "plan": ["", None] * (ROWS // 2)}, "plan")
     table["plan"] = [None if i < 50 else p for i, p in enumerate(table["plan"])]
     model = pnn.TableModel.train(table, "plan", epochs=1)
     assert model.results["rows_without_target"] == 50
@@ -174,7 +205,11 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an infinite scale": (lambda t: t["columns"][0].update(scale=float("inf")), "scale positive"),
     "NaN": (lambda t: t["columns"][0].update(mean=float("nan")), "scale positive"),
     "values that are not text": (lambda t: t["columns"][1].update(values=[1, 2, 3]), "must be distinct strings"),
-    "classes that are not numbers": (lambda t: t["target"].update(integers=True), "invalid table"),
+    "classes that are not numbers": (lambda t: t["target"].update(labels_are="integer"), "invalid table"),
+    "labels of no type": (lambda t: t["target"].update(labels_are="color"), "invalid table"),
+    "a format of no cells": (lambda t: t["columns"][0]["cells"].update(decimal=";"), "invalid table"),
+    "a format of no date": (lambda t: t["columns"][0]["cells"].update(date="%q"), "invalid table"),
+    "a range without an end": (lambda t: t["columns"][0].update(high=float("inf")), "invalid table"),
     "a missing class": (lambda t: t["target"]["classes"].pop(), "inputs and outputs"),
     "a list for a table": (lambda t: t.update(columns={}), "field columns of the table is a dict"),
 }
@@ -234,7 +269,7 @@ def test_appended_columns_must_have_new_names() -> None:
         next(_untrained(Target("y", None)).predict_batches({"x": [1.0]}, probabilities=True))
 
 
-@pytest.mark.parametrize("target", [Target("y", ("0", "1"), integers=True), Target("y", None)])
+@pytest.mark.parametrize("target", [Target("y", ("0", "1"), "integer"), Target("y", None)])
 def test_evaluate_skips_rows_without_a_target(target: Target) -> None:
     model, x = _untrained(target), [-1.0, 0.5, 2.0, 3.0]
     known = model.evaluate({"x": x[:2], "y": [0, 1]})
@@ -254,7 +289,10 @@ def test_evaluate_skips_rows_without_a_target(target: Target) -> None:
     ],
 )
 def test_rows_of_unknown_classes_count_as_wrong(classes: tuple[str, ...], cells: list[Any]) -> None:
-    model, x = _untrained(Target("y", classes, integers=isinstance(cells[0], int))), [float(i) for i in range(6)]
+    model, x = (
+        _untrained(Target("y", classes, "integer" if isinstance(cells[0], int) else "text")),
+        [float(i) for i in range(6)],
+    )
     known = model.evaluate({"x": x[:2], "y": cells[:2]})
     with pytest.warns(
         RuntimeWarning, match="4 of 6 rows are of classes that the model does not know: they count as wrong"

@@ -18,6 +18,7 @@ matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("pyarrow")
 
 from portablenn.tables import Preprocessor, Target  # noqa: E402
+from portablenn.tables.cells import CellFormat  # noqa: E402
 from portablenn.tables.columns import CategoricalColumn, NumericColumn  # noqa: E402
 
 X = np.random.default_rng(0).uniform(-1, 1, size=(80, 2)).astype("f4")
@@ -115,7 +116,7 @@ def test_names_in_a_table_never_become_code_of_the_page() -> None:
 CATEGORIES = CategoricalColumn("city", ("Oslo", "Rome", "Bern", "Lima", "Kyiv", "Bonn", "Pune"), False, infrequent=1234)
 COLUMNS = (
     NumericColumn("age", 1234.5678, 0.12345, missing=True),
-    NumericColumn("day", 19782.6, 30.0, False, True),
+    NumericColumn("day", 19782.6, 30.0, False, cells=CellFormat(date="%Y-%m-%d")),
     CATEGORIES,
 )
 

@@ -1,0 +1,284 @@
+"""Types of columns: numbers, dates or categories, and how they are written, decided from the cells of all rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .cells import (
+    DATE_FORMATS,
+    MISSING,
+    NUMBER,
+    NUMBER_MARKS,
+    PLAIN_NUMBERS,
+    WORDS,
+    CellFormat,
+    as_text,
+    column_kind,
+    split_units,
+    text_array,
+)
+from .readers import Table, TableError
+
+UNREADABLE = 0.05
+"""Largest share of the cells of a column of numbers or dates that may be none: they count as missing."""
+
+KINDS = ("number", "date", "category")
+MAX_UNITS = 20
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """The type of a column.
+
+    Attributes
+    ----------
+    kind
+        "number", "date" or "category"; "" if it cannot be used.
+    cells
+        How numbers or dates are written.
+    marks
+        Texts that mark a missing cell.
+    reason
+        Why the column cannot be used, or why one that looks like numbers is of categories; "" otherwise.
+    source
+        The type of the cells in the table: "number", "date", "boolean" or "text"; "" in a CSV file, which has no types.
+    """
+
+    kind: str
+    cells: CellFormat = PLAIN_NUMBERS
+    marks: tuple[str, ...] = MISSING
+    reason: str = ""
+    source: str = ""
+
+
+@dataclass
+class Evidence:
+    """What the cells of a column say about its type, counted batch by batch."""
+
+    name: str
+    marks: tuple[str, ...] = ()  # texts that mark a missing cell, in addition to the usual ones
+    kind: str = ""  # of typed cells: "number", "date", "boolean" or "text"
+    unusable: str = ""
+    present: int = 0  # texts that mark no missing cell
+    words: int = 0  # cells of WORDS
+    numbers: Counter[tuple[str, str]] = field(default_factory=Counter)  # by unit and by how they are written
+    dates: Counter[str] = field(default_factory=Counter)  # by format
+    examples: dict[str, str] = field(default_factory=dict)  # the first text of each kind
+
+    def add(self, column: Any) -> None:
+        """Add a batch of cells."""
+        kind = "boolean" if str(column.type) == "bool" else column_kind(column)
+        if not kind:
+            self.unusable = f"columns of type {column.type} are not supported"
+        self.kind = kind if str(column.type) != "null" or not self.kind else self.kind
+        if kind == "text":
+            self._add_texts(column)
+
+    def _add_texts(self, column: Any) -> None:
+        import pyarrow.compute as pc
+
+        counted = pc.value_counts(as_text(column, ()))
+        texts, counts = counted.field("values"), counted.field("counts").to_numpy()
+        self.words += int(counts[_true(pc.is_in(texts, value_set=text_array(WORDS)))].sum())
+        kept = ~_true(pc.is_in(texts, value_set=text_array((*NUMBER_MARKS, *self.marks)))) & _true(texts.is_valid())
+        texts, counts = texts.filter(kept), counts[kept]
+        self.present += int(counts.sum())
+        numbers, units = split_units(texts)
+        written, units = _written(numbers), np.asarray(units.to_pylist(), dtype=object)
+        if len(self.numbers) < MAX_UNITS:
+            for unit, how, count in zip(units[written != ""], written[written != ""], counts[written != ""]):
+                self.numbers[unit, how] += int(count)
+        others = texts.filter(written == "") if (written == "").any() else None
+        self._quote("text", others)
+        for how in ("comma", "point", "either ,", "either .", "code"):
+            self._quote(how, texts.filter(written == how))
+        # texts such as 1.2.2024 are no numbers, and "May 5, 2024" has no unit
+        likely = _true(pc.match_substring_regex(texts, r"^(\d{1,4}[-/.]|[A-Za-z]{3,9}\.? \d|\d{1,2}[- ][A-Za-z]{3})"))
+        if likely.any():
+            texts, counts = texts.filter(likely), counts[likely]
+            for date in DATE_FORMATS:
+                values, _ = CellFormat(date=date).parse(texts)
+                if found := int(counts[np.isfinite(values)].sum()):
+                    self.dates[date] += found
+                    self._quote(date, texts.filter(np.isfinite(values)))
+
+    def _quote(self, what: str, texts: Any) -> None:
+        if what not in self.examples and texts is not None and len(texts):
+            self.examples[what] = texts[0].as_py()
+
+    def count(self, *hows: str) -> int:
+        """Return the number of cells with numbers that are written in one of these ways."""
+        return sum(count for (_, how), count in self.numbers.items() if how in hows)
+
+    @property
+    def decimal(self) -> str:
+        """What separates the decimals, "." or ","; "" if the cells do not say."""
+        point, comma = self.count("point"), self.count("comma")
+        return "" if not point + comma else "," if comma > point else "."
+
+
+def _written(numbers: Any) -> np.ndarray:
+    """Return how numbers are written, (rows,): "point", "comma", "either ,", "either .", "integer", "code"; "" for no number.
+
+    1.5 has a point, 1,234 may have either.
+    """
+    import pyarrow.compute as pc
+
+    point, comma = (_true(pc.match_substring_regex(numbers, NUMBER[mark])) for mark in ".,")
+    has_point, has_comma = (_true(pc.match_substring(numbers, mark)) for mark in ".,")
+    code = _true(pc.match_substring_regex(numbers, r"^0\d+$"))
+    conditions = [
+        point & comma & code,
+        point & comma & has_comma,
+        point & comma & has_point,
+        point & comma,
+        point,
+        comma,
+    ]
+    return np.select(conditions, ["code", "either ,", "either .", "integer", "point", "comma"], default="")
+
+
+def _true(column: Any) -> np.ndarray:
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def infer_types(
+    table: Table,
+    columns: Iterable[str],
+    given: Mapping[str, str] | None = None,
+    decimal: str | None = None,
+    marks: Iterable[str] = (),
+) -> dict[str, ColumnType]:
+    """Return the type of each column, in one pass through all rows.
+
+    What is uncertain, such as 5,126 or 03/04/2024, is warned of, with what was assumed.
+
+    Parameters
+    ----------
+    table, columns
+        The table, and the names of its columns that are used.
+    given
+        {name: "number", "date" or "category"}, which overrules what the cells look like.
+    decimal
+        "." or ",", for all columns; None to infer it.
+    marks
+        More texts that mark a missing cell, in all columns.
+
+    Raises
+    ------
+    TableError
+        If the table cannot be read, or a column that is said to be of numbers or dates holds none.
+    """
+    given, columns = given or {}, tuple(columns)
+    marks = tuple(marks)
+    evidence = {name: Evidence(name, marks) for name in columns}
+    for batch in table.select(columns):
+        for name in columns:
+            evidence[name].add(batch.column(name))
+    found = {e.decimal for e in evidence.values()} - {""}
+    of_table = decimal or ("," if found == {","} else ".")
+    types = {name: _type(e, given.get(name, ""), decimal, of_table) for name, e in evidence.items()}
+    # a table whose numbers have the mark NA means the same by it elsewhere; in a typed table a missing text is null
+    ambiguous = table.untyped and any(
+        e.words and types[name].kind in ("number", "date") for name, e in evidence.items()
+    )
+    of_text = (*MISSING, *marks, *(WORDS if ambiguous else ()))
+    return {
+        name: replace(
+            kind,
+            cells=replace(kind.cells, marks=marks),
+            marks=of_text,
+            source="" if table.untyped else evidence[name].kind,
+        )
+        for name, kind in types.items()
+    }
+
+
+def _type(e: Evidence, given: str, decimal: str | None, of_table: str) -> ColumnType:
+    if e.unusable:
+        return ColumnType("", reason=e.unusable)
+    number, date = _number(e, decimal or e.decimal or of_table), _date(e)
+    shares = {"number": _share(number[1], e), "date": _share(date[1], e)}
+    if e.kind in ("number", "date"):  # typed cells
+        number = (PLAIN_NUMBERS, 0)
+        shares = {"number": 0.0, "date": 0.0, e.kind: 1.0}
+    if given in shares and not shares[given]:
+        raise TableError(f"column {e.name!r} holds no {given}s: it cannot be of this type")
+    if given == "category" or e.kind == "boolean" or not any(shares.values()):
+        return ColumnType("category")
+    if given == "date" or (not given and shares["date"] >= 1 - UNREADABLE and shares["date"] >= shares["number"]):
+        _warn_of_order(e, date[0].date)
+        return ColumnType("date", date[0])
+    are_codes = e.count("code") and not e.count("point", "comma", "either ,", "either .")
+    if given == "number" or (shares["number"] >= 1 - UNREADABLE and not are_codes):
+        _warn_of_grouping(e, number[0], decimal)
+        return ColumnType("number", number[0])
+    return ColumnType("category", reason="" if are_codes else _why_not_numeric(e, number[1]))
+
+
+def _share(count: int, e: Evidence) -> float:
+    return count / e.present if e.present else 0.0
+
+
+def _number(e: Evidence, decimal: str) -> tuple[CellFormat, int]:
+    """Return the most frequent format of the column's numbers, and how many cells have it."""
+    other = "comma" if decimal == "." else "point"
+    units: Counter[str] = Counter()
+    for (unit, how), count in e.numbers.items():
+        units[unit] += count * (how != other)
+    unit = max((u for u in units if u), key=lambda u: units[u], default="")
+    if unit == "%" and units[""] > units["%"]:
+        unit = ""
+    return CellFormat(decimal, unit), units[unit] + (units[""] if unit not in ("", "%") else 0)
+
+
+def _date(e: Evidence) -> tuple[CellFormat, int]:
+    date = max(DATE_FORMATS, key=lambda name: e.dates[name])
+    return CellFormat(date=date), e.dates[date]
+
+
+def _why_not_numeric(e: Evidence, readable: int) -> str:
+    """Return why a column that looks like numbers is not; "" if it does not look like numbers."""
+    units = sorted({unit for unit, _ in e.numbers if unit})
+    written = sum(e.numbers.values())
+    if 2 * written <= e.present:
+        return ""
+    if "text" in e.examples and written < e.present:
+        return f"{written:,} of {e.present:,} cells are numbers, {e.examples['text']!r} is not: correct it or leave it empty"
+    if len(units) > 1:
+        return f"its numbers have several units, such as {units[0]!r} and {units[1]!r}: convert them to one"
+    if readable < written and e.count("comma") and e.count("point"):
+        a, b = e.examples["point"], e.examples["comma"]
+        return f"some of its numbers have decimal points and others decimal commas, such as {a!r} and {b!r}: write all alike"
+    return f"only {readable:,} of {e.present:,} cells are written alike: write all of them like 1234.5"
+
+
+def _warn_of_grouping(e: Evidence, cells: CellFormat, decimal: str | None) -> None:
+    how = "either ," if cells.decimal == "." else "either ."
+    if how in e.examples and not decimal and not e.count("point" if cells.decimal == "." else "comma"):
+        value = cells.parse(text_array([e.examples[how]]))[0][0]
+        _warn(
+            f"{e.examples[how]!r} in column {e.name!r} is taken for {value:.0f}, with a separator of thousands: use "
+            f'decimal="{how[-1]}" if it separates decimals'
+        )
+
+
+def _warn_of_order(e: Evidence, date: str) -> None:
+    others = [name for name in DATE_FORMATS if name != date and 0 < e.dates[name] == e.dates[date]]
+    if others:
+        _warn(
+            f"dates such as {e.examples[date]!r} in column {e.name!r} are taken for {date}; they could be {others[0]}: write "
+            "them like 2024-12-31 if that is wrong"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
