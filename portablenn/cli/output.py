@@ -113,6 +113,8 @@ def _print_data(model: Any) -> None:
         typer.echo(f"{results['rows_without_target']:,} rows without {target.name!r} were skipped")
     for name, why in results.get("left_out", {}).items():
         typer.echo(f"left out: {name!r}: {why}")
+    for name, why in results.get("doubtful", {}).items():
+        typer.echo(f"doubtful: {name!r}: {why}")
     for column in model.preprocessor.columns:
         if infrequent := getattr(column, "infrequent", 0):
             kept = f"the {len(column.values)} most frequent values are distinguished"

@@ -16,10 +16,11 @@ import typer
 
 from ..callbacks import Callback, Checkpoint, ProgressBar, TimeLimit
 from ..nn.optimizers import AdamW
-from .app import AS_JSON, app
+from .app import AS_JSON, Command, app
 from .output import describe_layers, describe_model, print_json, print_model, print_warning, warnings_as_lines
 
 INTERRUPTED = 130
+NOT_BETTER = 3
 
 # other pools reserve 1 GB of addresses, which fails under ulimit -v
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
@@ -30,11 +31,13 @@ TABLE = "A .csv, .tsv, .parquet, .arrow or .feather file; also compressed CSV, .
 MODEL = "A model file that 'portablenn train' wrote."
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     table: Annotated[Path, typer.Argument(help=TABLE)],
     target: Annotated[str, typer.Option(help="Column to predict.")],
-    out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("model.safetensors"),
+    out: Annotated[
+        Path | None, typer.Option(help="Model file to write; default: model.safetensors, if there is none yet.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="HTML report to write; default: next to the model.")] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.")] = False,
     task: Annotated[Task | None, typer.Option(help="Default: inferred from the target.")] = None,
@@ -75,7 +78,14 @@ def train(
     """
     from ..tables import TableModel
     from ..tables import report as reports
+    from ..tables.metrics import worse_than_constant
 
+    if out is None:
+        out = Path("model.safetensors")
+        if out.exists() and checkpoints is None:
+            raise FileExistsError(
+                f"there is a file {out} already: name the model to write with --out, this one or another"
+            )
     page = None if no_report else report or out.parent / f"{out.stem}.html"
     _check_outputs([table], [out, page])
     callbacks: list[Callback] = [] if quiet or as_json else [ProgressBar()]
@@ -116,9 +126,12 @@ def train(
         typer.echo(f"model: {out}" + ("" if page is None else f"\nreport: {page}"))
     if model.results["ended"].startswith("Ctrl-C"):
         raise typer.Exit(INTERRUPTED)
+    if comparison := worse_than_constant(model.results):
+        print_warning(f"the model is not better than the same answer for every row: {comparison}")
+        raise typer.Exit(NOT_BETTER)
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(
     model: Annotated[Path, typer.Argument(help=MODEL)],
     table: Annotated[Path, typer.Argument(help=TABLE)],
@@ -179,7 +192,7 @@ def _unless_pipe_is_closed(write: Any) -> bool:
     return True
 
 
-@app.command()
+@app.command(cls=Command)
 def inspect(
     model: Annotated[Path, typer.Argument(help=MODEL + " Or one of a network, which 'Network.save' wrote.")],
     report: Annotated[Path | None, typer.Option(help="HTML report to write again.")] = None,

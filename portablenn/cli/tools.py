@@ -13,14 +13,14 @@ import typer
 
 import portablenn
 
-from .app import AS_JSON, app
+from .app import AS_JSON, Command, app
 from .output import print_backends, print_json, print_verifications
 
 Demo = StrEnum("Demo", ["digits", "first-network", "perceptron", "three-layers", "threshold-neuron", "xor"])
 Activation = StrEnum("Activation", ["relu", "sigmoid"])
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     context: typer.Context,
     name: Annotated[Demo, typer.Argument(help="Example to run.")],
@@ -48,7 +48,7 @@ def demo(
         example(name.value)(out=out)
 
 
-@app.command()
+@app.command(cls=Command)
 def backends(as_json: Annotated[bool, AS_JSON] = False) -> None:
     """List the backends: NumPy, and each library with a plug-in; for one that is not usable, the reason."""
     listed = portablenn.backends()
@@ -58,7 +58,7 @@ def backends(as_json: Annotated[bool, AS_JSON] = False) -> None:
         print_backends(listed, portablenn.explain_auto())
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
     names: Annotated[
         list[str] | None,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..nn.layers import Dense
+from ..runtime.arrays import to_numpy
+from .columns import NumericColumn
+from .preprocessing import Preprocessor
 from .spill import EncodedPart
 
 MAX_PAIRS = 500
@@ -15,6 +20,13 @@ MAX_PAIRS = 500
 
 IMPORTANCE_ROWS = 2000
 """Maximum number of rows that importances are computed from."""
+
+IMPORTANCE_CELLS = 400_000
+"""Maximum number of cells that importances are computed from, in as many rows, and at least `MIN_IMPORTANCE_ROWS`."""
+
+MIN_IMPORTANCE_ROWS = 200
+MIN_DOUBTFUL_ROWS = 30
+"""Number of rows, and of distinct values, below which the order of a column's values says nothing."""
 
 IMPORTANCE_REPEATS = 3
 
@@ -77,32 +89,99 @@ def _log_loss(probabilities: np.ndarray) -> float:
     return float(-np.mean(np.log(np.clip(probabilities, 1e-15, 1.0))))
 
 
+def worse_than_constant(results: dict[str, Any]) -> str:
+    """Return how the metrics compare with those of a constant prediction if none is better; "" if one is, or if unknown.
+
+    Compared are the root mean squared error of values, accuracy and log loss of classes.
+    """
+    metrics, baseline = results.get("metrics") or {}, results.get("baseline") or {}
+    names = [n for n in ("root_mean_squared_error", "accuracy", "log_loss") if n in metrics and n in baseline]
+    if any((metrics[n] > baseline[n]) if n == "accuracy" else (metrics[n] < baseline[n]) for n in names):
+        return ""
+    return ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.4g} against {baseline[name]:.4g}" for name in names)
+
+
 def importances(model: Any, part: EncodedPart, seed: int = 0) -> dict[str, float]:
     """Return {column: permutation importance}, largest first: the fall of accuracy or R² when its cells are shuffled.
 
     Values are NaN where R² is undefined, for constant targets. See Breiman (2001), "Random forests".
     """
-    preprocessor = model.preprocessor
-    cells, targets = part.cells[:IMPORTANCE_ROWS], part.targets[:IMPORTANCE_ROWS]
+    columns = model.preprocessor.columns
+    rows = max(MIN_IMPORTANCE_ROWS, min(IMPORTANCE_ROWS, IMPORTANCE_CELLS // len(columns)))
+    cells, targets = part.cells[:rows], part.targets[:rows]
     if len(targets) < 2:
         return {}
-    generator = np.random.default_rng(seed)
+    generator, variance = np.random.default_rng(seed), float(np.var(targets))
 
-    def score(cells: np.ndarray) -> float:
-        predicted = np.asarray(model.network.predict(preprocessor.expand(cells)))
+    def score(predicted: np.ndarray) -> float:
         if model.target.classes is not None:
             return float(np.mean(predicted == targets))
-        variance = float(np.var(targets))
         return 1.0 - float(np.mean((predicted - targets) ** 2)) / variance if variance else math.nan
 
-    unshuffled, falls = score(cells), {}
-    for i, column in enumerate(preprocessor.columns):
-        shuffled, scores = cells.copy(), []
-        for _ in range(IMPORTANCE_REPEATS):
-            shuffled[:, i] = generator.permutation(cells[:, i])
-            scores.append(score(shuffled))
-        falls[column.name] = unshuffled - float(np.mean(scores))
+    unshuffled, predict = _predictor_of_changes(model, cells)
+    falls = {}
+    for i, column in enumerate(columns):
+        scores = [score(predict(i, generator.permutation(cells[:, i]))) for _ in range(IMPORTANCE_REPEATS)]
+        falls[column.name] = score(unshuffled) - float(np.mean(scores))
     return dict(sorted(falls.items(), key=lambda pair: -pair[1]))
+
+
+def _predictor_of_changes(model: Any, cells: np.ndarray) -> tuple[np.ndarray, Callable[[int, np.ndarray], np.ndarray]]:
+    """Return the predictions for encoded cells, and a function that returns those with other cells in one column.
+
+    Where the first layer is dense, only the column's share of its sums is computed again, whatever the number of columns.
+    """
+    preprocessor, network = model.preprocessor, model.network
+    layers = network.model.layers
+    if not layers or not isinstance(layers[0][1], Dense):
+
+        def predict(i: int, changed: np.ndarray) -> np.ndarray:
+            others = cells.copy()
+            others[:, i] = changed
+            return np.asarray(network.predict(preprocessor.expand(others)))
+
+        return np.asarray(network.predict(preprocessor.expand(cells))), predict
+    arrays = {name: to_numpy(array) for name, array in (network.parameters | network.statistics).items()}
+    kernel = arrays[f"{layers[0][0]}.kernel"]
+    ends = np.cumsum([len(column.input_names) for column in preprocessor.columns])
+    sums = preprocessor.expand(cells).astype(kernel.dtype) @ kernel
+
+    def outputs(sums: np.ndarray) -> np.ndarray:
+        x = sums
+        for number, (name, layer) in enumerate(layers):
+            own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
+            if number == 0:
+                own["kernel"] = np.eye(len(kernel.T), dtype=kernel.dtype)
+            x = layer.apply(np, own, x)
+        return x.argmax(axis=1) if model.target.classes is not None else x[:, 0]
+
+    def predict_changed(i: int, changed: np.ndarray) -> np.ndarray:
+        column, part = preprocessor.columns[i], kernel[ends[i] - len(preprocessor.columns[i].input_names) : ends[i]]
+        difference = np.stack(column.expand(changed), axis=1) - np.stack(column.expand(cells[:, i]), axis=1)
+        return outputs(sums + difference @ part)
+
+    return outputs(sums), predict_changed
+
+
+def doubtful_columns(preprocessor: Preprocessor, part: EncodedPart) -> dict[str, str]:
+    """Return {column of numbers: why it may be an identifier, or give the target away}, from the first training rows."""
+    cells, targets = part.cells[:IMPORTANCE_ROWS], part.targets[:IMPORTANCE_ROWS]
+    found = {}
+    for i, column in enumerate(preprocessor.columns):
+        values, rows = cells[:, i], np.isfinite(cells[:, i])
+        if not isinstance(column, NumericColumn) or column.cells.date or rows.sum() < MIN_DOUBTFUL_ROWS:
+            continue
+        order = np.argsort(values[rows], kind="stable")
+        sorted_targets, distinct = targets[rows][order], len(np.unique(values[rows]))
+        if len(np.unique(sorted_targets)) < 2 or distinct < MIN_DOUBTFUL_ROWS:
+            continue
+        steps = np.diff(sorted_targets)
+        ascends = preprocessor.target.classes is None and (bool(np.all(steps >= 0)) or bool(np.all(steps <= 0)))
+        if rows.all() and bool(np.all(np.diff(values) > 0)):
+            found[column.name] = "its values ascend from row to row, as identifiers do"
+        elif ascends:
+            found[column.name] = "it has the order of the target: is it known when predictions are made?"
+    return found
 
 
 def _regression_metrics(true: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

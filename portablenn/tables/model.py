@@ -20,7 +20,7 @@ from ..nn.optimizers import AdamW
 from ..training.network import Network, from_contents
 from ..training.resume import versions
 from .description import describe, preprocessor_from
-from .metrics import compute_metrics, measure
+from .metrics import compute_metrics, doubtful_columns, measure
 from .preprocessing import SHARES, FitResult, Preprocessor, Target, fit_preprocessor, warnings_of
 from .readers import TableError, open_table
 from .spill import EncodedPart, encode_parts
@@ -174,6 +174,7 @@ class TableModel:
             "rows_without_target": fitted.without_target,
             "left_out": fitted.left_out,
             "unreadable": fitted.unreadable,
+            "doubtful": doubtful_columns(self.preprocessor, parts["train"]),
             "history": {name: list(values) for name, values in history.items()},
             "ended": history.ended,
             "resumed": history.resumed,

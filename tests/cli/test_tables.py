@@ -64,7 +64,7 @@ def test_train_predict_and_inspect_from_the_command_line(tmp_path: Path) -> None
                 folder=tmp_path,
             ).stdout
         )
-        assert result == {"out": f"o.{end}", "rows": 2, "target": "plan", "unseen": {}}
+        assert result == {"out": f"o.{end}", "rows": 2, "target": "plan", "warnings": []}
         found = open_table(tmp_path / f"o.{end}")
         assert found.columns == ("age", "city", "note", "prediction", "probability of basic", "probability of gold")
         (batch,) = found.select(found.columns)
@@ -129,6 +129,31 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "odd layers": (["train", "t.csv", "--target", "plan", "--hidden", "a,b"], 2, "positive integers such as 64,32"),
     "no model": (["predict", "t.csv", "t.csv"], 1, "portablenn: t.csv is not a valid model file"),
     "no target": (["train", "t.csv"], 2, "--target"),
+    "two targets": (
+        ["train", "t.csv", "--target", "plan", "--target=price"],
+        2,
+        "Invalid value for --target: given more than once",
+    ),
+    "a model that is there": (
+        ["train", "t.csv", "--target", "plan", "--quiet"],
+        1,
+        "there is a file model.safetensors",
+    ),
+    "a type without a name": (
+        ["train", "t.csv", "--target", "plan", "--column-type", "number"],
+        2,
+        "expected NAME=TYPE such as zip=category, got 'number'",
+    ),
+    "no such type": (
+        ["train", "t.csv", "--target", "plan", "--column-type", "age=float"],
+        1,
+        "expected number, date, category or ignore for the type of column 'age', got 'float'",
+    ),
+    "another table, with --strict": (
+        ["predict", "m.safetensors", "other.csv", "--strict", "--out", "o.csv"],
+        1,
+        "other.csv is not like the table of the training: 1 cells of 'city' hold values",
+    ),
     "the table in its own place": (
         ["train", "t.csv", "--target", "plan", "--out", "t.csv"],
         1,
@@ -152,9 +177,34 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
 def test_an_error_is_one_line_on_standard_error(name: str, tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", people())
     pnn.TableModel.train(people(), "plan", epochs=1).save(tmp_path / "m.safetensors")
+    if name == "a model that is there":
+        (tmp_path / "model.safetensors").touch()
+    (tmp_path / "other.csv").write_text("age,city,price\n40,Atlantis,2000\n")
     arguments, status, says = MISTAKES[name]
     done = _run(*arguments, folder=tmp_path, status=status)
     assert says in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     if status == 1:
         assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "o.csv").exists()
+    assert not (tmp_path / "model.safetensors").exists() or (tmp_path / "model.safetensors").stat().st_size == 0
+
+
+def test_what_is_uncertain_is_said_and_a_model_that_learned_nothing_has_a_status_of_its_own(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    prices = [f"${1000 + i % 97},{100 + i % 899}.50" for i in range(300)]
+    lines = [f'{i},"{price if i != 7 else "n.k."}",{i % 5:03}' for i, price in zip(random.permutation(300), prices)]
+    (tmp_path / "t.csv").write_text("x,price,code\n" + "\n".join(lines))
+    command = ["train", "t.csv", "--target", "price", "--epochs", 1, "--quiet", "--no-report", "--learning-rate", 1e-12]
+    done = _run(*command, "--column-type", "code=number", folder=tmp_path, status=3)
+    told, status = done.stderr.splitlines()
+    assert told.startswith("portablenn: column 'price' holds 'n.k.' in row ")
+    assert status.startswith(
+        "portablenn: the model is not better than the same answer for every row: root mean squared"
+    )
+    columns = pnn.TableModel.load(tmp_path / "model.safetensors").preprocessor.columns
+    assert [type(column).__name__ for column in columns] == ["NumericColumn"] * 2
+    (tmp_path / "new.csv").write_text("x,code\n1e9,007\n3,\n")
+    done = _run("predict", "model.safetensors", "new.csv", "--out", "o.csv", folder=tmp_path)
+    assert [line.partition(" cells of ")[2][:6] for line in done.stderr.splitlines()] == ["'x' ar", "'code'"]
+    assert done.stdout == "2 rows: o.csv\n"

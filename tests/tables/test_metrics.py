@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+import portablenn as pnn
+
 pytest.importorskip("pyarrow")
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
 from portablenn.tables import Preprocessor, Target  # noqa: E402
-from portablenn.tables.columns import NumericColumn  # noqa: E402
-from portablenn.tables.metrics import MAX_PAIRS, compute_metrics, importances, measure  # noqa: E402
+from portablenn.tables.columns import CategoricalColumn, NumericColumn  # noqa: E402
+from portablenn.tables.metrics import (  # noqa: E402
+    MAX_PAIRS,
+    compute_metrics,
+    doubtful_columns,
+    importances,
+    measure,
+    worse_than_constant,
+)
 
 VALUES = Target("y", None, mean=1000.0, scale=10.0)
 CLASSES = Target("y", ("7", "9", "12"), labels_are="integer")
@@ -25,6 +34,7 @@ def _model(target: Target, predict: Any, predict_proba: Any = None) -> Any:
     network = SimpleNamespace(
         predict=lambda rows: predict(getattr(rows, "cells", rows)),
         predict_proba=lambda rows: predict_proba(getattr(rows, "cells", rows)),
+        model=SimpleNamespace(layers=()),
     )
     return SimpleNamespace(target=target, preprocessor=Preprocessor(COLUMNS, target), network=network)
 
@@ -122,3 +132,83 @@ def test_one_row_has_no_r2() -> None:
     metrics = compute_metrics(_model(VALUES, lambda cells: np.zeros(1)), np.zeros((1, 2)), np.asarray([0.5]))
     assert math.isnan(metrics["r2"])
     assert metrics["mean_absolute_error"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("target", [VALUES, CLASSES], ids=["values", "classes"])
+@pytest.mark.parametrize("first", ["dense", "dense without bias", "normalized"])
+def test_importances_are_those_of_predicting_all_inputs_again(first: str, target: Target) -> None:
+    random = np.random.default_rng(0)
+    columns = (
+        NumericColumn("a", 1.0, 2.0, missing=True),
+        CategoricalColumn("c", ("p", "q"), missing=True),
+        NumericColumn("b", 0.0, 1.0, missing=False),
+    )
+    layers = [pnn.Dense(8, "tanh", use_bias=first == "dense"), pnn.BatchNorm(), pnn.Dropout(0.3)]
+    layers = [pnn.BatchNorm(), *layers] if first == "normalized" else layers
+    outputs = 1 if target.classes is None else 3
+    loss = "squared_error" if target.classes is None else "softmax_cross_entropy"
+    network = pnn.Network([*layers, pnn.Dense(outputs)], 6, loss, backend="numpy")
+    cells = np.stack([random.normal(size=300), random.integers(-2, 2, 300), random.normal(size=300)], axis=1)
+    cells[::7, 0] = np.nan
+    values = np.nan_to_num(cells[:, 0]) + cells[:, 1]
+    targets = np.digitize(values, (-1.0, 0.5)) if target.classes else values.astype(np.float32)
+    network.fit(Preprocessor(columns, target).expand(cells.astype(np.float32)), targets, epochs=30)
+    model = SimpleNamespace(target=target, preprocessor=Preprocessor(columns, target), network=network)
+    part = _part(cells.astype(np.float32), targets)
+    slow = SimpleNamespace(predict=network.predict, model=SimpleNamespace(layers=()))
+    expected = importances(SimpleNamespace(**{**vars(model), "network": slow}), part)
+    found = importances(model, part)
+    assert set(found) == {"a", "b", "c"}
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert len(set(found.values())) == 3
+    assert max(found.values()) > 0.1
+
+
+def test_importances_of_many_columns_use_fewer_rows() -> None:
+    columns = tuple(NumericColumn(f"x{i}", 0.0, 1.0, False) for i in range(2000))
+    rows: set[int] = set()
+    network = SimpleNamespace(predict=lambda x: rows.add(len(x)) or x[:, 0], model=SimpleNamespace(layers=()))
+    model = SimpleNamespace(target=VALUES, preprocessor=Preprocessor(columns[:300], VALUES), network=network)
+    cells = np.random.default_rng(0).normal(size=(2000, 300)).astype(np.float32)
+    importances(model, _part(cells, cells[:, 0]))
+    assert rows == {400_000 // 300}
+
+
+DOUBTFUL: dict[str, tuple[Any, str]] = {
+    "row numbers": (lambda y: np.arange(len(y)), "its values ascend from row to row"),
+    "the target again": (lambda y: 3.0 - 2.0 * y, "it has the order of the target"),
+    "a function of the target": (lambda y: np.exp(y), "it has the order of the target"),
+    "something near the target": (lambda y: y + np.random.default_rng(1).normal(size=len(y)), ""),
+    "two values": (lambda y: y > 0, ""),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_identifiers_and_what_gives_the_target_away_are_doubtful(name: str) -> None:
+    values, expected = DOUBTFUL[name]
+    y = np.random.default_rng(0).normal(size=400).astype(np.float32)
+    part = _part(np.stack([np.asarray(values(y), np.float32), y[::-1]], axis=1), y)
+    found = doubtful_columns(Preprocessor(COLUMNS, VALUES), part)
+    assert list(found) == (["useless"] if expected else [])
+    assert not expected or found["useless"].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "baseline", "expected"),
+    [
+        ({"root_mean_squared_error": 2.0}, {"root_mean_squared_error": 2.5}, ""),
+        ({"root_mean_squared_error": 2.5}, {"root_mean_squared_error": 2.5}, "root mean squared error 2.5 against 2.5"),
+        ({"accuracy": 0.5, "log_loss": 0.6}, {"accuracy": 0.5, "log_loss": 0.7}, ""),
+        ({"accuracy": 0.6, "log_loss": 0.8}, {"accuracy": 0.5, "log_loss": 0.7}, ""),
+        (
+            {"accuracy": 0.5, "log_loss": 0.7},
+            {"accuracy": 0.5, "log_loss": 0.7},
+            "accuracy 0.5 against 0.5, log loss 0.7 ag",
+        ),
+        ({}, {}, ""),
+    ],
+)
+def test_a_model_is_compared_with_a_constant(metrics: Any, baseline: Any, expected: str) -> None:
+    found = worse_than_constant({"metrics": metrics, "baseline": baseline})
+    assert found.startswith(expected)
+    assert bool(found) == bool(expected)
