@@ -30,6 +30,7 @@ UNREADABLE = 0.05
 
 KINDS = ("number", "date", "category")
 MAX_UNITS = 20
+LIKELY_DATE = r"^(\d{1,4}([-/.])\d{1,2}[-/.]\d{2,4}|[A-Za-z]{3,9}\.? \d|\d{1,2}[- ][A-Za-z]{3})"
 
 
 @dataclass(frozen=True)
@@ -89,24 +90,46 @@ class Evidence:
         kept = ~_true(pc.is_in(texts, value_set=text_array((*NUMBER_MARKS, *self.marks)))) & _true(texts.is_valid())
         texts, counts = texts.filter(kept), counts[kept]
         self.present += int(counts.sum())
-        numbers, units = split_units(texts)
-        written, units = _written(numbers), np.asarray(units.to_pylist(), dtype=object)
-        if len(self.numbers) < MAX_UNITS:
-            for unit, how, count in zip(units[written != ""], written[written != ""], counts[written != ""]):
-                self.numbers[unit, how] += int(count)
-        others = texts.filter(written == "") if (written == "").any() else None
-        self._quote("text", others)
-        for how in ("comma", "point", "either ,", "either .", "code"):
+        if len(texts):
+            written = self._add_numbers(texts, counts)
+            others = texts.filter(written == "")
+            self._quote("text", others)
+            self._add_dates(others, counts[written == ""])
+
+    def _add_numbers(self, texts: Any, counts: np.ndarray) -> np.ndarray:
+        """Add the numbers among distinct texts, and return how they are written, (texts,)."""
+        import pyarrow
+        import pyarrow.compute as pc
+
+        try:  # the usual case, and ten times as fast
+            pc.cast(texts, pyarrow.float64())
+            numbers, units, unit_of = texts, [""], np.zeros(len(texts), dtype=np.int64)
+        except pyarrow.ArrowInvalid:
+            numbers, found = split_units(texts)
+            encoded = found.dictionary_encode()
+            units, unit_of = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+        written = _written(numbers)
+        for how in np.unique(written[written != ""]):
             self._quote(how, texts.filter(written == how))
-        # texts such as 1.2.2024 are no numbers, and "May 5, 2024" has no unit
-        likely = _true(pc.match_substring_regex(texts, r"^(\d{1,4}[-/.]|[A-Za-z]{3,9}\.? \d|\d{1,2}[- ][A-Za-z]{3})"))
-        if likely.any():
-            texts, counts = texts.filter(likely), counts[likely]
-            for date in DATE_FORMATS:
-                values, _ = CellFormat(date=date).parse(texts)
-                if found := int(counts[np.isfinite(values)].sum()):
-                    self.dates[date] += found
-                    self._quote(date, texts.filter(np.isfinite(values)))
+            totals = np.bincount(unit_of[written == how], counts[written == how], len(units))
+            for unit, total in zip(units, totals.tolist()):
+                if total and ((unit, how) in self.numbers or len(self.numbers) < MAX_UNITS):
+                    self.numbers[unit, str(how)] += int(total)
+        return written
+
+    def _add_dates(self, texts: Any, counts: np.ndarray) -> None:
+        """Add the dates among distinct texts, of the formats that occurred in the first batch that had any."""
+        import pyarrow.compute as pc
+
+        likely = _true(pc.match_substring_regex(texts, LIKELY_DATE))
+        if not likely.any():
+            return
+        texts, counts = texts.filter(likely), counts[likely]
+        for date in list(self.dates) or DATE_FORMATS:
+            values, _ = CellFormat(date=date).parse(texts)
+            if found := int(counts[np.isfinite(values)].sum()):
+                self.dates[date] += found
+                self._quote(date, texts.filter(np.isfinite(values)))
 
     def _quote(self, what: str, texts: Any) -> None:
         if what not in self.examples and texts is not None and len(texts):
@@ -130,8 +153,8 @@ def _written(numbers: Any) -> np.ndarray:
     """
     import pyarrow.compute as pc
 
-    point, comma = (_true(pc.match_substring_regex(numbers, NUMBER[mark])) for mark in ".,")
     has_point, has_comma = (_true(pc.match_substring(numbers, mark)) for mark in ".,")
+    point, comma = (_true(pc.match_substring_regex(numbers, NUMBER[mark])) for mark in ".,")
     code = _true(pc.match_substring_regex(numbers, r"^0\d+$"))
     conditions = [
         point & comma & code,
