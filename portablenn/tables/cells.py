@@ -26,6 +26,9 @@ NUMBER_MARKS = (*MISSING, *WORDS, "na", "none", "NONE", "Null", "nil", "missing"
 CURRENCY = (
     r"(?:US|CA|A|R)?[$€£¥₹₩₽₺₫₴₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|RUB|TRY"
 )
+MULTIPLES = r"(?i)(%|‰|k|m|mn|mio\.?|mrd\.?|b|bn|t|tsd\.?|thousand|million|billion|crore|lakh)s?$"
+"""Ends of units without which a number is another one: 5 beside 5 k, 0.45 beside 45 %."""
+
 SPACES = re.compile("[\u00a0\u2009\u202f]")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -112,9 +115,9 @@ class CellFormat:
 
         numbers, units = split_units(text)
         matches = pc.match_substring_regex(numbers, NUMBER[self.decimal])
-        fits = pc.or_(pc.equal(units, ""), pc.equal(units, self.unit))
-        if self.unit == "%":  # 0.45 beside 45% would be another number
-            fits = pc.equal(units, "%")
+        fits = pc.equal(units, self.unit)
+        if not multiplies(self.unit):
+            fits = pc.or_(fits, pc.equal(units, ""))
         readable = pc.fill_null(pc.and_(matches, fits), False)
         numbers = pc.replace_substring_regex(numbers, "[ '+]" if self.decimal == "," else "[, '+]", "")
         if self.decimal == ",":
@@ -128,6 +131,11 @@ PLAIN_NUMBERS = CellFormat()
 """How numbers are written as in Python."""
 
 
+def multiplies(unit: str) -> bool:
+    """Return whether a number without this unit is another one."""
+    return re.search(MULTIPLES, unit) is not None
+
+
 def split_units(text: Any) -> tuple[Any, Any]:
     """Return texts without currency, unit, per cent sign and parentheses for negative numbers, and what was removed.
 
@@ -137,7 +145,7 @@ def split_units(text: Any) -> tuple[Any, Any]:
 
     text = pc.replace_substring_regex(text, SPACES.pattern, " ")
     text = pc.replace_substring(pc.replace_substring(text, "−", "-"), "’", "'")
-    text = pc.replace_substring_regex(text, r"^\((.*\d.*)\)$", r"-\1")
+    text = pc.replace_substring_regex(text, rf"^({CURRENCY})? ?\(([^()]*\d[^()]*)\)$", r"-\1\2")
     number = r"(?P<number>[\d.,][\d.,' ]*?(?:[eE][-+]?\d+)?)"
     behind = rf"(?P<behind>{CURRENCY}|%|[^\d\s.,'+()-][^\d.,'()]{{0,9}})?"
     pattern = rf"^(?P<sign>[-+]?) ?(?P<before>{CURRENCY})? ?(?P<minus>[-+]?) ?{number} ?{behind}$"
@@ -201,6 +209,13 @@ def column_kind(column: Any) -> str:
     return "text" if _is_text(kind) or types.is_string_view(kind) or types.is_boolean(kind) else ""
 
 
+def holds_booleans(column: Any) -> bool:
+    """Return whether a column is of booleans."""
+    from pyarrow import types
+
+    return types.is_boolean(column.type.value_type if types.is_dictionary(column.type) else column.type)
+
+
 def _is_text(kind: Any) -> bool:
     from pyarrow import types
 
@@ -214,11 +229,11 @@ def text_array(values: Sequence[str]) -> Any:
     return pyarrow.array(list(values), type=pyarrow.string())
 
 
-def as_text(column: Any, marks: Sequence[str] = MISSING, exact: bool = False) -> Any:
+def as_text(column: Any, marks: Sequence[str] = MISSING, exact: bool = False, trim: bool = True) -> Any:
     """Return a column as text, null where a cell is missing or holds one of ``marks``.
 
-    Surrounding spaces are removed, "True" becomes "true" and 3.0 becomes "3", so that a CSV file and a typed one agree.
-    With ``exact``, which labels need, text is unchanged.
+    Surrounding spaces are removed, "True" becomes "true" and 3.0 and "3.0" become "3", so that a CSV file and a typed one
+    agree. With ``exact``, which labels need, text is unchanged but for the spaces, without ``trim`` wholly unchanged.
     """
     import pyarrow
     import pyarrow.compute as pc
@@ -230,9 +245,10 @@ def as_text(column: Any, marks: Sequence[str] = MISSING, exact: bool = False) ->
         integral = pc.all(pc.equal(column, pc.trunc(column))).as_py()
         if integral and not pc.any(pc.is_inf(column)).as_py():
             column = pc.cast(column, pyarrow.int64(), safe=False)
-    column = _with_nulls(pc.cast(column, pyarrow.string()), marks, trim=not exact)
+    column = _with_nulls(pc.cast(column, pyarrow.string()), marks, trim)
     if exact:
         return column
+    column = pc.replace_substring_regex(column, r"^(-?\d+)\.0$", r"\1")
     lower = pc.utf8_lower(column)
     return pc.if_else(pc.is_in(lower, value_set=text_array(("true", "false"))), lower, column)
 
@@ -248,7 +264,12 @@ def _with_nulls(text: Any, marks: Sequence[str], trim: bool = True) -> Any:
 
 
 def as_codes(
-    column: Any, name: str, values: Sequence[str], marks: Sequence[str] = (), exact: bool = False
+    column: Any,
+    name: str,
+    values: Sequence[str],
+    marks: Sequence[str] = (),
+    exact: bool = False,
+    trim: bool = True,
 ) -> np.ndarray:
     """Return the index of each text in ``values``, (rows,), int64: -1 for other texts, -2 where the cell is missing.
 
@@ -258,9 +279,9 @@ def as_codes(
         raise TableError(f"column {name!r} is of type {column.type}, which is not supported: convert it to text")
     import pyarrow.compute as pc
 
-    text = as_text(column, (), exact)
+    text = as_text(column, (), exact, trim)
     codes = _as_floats(pc.fill_null(pc.index_in(text, value_set=text_array(values)), -1)).astype(np.int64)
-    missing = _is_null(as_text(column, (*MISSING, *WORDS, *marks), exact)) & (codes < 0)
+    missing = _is_null(as_text(column, (*MISSING, *WORDS, *marks), exact, trim)) & (codes < 0)
     return np.where(missing | _is_null(text), -2, codes)
 
 
@@ -283,6 +304,8 @@ def as_numbers(column: Any, name: str, cells: CellFormat) -> tuple[np.ndarray, n
             marked = PLAIN_NUMBERS.parse(text_array(cells.marks))[0]
             values[np.isin(values, marked[np.isfinite(marked)])] = np.nan
         return values, np.zeros(len(values), bool)
+    if pc.all(pc.is_null(column, nan_is_null=True)).as_py():  # as pandas reads an empty column, whatever its type
+        return np.full(len(column), np.nan), np.zeros(len(column), bool)
     if not _is_text(column.type):
         raise TableError(f"column {name!r} is of type {column.type}, not of {wanted}s, as in training: convert it")
     values, unreadable = cells.parse(pc.cast(column, pyarrow.string()))

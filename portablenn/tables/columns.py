@@ -56,13 +56,15 @@ class NumericColumn:
         """Return one number for each cell, (rows,), float32; NaN where the cell is missing.
 
         ``unusual``, if given, counts by column and kind the cells that are unlike those of the training rows: "unreadable",
-        "missing" if none was, and "far", further outside of the range in training than that is wide.
+        "missing" if none was (else "empty"), and "far", further outside of the range in training than that is wide.
         """
         values, unreadable = as_numbers(column, self.name, self.cells)
         if unusual is not None:
             width = self.high - self.low
             unusual[self.name, "unreadable"] += int(unreadable.sum())
-            unusual[self.name, "missing"] += int((np.isnan(values) & ~unreadable).sum()) if not self.missing else 0
+            unusual[self.name, "missing" if not self.missing else "empty"] += int(
+                (np.isnan(values) & ~unreadable).sum()
+            )
             unusual[self.name, "far"] += int(((values < self.low - width) | (values > self.high + width)).sum())
         with np.errstate(over="ignore"):
             scaled = (np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
@@ -100,12 +102,12 @@ class CategoricalColumn:
         """Return the index of each cell's value, (rows,), float32: -1 for other values, -2 where the cell is missing.
 
         ``unusual``, if given, counts by column and kind the cells that are unlike those of the training rows: "unseen" values,
-        if all values in training have an input, and "missing" if none was.
+        if all values in training have an input, and "missing" if none was (else "empty").
         """
         codes = as_codes(column, self.name, self.values, self.marks)
         if unusual is not None:
             unusual[self.name, "unseen"] += int((codes == -1).sum()) if not self.infrequent else 0
-            unusual[self.name, "missing"] += int((codes == -2).sum()) if not self.missing else 0
+            unusual[self.name, "missing" if not self.missing else "empty"] += int((codes == -2).sum())
         return codes.astype(np.float32)
 
     def expand(self, encoded: np.ndarray) -> list[np.ndarray]:
@@ -121,8 +123,8 @@ Column = NumericColumn | CategoricalColumn
 class ColumnStatistics:
     """Statistics of a column of known type, accumulated batch by batch: mean, deviation and range of numbers, counts of texts.
 
-    They are those of the training rows, but for ``present``, ``integral``, ``unreadable`` and the texts of a target, which are
-    those of all rows. The texts of a target are counted even if they are numbers, and exactly as they are written.
+    They are those of the training rows, but for ``all_rows``, ``present``, ``integral``, ``unreadable`` and the texts of a
+    target, which are those of all rows. The texts of a target are counted even if they are numbers, and as they are written.
     """
 
     name: str
@@ -135,6 +137,7 @@ class ColumnStatistics:
     low: float = math.inf
     high: float = -math.inf
     values: Counter[str] | None = field(default_factory=Counter)  # None if there were too many
+    all_rows: int = 0
     present: int = 0
     integral: bool = True
     unreadable: int = 0  # cells of numbers or dates that are none
@@ -151,11 +154,14 @@ class ColumnStatistics:
             for row in np.flatnonzero(unreadable)[: QUOTED - len(self.quoted)].tolist():
                 self.quoted.append(f"{column[row].as_py()!r} in row {first_row + row + 1:,}")
         if self.type.kind == "category" or self.is_target:
-            text = as_text(column, self.type.marks, exact=self.is_target)
+            text = as_text(
+                column, self.type.marks, exact=self.is_target, trim=not self.is_target or not self.type.source
+            )
             present &= np.asarray(text.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
             if self.is_target:
                 self._count_texts(text.filter(present))
             cells = text if cells is None else cells
+        self.all_rows += len(column)
         self.present += int(present.sum())
         return cells, present
 

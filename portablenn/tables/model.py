@@ -138,11 +138,9 @@ class TableModel:
         fitted = fit_preprocessor(opened, target, task, ignore, SHARES, seed, column_types, decimal, missing_marks)
         for name, cells in fitted.unreadable.items():
             _warn(f"column {name!r} holds {cells}, which cannot be read as the other cells; they count as missing")
-        incomplete = [column.name for column in fitted.preprocessor.columns if column.missing]
-        if incomplete and missing == "refuse":
-            raise TableError(
-                f'{opened.name} has missing cells in {", ".join(map(repr, incomplete))}: fill them, or use missing="impute"'
-            )
+        if fitted.incomplete and missing == "refuse":
+            names = ", ".join(map(repr, fitted.incomplete))
+            raise TableError(f'{opened.name} has missing cells in {names}: fill them, or use missing="impute"')
         network = _network(fitted.preprocessor, hidden, activation, dropout, optimizer or AdamW(1e-3), backend, seed)
         model, stopping = cls(fitted.preprocessor, network), EarlyStopping(patience=patience)
         with encode_parts(opened, fitted.preprocessor, SHARES, seed) as parts:

@@ -47,6 +47,8 @@ class Target:
         Mean and standard deviation of the training rows, for a regression.
     cells
         How numbers or dates are written; dates are days since 1970.
+    trimmed
+        Whether labels are without surrounding spaces, as those of a CSV file.
     whole
         Whether all values are integers: for dates, that they have no time of day.
     """
@@ -57,6 +59,7 @@ class Target:
     mean: float = 0.0
     scale: float = 1.0
     cells: CellFormat = PLAIN_NUMBERS
+    trimmed: bool = False
     whole: bool = False
 
     def encode(self, column: Any) -> np.ndarray:
@@ -68,7 +71,7 @@ class Target:
         if self.classes is None:
             values, _ = as_numbers(column, self.name, self.cells)
             return ((np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale).astype(np.float32)
-        codes = as_codes(column, self.name, self.classes, self.cells.marks, exact=True)
+        codes = as_codes(column, self.name, self.classes, self.cells.marks, exact=True, trim=self.trimmed)
         if self.labels_are != "text" and (codes == -1).any():  # 1.0 for 1, TRUE for True
             codes = np.where(codes == -1, self._codes_by_value(column), codes)
         return codes.astype(np.int32)
@@ -152,21 +155,32 @@ class Preprocessor:
         """
         table.require(tuple(column.name for column in self.columns))
         for batch in table.select(table.columns):
+            if unusual is not None:
+                unusual["", "rows"] += batch.num_rows
             encoded = self.encode(batch, unusual)
             yield batch, self.expand(encoded)
 
+
+EMPTY_ROWS = 5
+"""Number of rows from which it is unusual that all cells of a column are missing."""
 
 UNUSUAL = {
     "unseen": "{count:,} cells of {name!r} hold values that did not occur in training; they count as unknown",
     "missing": "{count:,} cells of {name!r} are missing, and none was in training; the mean or no category takes their place",
     "unreadable": "{count:,} cells of {name!r} cannot be read as in training; they count as missing",
+    "empty": "all {count:,} cells of {name!r} are missing",
     "far": "{count:,} cells of {name!r} are further outside of the range in training than that is wide",
 }
 
 
 def warnings_of(unusual: Counter[tuple[str, str]]) -> list[str]:
     """Return a sentence for each column and kind of unusual cells that `Preprocessor.transform` counted."""
-    return [UNUSUAL[kind].format(name=name, count=count) for (name, kind), count in unusual.items() if count]
+    rows = unusual["", "rows"]
+    found = []
+    for (name, kind), count in unusual.items():
+        if count and kind in UNUSUAL and (kind != "empty" or count == rows >= EMPTY_ROWS):
+            found.append(UNUSUAL[kind].format(name=name, count=count))
+    return found
 
 
 @dataclass(frozen=True)
@@ -185,6 +199,8 @@ class FitResult:
         Number of rows without a target.
     unreadable
         {column: which cells are not numbers or dates as the others are}; they count as missing.
+    incomplete
+        Names of the columns that have missing cells in any row.
     """
 
     preprocessor: Preprocessor
@@ -192,6 +208,7 @@ class FitResult:
     rows: dict[str, int]
     without_target: int
     unreadable: dict[str, str]
+    incomplete: tuple[str, ...]
 
 
 def assign_parts(start: int, count: int, shares: Sequence[float], seed: int) -> np.ndarray:
@@ -255,7 +272,8 @@ def fit_preprocessor(
         raise TableError(f"all cells of target {target!r} are missing: there is nothing to learn from")
     if rows["train"] < 2:
         raise TableError(f"{table.name} has {total} rows, {rows['train']} of them for training: expected at least 2")
-    fitted_target = _fit_target(statistics[target], task)
+    task_of_type = {"number": "regression", "date": "regression", "category": "classification"}
+    fitted_target = _fit_target(statistics[target], task or task_of_type.get(given.get(target, "")))
     inputs = (name for name in used if name != target)
     fitted = {name: statistics[name].column() if name in statistics else types[name].reason for name in inputs}
     columns = tuple(column for column in fitted.values() if not isinstance(column, str))
@@ -266,7 +284,9 @@ def fit_preprocessor(
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise TableError(f"{table.name} has no column to predict {target!r} from ({why})")
     unreadable = {name: _unreadable(s) for name, s in statistics.items() if s.unreadable}
-    return FitResult(Preprocessor(columns, fitted_target), left_out, rows, total - sum(rows.values()), unreadable)
+    incomplete = tuple(c.name for c in columns if statistics[c.name].present < total)
+    without_target = total - sum(rows.values())
+    return FitResult(Preprocessor(columns, fitted_target), left_out, rows, without_target, unreadable, incomplete)
 
 
 def _check_given(column_types: Mapping[str, str], decimal: str | None) -> None:
@@ -329,7 +349,9 @@ def _class_target(target: ColumnStatistics) -> Target:
         )
     labels_are = _label_type(list(values), target.type.source)
     key: Any = {"integer": int, "number": float}.get(labels_are, natural_key)
-    return Target(name, tuple(sorted(values, key=key)), labels_are, cells=target.type.cells)
+    return Target(
+        name, tuple(sorted(values, key=key)), labels_are, cells=target.type.cells, trimmed=not target.type.source
+    )
 
 
 def _label_type(texts: Sequence[str], source: str) -> str:
@@ -337,7 +359,7 @@ def _label_type(texts: Sequence[str], source: str) -> str:
     if source in ("text", "boolean"):
         return source
     if all(map(_is_integer, texts)):
-        return "integer"
+        return "integer" if np.asarray([int(text) for text in texts]).dtype.kind in "iu" else "text"
     if set(texts) in ({"True", "False"}, {"true", "false"}, {"TRUE", "FALSE"}):
         return "boolean"
     written_plainly = all(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", text) for text in texts)
@@ -350,6 +372,7 @@ def natural_key(text: str) -> list[Any]:
 
 
 def _is_integer(text: str) -> bool:
-    """Return whether a text is an integer that int64 holds, written as Python writes it."""
+    """Return whether a text is an integer of 64 bits, written as Python writes it."""
     digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdigit() and len(digits) < 19 and str(int(text)) == text
+    is_written = digits.isascii() and digits.isdigit() and len(digits) < 21 and str(int(text)) == text
+    return is_written and -(2**63) <= int(text) < 2**64

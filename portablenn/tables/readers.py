@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +76,16 @@ class Table:
 
 
 def _without_string_views(batch: Any) -> Any:
-    """Cast string views, as polars has them, to strings: pyarrow lacks functions for views."""
+    """Cast string views, as polars has them, also in categories, to strings: pyarrow lacks functions for views."""
     import pyarrow
+    from pyarrow import types
 
-    if not any(pyarrow.types.is_string_view(kind) for kind in batch.schema.types):
-        return batch
-    columns = [c.cast(pyarrow.string()) if pyarrow.types.is_string_view(c.type) else c for c in batch.columns]
-    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    def cast(column: Any) -> Any:
+        if types.is_dictionary(column.type) and types.is_string_view(column.type.value_type):
+            return pyarrow.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(pyarrow.string()))
+        return column.cast(pyarrow.string()) if types.is_string_view(column.type) else column
+
+    return pyarrow.RecordBatch.from_arrays([cast(column) for column in batch.columns], names=batch.schema.names)
 
 
 @contextmanager
@@ -149,17 +152,41 @@ def _in_memory(source: Any) -> Table:
     apart: tuple[str, ...] = ()
     try:
         if hasattr(source, "iloc"):  # a data frame of pandas, whose index is not converted
-            table = pyarrow.Table.from_pandas(source, preserve_index=False)
+            table = _from_columns(source, lambda: pyarrow.Table.from_pandas(source, preserve_index=False))
             apart = tuple(str(name) for name in source.index.names if name is not None)
+        elif isinstance(source, Mapping):
+            table = _from_columns(source, lambda: pyarrow.table(source))
         else:
             table = source if isinstance(source, pyarrow.Table) else pyarrow.table(source)
-    except (TypeError, ValueError, pyarrow.ArrowException) as error:
+    except (TypeError, ValueError, OverflowError, pyarrow.ArrowException) as error:
         raise TableError(
             f"{type(source).__name__} is not a table ({error}): expected a path, a data frame, or {{name: column}}"
         ) from None
     names = tuple(table.column_names)
     index = (*_index_of(table.schema), *(name for name in apart if name not in names))
     return Table("the table", names, lambda: iter(table.to_batches(max_chunksize=BATCH_ROWS)), index=index)
+
+
+def _from_columns(source: Any, convert: Callable[[], Any]) -> Any:
+    """Return a table of pyarrow; columns of objects of several types, such as numbers and texts, as text."""
+    import pyarrow
+
+    try:
+        return convert()
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+        return pyarrow.table({str(name): _as_array(source[name]) for name in source})
+
+
+def _as_array(cells: Any) -> Any:
+    import pyarrow
+
+    try:
+        return pyarrow.array(cells, from_pandas=True)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+        if any(isinstance(cell, (list, dict, set, bytes)) for cell in cells):
+            raise
+        absent = (cell is None or cell != cell or str(cell) in ("<NA>", "NaT") for cell in cells)  # NaN is not itself
+        return pyarrow.array([None if missing else str(cell) for cell, missing in zip(cells, absent)])
 
 
 def _index_of(schema: Any) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from .cells import (
     CellFormat,
     as_text,
     column_kind,
+    holds_booleans,
+    multiplies,
     split_units,
     text_array,
 )
@@ -67,14 +69,14 @@ class Evidence:
     kind: str = ""  # of typed cells: "number", "date", "boolean" or "text"
     unusable: str = ""
     present: int = 0  # texts that mark no missing cell
-    words: int = 0  # cells of WORDS
+    words: set[str] = field(default_factory=set)  # those of WORDS that occur
     numbers: Counter[tuple[str, str]] = field(default_factory=Counter)  # by unit and by how they are written
     dates: Counter[str] = field(default_factory=Counter)  # by format
     examples: dict[str, str] = field(default_factory=dict)  # the first text of each kind
 
     def add(self, column: Any) -> None:
         """Add a batch of cells."""
-        kind = "boolean" if str(column.type) == "bool" else column_kind(column)
+        kind = "boolean" if holds_booleans(column) else column_kind(column)
         if not kind:
             self.unusable = f"columns of type {column.type} are not supported"
         self.kind = kind if str(column.type) != "null" or not self.kind else self.kind
@@ -86,7 +88,7 @@ class Evidence:
 
         counted = pc.value_counts(as_text(column, ()))
         texts, counts = counted.field("values"), counted.field("counts").to_numpy()
-        self.words += int(counts[_true(pc.is_in(texts, value_set=text_array(WORDS)))].sum())
+        self.words.update(texts.filter(pc.is_in(texts, value_set=text_array(WORDS))).to_pylist())
         kept = ~_true(pc.is_in(texts, value_set=text_array((*NUMBER_MARKS, *self.marks)))) & _true(texts.is_valid())
         texts, counts = texts.filter(kept), counts[kept]
         self.present += int(counts.sum())
@@ -208,12 +210,14 @@ def infer_types(
             evidence[name].add(batch.column(name))
     found = {e.decimal for e in evidence.values()} - {""}
     of_table = decimal or ("," if found == {","} else ".")
-    types = {name: _type(e, given.get(name, ""), decimal, of_table) for name, e in evidence.items()}
+    formats = {_date(e)[0].date for e in evidence.values() if e.dates and not _other_dates(e, _date(e)[0].date)}
+    types = {name: _type(e, given.get(name, ""), decimal, of_table, formats) for name, e in evidence.items()}
+    if not decimal and "." not in found:
+        for name, kind in types.items():
+            _warn_of_points(evidence[name], kind)
     # a table whose numbers have the mark NA means the same by it elsewhere; in a typed table a missing text is null
-    ambiguous = table.untyped and any(
-        e.words and types[name].kind in ("number", "date") for name, e in evidence.items()
-    )
-    of_text = (*MISSING, *marks, *(WORDS if ambiguous else ()))
+    of_numbers = {word for name, e in evidence.items() if types[name].kind in ("number", "date") for word in e.words}
+    of_text = (*MISSING, *marks, *(sorted(of_numbers) if table.untyped else ()))
     return {
         name: replace(
             kind,
@@ -225,10 +229,10 @@ def infer_types(
     }
 
 
-def _type(e: Evidence, given: str, decimal: str | None, of_table: str) -> ColumnType:
+def _type(e: Evidence, given: str, decimal: str | None, of_table: str, formats: set[str]) -> ColumnType:
     if e.unusable:
         return ColumnType("", reason=e.unusable)
-    number, date = _number(e, decimal or e.decimal or of_table), _date(e)
+    number, date = _number(e, decimal or e.decimal or of_table), _date(e, formats)
     shares = {"number": _share(number[1], e), "date": _share(date[1], e)}
     if e.kind in ("number", "date"):  # typed cells
         number = (PLAIN_NUMBERS, 0)
@@ -238,7 +242,8 @@ def _type(e: Evidence, given: str, decimal: str | None, of_table: str) -> Column
     if given == "category" or e.kind == "boolean" or not any(shares.values()):
         return ColumnType("category")
     if given == "date" or (not given and shares["date"] >= 1 - UNREADABLE and shares["date"] >= shares["number"]):
-        _warn_of_order(e, date[0].date)
+        if date[0].date not in formats:
+            _warn_of_order(e, date[0].date)
         return ColumnType("date", date[0])
     are_codes = e.count("code") and not e.count("point", "comma", "either ,", "either .")
     if given == "number" or (shares["number"] >= 1 - UNREADABLE and not are_codes):
@@ -258,24 +263,35 @@ def _number(e: Evidence, decimal: str) -> tuple[CellFormat, int]:
     for (unit, how), count in e.numbers.items():
         units[unit] += count * (how != other)
     unit = max((u for u in units if u), key=lambda u: units[u], default="")
-    if unit == "%" and units[""] > units["%"]:
+    if multiplies(unit) and units[""] > units[unit]:
         unit = ""
-    return CellFormat(decimal, unit), units[unit] + (units[""] if unit not in ("", "%") else 0)
+    return CellFormat(decimal, unit), units[unit] + (units[""] if unit and not multiplies(unit) else 0)
 
 
-def _date(e: Evidence) -> tuple[CellFormat, int]:
-    date = max(DATE_FORMATS, key=lambda name: e.dates[name])
+def _date(e: Evidence, formats: Iterable[str] = ()) -> tuple[CellFormat, int]:
+    """Return the most frequent format of the column's dates, and how many cells have it; of several, one of ``formats``."""
+    date = max(DATE_FORMATS, key=lambda name: (e.dates[name], name in formats))
     return CellFormat(date=date), e.dates[date]
+
+
+def _other_dates(e: Evidence, date: str) -> list[str]:
+    """Return the formats that fit as many cells as ``date``."""
+    return [name for name in DATE_FORMATS if name != date and 0 < e.dates[name] == e.dates[date]]
 
 
 def _why_not_numeric(e: Evidence, readable: int) -> str:
     """Return why a column that looks like numbers is not; "" if it does not look like numbers."""
     units = sorted({unit for unit, _ in e.numbers if unit})
-    written = sum(e.numbers.values())
+    written, (date, dates) = sum(e.numbers.values()), _date(e)
+    if 2 * dates > e.present:
+        example = e.examples[date.date]
+        return f"only {dates:,} of {e.present:,} cells are dates like {example!r} ({date.date}): write all alike"
     if 2 * written <= e.present:
         return ""
     if "text" in e.examples and written < e.present:
         return f"{written:,} of {e.present:,} cells are numbers, {e.examples['text']!r} is not: correct it or leave it empty"
+    if units and multiplies(units[0]) and e.present > readable:
+        return f"some of its numbers have {units[0]!r} and others nothing: convert them to one unit"
     if len(units) > 1:
         return f"its numbers have several units, such as {units[0]!r} and {units[1]!r}: convert them to one"
     if readable < written and e.count("comma") and e.count("point"):
@@ -294,9 +310,18 @@ def _warn_of_grouping(e: Evidence, cells: CellFormat, decimal: str | None) -> No
         )
 
 
+def _warn_of_points(e: Evidence, kind: ColumnType) -> None:
+    """Warn of 5.126 where no number of the table can only have a decimal point."""
+    if kind.kind == "number" and kind.cells.decimal == "." and "either ." in e.examples:
+        text = e.examples["either ."]
+        _warn(
+            f'{text!r} in column {e.name!r} is taken for {text.strip()}, with a decimal point: use decimal="," if it separates '
+            "thousands"
+        )
+
+
 def _warn_of_order(e: Evidence, date: str) -> None:
-    others = [name for name in DATE_FORMATS if name != date and 0 < e.dates[name] == e.dates[date]]
-    if others:
+    if others := _other_dates(e, date):
         _warn(
             f"dates such as {e.examples[date]!r} in column {e.name!r} are taken for {date}; they could be {others[0]}: write "
             "them like 2024-12-31 if that is wrong"

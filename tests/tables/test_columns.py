@@ -67,6 +67,12 @@ WRITTEN: dict[str, tuple[list[str], Any]] = {
     "currencies": (["$5,126", "-$3.50", "($2)"] * 30, (5126.0, -3.5, -2.0)),
     "a currency behind": (["1.234,50 €", "7,5€", "3 €"] * 30, (1234.5, 7.5, 3.0)),
     "per cent": (["45%", "12.5 %", "0%"] * 30, (45.0, 12.5, 0.0)),
+    "an accountant's negative numbers": (["$(3.50)", "$4", "$ 5"] * 30, (-3.5, 4.0, 5.0)),
+    "thousands of one unit": (["5 k", "5.5 k"] * 45, (5.0, 5.5)),
+    "thousands and ones": (["5 k", "5"] * 45, CategoricalColumn),
+    "millions and ones": (["5.1", "5.2 million", "7", "8", "9"] * 18, CategoricalColumn),
+    "currencies of two sizes": (["$5", "$5M"] * 45, CategoricalColumn),
+    "dates of two orders": (["31/12/2024", "12/31/2024"] * 45, CategoricalColumn),
     "kilograms": (["51 kg", "52.5kg", "53"] * 30, (51.0, 52.5, 53.0)),
     "minus signs": (["−3", "-3.5", "+4"] * 30, (-3.0, -3.5, 4.0)),
     "exponents": (["1e3", "2.5E-1", "1E+2"] * 30, (1000.0, 0.25, 100.0)),
@@ -139,6 +145,9 @@ def test_what_could_mean_two_things_is_warned_of() -> None:
     table = open_table({"x": ["5,126", "7"] * 40, "y": y})
     column = fit_preprocessor(table, "y", decimal=",").preprocessor.columns[0]
     assert column.encode(pa.array(["5,126"])) * column.scale + column.mean == pytest.approx(5.126)
+    with pytest.warns(RuntimeWarning, match="'5.126' in column 'x' is taken for 5.126, with a decimal point"):
+        fit_preprocessor(open_table({"x": ["5.126", "7"] * 40, "y": y}), "y")
+    fit_preprocessor(open_table({"x": ["5.126", "7"] * 40, "z": ["0.5", "1"] * 40, "y": y}), "y")  # which says it
     with pytest.warns(
         RuntimeWarning, match="'03/04/1970' in column 'x' are taken for %m/%d/%Y; they could be %d/%m/%Y"
     ):
@@ -154,6 +163,12 @@ def test_other_columns_say_what_separates_decimals(decimals: str) -> None:
     with pytest.warns(RuntimeWarning, match="'5.126' in column 'x' is taken for 5126"):
         column = fit_preprocessor(open_table(table), "y").preprocessor.columns[0]
     assert column.encode(pa.array(["5.126"])) * column.scale + column.mean == pytest.approx(5126.0)
+
+
+def test_other_columns_say_the_order_of_days_and_months() -> None:
+    table = {"x": ["03/04/1970", "05/06/1970"] * 40, "z": ["31/12/1970", "1/2/1970"] * 40, "y": ["a", "b"] * 40}
+    column = fit_preprocessor(open_table(table), "y").preprocessor.columns[0]
+    assert column.encode(pa.array(["03/04/1970"])) * column.scale + column.mean == pytest.approx(31 + 28 + 31 + 2)
 
 
 GIVEN: dict[str, tuple[dict[str, str], Any]] = {
@@ -318,7 +333,7 @@ def test_these_texts_mark_a_missing_cell() -> None:
 
 
 def test_labels_are_exact() -> None:
-    assert as_text(pa.array([" a ", "True", " NaN "]), exact=True).to_pylist() == [" a ", "True", None]
+    assert as_text(pa.array([" a ", "True", " NaN "]), exact=True, trim=False).to_pylist() == [" a ", "True", None]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_values_that_did_not_occur_in_training_are_counted() -> None:
     model, unusual = pnn.TableModel.train(people(), "plan", epochs=1, ignore=["price"]), Counter[tuple[str, str]]()
     rows = {"age": [20.0, 30.0, 40.0], "city": ["Atlantis", "Oslo", None]}
     list(model.predict_batches(rows, unusual=unusual))
-    assert +unusual == {("city", "unseen"): 1}
+    assert +unusual == {("city", "unseen"): 1, ("city", "empty"): 1, ("", "rows"): 3}
     with pytest.raises(TableError, match="1 cells of 'city' hold values that did not occur in training"):
         list(model.predict_batches(rows, strict=True))
     list(model.predict_batches({"age": [20.0], "city": ["Oslo"]}, strict=True))
@@ -39,6 +39,11 @@ UNUSUAL: dict[str, tuple[dict[str, Any], str]] = {
     "an unseen value": ({"c": ["z", "a", "a"]}, "1 cells of 'c' hold values that did not occur"),
     "gaps where there were none": ({"x": [1.0, None, None]}, "2 cells of 'x' are missing, and none was in training"),
     "an empty column": ({"x": [None] * 3}, "3 cells of 'x' are missing"),
+    "an empty column of another type": ({"d": [float("nan")] * 3}, "3 cells of 'd' are missing"),
+    "an empty column that had gaps": (
+        {"g": [None] * 5, "x": [5.0] * 5, "c": ["a"] * 5, "d": ["2024-01-01"] * 5},
+        "all 5 cells",
+    ),
     "an empty column of text": ({"c": ["", "", ""]}, "3 cells of 'c' are missing"),
     "far above": ({"x": [5.0, 121.0, 5.0]}, "1 cells of 'x' are further outside of the range"),
     "far below": ({"x": [5.0, -61.0, -1e30]}, "2 cells of 'x' are further outside of the range"),
@@ -50,8 +55,10 @@ UNUSUAL: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_cells_unlike_those_of_the_training_are_warned_of(name: str) -> None:
     known = {"x": [float(i % 61) for i in range(122)], "c": ["a", "b"] * 61, "d": ["2024-01-01", "2024-01-31"] * 61}
+    known["g"] = [1.0, 2.0, None, None, 3.0, 4.0] * 20 + [1.0, None]
     model = pnn.TableModel.train({**known, "y": [i / 7 for i in range(122)]}, "y", epochs=1)
     usual = {"x": [0.0, 120.0, -60.0], "c": ["a", "b", "a"], "d": ["2024-01-01", "2024-02-29", "2023-12-03"]}
+    usual["g"] = [None] * 3
     model.predict(usual)  # without a warning
     changed, expected = UNUSUAL[name]
     with pytest.warns(RuntimeWarning, match=expected):
@@ -133,6 +140,10 @@ def test_a_table_in_blocks_trains_as_well_as_in_memory(monkeypatch: pytest.Monke
 def test_missing_cells_raise_on_request() -> None:
     with pytest.raises(TableError, match="missing cells in 'age', 'city'"):
         pnn.TableModel.train(people(), "price", missing="refuse")
+    table = {"x": [None, *range(79)], "y": [i / 3 for i in range(80)]}
+    for seed in range(3):  # whichever part of the rows has it
+        with pytest.raises(TableError, match="missing cells in 'x'"):
+            pnn.TableModel.train(table, "y", missing="refuse", seed=seed)
     pnn.TableModel.train(people(missing=False), "price", missing="refuse", epochs=1)
 
 

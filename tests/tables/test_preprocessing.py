@@ -123,7 +123,9 @@ LABELS: dict[str, tuple[list[Any], str, str]] = {
     "digits": (["1", "2"], "text", "integer"),
     "one number twice": (["1.0", "1"], "text", "text"),
     "fractions": (["1.5", "2.0"], "text", "number"),
-    "many digits": (["9" * 19, "2"], "text", "number"),
+    "integers of 64 bits": ([2**63 - 1, -(2**63)], "integer", "integer"),
+    "more digits": (["9" * 21, "2"], "text", "number"),
+    "spaces": ([" 1", "2"], "text", "integer"),
     "booleans": ([True, False], "boolean", "boolean"),
     "words": (["True", "False"], "text", "boolean"),
     "other words": (["True", "no"], "text", "text"),
@@ -141,6 +143,12 @@ def test_labels_are_of_the_type_of_the_cells(name: str, tmp_path: Path) -> None:
     target = fit_preprocessor(open_table(tmp_path / "t.csv"), "y", "classification").preprocessor.target
     assert target.labels_are == of_csv
     assert len(target.labels) == 2
+
+
+def test_labels_may_be_unsigned_integers() -> None:
+    table = {"x": list(range(40)), "y": np.asarray([2**64 - 1, 7] * 20, dtype=np.uint64)}
+    target = fit_preprocessor(open_table(table), "y", "classification").preprocessor.target
+    assert target.decode(np.asarray([0, 1])).tolist() == [7, 2**64 - 1]
 
 
 def test_cells_equal_to_a_label_are_of_its_class() -> None:
@@ -179,7 +187,7 @@ def test_unseen_values_are_counted_only_where_all_values_are_known() -> None:
     preprocessor, unusual = Preprocessor((known, more), Target("y", ("a", "b"))), Counter[tuple[str, str]]()
     table = open_table({"d": ["z", "z", "a"], "c": ["z", "a", "y"], "more": [1, 2, 3]})
     ((batch, inputs),) = preprocessor.transform(table, unusual)
-    assert +unusual == {("c", "unseen"): 2}
+    assert +unusual == {("c", "unseen"): 2, ("", "rows"): 3}
     np.testing.assert_array_equal(inputs, [[0, 0], [1, 0], [0, 1]])
     assert inputs.dtype == np.float32
     assert batch.schema.names == ["d", "c", "more"]
@@ -227,6 +235,18 @@ def test_more_cells_that_cannot_be_read_are_an_error_that_quotes_one(seed: int) 
 def test_the_classes_none_and_na_are_classes() -> None:
     table = {"x": list(range(90)), "y": ["NA", "None", "EU"] * 30}
     assert fit_preprocessor(open_table(table), "y").preprocessor.target.classes == ("EU", "NA", "None")
+
+
+def test_a_given_type_of_the_target_is_its_task() -> None:
+    table = open_table({"x": list(range(80)), "y": [0, 1] * 40, "z": list(range(80))})
+    assert fit_preprocessor(table, "y", column_types={"y": "number"}).preprocessor.target.classes is None
+    assert len(fit_preprocessor(table, "z", column_types={"z": "category"}).preprocessor.target.classes or ()) == 80
+
+
+def test_none_is_a_class_where_numbers_have_na(tmp_path: Path) -> None:
+    lines = [f"{'NA' if i == 4 else i},{'None' if i % 3 == 0 else 'Brick'}" for i in range(90)]
+    (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(lines))
+    assert fit_preprocessor(open_table(tmp_path / "t.csv"), "y").preprocessor.target.classes == ("Brick", "None")
 
 
 @pytest.mark.parametrize(("marked", "classes"), [(False, ("EU", "NA")), (True, ("EU", "SA"))])

@@ -272,3 +272,25 @@ def test_quotes_that_do_not_end_are_named(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "t.csv").write_text('a,b\n1,2\n"x,3\n' + "4,5\n" * 2000)
     with pytest.raises(TableError, match="a quoted cell whose quotes do not end, has more than 1,024 bytes"):
         _cells(tmp_path / "t.csv")
+
+
+def test_objects_of_several_types_are_text() -> None:
+    pandas = pytest.importorskip("pandas")
+    values = [1.5, "2", None, float("nan"), "n.a.", 7]
+    for source in (
+        pandas.DataFrame({"x": pandas.Series(values, dtype=object), "y": [1] * 6}),
+        {"x": values, "y": [1] * 6},
+    ):
+        (batch,) = open_table(source).select(("x", "y"))
+        assert batch.column("x").to_pylist() == ["1.5", "2", None, None, "n.a.", "7"]
+        assert batch.column("y").to_pylist() == [1] * 6
+    with pytest.raises(TableError, match="dict is not a table"):
+        open_table({"x": [2**70, 1]})
+
+
+def test_categories_of_polars_are_text() -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"x": polars.Series(["a", "b"] * 40).cast(polars.Categorical), "y": ["p", "q"] * 40})
+    column = fit_preprocessor(open_table(frame), "y").preprocessor.columns[0]
+    assert isinstance(column, CategoricalColumn)
+    assert column.values == ("a", "b")
