@@ -105,12 +105,14 @@ class Target:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class labels, (classes,): text, int64, float64 or bool."""
+        """Class labels, (classes,): text, int64 or uint64, float64 or bool."""
         assert self.classes is not None
         if self.labels_are == "boolean":
             return np.asarray([c.lower() == "true" for c in self.classes])
-        kind = {"integer": int, "number": float}.get(self.labels_are, str)
-        return np.asarray([kind(c) for c in self.classes])
+        if self.labels_are == "integer":
+            values = [int(c) for c in self.classes]
+            return np.asarray(values, dtype=np.int64 if max(values) < 2**63 else np.uint64)
+        return np.asarray([float(c) for c in self.classes] if self.labels_are == "number" else list(self.classes))
 
 
 @dataclass(frozen=True)
@@ -359,7 +361,8 @@ def _label_type(texts: Sequence[str], source: str) -> str:
     if source in ("text", "boolean"):
         return source
     if all(map(_is_integer, texts)):
-        return "integer" if np.asarray([int(text) for text in texts]).dtype.kind in "iu" else "text"
+        values = [int(text) for text in texts]
+        return "integer" if max(values) < 2**63 or min(values) >= 0 else "text"
     if set(texts) in ({"True", "False"}, {"true", "false"}, {"TRUE", "FALSE"}):
         return "boolean"
     written_plainly = all(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", text) for text in texts)
