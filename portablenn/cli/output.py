@@ -90,6 +90,12 @@ def print_model(model: Any) -> None:
         ended = f"; {results['ended']}" if results.get("ended") else ""
         best = f"; the weights are those of epoch {results['best_epoch']}" if results.get("best_epoch") else ""
         typer.echo(f"{len(results['history']['loss'])} epochs{resumed}{ended}{best}")
+        if (
+            results.get("preset") == "fast"
+            and not ended
+            and results.get("best_epoch") == len(results["history"]["loss"])
+        ):
+            typer.echo("the validation loss was still falling: more epochs may help (--epochs)")
     if not results.get("metrics"):
         typer.echo("too few rows for a test set: how well the model predicts is unknown")
         return

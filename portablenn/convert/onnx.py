@@ -17,7 +17,7 @@ import numpy as np
 from ..files import atomic
 from ..files.safetensors_file import FileFormatError, file_errors
 from ..nn import losses
-from ..nn.layers import Activation, BatchNorm, Dense, Dropout
+from ..nn.layers import Activation, BatchNorm, Dense, Dropout, NTKDense, Scale
 from ..runtime.arrays import to_numpy
 from ..training.network import Network
 
@@ -26,8 +26,8 @@ MAX_NODES, MAX_BYTES, MAX_WIDTH = 10_000, 1 << 31, 1 << 24
 DOMAINS = ("", "ai.onnx")
 
 OPERATORS = {
-    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "leaky_relu": "LeakyRelu", "elu": "Elu", "gelu": "Gelu",
-    "softplus": "Softplus", "softmax": "Softmax",
+    "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "leaky_relu": "LeakyRelu", "elu": "Elu", "selu": "Selu",
+    "gelu": "Gelu", "mish": "Mish", "softplus": "Softplus", "softmax": "Softmax",
 }  # fmt: skip
 """Activations that are one operator."""
 
@@ -123,6 +123,11 @@ class _Graph:
             order = ("scale", "shift", "mean", "variance")
             inputs = [x, *(self.constant(f"{name}.{piece}", own[piece]) for piece in order)]
             return self.add("BatchNormalization", inputs, name, epsilon=layer.epsilon, momentum=layer.momentum)
+        if type(layer) is Scale:
+            return self.add("Mul", [x, self.constant(f"{name}.scale", own["scale"] * layer.rate)], name)
+        if type(layer) is NTKDense:
+            own = {"kernel": own["kernel"] / math.sqrt(len(own["kernel"])), "bias": own["bias"] * layer.bias_rate}
+            layer = Dense(layer.units, layer.activation)
         if type(layer) is not Dense:
             raise TypeError(f"{name} is {type(layer).__name__}, a user-defined layer, which has no counterpart in ONNX")
         inputs = [x, self.constant(f"{name}.kernel", own["kernel"])]

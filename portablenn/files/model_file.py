@@ -32,7 +32,7 @@ _FACTS: dict[str, Any] = {
     "labels": list, "multilabel": bool, "table": (dict, type(None)), "precision": (str, type(None)),
 }  # fmt: skip
 _ALLOWED: dict[str, dict[str, Any]] = {
-    "layer": {kind.__name__: kind for kind in (layers.Dense, layers.Activation, layers.Dropout, layers.BatchNorm)},
+    "layer": {kind.__name__: kind for kind in layers.LAYERS},
     "loss": {kind.__name__: kind for kind in losses.LOSSES.values()},
     "optimizer": {kind.__name__: kind for kind in optimizers.OPTIMIZERS.values()},
     "schedule": {kind.__name__: kind for kind in schedules.SCHEDULES},
@@ -202,6 +202,11 @@ def _shapes(made: list[Any], width: int) -> dict[str, tuple[int, ...]]:
             if layer.use_bias:
                 shapes[f"{name}.bias"] = (layer.units,)
             width = layer.units
+        elif isinstance(layer, layers.NTKDense):
+            shapes |= {f"{name}.kernel": (width, layer.units), f"{name}.bias": (layer.units,)}
+            width = layer.units
+        elif isinstance(layer, layers.Scale):
+            shapes[f"{name}.scale"] = (width,)
         elif isinstance(layer, layers.BatchNorm):
             shapes |= {f"{name}.{part}": (width,) for part in ("scale", "shift", "mean", "variance")}
     return shapes

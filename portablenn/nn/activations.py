@@ -101,6 +101,35 @@ def elu(x: Array) -> Array:
     return xp.maximum(x, 0.0) + xp.expm1(xp.minimum(x, 0.0))
 
 
+def selu(x: Array) -> Array:
+    """Return 1.0507 · (x where x > 0, else 1.6733 · (exp(x) - 1)) (Klambauer et al. 2017).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> selu(np.asarray([-1.0, 2.0])).round(6).tolist()
+    [-1.111331, 2.101402]
+    """
+    xp = array_namespace(x)
+    negative = xp.expm1(xp.minimum(x, 0.0)) * (1.0507009873554805 * 1.6732632423543772)
+    return xp.maximum(x, 0.0) * 1.0507009873554805 + negative
+
+
+def mish(x: Array) -> Array:
+    """Return x tanh(softplus(x)) (Misra 2020), as x n / (n + 2) with n = w (w + 2) and w = exp(x), which has one exponential.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mish(np.asarray([-1.0, 2.0])).round(6).tolist()
+    [-0.303401, 1.943959]
+    """
+    xp = array_namespace(x)
+    w = xp.exp(xp.minimum(x, 20.0))  # from 20 on, n / (n + 2) is 1
+    n = w * (w + 2.0)
+    return x * (n / (n + 2.0))
+
+
 def gelu(x: Array) -> Array:
     """Return x Φ(x) in the tanh approximation (Hendrycks & Gimpel 2016): the standard has no error function.
 
@@ -154,7 +183,7 @@ def softmax(x: Array) -> Array:
 
 ACTIVATIONS: dict[str, Activation] = {
     function.__name__: function
-    for function in (identity, step, sigmoid, tanh, relu, leaky_relu, elu, gelu, silu, softplus, softmax)
+    for function in (identity, step, sigmoid, tanh, relu, leaky_relu, elu, selu, gelu, silu, mish, softplus, softmax)
 }
 
 

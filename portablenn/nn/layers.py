@@ -9,6 +9,7 @@ statistics, which training updates without a gradient, also has ``init_statistic
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ import numpy as np
 from ..program.ir import Array
 from ..random import Stream, fold_in
 from . import activations, initializers
-from .numbers import check_number, check_positive_integer, take_numbers_of_numpy
+from .numbers import check_number, check_positive, check_positive_integer, take_numbers_of_numpy
 
 Parameters = dict[str, Array]
 
@@ -69,6 +70,79 @@ class Dense:
     def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
         y = x @ params["kernel"]
         return activations.get(self.activation)(y + params["bias"] if self.use_bias else y)
+
+
+@dataclass(frozen=True)
+class NTKDense:
+    """`Dense` in the NTK parametrization, y = f(x W / √inputs + r c), whose learning rate suits any number of inputs.
+
+    The weights W and the bias r c begin normally distributed with variance 1, or as 0 (Jacot, Gabriel & Hongler 2018). As
+    Adam's steps have the size of its rate, the bias r c changes ``bias_rate`` r times as fast as the weights.
+
+    Parameters
+    ----------
+    units, activation
+        As for `Dense`.
+    bias_rate
+        Factor r of the bias's learning rate.
+    kernel_init, bias_init
+        Initial W and r c, as for `Dense`; by default of variance 1.
+
+    Examples
+    --------
+    >>> params = {"kernel": np.ones((4, 1)), "bias": np.asarray([5.0])}
+    >>> NTKDense(1, bias_rate=0.1).apply(np, params, np.ones((1, 4))).tolist()
+    [[2.5]]
+    """
+
+    units: int
+    activation: str | activations.Activation | None = None
+    bias_rate: float = 0.1
+    kernel_init: Any = field(default_factory=lambda: initializers.Normal(std=1.0), compare=False)
+    bias_init: Any = field(default_factory=lambda: initializers.Normal(std=1.0), compare=False)
+
+    def __post_init__(self) -> None:
+        take_numbers_of_numpy(self)
+        check_positive_integer("units", self.units)
+        activations.get(self.activation)
+        check_positive("bias_rate", self.bias_rate)
+
+    def init(self, key: np.ndarray, inputs: int) -> Parameters:
+        """Return the initial kernel and bias, float64."""
+        kernel = initializers.initial(self.kernel_init, fold_in(key, 0), (inputs, self.units), "the kernel")
+        bias = initializers.initial(self.bias_init, fold_in(key, 1), (self.units,), "the bias")
+        return {"kernel": kernel, "bias": bias / self.bias_rate}
+
+    def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
+        y = (x @ params["kernel"]) * (1.0 / math.sqrt(x.shape[1])) + params["bias"] * self.bias_rate
+        return activations.get(self.activation)(y)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Each column times a learned factor r s, which begins as 1; x: (rows, inputs), s: (inputs,).
+
+    As Adam's steps have the size of its rate, the factor changes ``rate`` r times as fast as other parameters. In front of a
+    network for tables it learns which columns matter (Holzmüller, Grinsztajn & Steinwart 2024).
+
+    Examples
+    --------
+    >>> Scale(rate=6.0).apply(np, {"scale": np.asarray([0.5, 1 / 6])}, np.ones((1, 2))).tolist()
+    [[3.0, 1.0]]
+    """
+
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        take_numbers_of_numpy(self)
+        check_positive("rate", self.rate)
+
+    def init(self, key: np.ndarray, inputs: int) -> Parameters:
+        """Return the factors 1, divided by the rate."""
+        return {"scale": np.full(inputs, 1.0 / self.rate)}
+
+    def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
+        return x * (params["scale"] * self.rate)
 
 
 @dataclass(frozen=True)
@@ -176,7 +250,11 @@ def layer_names(layers: Sequence[Any]) -> list[str]:
     counts: Counter[str] = Counter()
     names = []
     for layer in layers:
-        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
         counts[kind] += 1
         names.append(f"{kind}_{counts[kind]}")
     return names
+
+
+LAYERS = (Activation, BatchNorm, Dense, Dropout, NTKDense, Scale)
+"""The built-in layers, which model files may name."""

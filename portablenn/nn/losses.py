@@ -14,7 +14,7 @@ from ..program.ir import Array
 from ..runtime.arrays import array_namespace, device_of, stop_gradient
 from . import activations
 from .lookup import lookup
-from .numbers import check_number, take_numbers_of_numpy
+from .numbers import check_number, is_used, take_numbers_of_numpy
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,11 @@ class SigmoidCrossEntropy(Loss):
         return activations.softplus(p) - t * p
 
 
+@dataclass(frozen=True)
 class SoftmaxCrossEntropy(Loss):
     """-Σ t log softmax(p) of logits p, as log Σ eᵖ - Σ t p, after the largest logit is subtracted.
+
+    With ``label_smoothing`` ε, the targets are (1 - ε) t + ε / classes (Szegedy et al. 2016).
 
     Examples
     --------
@@ -269,13 +272,23 @@ class SoftmaxCrossEntropy(Loss):
     0.693147
     """
 
+    label_smoothing: float = 0.0
     targets = "classes"
     exclusive = True
     link = staticmethod(activations.softmax)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        take_numbers_of_numpy(self)
+        check_number("label_smoothing", self.label_smoothing)
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing!r}")
+
     def rows(self, xp: Any, p: Array, t: Array) -> Array:
         """Return the loss of each row, whose targets sum to 1."""
         logits = p - stop_gradient(xp.max(p, axis=1, keepdims=True))
+        if is_used(self.label_smoothing):
+            t = (1.0 - self.label_smoothing) * t + self.label_smoothing / p.shape[1]
         return xp.log(xp.sum(xp.exp(logits), axis=1)) - xp.sum(t * logits, axis=1)
 
 

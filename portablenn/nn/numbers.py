@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -30,6 +31,13 @@ def check_positive_integer(name: str, value: Any) -> None:
     """Raise `ValueError` unless ``value`` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise `ValueError` unless ``value`` is a number greater than 0."""
+    check_number(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 
 def check_number(name: str, value: Any, otherwise: str = "") -> None:

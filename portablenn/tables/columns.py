@@ -21,6 +21,9 @@ MAX_DISTINCT = 1000
 MAX_DEVIATION = 1e6
 """Standard deviations from the mean at which a number is clipped: beyond, it is a mistake, and float32 would overflow."""
 
+MAX_SAMPLE = 1 << 15
+"""Maximum number of values, spread evenly over the rows, that quartiles are computed from."""
+
 FREE_TEXT = "probably an identifier or free text"
 QUOTED = 3
 """Maximum number of unreadable cells that are quoted."""
@@ -28,24 +31,25 @@ QUOTED = 3
 
 @dataclass(frozen=True)
 class NumericColumn:
-    """A column of numbers, scaled to (x - mean) / scale.
+    """A column of numbers, scaled to z = (x - center) / scale, and if ``smooth`` to z / √(1 + (z / 3)²), which is within ±3.
 
     A missing cell becomes 0; if there were any in training, a second input is 1 there. Dates are days since 1970.
     ``low`` and ``high`` are the smallest and the largest number in training.
 
     Examples
     --------
-    >>> NumericColumn("age", mean=40.0, scale=10.0, missing=True).input_names
+    >>> NumericColumn("age", center=40.0, scale=10.0, missing=True).input_names
     ('age', 'age is missing')
     """
 
     name: str
-    mean: float
-    scale: float  # standard deviation
+    center: float  # mean, or median if smooth
+    scale: float  # standard deviation, or interquartile range if smooth
     missing: bool  # cells were missing in training
     low: float = -math.inf
     high: float = math.inf
     cells: CellFormat = PLAIN_NUMBERS
+    smooth: bool = False
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -67,8 +71,9 @@ class NumericColumn:
             )
             unusual[self.name, "far"] += int(((values < self.low - width) | (values > self.high + width)).sum())
         with np.errstate(over="ignore"):
-            scaled = (np.where(np.isfinite(values), values, np.nan) - self.mean) / self.scale
-        return np.clip(scaled, -MAX_DEVIATION, MAX_DEVIATION).astype(np.float32)
+            scaled = (np.where(np.isfinite(values), values, np.nan) - self.center) / self.scale
+        scaled = np.clip(scaled, -MAX_DEVIATION, MAX_DEVIATION)
+        return (scaled / np.sqrt(1.0 + (scaled / 3.0) ** 2) if self.smooth else scaled).astype(np.float32)
 
     def expand(self, encoded: np.ndarray) -> list[np.ndarray]:
         """Return the network's inputs, (rows,) each, from encoded cells, (rows,)."""
@@ -130,6 +135,7 @@ class ColumnStatistics:
     name: str
     type: ColumnType
     is_target: bool = False
+    smooth: bool = False  # whether numbers are scaled by their quartiles
     rows: int = 0
     count: int = 0  # of finite numbers, or of texts
     mean: float = 0.0
@@ -142,6 +148,8 @@ class ColumnStatistics:
     integral: bool = True
     unreadable: int = 0  # cells of numbers or dates that are none
     quoted: list[str] = field(default_factory=list)
+    sample: np.ndarray = field(default_factory=lambda: np.zeros(0))  # every stride-th number
+    stride: int = 1
 
     def read(self, column: Any, first_row: int = 0) -> tuple[Any, np.ndarray]:
         """Return the numbers or texts of a batch that begins at a row, and where they are present, (rows,), bool."""
@@ -180,6 +188,10 @@ class ColumnStatistics:
         """Update mean and squares (Chan, Golub & LeVeque 1983)."""
         if not len(values):
             return
+        if self.smooth:
+            self.sample = np.concatenate([self.sample, values[-self.count % self.stride :: self.stride]])
+            while len(self.sample) > MAX_SAMPLE:
+                self.sample, self.stride = self.sample[::2], 2 * self.stride
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
         with np.errstate(over="ignore", invalid="ignore"):
             mean, n = float(values.mean()), len(values)
@@ -206,14 +218,24 @@ class ColumnStatistics:
         return self._categorical() if self.type.kind == "category" else self._numeric()
 
     def _numeric(self) -> NumericColumn | str:
-        missing, scale = self.rows > self.count, math.sqrt(self.squares / self.count)
-        if not (math.isfinite(scale) and math.isfinite(self.mean)):
+        missing, center, scale = self.rows > self.count, self.mean, math.sqrt(self.squares / self.count)
+        if not (math.isfinite(scale) and math.isfinite(center)):
             return "its numbers are too large"
-        constant = scale <= 1e-12 * abs(self.mean)
+        constant = scale <= 1e-12 * abs(center)
+        if self.smooth and not constant:
+            low, center, high = np.quantile(self.sample, [0.25, 0.5, 0.75]).tolist()
+            scale = high - low or (self.high - self.low) / 2
         if constant and not missing:
             return "all cells have the same value"
         return NumericColumn(
-            self.name, self.mean, 1.0 if constant else scale, missing, self.low, self.high, self.type.cells
+            self.name,
+            center,
+            1.0 if constant else scale,
+            missing,
+            self.low,
+            self.high,
+            self.type.cells,
+            self.smooth,
         )
 
     def _categorical(self) -> CategoricalColumn | str:

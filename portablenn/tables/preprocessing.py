@@ -17,7 +17,8 @@ from .readers import Table, TableError
 from .types import KINDS, infer_types
 
 PARTS = ("train", "validation", "test")
-SHARES = (0.8, 0.1, 0.1)
+VALIDATION_SHARE = 0.1
+SHARES = (0.8, VALIDATION_SHARE, 0.1)
 """Shares of the rows that each part gets."""
 
 FEW_CLASSES = 20
@@ -242,10 +243,12 @@ def fit_preprocessor(
     column_types: Mapping[str, str] | None = None,
     decimal: str | None = None,
     missing_marks: Sequence[str] = (),
+    smooth: bool = False,
 ) -> FitResult:
     """Fit a preprocessor to the training rows of a table, after a pass through all rows that decides the types of the columns.
 
-    Raises `TableError` if there is nothing to learn. For the parameters see `TableModel.train`.
+    Raises `TableError` if there is nothing to learn. For ``smooth`` see `NumericColumn`, for the other parameters
+    `TableModel.train`.
     """
     given = dict(column_types or {})
     _check_given(given, decimal)
@@ -260,7 +263,11 @@ def fit_preprocessor(
     types = infer_types(table, used, given, decimal, missing_marks)
     if types[target].kind == "":
         raise TableError(f"target {target!r} cannot be predicted: {types[target].reason}")
-    statistics = {c: ColumnStatistics(c, types[c], is_target=c == target) for c in used if types[c].kind}
+    statistics = {
+        c: ColumnStatistics(c, types[c], is_target=c == target, smooth=smooth and c != target)
+        for c in used
+        if types[c].kind
+    }
     rows, total = dict.fromkeys(PARTS, 0), 0
     for batch, first_row, part in read_parts(table, tuple(statistics), shares, seed):
         total += batch.num_rows
@@ -324,7 +331,7 @@ def _fit_target(target: ColumnStatistics, task: str | None) -> Target:
         raise TableError(f"target {name!r} cannot be predicted: {column}")
     if column.low == column.high:
         raise TableError(f"target {name!r} cannot be predicted: all cells have the same value")
-    return Target(name, None, mean=column.mean, scale=column.scale, cells=column.cells, whole=target.integral)
+    return Target(name, None, mean=column.center, scale=column.scale, cells=column.cells, whole=target.integral)
 
 
 def _check_text_target(target: ColumnStatistics) -> None:

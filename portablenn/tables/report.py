@@ -144,11 +144,14 @@ def _encoding(column: Any) -> str:
         values = ", ".join(f"“{value}”" for value in column.values[:6]) + (", …" if len(column.values) > 6 else "")
         infrequent = f"; {column.infrequent:,} less frequent values are not distinguished" if column.infrequent else ""
         encoding = f"one-hot, {len(column.values)} values: {values}{infrequent}"
-    elif column.cells.date:
-        mean = np.datetime64(0, "D") + int(column.mean)
-        encoding = f"scaled date, mean {mean}, standard deviation {_number(column.scale)} days"
     else:
-        encoding = f"scaled number, mean {_number(column.mean)}, standard deviation {_number(column.scale)}"
+        center, spread = ("median", "interquartile range") if column.smooth else ("mean", "standard deviation")
+        where, unit = _number(column.center), ""
+        if column.cells.date:
+            where, unit = str(np.datetime64(0, "D") + int(column.center)), " days"
+        kind = "date" if column.cells.date else "number"
+        encoding = f"scaled {kind}, {center} {where}, {spread} {_number(column.scale)}{unit}"
+        encoding += "; extremes drawn in" if column.smooth else ""
     return encoding + ("; missing values marked" if column.missing else "")
 
 

@@ -195,7 +195,8 @@ def test_what_is_uncertain_is_said_and_a_model_that_learned_nothing_has_a_status
     prices = [f"${1 + i % 97},{100 + i % 800:03}.50" for i in range(300)]
     lines = [f'{i},"{price if i != 7 else "n.k."}",{i % 5:03}' for i, price in zip(random.permutation(300), prices)]
     (tmp_path / "t.csv").write_text("x,price,code\n" + "\n".join(lines))
-    command = ["train", "t.csv", "--target", "price", "--epochs", 1, "--quiet", "--no-report", "--learning-rate", 1e-12]
+    command = ["train", "t.csv", "--target", "price", "--preset", "fast", "--epochs", 1, "--quiet", "--no-report"]
+    command += ["--learning-rate", 1e-12]
     done = _run(*command, "--column-type", "code=number", folder=tmp_path, status=3)
     told, status = done.stderr.splitlines()
     assert told.startswith("portablenn: column 'price' holds 'n.k.' in row ")

@@ -19,6 +19,10 @@ def _sigmoid(z: Any) -> Any:
     return 1 / (1 + np.exp(-z))
 
 
+def _coslog(part: float) -> float:
+    return 0.5 * (1 - math.cos(2 * math.pi * math.log2(1 + 15 * part)))
+
+
 ACTIVATIONS = {
     "identity": lambda z: z,
     "step": lambda z: (z >= 0) * 1.0,
@@ -27,6 +31,11 @@ ACTIVATIONS = {
     "relu": lambda z: np.where(z > 0, z, 0),
     "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
     "elu": lambda z: np.where(z > 0, z, np.exp(np.minimum(z, 0)) - 1),
+    "selu": lambda z: (
+        1.0507009873554804934193349852946
+        * np.where(z > 0, z, 1.6732632423543772848170429916717 * (np.exp(np.minimum(z, 0)) - 1))
+    ),
+    "mish": lambda z: z * np.tanh(np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0)),
     "gelu": lambda z: 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
     "silu": lambda z: z * _sigmoid(z),
     "softplus": lambda z: np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0),
@@ -299,6 +308,10 @@ def test_schedules_take_numbers_of_numpy() -> None:
         (schedules.ExponentialDecay(1.0, 0.5, 10), {0: 1.0, 10: 0.5, 20: 0.25, 5: math.sqrt(0.5)}),
         (schedules.InverseTimeDecay(1.0, 0.1), {0: 1.0, 10: 0.5, 30: 0.25}),
         (schedules.CosineDecay(1.0, 100, 0.1), {0: 1.0, 50: 0.55, 100: 0.1, 200: 0.1}),
+        (
+            schedules.CosLog(1.0, 15),
+            {0: 0.0, 1: 0.0, 3: 0.0, 7: 0.0, 15: 0.0, 99: 0.0, 2: _coslog(2 / 15), 9: _coslog(0.6)},
+        ),
         (schedules.StepDecay(1.0, 0.5, 10), {0: 1.0, 9: 1.0, 10: 0.5, 19: 0.5, 20: 0.25}),
         (schedules.WarmUp(10, 2.0), {0: 0.2, 4: 1.0, 9: 2.0, 50: 2.0}),
         (schedules.WarmUp(2, schedules.InverseTimeDecay(1.0, 1.0)), {0: 0.5, 1: 0.5, 3: 0.25}),
@@ -347,6 +360,45 @@ def test_dropout_scales_what_it_keeps_and_leaves_prediction_alone(library: Any) 
     assert layer.apply(library.xp, {}, x) is x
 
 
+def test_layers_for_tables_are_their_formulas(library: Any) -> None:
+    x, random_ = np.random.default_rng(0).normal(size=(5, 4)), np.random.default_rng(1)
+    kernel, bias, scale = random_.normal(size=(4, 3)), random_.normal(size=3), random_.normal(size=4)
+    dense = pnn.NTKDense(3, "tanh", bias_rate=0.25)
+    params = {"kernel": library.array(kernel), "bias": library.array(bias)}
+    y = library.numpy(dense.apply(library.xp, params, library.array(x)))
+    np.testing.assert_allclose(y, np.tanh(x @ kernel / 2 + bias / 4), rtol=1e-12)
+    y = library.numpy(pnn.Scale(6.0).apply(library.xp, {"scale": library.array(scale)}, library.array(x)))
+    np.testing.assert_allclose(y, x * scale * 6, rtol=1e-12)
+
+
+def test_layers_for_tables_begin_with_variance_1_whatever_their_rates() -> None:
+    initial = pnn.NTKDense(300, bias_rate=0.1).init(random.new_key(0, random.WEIGHTS), 400)
+    assert initial["kernel"].std() == pytest.approx(1.0, abs=0.01)
+    assert (initial["bias"] * 0.1).std() == pytest.approx(1.0, abs=0.1)
+    assert (pnn.Scale(6.0).init(random.new_key(0, random.WEIGHTS), 3)["scale"] * 6.0).tolist() == [1.0] * 3
+    zeros = pnn.NTKDense(2, kernel_init="zeros", bias_init="zeros").init(random.new_key(0, random.WEIGHTS), 3)
+    assert not any(value.any() for value in zeros.values())
+
+
+def test_a_rate_of_a_layer_is_a_factor_of_adams_rate() -> None:
+    def moved(rate: float) -> np.ndarray:
+        net = pnn.Network(
+            [pnn.Scale(rate), pnn.Dense(1)], 3, optimizer=pnn.Adam(0.01), backend="numpy", dtype="float64"
+        )
+        net.fit(np.ones((8, 3)), np.arange(8.0), batch_size=None)
+        return net.parameters["scale_1.scale"] * rate - 1.0
+
+    np.testing.assert_allclose(moved(6.0), 6.0 * moved(1.0), rtol=1e-5)
+
+
+def test_label_smoothing_is_a_mixture_of_targets() -> None:
+    smooth = losses.SoftmaxCrossEntropy(label_smoothing=0.1)
+    mixed = 0.9 * np.eye(3)[C] + 0.1 / 3
+    expected = float(losses.SoftmaxCrossEntropy()(P, mixed))
+    assert float(smooth(P, C)) == pytest.approx(expected, rel=1e-14)
+    assert losses.SoftmaxCrossEntropy(label_smoothing=0.0) == losses.get("softmax_cross_entropy") != smooth
+
+
 def test_batch_norm_standardises_and_remembers(library: Any) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(3.0, 2.0, size=(50, 2))
@@ -374,6 +426,11 @@ def test_batch_norm_standardises_and_remembers(library: Any) -> None:
         (lambda: pnn.losses.Huber(delta=0), "delta must be positive"),
         (lambda: pnn.losses.Huber("max"), 'reduction must be "mean" or "sum"'),
         (lambda: pnn.Adam(epsilon=-1.0), "epsilon must be a number of at least 0, got -1.0"),
+        (lambda: pnn.NTKDense(0), "units must be a positive integer, got 0"),
+        (lambda: pnn.NTKDense(3, bias_rate=0.0), "bias_rate must be a positive number, got 0.0"),
+        (lambda: pnn.Scale(math.inf), "rate must be a positive number, got inf"),
+        (lambda: pnn.losses.SoftmaxCrossEntropy(label_smoothing=1.0), r"label_smoothing must be in \[0, 1\), got 1.0"),
+        (lambda: schedules.CosLog(1.0, 15, cycles=0), "cycles must be a positive integer"),
         (lambda: BatchNorm(epsilon=-1.0), "epsilon must be a number of at least 0, got -1.0"),
         (lambda: pnn.LBFGS(max_evaluations=0), "max_evaluations must be a positive integer, got 0"),
         (lambda: pnn.LBFGS(budget=0), "budget must be a positive integer, got 0"),

@@ -130,7 +130,7 @@ def test_what_the_cells_of_a_csv_mean_or_why_they_are_left_out(
         return
     assert isinstance(column, NumericColumn)
     values = [value for value in (expected * 90)[: len(cells)] if value is not None]
-    np.testing.assert_allclose([column.mean, column.scale], [np.mean(values), np.std(values)], rtol=1e-12)
+    np.testing.assert_allclose([column.center, column.scale], [np.mean(values), np.std(values)], rtol=1e-12)
     assert (column.low, column.high, column.missing) == (min(values), max(values), None in expected)
     found, unreadable = as_numbers(pa.array(cells[: len(expected)]), "x", column.cells)
     np.testing.assert_allclose(found, [np.nan if v is None else v for v in expected], rtol=1e-12)
@@ -141,10 +141,10 @@ def test_what_could_mean_two_things_is_warned_of() -> None:
     y = ["a", "b"] * 40
     with pytest.warns(RuntimeWarning, match=r"'5,126' in column 'x' is taken for 5126, .* use decimal=\",\" if"):
         column = fit_preprocessor(open_table({"x": ["5,126", "7"] * 40, "y": y}), "y").preprocessor.columns[0]
-    assert column.encode(pa.array(["5,126"])) * column.scale + column.mean == pytest.approx(5126.0)
+    assert column.encode(pa.array(["5,126"])) * column.scale + column.center == pytest.approx(5126.0)
     table = open_table({"x": ["5,126", "7"] * 40, "y": y})
     column = fit_preprocessor(table, "y", decimal=",").preprocessor.columns[0]
-    assert column.encode(pa.array(["5,126"])) * column.scale + column.mean == pytest.approx(5.126)
+    assert column.encode(pa.array(["5,126"])) * column.scale + column.center == pytest.approx(5.126)
     with pytest.warns(RuntimeWarning, match="'5.126' in column 'x' is taken for 5.126, with a decimal point"):
         fit_preprocessor(open_table({"x": ["5.126", "7"] * 40, "y": y}), "y")
     fit_preprocessor(open_table({"x": ["5.126", "7"] * 40, "z": ["0.5", "1"] * 40, "y": y}), "y")  # which says it
@@ -154,7 +154,7 @@ def test_what_could_mean_two_things_is_warned_of() -> None:
         column = fit_preprocessor(
             open_table({"x": ["03/04/1970", "05/06/1970"] * 40, "y": y}), "y"
         ).preprocessor.columns[0]
-    assert column.encode(pa.array(["03/04/1970"])) * column.scale + column.mean == pytest.approx(31 + 28 + 3)
+    assert column.encode(pa.array(["03/04/1970"])) * column.scale + column.center == pytest.approx(31 + 28 + 3)
 
 
 @pytest.mark.parametrize("decimals", ["1,5", "0,25", "1.234,5"])
@@ -162,13 +162,13 @@ def test_other_columns_say_what_separates_decimals(decimals: str) -> None:
     table = {"x": ["5.126", "7.300"] * 40, "z": [decimals, "2"] * 40, "y": ["a", "b"] * 40}
     with pytest.warns(RuntimeWarning, match="'5.126' in column 'x' is taken for 5126"):
         column = fit_preprocessor(open_table(table), "y").preprocessor.columns[0]
-    assert column.encode(pa.array(["5.126"])) * column.scale + column.mean == pytest.approx(5126.0)
+    assert column.encode(pa.array(["5.126"])) * column.scale + column.center == pytest.approx(5126.0)
 
 
 def test_other_columns_say_the_order_of_days_and_months() -> None:
     table = {"x": ["03/04/1970", "05/06/1970"] * 40, "z": ["31/12/1970", "1/2/1970"] * 40, "y": ["a", "b"] * 40}
     column = fit_preprocessor(open_table(table), "y").preprocessor.columns[0]
-    assert column.encode(pa.array(["03/04/1970"])) * column.scale + column.mean == pytest.approx(31 + 28 + 31 + 2)
+    assert column.encode(pa.array(["03/04/1970"])) * column.scale + column.center == pytest.approx(31 + 28 + 31 + 2)
 
 
 GIVEN: dict[str, tuple[dict[str, str], Any]] = {
@@ -228,7 +228,7 @@ def test_statistics_of_batches_are_those_of_all_cells() -> None:
     values = np.random.default_rng(0).normal(7.0, 3.0, 1000)
     column = _statistics(np.split(values, [1, 10, 400]), untyped=False).column()
     assert isinstance(column, NumericColumn)
-    np.testing.assert_allclose([column.mean, column.scale], [values.mean(), values.std()], rtol=1e-12)
+    np.testing.assert_allclose([column.center, column.scale], [values.mean(), values.std()], rtol=1e-12)
     assert (column.missing, column.low, column.high) == (False, values.min(), values.max())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from people import PRICE, ROWS, people
 
 import portablenn as pnn
+from portablenn import losses, schedules
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("sklearn")
@@ -21,8 +23,9 @@ pytest.importorskip("safetensors")
 from portablenn.tables import Preprocessor, Target  # noqa: E402
 from portablenn.tables.columns import NumericColumn  # noqa: E402
 from portablenn.tables.description import describe  # noqa: E402
-from portablenn.tables.model import _default_batch_size  # noqa: E402
-from portablenn.tables.readers import TableError  # noqa: E402
+from portablenn.tables.preprocessing import fit_preprocessor  # noqa: E402
+from portablenn.tables.presets import PRESETS  # noqa: E402
+from portablenn.tables.readers import TableError, open_table  # noqa: E402
 
 
 def test_values_that_did_not_occur_in_training_are_counted() -> None:
@@ -214,7 +217,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an extra field": (lambda t: t["columns"][0].update(code="x"), "of the column, got"),
     "a scale of 0": (lambda t: t["columns"][0].update(scale=0.0), "scale positive"),
     "an infinite scale": (lambda t: t["columns"][0].update(scale=float("inf")), "scale positive"),
-    "NaN": (lambda t: t["columns"][0].update(mean=float("nan")), "scale positive"),
+    "NaN": (lambda t: t["columns"][0].update(center=float("nan")), "scale positive"),
     "values that are not text": (lambda t: t["columns"][1].update(values=[1, 2, 3]), "must be distinct strings"),
     "classes that are not numbers": (lambda t: t["target"].update(labels_are="integer"), "invalid table"),
     "labels of no type": (lambda t: t["target"].update(labels_are="color"), "invalid table"),
@@ -319,12 +322,14 @@ def test_rows_of_unknown_classes_count_as_wrong(classes: tuple[str, ...], cells:
     ("rows", "size"), [(1, 16), (1600, 16), (3199, 16), (3200, 32), (102_399, 512), (102_400, 1024), (10**9, 1024)]
 )
 def test_the_batch_size_follows_the_number_of_rows(rows: int, size: int) -> None:
-    assert _default_batch_size(rows) == size
+    assert PRESETS["fast"].rows_per_batch(rows) == size
+    assert PRESETS["default"].rows_per_batch(rows) == 256
 
 
 def test_layers_are_those_that_were_asked_for() -> None:
     table = {"x": [0.0, 1.0] * 50, "y": ["a", "b", "c", "c"] * 25}
-    model = pnn.TableModel.train(table, "y", hidden=(5, 3), activation="tanh", dropout=0.25, epochs=1, batch_size=8)
+    chosen = {"hidden": (5, 3), "activation": "tanh", "dropout": 0.25, "epochs": 1, "batch_size": 8}
+    model = pnn.TableModel.train(table, "y", preset="fast", **chosen)
     layers = [layer for _, layer in model.network.model.layers]
     assert layers[:4:2] == [pnn.Dense(n, "tanh") for n in (5, 3)]
     assert [layer.kernel_init for layer in layers[:4:2]] == ["glorot_uniform"] * 2
@@ -334,8 +339,75 @@ def test_layers_are_those_that_were_asked_for() -> None:
     assert (model.results["measured_on"], model.results["best_epoch"]) == ("test", 1)
 
 
+def test_the_default_is_the_network_of_its_paper() -> None:
+    x = [float(i % 50) for i in range(1000)]
+    for y, activation, rate in (
+        ([i / 7 for i in x], "mish", 0.07),
+        (["a" if i > 20 else "b" for i in x], "selu", 0.04),
+    ):
+        model = pnn.TableModel.train({"x": x, "y": y}, "y", epochs=2, seed=3)
+        outputs, hidden = (1 if rate == 0.07 else 2), [pnn.NTKDense(256, activation)] * 3
+        assert list(model.network.layers) == [pnn.Scale(6.0), *hidden, pnn.NTKDense(outputs)]
+        steps = 2 * math.ceil(model.results["rows"]["train"] / 256)
+        assert model.network.optimizer == pnn.Adam(schedules.CosLog(rate, steps), beta_2=0.95)
+        assert model.network.steps <= steps
+        assert model.preprocessor.columns[0].smooth
+        if rate == 0.04:
+            assert model.network.loss == losses.SoftmaxCrossEntropy(label_smoothing=0.1)
+            probabilities = model.predict_proba({"x": x})  # what history reports is without smoothing
+            of_true = probabilities[np.arange(1000), [int(label == "b") for label in y]]
+            assert -np.log(of_true).mean() == pytest.approx(min(model.results["history"]["val_loss"]), rel=0.5)
+
+
+def test_the_last_layer_begins_at_zero_so_that_the_first_prediction_is_the_mean() -> None:
+    table = {"x": [float(i) for i in range(200)], "y": [i / 7 for i in range(200)]}
+    model = pnn.TableModel.train(table, "y", epochs=1, learning_rate=1e-12)
+    np.testing.assert_allclose(model.predict(table), model.target.mean, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"preset": "best"}, "expected preset 'fast' or 'default', got 'best'"),
+        ({"optimizer": pnn.SGD(0.1), "learning_rate": 0.1}, "learning_rate is for the optimizer of the preset"),
+        ({"test_share": 0.9}, "expected test_share from 0 to 0.8, got 0.9"),
+    ],
+)
+def test_what_is_no_preset_raises(facts: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pnn.TableModel.train(people(), "plan", **facts)
+
+
+def test_without_a_test_share_more_rows_are_trained_on() -> None:
+    results = pnn.TableModel.train(people(), "plan", preset="fast", epochs=2, test_share=0).results
+    assert (results["rows"]["test"], results["measured_on"]) == (0, "validation")
+    assert results["rows"]["train"] > 0.86 * ROWS
+
+
+@pytest.mark.parametrize("rows", [1000, 100_000])
+def test_extremes_are_drawn_in_and_quartiles_scale(rows: int) -> None:
+    values = np.random.default_rng(0).lognormal(size=rows)
+    fitted = fit_preprocessor(open_table({"x": values, "y": values}), "y", shares=(1.0, 0.0, 0.0), smooth=True)
+    column, target = fitted.preprocessor.columns[0], fitted.preprocessor.target
+    assert isinstance(column, NumericColumn)
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(
+        [column.center, column.scale], [median, high - low], rtol=1e-12 if rows == 1000 else 0.02
+    )
+    encoded = column.encode(pa.array([median, column.center + 3 * column.scale, 1e9, -1e9]))
+    np.testing.assert_allclose(encoded[1:], [3 / 2**0.5, 3.0, -3.0], rtol=1e-5)
+    assert (target.mean, target.scale) == (pytest.approx(values.mean()), pytest.approx(values.std()))
+
+
+def test_a_column_whose_quartiles_are_equal_is_scaled_by_its_range() -> None:
+    table = open_table({"x": [0.0] * 90 + [4.0] * 10, "y": ["a", "b"] * 50})
+    column = fit_preprocessor(table, "y", shares=(1.0, 0.0, 0.0), smooth=True).preprocessor.columns[0]
+    assert isinstance(column, NumericColumn)
+    assert (column.center, column.scale) == (0.0, 2.0)
+
+
 @pytest.mark.filterwarnings("ignore:the loss is nan")
 def test_training_that_diverges_raises() -> None:
     table = {"x": [float(i) for i in range(60)], "y": [i / 7 for i in range(60)]}
     with pytest.raises(TableError, match="training diverged: the weights are not finite. Lower the learning rate"):
-        pnn.TableModel.train(table, "y", optimizer=pnn.SGD(1e30), epochs=3)
+        pnn.TableModel.train(table, "y", preset="fast", optimizer=pnn.SGD(1e30), epochs=3)

@@ -57,7 +57,7 @@ def test_every_format_gives_the_same_preprocessor(kind: str, tmp_path: Path) -> 
     known = AGE[[i for i in range(ROWS) if train[i] and i % 17 != 3]]
     assert isinstance(age, NumericColumn)
     assert age.missing
-    np.testing.assert_allclose([age.mean, age.scale], [known.mean(), known.std()], rtol=1e-9)
+    np.testing.assert_allclose([age.center, age.scale], [known.mean(), known.std()], rtol=1e-9)
     assert isinstance(city, CategoricalColumn)
     assert (sorted(city.values), city.missing) == (["Oslo", "Rome", "São Paulo"], True)
     assert fitted.preprocessor.input_names == (
@@ -73,7 +73,7 @@ def test_every_format_gives_the_same_preprocessor(kind: str, tmp_path: Path) -> 
     }
     assert isinstance(price, NumericColumn)
     (_, inputs), *_ = fitted.preprocessor.transform(open_table({name: values[:4] for name, values in table.items()}))
-    np.testing.assert_allclose(inputs[0, 0], (AGE[0] - age.mean) / age.scale, rtol=1e-5)
+    np.testing.assert_allclose(inputs[0, 0], (AGE[0] - age.center) / age.scale, rtol=1e-5)
     assert inputs[3, :2].tolist() == [0.0, 1.0]
     np.testing.assert_array_equal(inputs[:, 2:5].argmax(axis=1)[:3], [city.values.index(c) for c in CITY[:3]])
 

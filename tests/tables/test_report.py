@@ -39,7 +39,7 @@ def _model(hostile: bool = False) -> Any:
     name = "<script>alert(1)</script> & co" if hostile else "plan"
     value = '"><img src=x onerror=alert(1)>' if hostile else "gold"
     table = {"age": X[:, 0].tolist() * 3, "city": ["Oslo", "Rome", value] * 80, name: [value, "basic"] * 120}
-    model = pnn.TableModel.train(table, name, epochs=2)
+    model = pnn.TableModel.train(table, name, preset="fast", epochs=2)
     model.results["command"] = "portablenn train t.csv --target 'a & b'"
     return model
 

@@ -31,7 +31,7 @@ def test_each_part_holds_its_rows_in_order(batch_rows: int, monkeypatch: pytest.
             rows = np.flatnonzero((part == index) & present)
             inputs, targets = parts[name].arrays()
             assert fitted.rows[name] == len(rows)
-            np.testing.assert_allclose(inputs[:, 0] * x.scale + x.mean, rows, atol=1e-3)
+            np.testing.assert_allclose(inputs[:, 0] * x.scale + x.center, rows, atol=1e-3)
             np.testing.assert_array_equal(inputs[:, 1], rows % 2 == 0)
             np.testing.assert_allclose(fitted.preprocessor.target.decode(targets), rows / 2, atol=1e-3)
     with pytest.raises(ValueError, match="closed"):

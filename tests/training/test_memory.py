@@ -82,10 +82,10 @@ from portablenn.callbacks import Callback
 
 path = sys.argv[1]
 small = {"x": np.arange(5000.0), "y": np.where(np.arange(5000) % 3 == 0, "a", "b")}
-pnn.TableModel.train(small, "y", epochs=1).predict(small)  # whatever is allocated once
+pnn.TableModel.train(small, "y", preset="fast", epochs=1).predict(small)  # whatever is allocated once
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + (350 << 20),) * 2)
-model = pnn.TableModel.train(path, "label", epochs=1, batch_size=1024, hidden=(16,))
+model = pnn.TableModel.train(path, "label", preset="fast", epochs=1, batch_size=1024, hidden=(16,))
 assert model.results["rows"]["train"] > 1_500_000, model.results["rows"]
 rows = sum(batch.num_rows for batch in model.predict_batches(path))
 print(rows, model.results["metrics"]["accuracy"])
