@@ -12,12 +12,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROMISES = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-ENSEMBLES = re.findall(
-    r"```python\n(.*?)```", (ROOT / "docs" / "ensembles.md").read_text(encoding="utf-8"), flags=re.DOTALL
-)
+OF_PAGES = [
+    block
+    for page in ("ensembles.md", "tables.md")
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+]
 
 
-@pytest.mark.parametrize("block", [*BLOCKS, *ENSEMBLES])
+@pytest.mark.parametrize("block", [*BLOCKS, *OF_PAGES])
 @pytest.mark.filterwarnings("ignore::UserWarning")  # that a training has not converged
 def test_a_block_of_python_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(block, "a block of README.md or of a page", "exec"), {})

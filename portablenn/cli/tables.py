@@ -68,7 +68,7 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows per step; default: the preset's.")] = None,
     test_share: Annotated[
-        float, typer.Option(min=0.0, max=0.8, help="Share of the rows to measure the model on.")
+        float, typer.Option(min=0.0, max=0.7, help="Share of the rows to measure the model on.")
     ] = 0.1,
     time_limit: Annotated[float | None, typer.Option(min=1e-3, help="Stop after this many seconds.")] = None,
     checkpoints: Annotated[

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..training.network import Network, from_contents
 from ..training.resume import versions
 from .description import describe, preprocessor_from
 from .metrics import compute_metrics, doubtful_columns, measure
-from .preprocessing import VALIDATION_SHARE, FitResult, Preprocessor, Target, fit_preprocessor, warnings_of
+from .preprocessing import FitResult, Preprocessor, Target, fit_preprocessor, shares_of, warnings_of
 from .presets import choose_preset, make_network
 from .readers import TableError, open_table
 from .spill import EncodedPart, encode_parts
@@ -86,6 +87,8 @@ class TableModel:
     ) -> TableModel:
         """Train a model on 80 % of the rows, choose the best epoch by 10 %, and measure it on the other 10 %.
 
+        Of fewer than 1,000 rows, 100 are to choose the epoch by, or 20 %.
+
         Parameters
         ----------
         table
@@ -114,7 +117,7 @@ class TableModel:
             None for that of the preset: "default" 256, "fast" by the number of rows, from 16 to 1024.
         test_share
             Share of the rows to measure the model on. With 0, as where there is another table for that, the model is trained on
-            90 % of the rows and measured on the validation rows.
+            as many rows more, and measured on the validation rows.
         missing
             "impute": a missing number becomes the mean, and an input marks it; missing text is a category. "refuse": raise.
         column_types
@@ -154,9 +157,9 @@ class TableModel:
             preset, hidden=hidden and tuple(hidden), activation=activation, dropout=dropout, learning_rate=learning_rate,
             epochs=epochs, batch_size=batch_size, patience=patience,
         )  # fmt: skip
-        if not 0 <= test_share <= 0.8:
-            raise ValueError(f"expected test_share from 0 to 0.8, got {test_share!r}")
-        shares = (1.0 - VALIDATION_SHARE - test_share, VALIDATION_SHARE, test_share)
+        if not 0 <= test_share <= 0.7:
+            raise ValueError(f"expected test_share from 0 to 0.7, got {test_share!r}")
+        shares = partial(shares_of, test_share)
         opened = open_table(table)
         fitted = fit_preprocessor(
             opened, target, task, ignore, shares, seed, column_types, decimal, missing_marks, chosen.smooth
@@ -172,7 +175,7 @@ class TableModel:
         network = make_network(chosen, fitted.preprocessor, steps, optimizer, backend, seed)
         stopping = EarlyStopping(patience=chosen.patience or chosen.epochs)
         model = cls(fitted.preprocessor, network)
-        with encode_parts(opened, fitted.preprocessor, shares, seed) as parts:
+        with encode_parts(opened, fitted.preprocessor, fitted.shares, seed) as parts:
             model._fit(parts, chosen.epochs, batch_size, [stopping, *callbacks], resume)
             model.results = model._results(fitted, parts)
             model.results |= {"preset": preset, "batch_size": batch_size, "best_epoch": stopping.best_epoch}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,11 @@ from .readers import Table, TableError
 from .types import KINDS, infer_types
 
 PARTS = ("train", "validation", "test")
-VALIDATION_SHARE = 0.1
-SHARES = (0.8, VALIDATION_SHARE, 0.1)
-"""Shares of the rows that each part gets."""
+SHARES = (0.8, 0.1, 0.1)
+"""Shares of the rows that each part gets, if there are many."""
+
+VALIDATION_ROWS = 100
+"""Number of validation rows that small tables have, too, if they are not more than a fifth of the rows."""
 
 FEW_CLASSES = 20
 """Maximum number of distinct integers in a target that is taken for classes, unless the task is given."""
@@ -204,6 +206,8 @@ class FitResult:
         {column: which cells are not numbers or dates as the others are}; they count as missing.
     incomplete
         Names of the columns that have missing cells in any row.
+    shares
+        Shares of the rows that each part gets.
     """
 
     preprocessor: Preprocessor
@@ -212,6 +216,19 @@ class FitResult:
     without_target: int
     unreadable: dict[str, str]
     incomplete: tuple[str, ...]
+    shares: tuple[float, ...]
+
+
+def shares_of(test_share: float, rows: int) -> tuple[float, float, float]:
+    """Return the shares of training, validation and test rows in a table.
+
+    Examples
+    --------
+    >>> [round(share, 3) for share in shares_of(0.1, 5000)], [round(share, 3) for share in shares_of(0.1, 200)]
+    ([0.8, 0.1, 0.1], [0.7, 0.2, 0.1])
+    """
+    validation = min(0.2, max(SHARES[1], VALIDATION_ROWS / max(1, rows)))
+    return (1.0 - validation - test_share, validation, test_share)
 
 
 def assign_parts(start: int, count: int, shares: Sequence[float], seed: int) -> np.ndarray:
@@ -238,7 +255,7 @@ def fit_preprocessor(
     target: str,
     task: str | None = None,
     ignore: Sequence[str] = (),
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float] | Callable[[int], Sequence[float]] = SHARES,
     seed: int = 0,
     column_types: Mapping[str, str] | None = None,
     decimal: str | None = None,
@@ -247,8 +264,8 @@ def fit_preprocessor(
 ) -> FitResult:
     """Fit a preprocessor to the training rows of a table, after a pass through all rows that decides the types of the columns.
 
-    Raises `TableError` if there is nothing to learn. For ``smooth`` see `NumericColumn`, for the other parameters
-    `TableModel.train`.
+    Raises `TableError` if there is nothing to learn. ``shares`` may be a function of the number of rows. For ``smooth`` see
+    `NumericColumn`, for the other parameters `TableModel.train`.
     """
     given = dict(column_types or {})
     _check_given(given, decimal)
@@ -260,7 +277,8 @@ def fit_preprocessor(
         raise TableError(f"target {target!r} is among the ignored columns: remove it from ignore")
     unnamed = [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in (target, *given, *ignore)]
     used = tuple(c for c in table.columns if c not in (*ignore, *unnamed, *table.index))
-    types = infer_types(table, used, given, decimal, missing_marks)
+    types, total = infer_types(table, used, given, decimal, missing_marks)
+    shares = shares(total) if callable(shares) else shares
     if types[target].kind == "":
         raise TableError(f"target {target!r} cannot be predicted: {types[target].reason}")
     statistics = {
@@ -268,9 +286,8 @@ def fit_preprocessor(
         for c in used
         if types[c].kind
     }
-    rows, total = dict.fromkeys(PARTS, 0), 0
+    rows = dict.fromkeys(PARTS, 0)
     for batch, first_row, part in read_parts(table, tuple(statistics), shares, seed):
-        total += batch.num_rows
         cells = {name: s.read(batch.column(name), first_row) for name, s in statistics.items()}
         part = np.where(cells[target][1], part, -1)
         for index, name in enumerate(PARTS):
@@ -295,7 +312,9 @@ def fit_preprocessor(
     unreadable = {name: _unreadable(s) for name, s in statistics.items() if s.unreadable}
     incomplete = tuple(c.name for c in columns if statistics[c.name].present < total)
     without_target = total - sum(rows.values())
-    return FitResult(Preprocessor(columns, fitted_target), left_out, rows, without_target, unreadable, incomplete)
+    return FitResult(
+        Preprocessor(columns, fitted_target), left_out, rows, without_target, unreadable, incomplete, tuple(shares)
+    )
 
 
 def _check_given(column_types: Mapping[str, str], decimal: str | None) -> None:

@@ -181,8 +181,8 @@ def infer_types(
     given: Mapping[str, str] | None = None,
     decimal: str | None = None,
     marks: Iterable[str] = (),
-) -> dict[str, ColumnType]:
-    """Return the type of each column, in one pass through all rows.
+) -> tuple[dict[str, ColumnType], int]:
+    """Return the type of each column, and the number of rows, in one pass through all rows.
 
     What is uncertain, such as 5,126 or 03/04/2024, is warned of, with what was assumed.
 
@@ -205,7 +205,9 @@ def infer_types(
     given, columns = given or {}, tuple(columns)
     marks = tuple(marks)
     evidence = {name: Evidence(name, marks) for name in columns}
+    rows = 0
     for batch in table.select(columns):
+        rows += batch.num_rows
         for name in columns:
             evidence[name].add(batch.column(name))
     found = {e.decimal for e in evidence.values()} - {""}
@@ -218,7 +220,7 @@ def infer_types(
     # a table whose numbers have the mark NA means the same by it elsewhere; in a typed table a missing text is null
     of_numbers = {word for name, e in evidence.items() if types[name].kind in ("number", "date") for word in e.words}
     of_text = (*MISSING, *marks, *(sorted(of_numbers) if table.untyped else ()))
-    return {
+    final = {
         name: replace(
             kind,
             cells=replace(kind.cells, marks=marks),
@@ -227,6 +229,7 @@ def infer_types(
         )
         for name, kind in types.items()
     }
+    return final, rows
 
 
 def _type(e: Evidence, given: str, decimal: str | None, of_table: str, formats: set[str]) -> ColumnType:

@@ -218,7 +218,7 @@ def test_marks_of_missing_cells_can_be_given() -> None:
 def _statistics(batches: list[Any], untyped: bool = True) -> ColumnStatistics:
     cells = [c if hasattr(c, "type") else pa.array(c) for c in batches]
     table = Table("t", ("x",), lambda: (pa.record_batch({"x": c}) for c in cells), untyped)
-    statistics = ColumnStatistics("x", infer_types(table, ("x",))["x"])
+    statistics = ColumnStatistics("x", infer_types(table, ("x",))[0]["x"])
     for column in cells:
         statistics.add(*statistics.read(column), training=np.ones(len(column), bool))
     return statistics

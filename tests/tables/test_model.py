@@ -23,7 +23,7 @@ pytest.importorskip("safetensors")
 from portablenn.tables import Preprocessor, Target  # noqa: E402
 from portablenn.tables.columns import NumericColumn  # noqa: E402
 from portablenn.tables.description import describe  # noqa: E402
-from portablenn.tables.preprocessing import fit_preprocessor  # noqa: E402
+from portablenn.tables.preprocessing import fit_preprocessor, shares_of  # noqa: E402
 from portablenn.tables.presets import PRESETS  # noqa: E402
 from portablenn.tables.readers import TableError, open_table  # noqa: E402
 
@@ -161,15 +161,15 @@ def test_rows_without_a_target_are_skipped_and_counted() -> None:
 
 
 def test_without_test_rows_the_validation_rows_are_measured() -> None:
-    def results(rows: int) -> dict[str, Any]:
+    def results(rows: int, seed: int) -> dict[str, Any]:
         table = {"x": [float(i) for i in range(rows)], "y": ["a", "b"] * (rows // 2)}
-        return pnn.TableModel.train(table, "y", epochs=1, seed=1).results
+        return pnn.TableModel.train(table, "y", epochs=1, seed=seed).results
 
-    ten, eight = results(10), results(8)
-    assert (ten["rows"], ten["measured_on"]) == ({"train": 9, "validation": 1, "test": 0}, "validation")
-    assert np.sum(ten["confusion"]) == 1
-    assert eight["rows"] == {"train": 8, "validation": 0, "test": 0}
-    assert eight["metrics"] == eight["baseline"] == {}
+    ten, four = results(10, seed=1), results(4, seed=2)
+    assert (ten["rows"], ten["measured_on"]) == ({"train": 7, "validation": 3, "test": 0}, "validation")
+    assert np.sum(ten["confusion"]) == 3
+    assert four["rows"] == {"train": 4, "validation": 0, "test": 0}
+    assert four["metrics"] == four["baseline"] == {}
 
 
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -370,7 +370,7 @@ def test_the_last_layer_begins_at_zero_so_that_the_first_prediction_is_the_mean(
     [
         ({"preset": "best"}, "expected preset 'fast' or 'default', got 'best'"),
         ({"optimizer": pnn.SGD(0.1), "learning_rate": 0.1}, "learning_rate is for the optimizer of the preset"),
-        ({"test_share": 0.9}, "expected test_share from 0 to 0.8, got 0.9"),
+        ({"test_share": 0.9}, "expected test_share from 0 to 0.7, got 0.9"),
     ],
 )
 def test_what_is_no_preset_raises(facts: dict[str, Any], message: str) -> None:
@@ -381,7 +381,13 @@ def test_what_is_no_preset_raises(facts: dict[str, Any], message: str) -> None:
 def test_without_a_test_share_more_rows_are_trained_on() -> None:
     results = pnn.TableModel.train(people(), "plan", preset="fast", epochs=2, test_share=0).results
     assert (results["rows"]["test"], results["measured_on"]) == (0, "validation")
-    assert results["rows"]["train"] > 0.86 * ROWS
+    assert results["rows"]["train"] == pytest.approx(5 / 6 * ROWS, abs=30)
+
+
+@pytest.mark.parametrize(("rows", "validation"), [(1, 0.2), (500, 0.2), (800, 0.125), (1000, 0.1), (10**6, 0.1)])
+def test_small_tables_have_a_larger_share_of_validation_rows(rows: int, validation: float) -> None:
+    assert shares_of(0.1, rows) == pytest.approx((0.9 - validation, validation, 0.1))
+    assert shares_of(0.0, rows) == pytest.approx((1.0 - validation, validation, 0.0))
 
 
 @pytest.mark.parametrize("rows", [1000, 100_000])
