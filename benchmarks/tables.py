@@ -47,7 +47,9 @@ def models() -> dict[str, Fit]:
     from sklearn.preprocessing import StandardScaler
 
     def mlp(split: int) -> Any:
-        net = make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(64, 32), random_state=split, max_iter=200))
+        net = make_pipeline(
+            StandardScaler(), MLPRegressor(hidden_layer_sizes=(64, 32), random_state=split, max_iter=200)
+        )
         return TransformedTargetRegressor(net, transformer=StandardScaler())
 
     found: dict[str, Fit] = {

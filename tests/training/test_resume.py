@@ -8,13 +8,14 @@ import resource
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import training_run
+from training_run import Run
 
 import portablenn as pnn
 from portablenn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
@@ -351,29 +352,9 @@ def test_early_stopping_does_not_wait_for_nan() -> None:
 
 # Processes that are killed
 
-SCRIPT = textwrap.dedent(
-    """
-    import sys, hashlib
-    import numpy as np
-    import portablenn as pnn
-    from portablenn.callbacks import Checkpoint, EarlyStopping
-    folder, backend = sys.argv[1:3]
-    X = np.random.default_rng(0).normal(size=(4000, 20)).astype("f4")
-    Y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    net = pnn.Network([pnn.Dense(64, "relu"), pnn.Dropout(0.1), pnn.Dense(2)], 20, "softmax_cross_entropy", backend=backend)
-    callbacks = [EarlyStopping(patience=50), Checkpoint(folder, every_steps=7, keep=2)]
-    print("begin", flush=True)
-    net.fit(X, Y, epochs=12, validation_split=0.1, callbacks=callbacks, resume=folder)
-    vectors = (net.state.theta, *net.state.slots)
-    digest = hashlib.sha256(b"".join(np.asarray(pnn.get_backend("numpy").asarray(v)).tobytes() for v in vectors))
-    digest.update(repr(sorted(net.history.items())).encode())
-    print("end", digest.hexdigest(), flush=True)
-    """
-)
-
 
 def _process(folder: Path, backend: str, limit: Any = None) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SCRIPT, str(folder), backend]
+    command = [sys.executable, training_run.__file__, str(folder), backend]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
 
 
@@ -385,24 +366,20 @@ def _end(process: subprocess.Popen[str]) -> str:
 
 def _kills(library: Any, folder: Path, kills: int) -> None:
     """Kill it at random moments, mostly while it writes, until it was killed so often; its end is that of a run at one go."""
-    wanted = _end(_process(folder / "whole", library.name))
+    wanted = Run(folder / "whole", library.name).end()
     chance, killed = random.Random(0), 0
     for round_ in range(10 * kills):
-        process = _process(folder / f"parts{killed // 5}", library.name)
-        assert process.stdout is not None
-        process.stdout.readline()
+        run = Run(folder / f"parts{killed // 5}", library.name)
         if round_ % 2:  # in the middle of writing, as the file's name says that is there then
             deadline = time.monotonic() + chance.uniform(0.0, 0.3)
             while time.monotonic() < deadline or not list(folder.glob(f"parts{killed // 5}/.*unfinished")):
-                if process.poll() is not None:
+                if not run.process.is_alive():
                     break
         else:
             time.sleep(chance.uniform(0.0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        process.communicate()
+        killed += run.kill()
         if killed % 5 == 0 and killed:
-            assert _end(_process(folder / f"parts{killed // 5 - 1}", library.name)) == wanted
+            assert Run(folder / f"parts{killed // 5 - 1}", library.name).end() == wanted
         if killed >= kills:
             return
     pytest.fail(f"it could be killed {killed} times only")
@@ -435,11 +412,13 @@ def test_kills_change_no_bit_on_numba(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_ctrl_c_ends_with_a_checkpoint_and_the_best_weights(tmp_path: Path) -> None:
-    script = SCRIPT.replace("epochs=12", "epochs=100000").replace("patience=50", "patience=10**6")
     # a process that a shell started in the background ignores the signal, and so do those that it starts
-    script = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"
-    wanted = _end(_process(tmp_path / "whole", "numpy"))
-    command = [sys.executable, "-c", script, str(tmp_path / "parts"), "numpy"]
+    script = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"runpy.run_path({training_run.__file__!r}, run_name='__main__')"
+    )
+    wanted = Run(tmp_path / "whole", "numpy").end()
+    command = [sys.executable, "-c", script, str(tmp_path / "parts"), "numpy", "100000", "1000000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
@@ -448,14 +427,14 @@ def test_ctrl_c_ends_with_a_checkpoint_and_the_best_weights(tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "end" in out
+    assert len(out.split()[-1]) == 64
     assert "training ends after the current steps" in errors
     assert "was ended by Ctrl-C in epoch" in errors
     newest = checkpoint.newest(tmp_path / "parts")
     assert newest is not None
     assert newest.facts["ended"].startswith("Ctrl-C")
     if newest.facts["epoch"] < 12:
-        assert _end(_process(tmp_path / "parts", "numpy")) == wanted
+        assert Run(tmp_path / "parts", "numpy").end() == wanted
 
 
 def test_a_read_only_folder_is_named_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
