@@ -1,4 +1,4 @@
-"""Commands for tables: train, predict, inspect."""
+"""Commands for tables: train, predict, evaluate, inspect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ import typer
 
 from ..callbacks import Callback, Checkpoint, ProgressBar, TimeLimit
 from .app import AS_JSON, Command, app
-from .output import describe_layers, describe_model, print_json, print_model, print_warning, warnings_as_lines
+from .output import (
+    describe_layers,
+    describe_model,
+    print_json,
+    print_model,
+    print_table,
+    print_warning,
+    warnings_as_lines,
+)
 
 INTERRUPTED = 130
 NOT_BETTER = 3
@@ -203,6 +211,27 @@ def _unless_pipe_is_closed(write: Any) -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains when it flushes at exit
         return False
     return True
+
+
+@app.command(cls=Command)
+def evaluate(
+    model: Annotated[Path, typer.Argument(help=MODEL)],
+    table: Annotated[Path, typer.Argument(help=TABLE + " It has the target.")],
+    backend: Annotated[str, typer.Option(help="Backend to predict on.")] = "auto",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Measure a model on a table that has the target, such as one of newer rows; rows without it are skipped.
+
+    Example: "portablenn evaluate model.safetensors newer.csv".
+    """
+    from ..tables import TableModel
+
+    with warnings_as_lines():
+        metrics = TableModel.load(model, backend).evaluate(table)
+    if as_json:
+        print_json(metrics)
+    else:
+        print_table((f"on {table}", "model"), [(name.replace("_", " "), f"{v:.4g}") for name, v in metrics.items()])
 
 
 @app.command(cls=Command)

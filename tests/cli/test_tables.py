@@ -75,6 +75,11 @@ def test_train_predict_and_inspect_from_the_command_line(tmp_path: Path) -> None
     assert "classification of 'plan', 2 classes" in shown
     assert "dense_3" in shown
     assert json.loads(_run("inspect", "model.safetensors", "--json", folder=tmp_path).stdout)["parameters"] > 0
+    metrics = pnn.TableModel.load(tmp_path / "model.safetensors").evaluate(tmp_path / "people.csv")
+    found = json.loads(_run("evaluate", "model.safetensors", "people.csv", "--json", folder=tmp_path).stdout)
+    assert found == pytest.approx(metrics)
+    shown = _run("evaluate", "model.safetensors", "people.csv", folder=tmp_path).stdout
+    assert f"{metrics['accuracy']:.4g}" in shown
     pnn.mlp([2, 3, 1]).save(tmp_path / "plain.safetensors")
     assert "dense_2" in _run("inspect", "plain.safetensors", folder=tmp_path).stdout
 
@@ -143,6 +148,11 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         ["train", "t.csv", "--target", "plan", "--column-type", "number"],
         2,
         "expected NAME=TYPE such as zip=category",
+    ),
+    "nothing to measure": (
+        ["evaluate", "m.safetensors", "other.csv"],
+        1,
+        "portablenn: other.csv lacks the column 'plan'",
     ),
     "no such type": (
         ["train", "t.csv", "--target", "plan", "--column-type", "age=float"],
