@@ -99,12 +99,15 @@ def print_model(model: Any) -> None:
     if not results.get("metrics"):
         typer.echo("too few rows for a test set: how well the model predicts is unknown")
         return
-    part, baseline = results["measured_on"], results["baseline"]
+    part, beside = results["measured_on"], [results.get("linear", {}), results["baseline"]]
     rows = [
-        (name.replace("_", " "), f"{value:.4g}", f"{baseline[name]:.4g}" if name in baseline else "")
-        for name, value in results["metrics"].items()
+        (
+            name.replace("_", " "),
+            *(f"{found[name]:.4g}" if name in found else "" for found in (results["metrics"], *beside)),
+        )
+        for name in results["metrics"]
     ]
-    print_table((f"on {part} rows", "model", "constant prediction"), rows)
+    print_table((f"on {part} rows", "model", "linear model", "constant prediction"), rows)
     if results["rows"][part] < FEW_ROWS:
         typer.echo(f"these metrics are of {results['rows'][part]} rows only: they are uncertain")
 

@@ -40,7 +40,8 @@ class TableModel:
     network
         The network.
     results
-        Results of the training: "metrics" on the test rows, "baseline" (those of a constant prediction), "rows", "left_out",
+        Results of the training: "metrics" on the test rows, "baseline" (those of a constant prediction), "linear" (those of
+        a linear model), "rows", "left_out",
         "history", "ended", "versions" and more.
 
     Examples
@@ -193,9 +194,9 @@ class TableModel:
 
     def _results(self, fitted: FitResult, parts: dict[str, EncodedPart]) -> dict[str, Any]:
         history, part = self.network.history, "test" if len(parts["test"].targets) else "validation"
-        measured: dict[str, Any] = {"metrics": {}, "baseline": {}}
+        measured: dict[str, Any] = {"metrics": {}, "baseline": {}, "linear": {}}
         if len(parts[part].targets):
-            measured = measure(self, parts[part], parts["train"].targets)
+            measured = measure(self, parts[part], parts["train"])
         return {
             **measured,
             "measured_on": part,

@@ -90,14 +90,15 @@ def _metrics(model: Any) -> list[str]:
     results = model.results
     if not results.get("metrics"):
         return []
-    metrics, baseline, part = results["metrics"], results["baseline"], results["measured_on"]
+    metrics, part = results["metrics"], results["measured_on"]
     tiles = (f"<div><b>{_number(v)}</b><span>{_text(_metric_name(name))}</span></div>" for name, v in metrics.items())
+    columns = {"model": metrics, "linear model": results.get("linear", {}), "constant prediction": results["baseline"]}
     rows = [
-        (_metric_name(name), _number(value), _number(baseline[name]) if name in baseline else "")
-        for name, value in metrics.items()
+        (_metric_name(name), *(_number(found[name]) if name in found else "" for found in columns.values()))
+        for name in metrics
     ]
     section = [f'<div class="figures">{"".join(tiles)}</div>', "<h2>Metrics</h2>"]
-    section.append(_table((f"on the {part} rows", "model", "constant prediction"), rows, numeric=2))
+    section.append(_table((f"on the {part} rows", *columns), rows, numeric=3))
     if results.get("confusion"):
         caption = f"Confusion matrix of the {part} rows: true classes down, predicted classes across."
         section.append(_confusion(results["confusion"], model.target.classes, caption))

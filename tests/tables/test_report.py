@@ -158,12 +158,13 @@ def test_metrics_stand_next_to_those_of_a_constant_prediction() -> None:
     results = {
         "metrics": {"r2": 0.5, "mean_absolute_error": 1234.5},
         "baseline": {"r2": -0.25},
+        "linear": {"r2": 0.25},
         "measured_on": "test",
         "rows": rows,
     }
     words = _words(_untrained(Target("y", None), **results, table="t.csv", predicted=[[1.0, 2.0], [3.0, 4.0]]))
     assert "Rows of t.csv: 1,600 train, 200 validation, 2,000 test; 37 parameters." in words
-    assert "on the test rowsmodelconstant predictionR²0.5-0.25mean absolute error1,234" in words
+    assert "on the test rowsmodellinear modelconstant predictionR²0.50.25-0.25mean absolute error1,234" in words
     assert "True and predicted values of 2 of the 2,000 test rows" in words
     whole = {**results, "rows": {"test": 2}}
     assert "True and predicted values of the 2 test rows" in _words(
