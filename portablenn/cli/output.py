@@ -90,7 +90,9 @@ def print_model(model: Any) -> None:
         ended = f"; {results['ended']}" if results.get("ended") else ""
         best = f"; the weights are those of epoch {results['best_epoch']}" if results.get("best_epoch") else ""
         typer.echo(f"{len(results['history']['loss'])} epochs{resumed}{ended}{best}")
-        if (
+        if results.get("chosen") == "linear model":
+            typer.echo("a linear model predicts the validation rows better than the network: it is the model")
+        elif (
             results.get("preset") == "fast"
             and not ended
             and results.get("best_epoch") == len(results["history"]["loss"])

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..nn.layers import Dense
+from ..training.network import Network
 from .spill import EncodedPart
 
 MAX_INPUTS = 1 << 21
@@ -15,11 +17,12 @@ MAX_INPUTS = 1 << 21
 LOGISTIC_STEPS = 200
 """Maximum number of steps of the logistic regression, which need not converge to be compared with."""
 
+ABSENT = -30.0
+"""Logit of classes that no training row has."""
 
-class LinearModel:
-    """Ridge regression of the scaled values, or logistic regression of the classes, by scikit-learn.
 
-    It predicts the rows of a part as a network does.
+def linear_network(part: EncodedPart, classes: int | None, backend: Any) -> Network:
+    """Return a network of one layer with the weights of scikit-learn's ridge or logistic regression.
 
     Parameters
     ----------
@@ -27,35 +30,31 @@ class LinearModel:
         The training rows.
     classes
         Number of classes; None for values.
+    backend
+        See `Network`.
     """
+    from sklearn.linear_model import LogisticRegression, Ridge
 
-    def __init__(self, part: EncodedPart, classes: int | None) -> None:
-        from sklearn.linear_model import LogisticRegression, Ridge
-
-        rows = max(2, MAX_INPUTS // part.columns)
-        x, y = part.preprocessor.expand(part.cells[:rows]), part.targets[:rows]
-        self.classes, self.present = classes, np.unique(y)
-        self.fitted: Any = None  # if all rows are of one class
-        if classes is None:
-            self.fitted = Ridge(alpha=1.0).fit(x, y)
-        elif len(self.present) > 1:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that it has not converged
-                self.fitted = LogisticRegression(max_iter=LOGISTIC_STEPS).fit(x, y)
-
-    def predict(self, part: EncodedPart) -> np.ndarray:
-        """Return scaled values or class indices, (rows,)."""
-        if self.classes is not None:
-            return self.predict_proba(part).argmax(axis=1)
-        return np.concatenate([self.fitted.predict(part.read(block)[0]) for block in range(len(part.sizes))])
-
-    def predict_proba(self, part: EncodedPart) -> np.ndarray:
-        """Return class probabilities, (rows, classes); 0 for classes that no training row has."""
-        assert self.classes is not None
-        probabilities = np.zeros((len(part.targets), self.classes))
-        if self.fitted is None:
-            probabilities[:, self.present] = 1.0
-        else:
-            found = [self.fitted.predict_proba(part.read(block)[0]) for block in range(len(part.sizes))]
-            probabilities[:, self.present] = np.concatenate(found)
-        return probabilities
+    rows = max(2, MAX_INPUTS // part.columns)
+    x, y = part.preprocessor.expand(part.cells[:rows]), part.targets[:rows]
+    loss = "squared_error" if classes is None else "softmax_cross_entropy"
+    network = Network([Dense(classes or 1)], part.columns, loss, backend=backend)
+    kernel, bias = np.zeros((part.columns, classes or 1)), np.full(classes or 1, ABSENT)
+    present = np.unique(y)
+    if classes is None:
+        fitted = Ridge(alpha=1.0).fit(x, y)
+        kernel[:, 0], bias[0] = fitted.coef_, fitted.intercept_
+    elif len(present) == 1:
+        bias[present] = 0.0
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it has not converged
+            fitted = LogisticRegression(max_iter=LOGISTIC_STEPS).fit(x, y)
+        first = len(present) - len(fitted.coef_)  # of two classes it has the second one's weights only
+        kernel[:, present[first:]], bias[present[first:]], bias[present[:first]] = (
+            fitted.coef_.T,
+            fitted.intercept_,
+            0.0,
+        )
+    network.set_parameters({"dense_1.kernel": kernel, "dense_1.bias": bias})
+    return network

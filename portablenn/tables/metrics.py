@@ -13,7 +13,6 @@ import numpy as np
 from ..nn.layers import Dense
 from ..runtime.arrays import to_numpy
 from .columns import NumericColumn
-from .linear import LinearModel
 from .preprocessing import Preprocessor
 from .spill import EncodedPart
 
@@ -33,26 +32,21 @@ MIN_DOUBTFUL_ROWS = 30
 IMPORTANCE_REPEATS = 3
 
 
-def measure(model: Any, part: EncodedPart, train: EncodedPart) -> dict[str, Any]:
+def measure(model: Any, linear: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
     """Return the measurements of a `TableModel` on a part of the rows, as values for JSON.
 
     "metrics", "baseline" and "linear" are {name: value}; the baseline predicts the mean or most frequent class of the
-    training rows, and `LinearModel` is fitted to them. "confusion" counts rows by true and predicted class; a regression has
-    "predicted", pairs of true and predicted values, instead. "importances": see `importances`.
+    training rows, whose encoded targets are ``train_targets``; "linear" are those of the network ``linear``. "confusion"
+    counts rows by true and predicted class; a regression has "predicted", pairs of true and predicted values, instead.
+    "importances": see `importances`.
     """
     compare = _compare_values if model.target.classes is None else _compare_classes
     return {
         "metrics": compute_metrics(model, part, part.targets),
-        **compare(model, part, train.targets),
-        "linear": compute_metrics(_with_linear_model(model, train), part, part.targets),
+        **compare(model, part, train_targets),
+        "linear": compute_metrics(SimpleNamespace(target=model.target, network=linear), part, part.targets),
         "importances": importances(model, part),
     }
-
-
-def _with_linear_model(model: Any, train: EncodedPart) -> Any:
-    classes = model.target.classes
-    linear = LinearModel(train, None if classes is None else len(classes))
-    return SimpleNamespace(target=model.target, network=linear)
 
 
 def _compare_values(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:

@@ -16,14 +16,19 @@ import numpy as np
 from ..callbacks import Callback, EarlyStopping
 from ..files import model_file
 from ..files.safetensors_file import FileFormatError
+from ..training.history import History
 from ..training.network import Network, from_contents
 from ..training.resume import versions
 from .description import describe, preprocessor_from
+from .linear import linear_network
 from .metrics import compute_metrics, doubtful_columns, measure
 from .preprocessing import FitResult, Preprocessor, Target, fit_preprocessor, shares_of, warnings_of
 from .presets import choose_preset, make_network
 from .readers import TableError, open_table
 from .spill import EncodedPart, encode_parts
+
+MIN_ROWS_TO_CHOOSE = 10
+"""Number of validation rows from which they choose between network and linear model."""
 
 IN_MEMORY = 1 << 23
 """Maximum number of training inputs that are one array in memory, shuffled as a whole."""
@@ -40,9 +45,9 @@ class TableModel:
     network
         The network.
     results
-        Results of the training: "metrics" on the test rows, "baseline" (those of a constant prediction), "linear" (those of
-        a linear model), "rows", "left_out",
-        "history", "ended", "versions" and more.
+        Results of the training: "metrics" on the test rows, "linear" and "baseline" (those of a linear model, and of a constant
+        prediction), "chosen" ("network", or "linear model" if it has the lower loss on the validation rows), "rows",
+        "left_out", "history", "ended", "versions" and more.
 
     Examples
     --------
@@ -178,7 +183,9 @@ class TableModel:
         model = cls(fitted.preprocessor, network)
         with encode_parts(opened, fitted.preprocessor, fitted.shares, seed) as parts:
             model._fit(parts, chosen.epochs, batch_size, [stopping, *callbacks], resume)
-            model.results = model._results(fitted, parts)
+            linear = linear_network(parts["train"], model.target.class_count, backend)
+            model._choose(linear, parts["validation"])
+            model.results = model._results(fitted, parts, network.history, linear)
             model.results |= {"preset": preset, "batch_size": batch_size, "best_epoch": stopping.best_epoch}
         return model
 
@@ -192,14 +199,24 @@ class TableModel:
         if not np.isfinite(np.asarray(network.forward(np.zeros((1, network.inputs), np.float32)))).all():
             raise TableError("training diverged: the weights are not finite. Lower the learning rate")
 
-    def _results(self, fitted: FitResult, parts: dict[str, EncodedPart]) -> dict[str, Any]:
-        history, part = self.network.history, "test" if len(parts["test"].targets) else "validation"
+    def _choose(self, linear: Network, validation: EncodedPart) -> None:
+        """Take the linear model instead of the network if its loss on the validation rows is lower."""
+        if len(validation.targets) >= MIN_ROWS_TO_CHOOSE:
+            losses = [network.evaluate(validation)["loss"] for network in (self.network, linear)]
+            if losses[1] < losses[0]:
+                self.network = linear
+
+    def _results(
+        self, fitted: FitResult, parts: dict[str, EncodedPart], history: History, linear: Network
+    ) -> dict[str, Any]:
+        part = "test" if len(parts["test"].targets) else "validation"
         measured: dict[str, Any] = {"metrics": {}, "baseline": {}, "linear": {}}
         if len(parts[part].targets):
-            measured = measure(self, parts[part], parts["train"])
+            measured = measure(self, linear, parts[part], parts["train"].targets)
         return {
             **measured,
             "measured_on": part,
+            "chosen": "linear model" if self.network is linear else "network",
             "rows": fitted.rows,
             "rows_without_target": fitted.without_target,
             "left_out": fitted.left_out,

@@ -107,6 +107,11 @@ class Target:
         return np.rint(values).astype("int64").astype("M8[D]") if self.whole else dates
 
     @property
+    def class_count(self) -> int | None:
+        """Number of classes; None for a regression."""
+        return None if self.classes is None else len(self.classes)
+
+    @property
     def labels(self) -> np.ndarray:
         """Class labels, (classes,): text, int64 or uint64, float64 or bool."""
         assert self.classes is not None

@@ -16,7 +16,7 @@ sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
 from portablenn.tables import Preprocessor, Target  # noqa: E402
 from portablenn.tables.columns import CategoricalColumn, NumericColumn  # noqa: E402
-from portablenn.tables.linear import LinearModel  # noqa: E402
+from portablenn.tables.linear import linear_network  # noqa: E402
 from portablenn.tables.metrics import (  # noqa: E402
     MAX_PAIRS,
     compute_metrics,
@@ -48,7 +48,8 @@ def _part(cells: np.ndarray, targets: Any, columns: Any = COLUMNS) -> EncodedPar
 def test_metrics_of_a_regression_are_in_the_units_of_the_target() -> None:
     cells = np.random.default_rng(0).normal(size=(700, 2)).astype(np.float32)
     part = _part(cells, cells[:, 1] + 0.5)
-    result = measure(_model(VALUES, lambda cells: cells[:, 1]), part, _part(cells[:2], [0.0, 0.2]))
+    model = _model(VALUES, lambda cells: cells[:, 1])
+    result = measure(model, model.network, part, np.asarray([0.0, 0.2]))
     assert result["metrics"]["mean_absolute_error"] == pytest.approx(5.0)
     assert result["metrics"]["root_mean_squared_error"] == pytest.approx(5.0)
     true, constant = VALUES.decode(part.targets), np.full(700, 1001.0)
@@ -67,7 +68,7 @@ def test_metrics_of_a_classification_are_those_of_scikit_learn() -> None:
     probabilities = np.asarray([[8, 1, 1], [1, 8, 1], [2, 6, 2], [1, 1, 8], [0, 0, 10], [5, 1, 4]]) / 10
     model = _model(CLASSES, lambda cells: probabilities.argmax(axis=1), lambda cells: probabilities)
     part = _part(np.zeros((6, 2), np.float32), targets)
-    result = measure(model, part, _part(np.zeros((4, 2), np.float32), [0, 2, 2, 2]))
+    result = measure(model, model.network, part, np.asarray([0, 2, 2, 2]))
     true, predicted = CLASSES.labels[targets], CLASSES.labels[probabilities.argmax(axis=1)]
     assert result["metrics"] == {
         "accuracy": pytest.approx(4 / 6),
@@ -84,8 +85,8 @@ def test_metrics_of_a_classification_are_those_of_scikit_learn() -> None:
 
 def test_a_class_may_be_absent_from_the_training_rows() -> None:
     model = _model(CLASSES, lambda cells: np.asarray([0, 2]), lambda cells: np.eye(3)[[0, 2]])
-    cells = np.zeros((4, 2), np.float32)
-    baseline = measure(model, _part(cells[:2], [0, 2]), _part(cells, [0, 0, 1, 1]))["baseline"]
+    part = _part(np.zeros((2, 2), np.float32), [0, 2])
+    baseline = measure(model, model.network, part, np.asarray([0, 0, 1, 1]))["baseline"]
     assert baseline["log_loss"] == pytest.approx(-(math.log(3 / 7) + math.log(1 / 7)) / 2)
 
 
@@ -215,30 +216,29 @@ def test_a_model_is_compared_with_a_constant(metrics: Any, baseline: Any, expect
     assert bool(found) == bool(expected)
 
 
-def test_the_linear_model_is_that_of_scikit_learn() -> None:
+def test_the_linear_network_is_scikit_learns_model() -> None:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     random = np.random.default_rng(0)
     cells = random.normal(size=(400, 2)).astype(np.float32)
     values = (cells @ [1.0, -2.0] + random.normal(size=400)).astype(np.float32)
-    train, test = _part(cells[:300], values[:300]), _part(cells[300:], values[300:])
-    expected = Ridge(alpha=1.0).fit(cells[:300], values[:300]).predict(cells[300:])
-    np.testing.assert_allclose(LinearModel(train, None).predict(test), expected, rtol=1e-5, atol=1e-6)
-    classes = np.digitize(values, (-1.0, 1.0)) * 2  # class 1 of 5 and class 3 do not occur
-    train, test = _part(cells[:300], classes[:300]), _part(cells[300:], classes[300:])
-    fitted = LogisticRegression(max_iter=200).fit(cells[:300], classes[:300])
-    found = LinearModel(train, 5)
-    np.testing.assert_allclose(found.predict_proba(test)[:, [0, 2, 4]], fitted.predict_proba(cells[300:]), atol=1e-4)
-    assert not found.predict_proba(test)[:, [1, 3]].any()
-    assert np.mean(found.predict(test) == fitted.predict(cells[300:])) > 0.98
-    only = LinearModel(_part(cells[:2], [3, 3]), 5)
-    assert only.predict(test).tolist() == [3] * 100
+    train, new = _part(cells[:300], values[:300]), cells[300:]
+    expected = Ridge(alpha=1.0).fit(cells[:300], values[:300]).predict(new)
+    np.testing.assert_allclose(linear_network(train, None, "numpy").predict(new), expected, rtol=1e-4, atol=1e-5)
+    for edges, number, present in (((-1.0, 1.0), 5, [0, 2, 4]), ((0.5,), 4, [0, 2])):  # other classes do not occur
+        classes = np.digitize(values, edges) * 2
+        fitted = LogisticRegression(max_iter=200).fit(cells[:300], classes[:300])
+        network = linear_network(_part(cells[:300], classes[:300]), number, "numpy")
+        found = np.asarray(network.predict_proba(new))
+        np.testing.assert_allclose(found[:, present], fitted.predict_proba(new), atol=1e-4)
+        assert np.delete(found, present, axis=1).max() < 1e-8
+    assert linear_network(_part(cells[:2], [3, 3]), 5, "numpy").predict(new).tolist() == [3] * 100
 
 
 def test_the_linear_model_is_measured_beside() -> None:
     random = np.random.default_rng(0)
     cells = random.normal(size=(500, 2)).astype(np.float32)
     part = _part(cells, cells[:, 1])
-    result = measure(_model(VALUES, lambda cells: cells[:, 0]), part, part)
+    result = measure(_model(VALUES, lambda cells: cells[:, 0]), linear_network(part, None, "numpy"), part, part.targets)
     assert result["linear"]["r2"] == pytest.approx(1.0, abs=1e-3)
     assert set(result["linear"]) == set(result["metrics"])

@@ -326,6 +326,13 @@ def test_the_batch_size_follows_the_number_of_rows(rows: int, size: int) -> None
     assert PRESETS["default"].rows_per_batch(rows) == 256
 
 
+@pytest.fixture
+def network_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the network: no linear model takes its place."""
+    monkeypatch.setattr("portablenn.tables.model.MIN_ROWS_TO_CHOOSE", 10**9)
+
+
+@pytest.mark.usefixtures("network_only")
 def test_layers_are_those_that_were_asked_for() -> None:
     table = {"x": [0.0, 1.0] * 50, "y": ["a", "b", "c", "c"] * 25}
     chosen = {"hidden": (5, 3), "activation": "tanh", "dropout": 0.25, "epochs": 1, "batch_size": 8}
@@ -339,6 +346,7 @@ def test_layers_are_those_that_were_asked_for() -> None:
     assert (model.results["measured_on"], model.results["best_epoch"]) == ("test", 1)
 
 
+@pytest.mark.usefixtures("network_only")
 def test_the_default_is_the_network_of_its_paper() -> None:
     x = [float(i % 50) for i in range(1000)]
     for y, activation, rate in (
@@ -359,6 +367,7 @@ def test_the_default_is_the_network_of_its_paper() -> None:
             assert -np.log(of_true).mean() == pytest.approx(min(model.results["history"]["val_loss"]), rel=0.5)
 
 
+@pytest.mark.usefixtures("network_only")
 def test_the_last_layer_begins_at_zero_so_that_the_first_prediction_is_the_mean() -> None:
     table = {"x": [float(i) for i in range(200)], "y": [i / 7 for i in range(200)]}
     model = pnn.TableModel.train(table, "y", epochs=1, learning_rate=1e-12)
@@ -417,3 +426,22 @@ def test_training_that_diverges_raises() -> None:
     table = {"x": [float(i) for i in range(60)], "y": [i / 7 for i in range(60)]}
     with pytest.raises(TableError, match="training diverged: the weights are not finite. Lower the learning rate"):
         pnn.TableModel.train(table, "y", preset="fast", optimizer=pnn.SGD(1e30), epochs=3)
+
+
+@pytest.mark.parametrize("kind", ["values", "classes"])
+def test_a_linear_model_takes_the_place_of_a_network_that_is_worse(kind: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    x, z = random.normal(size=(2, 400))
+    table: dict[str, Any] = {"x": x, "z": z, "y": x - 2 * z if kind == "values" else np.where(x - 2 * z > 0, "a", "b")}
+    model = pnn.TableModel.train(table, "y", preset="fast", epochs=1)
+    assert model.results["chosen"] == "linear model"
+    assert model.results["metrics"] == model.results["linear"]
+    assert len(model.network.layers) == 1
+    assert len(model.results["history"]["loss"]) == 1
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(pnn.TableModel.load(tmp_path / "m.safetensors").predict(table), model.predict(table))
+    table["y"] = x * z if kind == "values" else np.where(x * z > 0, "a", "b")  # which it cannot learn
+    model = pnn.TableModel.train(table, "y", epochs=60)
+    assert model.results["chosen"] == "network"
+    name = "r2" if kind == "values" else "accuracy"
+    assert model.results["metrics"][name] > model.results["linear"][name] + 0.2
