@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..nn import schedules
-from ..nn.layers import BatchNorm, Dense, Dropout
+from ..nn.layers import BatchNorm, Dense, Dropout, NTKDense, Scale
+from ..nn.losses import SoftmaxCrossEntropy
 from ..nn.model import Batches
 from ..nn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from ..program.ir import dtype_name
@@ -34,6 +35,13 @@ NETWORKS: dict[str, Callable[..., Network]] = {
         inputs=6,
         loss="softmax_cross_entropy",
         optimizer=Adam(schedules.CosineDecay(1e-3, 100)),
+        **f,
+    ),
+    "tables": lambda **f: Network(
+        [Scale(6.0), NTKDense(16, "mish"), NTKDense(8, "selu"), NTKDense(4)],
+        inputs=6,
+        loss=SoftmaxCrossEntropy(label_smoothing=0.1),
+        optimizer=Adam(schedules.CosLog(0.02, 30), beta_2=0.95),
         **f,
     ),
 }  # fmt: skip

@@ -48,6 +48,19 @@ def test_every_activation_and_layer_computes_the_same_in_onnx(activation: str, t
     assert pnn.from_onnx(tmp_path / "again.onnx", backend="numpy").layers == back.layers
 
 
+def test_layers_for_tables_compute_the_same_in_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    layers = [pnn.Scale(6.0), pnn.NTKDense(8, "mish"), pnn.Dropout(0.1), pnn.NTKDense(3)]
+    net = pnn.Network(layers, 5, "softmax_cross_entropy", backend="numpy")
+    net.fit(X, Y, epochs=3)
+    pnn.to_onnx(net, tmp_path / "net.onnx", probabilities=True)
+    session = runtime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    output, probabilities = session.run(["output", "probabilities"], {"X": X})
+    np.testing.assert_allclose(output, net.forward(X), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(probabilities, net.predict_proba(X), rtol=1e-5, atol=1e-5)
+
+
 def test_a_round_trip_is_equal_to_the_bit(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     net = pnn.mlp([5, 7, 2], activation="gelu", backend="numpy")
