@@ -34,6 +34,9 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 Task = StrEnum("Task", ["classification", "regression"])
 Missing = StrEnum("Missing", ["impute", "refuse"])
+Preset = StrEnum("Preset", ["default", "fast"])
+Decimal = StrEnum("Decimal", {"POINT": ".", "COMMA": ","})
+TYPES = ("number", "date", "category", "ignore")
 TABLE = "A .csv, .tsv, .parquet, .arrow or .feather file; also compressed CSV, .csv.gz."
 MODEL = "A model file that 'portablenn train' wrote."
 
@@ -56,11 +59,11 @@ def train(
             help="Type of a column, NAME=number, date, category or ignore; may be repeated.", metavar="NAME=TYPE"
         ),
     ] = None,
-    decimal: Annotated[str | None, typer.Option(help="What separates decimals, . or ,; default: inferred.")] = None,
+    decimal: Annotated[Decimal | None, typer.Option(help="What separates decimals, . or ,; default: inferred.")] = None,
     na: Annotated[list[str] | None, typer.Option(help="Text that marks a missing cell; may be repeated.")] = None,
     preset: Annotated[
-        str, typer.Option(help="default: an accurate network; fast: a small one, in a tenth of the time or less.")
-    ] = "default",
+        Preset, typer.Option(help="default: an accurate network; fast: a small one, in a tenth of the time or less.")
+    ] = Preset.default,
     hidden: Annotated[
         str | None, typer.Option(help="Units of the hidden layers, such as 64,32; default: the preset's.")
     ] = None,
@@ -116,7 +119,7 @@ def train(
             target,
             task=task.value if task else None,
             ignore=ignore or (),
-            preset=preset,
+            preset=preset.value,
             hidden=None if hidden is None else _layer_sizes(hidden),
             dropout=dropout,
             learning_rate=learning_rate,
@@ -126,7 +129,7 @@ def train(
             patience=patience,
             missing=missing.value,
             column_types=_column_types(column_type or ()),
-            decimal=decimal,
+            decimal=decimal.value if decimal else None,
             missing_marks=na or (),
             backend=backend,
             seed=seed,
@@ -282,7 +285,10 @@ def _check_outputs(inputs: list[Path], outputs: list[Path | None]) -> None:
 
 def _column_types(given: Sequence[str]) -> dict[str, str]:
     pairs = [text.rpartition("=") for text in given]
-    if wrong := [text for text, (name, _, _) in zip(given, pairs) if not name]:
+    names = [name for name, _, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise typer.BadParameter(f"--column-type: {twice[0]!r} is given more than once: give it once")
+    if wrong := [text for text, (name, _, kind) in zip(given, pairs) if not name or kind not in TYPES]:
         raise typer.BadParameter(f"--column-type: expected NAME=TYPE such as zip=category, got {wrong[0]!r}")
     return {name: kind for name, _, kind in pairs}
 

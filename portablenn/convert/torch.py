@@ -15,8 +15,8 @@ from ..training.network import Network
 Arrays = dict[str, np.ndarray]
 
 ACTIVATIONS = {
-    "ELU": "elu", "GELU": "gelu", "Identity": "identity", "LeakyReLU": "leaky_relu", "ReLU": "relu", "SiLU": "silu",
-    "Sigmoid": "sigmoid", "Softplus": "softplus", "Softmax": "softmax", "Tanh": "tanh",
+    "ELU": "elu", "GELU": "gelu", "Identity": "identity", "LeakyReLU": "leaky_relu", "Mish": "mish", "ReLU": "relu",
+    "SELU": "selu", "SiLU": "silu", "Sigmoid": "sigmoid", "Softplus": "softplus", "Softmax": "softmax", "Tanh": "tanh",
 }  # fmt: skip
 DEFAULTS = {"alpha": 1.0, "approximate": "tanh", "negative_slope": 0.01, "beta": 1, "threshold": 20, "dim": 1}
 """Values required of the parameters of PyTorch's activations, which are fixed in ours."""

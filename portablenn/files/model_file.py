@@ -170,7 +170,7 @@ def _decode(facts: Any, role: str, depth: int = 0) -> Any:
             raise FileFormatError(f"{name} of the {role} {facts['kind']} is a {type(value).__name__}")
         elif isinstance(value, (int, float)) and not abs(value) < MAX_NUMBER:
             raise FileFormatError(f"{name} of the {role} {facts['kind']} is not a number below {MAX_NUMBER:g}")
-    if role == "layer" and facts["kind"] == "Dense":
+    if role == "layer" and facts["kind"] in ("Dense", "NTKDense"):
         given["kernel_init"] = "zeros"
     try:
         return kind(**given)

@@ -26,8 +26,11 @@ NUMBER_MARKS = (*MISSING, *WORDS, "na", "none", "NONE", "Null", "nil", "missing"
 CURRENCY = (
     r"(?:US|CA|A|R)?[$€£¥₹₩₽₺₫₴₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|RUB|TRY"
 )
-MULTIPLES = r"(?i)(%|‰|k|m|mn|mio\.?|mrd\.?|b|bn|t|tsd\.?|thousand|million|billion|crore|lakh)s?$"
+MULTIPLES = rf"(?i)^(?:{CURRENCY})?(%|‰|k|m|mn|mio\.?|mrd\.?|b|bn|t|tsd\.?|thousand|million|billion|crore|lakh)s?$"
 """Ends of units without which a number is another one: 5 beside 5 k, 0.45 beside 45 %."""
+
+LONGEST_NUMBER = 64
+"""Number of characters above which a text is not looked through for a number with a unit."""
 
 SPACES = re.compile("[\u00a0\u2009\u202f]")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -124,7 +127,7 @@ class CellFormat:
             numbers = pc.replace_substring(pc.replace_substring(numbers, ".", ""), ",", ".")
         numbers = pc.replace_substring_regex(numbers, r"([eE])(\d)", r"\1\2")
         kept = pc.if_else(readable, numbers, pyarrow.scalar(None, pyarrow.string()))
-        return _as_floats(pc.cast(kept, pyarrow.float64())), _as_bools(readable)
+        return _as_floats(pc.cast(kept, pyarrow.float64())), as_bools(readable)
 
 
 PLAIN_NUMBERS = CellFormat()
@@ -143,6 +146,7 @@ def split_units(text: Any) -> tuple[Any, Any]:
     """
     import pyarrow.compute as pc
 
+    original, text = text, pc.if_else(pc.greater(pc.utf8_length(text), LONGEST_NUMBER), "", text)
     text = pc.replace_substring_regex(text, SPACES.pattern, " ")
     text = pc.replace_substring(pc.replace_substring(text, "−", "-"), "’", "'")
     text = pc.replace_substring_regex(text, rf"^({CURRENCY})? ?\(([^()]*\d[^()]*)\)$", r"-\1\2")
@@ -155,7 +159,7 @@ def split_units(text: Any) -> tuple[Any, Any]:
     )
     numbers = pc.binary_join_element_wise(sign, minus, digits, "")
     looks = parts.is_valid()
-    return pc.if_else(looks, numbers, text), pc.if_else(looks, pc.binary_join_element_wise(before, behind, ""), "")
+    return pc.if_else(looks, numbers, original), pc.if_else(looks, pc.binary_join_element_wise(before, behind, ""), "")
 
 
 def _parse_dates(text: Any, date: str) -> tuple[np.ndarray, np.ndarray]:
@@ -182,8 +186,9 @@ def _parse_dates(text: Any, date: str) -> tuple[np.ndarray, np.ndarray]:
         month = number("month")
     day, hour = number("day"), number("hour")
     half = pc.utf8_lower(part("half"))
-    is_half, afternoon = _as_bools(pc.not_equal(half, "")), _as_bools(pc.equal(half, "pm"))
-    found &= (month >= 1) & (month <= 12) & (day >= 1) & (hour <= np.where(is_half, 12, 24)) & (number("minute") < 60)
+    is_half, afternoon = as_bools(pc.not_equal(half, "")), as_bools(pc.equal(half, "pm"))
+    found &= (month >= 1) & (month <= 12) & (day >= 1) & (hour <= np.where(is_half, 12, 23)) & (number("minute") < 60)
+    found &= number("second") < 60
     hour = np.where(is_half, hour % 12 + 12 * afternoon, hour)
     months = ((year - 1970) * 12 + np.clip(month, 1, 12) - 1).astype("int64").astype("M8[M]")
     days = months.astype("M8[D]") + (day.astype("int64") - 1)
@@ -192,7 +197,7 @@ def _parse_dates(text: Any, date: str) -> tuple[np.ndarray, np.ndarray]:
     zone = pc.utf8_slice_codeunits(pc.binary_join_element_wise(pc.replace_substring(zone, ":", ""), "00", ""), 0, 5)
     offset = _as_floats(pc.cast(pc.utf8_slice_codeunits(zone, 1, 3), "float64")) * 60
     offset += _as_floats(pc.cast(pc.utf8_slice_codeunits(zone, 3, 5), "float64"))
-    offset *= np.where(_as_bools(pc.starts_with(zone, "-")), -1, 1)
+    offset *= np.where(as_bools(pc.starts_with(zone, "-")), -1, 1)
     minutes = hour * 60 + number("minute") + number("second") / 60 - offset
     return np.where(found, days.astype("int64") + minutes / 1440, np.nan), found
 
@@ -222,6 +227,12 @@ def _is_text(kind: Any) -> bool:
     return types.is_string(kind) or types.is_large_string(kind)
 
 
+def shortened(text: Any) -> str:
+    """Return a cell as a message quotes it."""
+    text = str(text)
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
 def text_array(values: Sequence[str]) -> Any:
     """Return a pyarrow array of strings."""
     import pyarrow
@@ -242,9 +253,10 @@ def as_text(column: Any, marks: Sequence[str] = MISSING, exact: bool = False, tr
         column = column.dictionary_decode()
     if pyarrow.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pyarrow.scalar(None, column.type), column)
-        integral = pc.all(pc.equal(column, pc.trunc(column))).as_py()
-        if integral and not pc.any(pc.is_inf(column)).as_py():
-            column = pc.cast(column, pyarrow.int64(), safe=False)
+        numbers = pc.cast(column, pyarrow.float64())
+        integral = pc.and_(pc.equal(numbers, pc.trunc(numbers)), pc.less(pc.abs(numbers), 2.0**63))
+        integers = pc.cast(pc.if_else(integral, numbers, 0.0), pyarrow.int64(), safe=False)
+        column = pc.if_else(integral, pc.cast(integers, pyarrow.string()), pc.cast(column, pyarrow.string()))
     column = _with_nulls(pc.cast(column, pyarrow.string()), marks, trim)
     if exact:
         return column
@@ -281,14 +293,14 @@ def as_codes(
 
     text = as_text(column, (), exact, trim)
     codes = _as_floats(pc.fill_null(pc.index_in(text, value_set=text_array(values)), -1)).astype(np.int64)
-    missing = _is_null(as_text(column, (*MISSING, *WORDS, *marks), exact, trim)) & (codes < 0)
-    return np.where(missing | _is_null(text), -2, codes)
+    marked = as_bools(pc.is_in(pc.utf8_trim_whitespace(text), value_set=text_array((*MISSING, *marks))))
+    return np.where(_is_null(text) | (marked & (codes < 0)), -2, codes)
 
 
 def as_numbers(column: Any, name: str, cells: CellFormat) -> tuple[np.ndarray, np.ndarray]:
     """Return a column as numbers, (rows,), float64, NaN where there is none, and where a cell cannot be read, (rows,), bool.
 
-    Dates are days since 1970. Raises a `TableError` if most cells cannot be read, which quotes the first one.
+    Dates are days since 1970. Raises a `TableError` for cells of another type, such as dates instead of numbers.
     """
     import pyarrow
     import pyarrow.compute as pc
@@ -298,21 +310,19 @@ def as_numbers(column: Any, name: str, cells: CellFormat) -> tuple[np.ndarray, n
     kind, wanted = column_kind(column), "date" if cells.date else "number"
     if pyarrow.types.is_null(column.type) or kind == wanted:
         if cells.date:
-            values = _days(pc.cast(column, pyarrow.timestamp("us")))
+            values = _days(pc.cast(column, pyarrow.timestamp("us"), safe=False))
         else:
             values = _as_floats(pc.cast(column, "float64", safe=False))
             marked = PLAIN_NUMBERS.parse(text_array(cells.marks))[0]
             values[np.isin(values, marked[np.isfinite(marked)])] = np.nan
         return values, np.zeros(len(values), bool)
-    if pc.all(pc.is_null(column, nan_is_null=True)).as_py():  # as pandas reads an empty column, whatever its type
+    if (
+        not len(column) or pc.all(pc.is_null(column, nan_is_null=True)).as_py()
+    ):  # as pandas reads an empty column, whatever its type
         return np.full(len(column), np.nan), np.zeros(len(column), bool)
     if not _is_text(column.type):
         raise TableError(f"column {name!r} is of type {column.type}, not of {wanted}s, as in training: convert it")
-    values, unreadable = cells.parse(pc.cast(column, pyarrow.string()))
-    if 2 * unreadable.sum() > np.isfinite(values).sum() + unreadable.sum():
-        cell = column[int(unreadable.argmax())].as_py()
-        raise TableError(f"column {name!r} holds {cell!r}, which is not a {wanted}: correct it or leave it empty")
-    return values, unreadable
+    return cells.parse(pc.cast(column, pyarrow.string()))
 
 
 def _days(column: Any) -> np.ndarray:
@@ -329,7 +339,8 @@ def _as_floats(column: Any) -> np.ndarray:
     return np.array(pc.fill_null(pc.cast(column, "float64"), np.nan).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _as_bools(column: Any) -> np.ndarray:
+def as_bools(column: Any) -> np.ndarray:
+    """Return a column of booleans, (rows,); False where it is null."""
     import pyarrow.compute as pc
 
     return np.array(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=bool)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .cells import PLAIN_NUMBERS, CellFormat, as_codes, as_numbers, as_text
+from .cells import PLAIN_NUMBERS, CellFormat, as_codes, as_numbers, as_text, shortened
 from .types import ColumnType
 
 MAX_CATEGORIES = 100
@@ -74,6 +74,11 @@ class NumericColumn:
             scaled = (np.where(np.isfinite(values), values, np.nan) - self.center) / self.scale
         scaled = np.clip(scaled, -MAX_DEVIATION, MAX_DEVIATION)
         return (scaled / np.sqrt(1.0 + (scaled / 3.0) ** 2) if self.smooth else scaled).astype(np.float32)
+
+    def first_unreadable(self, column: Any) -> str:
+        """Return the first cell that cannot be read, as messages quote it."""
+        unreadable = as_numbers(column, self.name, self.cells)[1]
+        return shortened(column[int(unreadable.argmax())].as_py())
 
     def expand(self, encoded: np.ndarray) -> list[np.ndarray]:
         """Return the network's inputs, (rows,) each, from encoded cells, (rows,)."""
@@ -160,8 +165,8 @@ class ColumnStatistics:
             self.integral = self.integral and bool(np.all(cells[present] == np.rint(cells[present])))
             self.unreadable += int(unreadable.sum())
             for row in np.flatnonzero(unreadable)[: QUOTED - len(self.quoted)].tolist():
-                self.quoted.append(f"{column[row].as_py()!r} in row {first_row + row + 1:,}")
-        if self.type.kind == "category" or self.is_target:
+                self.quoted.append(f"{shortened(column[row].as_py())} in row {first_row + row + 1:,}")
+        if self.type.kind == "category" or (self.is_target and self.values is not None):
             text = as_text(
                 column, self.type.marks, exact=self.is_target, trim=not self.is_target or not self.type.source
             )
@@ -247,4 +252,4 @@ class ColumnStatistics:
         if len(counts) == 1 and not missing:
             return "all cells have the same value"
         kept = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
-        return CategoricalColumn(self.name, tuple(kept), missing, len(counts) - len(kept), self.type.cells.marks)
+        return CategoricalColumn(self.name, tuple(kept), missing, len(counts) - len(kept), self.type.own_marks)

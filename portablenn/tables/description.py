@@ -11,14 +11,14 @@ from .columns import CategoricalColumn, Column, NumericColumn
 from .preprocessing import LABELS, Preprocessor, Target
 
 MAX_COLUMNS = 100_000
-KINDS: dict[Any, type[Column]] = {"number": NumericColumn, "category": CategoricalColumn}
+COLUMN_KINDS: dict[Any, type[Column]] = {"number": NumericColumn, "category": CategoricalColumn}
 JSON_TYPES = {tuple[str, ...]: (list,), tuple[str, ...] | None: (list, type(None)), CellFormat: (dict,)}
 """Types of the values that JSON gives for fields of types that it does not have."""
 
 
 def describe(preprocessor: Preprocessor, results: dict[str, Any]) -> dict[str, Any]:
     """Return a preprocessor and the results of a training as values for JSON."""
-    kinds = {column: kind for kind, column in KINDS.items()}
+    kinds = {column: kind for kind, column in COLUMN_KINDS.items()}
     columns = [{"kind": kinds[type(column)], **asdict(column)} for column in preprocessor.columns]
     return {"columns": columns, "target": asdict(preprocessor.target), "results": results}
 
@@ -39,9 +39,9 @@ def preprocessor_from(description: dict[str, Any]) -> tuple[Preprocessor, dict[s
 
 def _column(description: Any) -> Column:
     kind = description.get("kind") if isinstance(description, dict) else None
-    if kind not in KINDS:
+    if kind not in COLUMN_KINDS:
         raise ValueError(f"unknown kind of column {kind!r}")
-    return _decode(KINDS[kind], {name: value for name, value in description.items() if name != "kind"}, "column")
+    return _decode(COLUMN_KINDS[kind], {name: value for name, value in description.items() if name != "kind"}, "column")
 
 
 def _decode(kind: Any, fields: dict[str, Any], what: str) -> Any:

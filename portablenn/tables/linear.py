@@ -12,7 +12,7 @@ from ..training.network import Network
 from .spill import EncodedPart
 
 MAX_INPUTS = 1 << 21
-"""Maximum number of inputs, rows times columns, that a linear model is fitted to: those of the first training rows."""
+"""Maximum number of inputs, rows times columns, that a linear model is fitted to, in groups spread over the rows."""
 
 LOGISTIC_STEPS = 200
 """Maximum number of steps of the logistic regression, which need not converge to be compared with."""
@@ -36,7 +36,8 @@ def linear_network(part: EncodedPart, classes: int | None, backend: Any) -> Netw
     from sklearn.linear_model import LogisticRegression, Ridge
 
     rows = max(2, MAX_INPUTS // part.columns)
-    x, y = part.preprocessor.expand(part.cells[:rows]), part.targets[:rows]
+    cells, y = part.sample(rows)
+    x = part.preprocessor.expand(cells)
     loss = "squared_error" if classes is None else "softmax_cross_entropy"
     network = Network([Dense(classes or 1)], part.columns, loss, backend=backend)
     kernel, bias = np.zeros((part.columns, classes or 1)), np.full(classes or 1, ABSENT)

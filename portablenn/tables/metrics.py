@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.layers import Dense
+from ..nn.layers import Dense, NTKDense, Scale
 from ..runtime.arrays import to_numpy
 from .columns import NumericColumn
 from .preprocessing import Preprocessor
@@ -111,7 +111,7 @@ def importances(model: Any, part: EncodedPart, seed: int = 0) -> dict[str, float
     """
     columns = model.preprocessor.columns
     rows = max(MIN_IMPORTANCE_ROWS, min(IMPORTANCE_ROWS, IMPORTANCE_CELLS // len(columns)))
-    cells, targets = part.cells[:rows], part.targets[:rows]
+    cells, targets = part.sample(rows)
     if len(targets) < 2:
         return {}
     generator, variance = np.random.default_rng(seed), float(np.var(targets))
@@ -132,11 +132,12 @@ def importances(model: Any, part: EncodedPart, seed: int = 0) -> dict[str, float
 def _predictor_of_changes(model: Any, cells: np.ndarray) -> tuple[np.ndarray, Callable[[int, np.ndarray], np.ndarray]]:
     """Return the predictions for encoded cells, and a function that returns those with other cells in one column.
 
-    Where the first layer is dense, only the column's share of its sums is computed again, whatever the number of columns.
+    Where the first layer, perhaps behind a `Scale`, is dense, only the column's share of its sums is computed again.
     """
     preprocessor, network = model.preprocessor, model.network
     layers = network.model.layers
-    if not layers or not isinstance(layers[0][1], Dense):
+    first = int(bool(layers) and isinstance(layers[0][1], Scale))
+    if len(layers) <= first or not isinstance(layers[first][1], (Dense, NTKDense)):
 
         def predict(i: int, changed: np.ndarray) -> np.ndarray:
             others = cells.copy()
@@ -145,16 +146,21 @@ def _predictor_of_changes(model: Any, cells: np.ndarray) -> tuple[np.ndarray, Ca
 
         return np.asarray(network.predict(preprocessor.expand(cells))), predict
     arrays = {name: to_numpy(array) for name, array in (network.parameters | network.statistics).items()}
-    kernel = arrays[f"{layers[0][0]}.kernel"]
+    kernel = arrays[f"{layers[first][0]}.kernel"]
+    units = np.eye(kernel.shape[1], dtype=kernel.dtype)
+    if isinstance(layers[first][1], NTKDense):
+        kernel, units = kernel / np.float32(math.sqrt(len(kernel))), units * np.float32(math.sqrt(len(units)))
+    if first:
+        kernel = arrays[f"{layers[0][0]}.scale"][:, None] * np.float32(layers[0][1].rate) * kernel
     ends = np.cumsum([len(column.input_names) for column in preprocessor.columns])
     sums = preprocessor.expand(cells).astype(kernel.dtype) @ kernel
 
     def outputs(sums: np.ndarray) -> np.ndarray:
         x = sums
-        for number, (name, layer) in enumerate(layers):
+        for number, (name, layer) in enumerate(layers[first:]):
             own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
             if number == 0:
-                own["kernel"] = np.eye(len(kernel.T), dtype=kernel.dtype)
+                own["kernel"] = units
             x = layer.apply(np, own, x)
         return x.argmax(axis=1) if model.target.classes is not None else x[:, 0]
 
@@ -167,8 +173,8 @@ def _predictor_of_changes(model: Any, cells: np.ndarray) -> tuple[np.ndarray, Ca
 
 
 def doubtful_columns(preprocessor: Preprocessor, part: EncodedPart) -> dict[str, str]:
-    """Return {column of numbers: why it may be an identifier, or give the target away}, from the first training rows."""
-    cells, targets = part.cells[:IMPORTANCE_ROWS], part.targets[:IMPORTANCE_ROWS]
+    """Return {column of numbers: why it may be an identifier, or give the target away}."""
+    cells, targets = part.sample(IMPORTANCE_ROWS)
     found = {}
     for i, column in enumerate(preprocessor.columns):
         values, rows = cells[:, i], np.isfinite(cells[:, i])

@@ -93,7 +93,8 @@ class TableModel:
     ) -> TableModel:
         """Train a model on 80 % of the rows, choose the best epoch by 10 %, and measure it on the other 10 %.
 
-        Of fewer than 1,000 rows, 100 are to choose the epoch by, or 20 %.
+        Of fewer than 1,000 rows, 100 are to choose the epoch by, or 20 %. If a linear model has a lower loss on these rows, it
+        is the model, unless ``hidden``, ``activation`` or ``optimizer`` is given.
 
         Parameters
         ----------
@@ -125,7 +126,8 @@ class TableModel:
             Share of the rows to measure the model on. With 0, as where there is another table for that, the model is trained on
             as many rows more, and measured on the validation rows.
         missing
-            "impute": a missing number becomes the mean, and an input marks it; missing text is a category. "refuse": raise.
+            "impute": a missing number becomes the mean (or median), and an input marks it; missing text is a category.
+            "refuse": raise.
         column_types
             {column: "number", "date", "category" or "ignore"}, for columns whose cells look like something else. Text is read
             as numbers or dates if at least 95 % of a column's cells can be; the others then count as missing, with a warning.
@@ -160,9 +162,15 @@ class TableModel:
         if optimizer is not None and learning_rate is not None:
             raise ValueError("learning_rate is for the optimizer of the preset: give it to your own one")
         chosen = choose_preset(
-            preset, hidden=hidden and tuple(hidden), activation=activation, dropout=dropout, learning_rate=learning_rate,
-            epochs=epochs, batch_size=batch_size, patience=patience,
-        )  # fmt: skip
+            preset,
+            hidden=None if hidden is None else tuple(hidden),
+            activation=activation,
+            dropout=dropout,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            patience=patience,
+        )
         if not 0 <= test_share <= 0.7:
             raise ValueError(f"expected test_share from 0 to 0.7, got {test_share!r}")
         shares = partial(shares_of, test_share)
@@ -184,7 +192,8 @@ class TableModel:
         with encode_parts(opened, fitted.preprocessor, fitted.shares, seed) as parts:
             model._fit(parts, chosen.epochs, batch_size, [stopping, *callbacks], resume)
             linear = linear_network(parts["train"], model.target.class_count, backend)
-            model._choose(linear, parts["validation"])
+            if all(given is None for given in (hidden, activation, optimizer)):
+                model._choose(linear, parts["validation"])
             model.results = model._results(fitted, parts, network.history, linear)
             model.results |= {"preset": preset, "batch_size": batch_size, "best_epoch": stopping.best_epoch}
         return model
@@ -203,7 +212,7 @@ class TableModel:
         """Take the linear model instead of the network if its loss on the validation rows is lower."""
         if len(validation.targets) >= MIN_ROWS_TO_CHOOSE:
             losses = [network.evaluate(validation)["loss"] for network in (self.network, linear)]
-            if losses[1] < losses[0]:
+            if not losses[0] <= losses[1]:
                 self.network = linear
 
     def _results(
@@ -316,14 +325,16 @@ class TableModel:
         empty = True
         unusual = Counter() if unusual is None else unusual
         for batch, inputs in self.preprocessor.transform(opened, unusual):
-            if strict and (found := warnings_of(unusual)):
-                raise TableError(f"{opened.name} is not like the table of the training: {'; '.join(found)}")
+            if strict:
+                _check_usual(opened.name, warnings_of(unusual, ended=False))
             empty = False
             appended = [self._apply(self._predict, inputs)]
             if probabilities:
                 appended += list(self._apply(self.network.predict_proba, inputs).T)
             arrays = [*batch.columns, *map(pyarrow.array, appended)]
             yield pyarrow.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, *names])
+        if strict:
+            _check_usual(opened.name, warnings_of(unusual))
         if empty:
             columns = [*opened.columns, *names]
             yield pyarrow.RecordBatch.from_arrays([pyarrow.array([], pyarrow.string())] * len(columns), names=columns)
@@ -340,9 +351,13 @@ class TableModel:
         """
         opened, target = open_table(table), self.target
         opened.require((target.name,))
+        unusual = Counter[tuple[str, str]]()
         batches = [
-            (inputs, target.encode(batch.column(target.name))) for batch, inputs in self.preprocessor.transform(opened)
+            (inputs, target.encode(batch.column(target.name)))
+            for batch, inputs in self.preprocessor.transform(opened, unusual)
         ]
+        for message in warnings_of(unusual):
+            _warn(message)
         known = [np.isfinite(targets) if target.classes is None else targets != -2 for _, targets in batches]
         if not sum(map(np.sum, known)):
             raise TableError(
@@ -386,6 +401,11 @@ class TableModel:
                 f"its network has {(network.inputs, network.outputs)}"
             )
         return cls(preprocessor, network, results)
+
+
+def _check_usual(table: str, found: list[str]) -> None:
+    if found:
+        raise TableError(f"{table} is not like the table of the training: {'; '.join(found)}")
 
 
 def _warn(message: str) -> None:

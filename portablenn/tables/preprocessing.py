@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,14 +161,28 @@ class Preprocessor:
         Raises
         ------
         TableError
-            If a column is missing, or holds text where numbers are expected.
+            If a column is missing; after the last rows, if most cells of a column cannot be read as numbers or dates.
         """
         table.require(tuple(column.name for column in self.columns))
+        counts = Counter[tuple[str, str]]() if unusual is None else unusual
+        quoted: dict[str, str] = {}
         for batch in table.select(table.columns):
-            if unusual is not None:
-                unusual["", "rows"] += batch.num_rows
-            encoded = self.encode(batch, unusual)
+            counts["", "rows"] += batch.num_rows
+            encoded = self.encode(batch, counts)
+            for column in self.columns:
+                if (
+                    isinstance(column, NumericColumn)
+                    and counts[column.name, "unreadable"]
+                    and column.name not in quoted
+                ):
+                    quoted[column.name] = column.first_unreadable(batch.column(column.name))
             yield batch, self.expand(encoded)
+        for name, cell in quoted.items():
+            present = counts["", "rows"] - counts[name, "missing"] - counts[name, "empty"]
+            if 2 * counts[name, "unreadable"] > present:
+                raise TableError(
+                    f"column {name!r} holds {cell}, unlike in training: correct such cells or leave them empty"
+                )
 
 
 EMPTY_ROWS = 5
@@ -176,19 +190,22 @@ EMPTY_ROWS = 5
 
 UNUSUAL = {
     "unseen": "{count:,} cells of {name!r} hold values that did not occur in training; they count as unknown",
-    "missing": "{count:,} cells of {name!r} are missing, and none was in training; the mean or no category takes their place",
+    "missing": "{count:,} cells of {name!r} are missing, and none was in training; an average or no category stands for them",
     "unreadable": "{count:,} cells of {name!r} cannot be read as in training; they count as missing",
     "empty": "all {count:,} cells of {name!r} are missing",
     "far": "{count:,} cells of {name!r} are further outside of the range in training than that is wide",
 }
 
 
-def warnings_of(unusual: Counter[tuple[str, str]]) -> list[str]:
-    """Return a sentence for each column and kind of unusual cells that `Preprocessor.transform` counted."""
+def warnings_of(unusual: Counter[tuple[str, str]], ended: bool = True) -> list[str]:
+    """Return a sentence for each column and kind of unusual cells that `Preprocessor.transform` counted.
+
+    Only when all rows were counted, ``ended``, can a column be empty.
+    """
     rows = unusual["", "rows"]
     found = []
     for (name, kind), count in unusual.items():
-        if count and kind in UNUSUAL and (kind != "empty" or count == rows >= EMPTY_ROWS):
+        if count and kind in UNUSUAL and (kind != "empty" or (ended and count == rows >= EMPTY_ROWS)):
             found.append(UNUSUAL[kind].format(name=name, count=count))
     return found
 
@@ -383,7 +400,11 @@ def _class_target(target: ColumnStatistics) -> Target:
     labels_are = _label_type(list(values), target.type.source)
     key: Any = {"integer": int, "number": float}.get(labels_are, natural_key)
     return Target(
-        name, tuple(sorted(values, key=key)), labels_are, cells=target.type.cells, trimmed=not target.type.source
+        name,
+        tuple(sorted(values, key=key)),
+        labels_are,
+        cells=replace(target.type.cells, marks=target.type.own_marks),
+        trimmed=not target.type.source,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..nn import layers
 from ..nn.losses import SoftmaxCrossEntropy
+from ..nn.numbers import check_positive_integer
 from ..nn.optimizers import Adam, AdamW
 from ..nn.schedules import CosLog
 from ..training.network import Network
@@ -70,6 +71,9 @@ def choose_preset(name: str, **changes: Any) -> Preset:
     """
     if name not in PRESETS:
         raise ValueError(f"expected preset {' or '.join(map(repr, PRESETS))}, got {name!r}")
+    for field in ("epochs", "patience", "batch_size"):
+        if changes.get(field) is not None:
+            check_positive_integer(field, changes[field])
     for one, both in (("activation", "activations"), ("learning_rate", "learning_rates")):
         value = changes.pop(one, None)
         changes[both] = None if value is None else (value, value)

@@ -17,6 +17,9 @@ from .readers import Table
 BLOCK_SIZE = 1 << 18
 """Approximate number of inputs in a block."""
 
+SAMPLE_GROUPS = 64
+"""Number of places at which rows of a sample are read, so that one of a sorted table is not only its beginning."""
+
 
 class SpilledRows:
     """Rows of float32 numbers in an unnamed temporary file, which is deleted when it is closed.
@@ -58,6 +61,15 @@ class EncodedPart(Rows):
         """Return the inputs and targets of a block, without weights."""
         cells, targets, _ = super().read(block)
         return self.preprocessor.expand(cells), targets, None
+
+    def sample(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the encoded cells, (rows, columns), and targets of at most that many rows, in groups spread over the part."""
+        count = len(self.targets)
+        if count <= rows:
+            return self.cells[:], self.targets
+        groups = min(SAMPLE_GROUPS, rows)
+        taken = [slice(start, start + rows // groups) for start in (np.arange(groups) * count // groups).tolist()]
+        return np.concatenate([self.cells[s] for s in taken]), np.concatenate([self.targets[s] for s in taken])
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the inputs, (rows, inputs), and targets, (rows,), of all rows."""

@@ -18,6 +18,7 @@ from .cells import (
     PLAIN_NUMBERS,
     WORDS,
     CellFormat,
+    as_bools,
     as_text,
     column_kind,
     holds_booleans,
@@ -32,6 +33,7 @@ UNREADABLE = 0.05
 
 KINDS = ("number", "date", "category")
 MAX_UNITS = 20
+LONGEST_EXAMPLE = 40
 LIKELY_DATE = r"^(\d{1,4}([-/.])\d{1,2}[-/.]\d{2,4}|[A-Za-z]{3,9}\.? \d|\d{1,2}[- ][A-Za-z]{3})"
 
 
@@ -58,6 +60,11 @@ class ColumnType:
     marks: tuple[str, ...] = MISSING
     reason: str = ""
     source: str = ""
+
+    @property
+    def own_marks(self) -> tuple[str, ...]:
+        """Texts that mark a missing cell of categories, in addition to the usual ones."""
+        return tuple(mark for mark in self.marks if mark not in MISSING)
 
 
 @dataclass
@@ -89,7 +96,9 @@ class Evidence:
         counted = pc.value_counts(as_text(column, ()))
         texts, counts = counted.field("values"), counted.field("counts").to_numpy()
         self.words.update(texts.filter(pc.is_in(texts, value_set=text_array(WORDS))).to_pylist())
-        kept = ~_true(pc.is_in(texts, value_set=text_array((*NUMBER_MARKS, *self.marks)))) & _true(texts.is_valid())
+        kept = ~as_bools(pc.is_in(texts, value_set=text_array((*NUMBER_MARKS, *self.marks)))) & as_bools(
+            texts.is_valid()
+        )
         texts, counts = texts.filter(kept), counts[kept]
         self.present += int(counts.sum())
         if len(texts):
@@ -115,27 +124,31 @@ class Evidence:
             self._quote(how, texts.filter(written == how))
             totals = np.bincount(unit_of[written == how], counts[written == how], len(units))
             for unit, total in zip(units, totals.tolist()):
-                if total and ((unit, how) in self.numbers or len(self.numbers) < MAX_UNITS):
+                if total and (not unit or (unit, how) in self.numbers or len(self.numbers) < MAX_UNITS):
                     self.numbers[unit, str(how)] += int(total)
         return written
 
     def _add_dates(self, texts: Any, counts: np.ndarray) -> None:
-        """Add the dates among distinct texts, of the formats that occurred in the first batch that had any."""
+        """Add the dates among distinct texts; other formats than those before are tried if these do not explain all texts."""
         import pyarrow.compute as pc
 
-        likely = _true(pc.match_substring_regex(texts, LIKELY_DATE))
+        likely = as_bools(pc.match_substring_regex(texts, LIKELY_DATE))
         if not likely.any():
             return
-        texts, counts = texts.filter(likely), counts[likely]
-        for date in list(self.dates) or DATE_FORMATS:
+        texts, counts, before = texts.filter(likely), counts[likely], set(self.dates)
+        explained = np.zeros(len(texts), bool)
+        for date in sorted(DATE_FORMATS, key=lambda date: date not in before):
+            if date not in before and explained.all():
+                break
             values, _ = CellFormat(date=date).parse(texts)
+            explained |= np.isfinite(values) & (date in before)
             if found := int(counts[np.isfinite(values)].sum()):
                 self.dates[date] += found
                 self._quote(date, texts.filter(np.isfinite(values)))
 
     def _quote(self, what: str, texts: Any) -> None:
         if what not in self.examples and texts is not None and len(texts):
-            self.examples[what] = texts[0].as_py()
+            self.examples[what] = texts[0].as_py()[:LONGEST_EXAMPLE]
 
     def count(self, *hows: str) -> int:
         """Return the number of cells with numbers that are written in one of these ways."""
@@ -155,9 +168,9 @@ def _written(numbers: Any) -> np.ndarray:
     """
     import pyarrow.compute as pc
 
-    has_point, has_comma = (_true(pc.match_substring(numbers, mark)) for mark in ".,")
-    point, comma = (_true(pc.match_substring_regex(numbers, NUMBER[mark])) for mark in ".,")
-    code = _true(pc.match_substring_regex(numbers, r"^0\d+$"))
+    has_point, has_comma = (as_bools(pc.match_substring(numbers, mark)) for mark in ".,")
+    point, comma = (as_bools(pc.match_substring_regex(numbers, NUMBER[mark])) for mark in ".,")
+    code = as_bools(pc.match_substring_regex(numbers, r"^0\d+$"))
     conditions = [
         point & comma & code,
         point & comma & has_comma,
@@ -167,12 +180,6 @@ def _written(numbers: Any) -> np.ndarray:
         comma,
     ]
     return np.select(conditions, ["code", "either ,", "either .", "integer", "point", "comma"], default="")
-
-
-def _true(column: Any) -> np.ndarray:
-    import pyarrow.compute as pc
-
-    return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def infer_types(
@@ -203,7 +210,7 @@ def infer_types(
         If the table cannot be read, or a column that is said to be of numbers or dates holds none.
     """
     given, columns = given or {}, tuple(columns)
-    marks = tuple(marks)
+    marks = tuple(dict.fromkeys(marks))
     evidence = {name: Evidence(name, marks) for name in columns}
     rows = 0
     for batch in table.select(columns):
@@ -238,7 +245,7 @@ def _type(e: Evidence, given: str, decimal: str | None, of_table: str, formats: 
     number, date = _number(e, decimal or e.decimal or of_table), _date(e, formats)
     shares = {"number": _share(number[1], e), "date": _share(date[1], e)}
     if e.kind in ("number", "date"):  # typed cells
-        number = (PLAIN_NUMBERS, 0)
+        number, date = (PLAIN_NUMBERS, 0), (CellFormat(date=DATE_FORMATS[0]), 0)
         shares = {"number": 0.0, "date": 0.0, e.kind: 1.0}
     if given in shares and not shares[given]:
         raise TableError(f"column {e.name!r} holds no {given}s: it cannot be of this type")
@@ -252,7 +259,7 @@ def _type(e: Evidence, given: str, decimal: str | None, of_table: str, formats: 
     if given == "number" or (shares["number"] >= 1 - UNREADABLE and not are_codes):
         _warn_of_grouping(e, number[0], decimal)
         return ColumnType("number", number[0])
-    return ColumnType("category", reason="" if are_codes else _why_not_numeric(e, number[1]))
+    return ColumnType("category", reason=_why_not_numeric(e, number[1], bool(are_codes)))
 
 
 def _share(count: int, e: Evidence) -> float:
@@ -282,8 +289,10 @@ def _other_dates(e: Evidence, date: str) -> list[str]:
     return [name for name in DATE_FORMATS if name != date and 0 < e.dates[name] == e.dates[date]]
 
 
-def _why_not_numeric(e: Evidence, readable: int) -> str:
+def _why_not_numeric(e: Evidence, readable: int, are_codes: bool) -> str:
     """Return why a column that looks like numbers is not; "" if it does not look like numbers."""
+    if are_codes:
+        return f"codes with leading zeros, such as {e.examples['code']}: say that the column is of numbers if it is"
     units = sorted({unit for unit, _ in e.numbers if unit})
     written, (date, dates) = sum(e.numbers.values()), _date(e)
     if 2 * dates > e.present:

@@ -96,8 +96,11 @@ def _parquet(file: Any, schema: Any) -> Iterator[Callable[[Any], None]]:
 def _arrow(file: Any, schema: Any) -> Iterator[Callable[[Any], None]]:
     import pyarrow
 
+    # a file has one dictionary a column, and batches may have several
+    plain = [field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type for field in schema]
+    schema = pyarrow.schema(list(zip(schema.names, plain)))
     with pyarrow.ipc.new_file(file, schema) as writer:
-        yield writer.write_batch
+        yield lambda batch: writer.write_batch(batch.cast(schema))
 
 
 WRITERS: dict[str, Callable[[Any, Any], Any]] = {"csv": _csv, "parquet": _parquet, "arrow": _arrow, "feather": _arrow}

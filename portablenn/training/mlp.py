@@ -41,7 +41,7 @@ def mlp(
     """
     if not isinstance(sizes, (list, tuple)) or len(sizes) < 2:
         raise ValueError(f"sizes must be [inputs, hidden units, …, outputs], got {sizes!r}")
-    rectified = activation in ("relu", "leaky_relu", "elu", "gelu", "silu")
+    rectified = activation in ("relu", "leaky_relu", "elu", "gelu", "silu", "mish")
     init = kernel_init if kernel_init is not None else "he_uniform" if rectified else "glorot_uniform"
     hidden = [Dense(units, activation, use_bias, init) for units in sizes[1:-1]]
     last = Dense(sizes[-1], output_activation, use_bias, kernel_init if kernel_init is not None else "glorot_uniform")

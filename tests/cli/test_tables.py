@@ -156,8 +156,8 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     ),
     "no such type": (
         ["train", "t.csv", "--target", "plan", "--column-type", "age=float"],
-        1,
-        "expected number, date, category or ignore for the type of column 'age', got 'float'",
+        2,
+        "expected NAME=TYPE such as zip=category",
     ),
     "another table, with --strict": (
         ["predict", "m.safetensors", "other.csv", "--strict", "--out", "o.csv"],

@@ -306,7 +306,7 @@ def test_a_type_without_text_raises() -> None:
 
 def test_text_is_one_hot() -> None:
     column = CategoricalColumn("x", ("a", "true"), missing=True)
-    encoded = column.encode(pa.array([" a", "True", "NA", "b", None]))
+    encoded = column.encode(pa.array([" a", "True", "n/a", "b", None]))
     np.testing.assert_array_equal(encoded, [0, 1, -2, -1, -2])
     np.testing.assert_array_equal(column.expand(encoded), [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0, 1]])
 
@@ -337,14 +337,72 @@ def test_labels_are_exact() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "date", "message"),
+    ("cells", "date", "unreadable"),
     [
-        (["1", "two", "three"], "", "column 'x' holds 'two', which is not a number"),
-        (["soon", "2024-01-01", "later"], "%Y-%m-%d", "column 'x' holds 'soon', which is not a date"),
-        (["2024-02-30"], "%Y-%m-%d", "column 'x' holds '2024-02-30', which is not a date"),
-        ([[1]], "", r"column 'x' is of type list<\w+: int64>, not of numbers"),
+        (["1", "two", "", "three"], "", [1, 3]),
+        (["soon", "2024-01-01", "2024-02-30", "n.a."], "%Y-%m-%d", [0, 2]),
+        (["1/2/2024 24:30", "1/2/2024 10:00:99", "1/2/2024 23:59:59"], "%d/%m/%Y", [0, 1]),
     ],
 )
-def test_a_cell_that_cannot_be_parsed_is_quoted(cells: list[Any], date: str, message: str) -> None:
-    with pytest.raises(TableError, match=message):
-        as_numbers(pa.array(cells), "x", CellFormat(date=date))
+def test_cells_that_cannot_be_read_are_told_from_missing_ones(
+    cells: list[str], date: str, unreadable: list[int]
+) -> None:
+    values, found = as_numbers(pa.array(cells), "x", CellFormat(date=date))
+    assert np.flatnonzero(found).tolist() == unreadable
+    assert np.isnan(values[found]).all()
+
+
+def test_cells_of_another_type_raise() -> None:
+    with pytest.raises(TableError, match=r"column 'x' is of type list<\w+: int64>, not of numbers"):
+        as_numbers(pa.array([[1]]), "x", CellFormat())
+
+
+def test_the_size_of_a_batch_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns: dict[str, list[str]] = {
+        "late text": [*map(str, range(400)), "bad"],
+        "late dates": ["2024-01-05"] + [""] * 19 + [f"{i % 28 + 1:02}.05.2024" for i in range(381)],
+        "an early slip": ["05/13/2024"] + [f"{i % 28 + 1:02}/{i % 12 + 1:02}/2024" for i in range(400)],
+        "many units": [f"{i}.2345" for i in range(380)] + [f"5 {a}{b}x" for a in "abc" for b in "abcdefg"],
+    }
+    for cells in columns.values():
+        table = {"x": cells, "y": ["a", "b"] * 200 + ["a"]}
+        fitted = []
+        for rows in (1 << 16, 100, 20, 1):
+            monkeypatch.setattr("portablenn.tables.readers.BATCH_ROWS", rows)
+            fitted.append(fit_preprocessor(open_table(table), "y", shares=(1.0, 0.0, 0.0)))
+        for other in fitted[1:]:
+            assert other.left_out == fitted[0].left_out
+            assert other.unreadable == fitted[0].unreadable
+            for one, two in zip(fitted[0].preprocessor.columns, other.preprocessor.columns):
+                assert type(one) is type(two)
+                assert getattr(one, "cells", None) == getattr(two, "cells", None)
+    assert len(columns) == 4
+
+
+def test_large_numbers_and_times_of_any_unit_have_a_text_and_a_value() -> None:
+    assert as_text(pa.array([1e15, 1.5, 2e22, 3.0])).to_pylist() == ["1000000000000000", "1.5", "2e+22", "3"]
+    assert as_text(pa.array(np.float16([1.5, 2.0]))).to_pylist() == ["1.5", "2"]
+    times = pa.array((np.arange(3) * 10**14 + 7).astype("M8[ns]"))
+    np.testing.assert_allclose(
+        as_numbers(times, "x", CellFormat(date="%Y-%m-%d"))[0], np.arange(3) * 1e14 / 86400e9, atol=1e-9
+    )
+
+
+def test_typed_dates_do_not_take_the_format_of_another_column() -> None:
+    days = [datetime.date(2020, 1, 1) + datetime.timedelta(i) for i in range(80)]
+    table = {"when": days, "t": [f"{i % 28 + 1:02}.05.2024" for i in range(80)], "y": ["a", "b"] * 40}
+    when = fit_preprocessor(open_table(table), "y").preprocessor.columns[0]
+    assert isinstance(when, NumericColumn)
+    assert when.cells.date == "%Y-%m-%d"
+
+
+def test_long_cells_are_quoted_in_part() -> None:
+    table = {"x": [*map(str, range(99)), "5" * 100_000 + "x"], "y": ["a", "b"] * 50}
+    quoted = fit_preprocessor(open_table(table), "y").unreadable["x"]
+    assert quoted == f"'{'5' * 39}…' in row 100"
+
+
+def test_why_codes_are_left_out_is_said() -> None:
+    table = {"x": ["00", *map(str, range(1, 100))], "z": [1, 2] * 50, "y": ["a", "b"] * 50}
+    fitted = fit_preprocessor(open_table(table), "y", shares=(1.0, 0.0, 0.0))
+    assert fitted.left_out["x"] == "codes with leading zeros, such as 00: say that the column is of numbers if it is"

@@ -36,6 +36,12 @@ def test_values_that_did_not_occur_in_training_are_counted() -> None:
     with pytest.raises(TableError, match="1 cells of 'city' hold values that did not occur in training"):
         list(model.predict_batches(rows, strict=True))
     list(model.predict_batches({"age": [20.0], "city": ["Oslo"]}, strict=True))
+    gaps = {"age": [20.0] * 12, "city": [None] * 6 + ["Oslo"] * 6}  # which training had
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("portablenn.tables.readers.BATCH_ROWS", 6)
+        assert len(list(model.predict_batches(gaps, strict=True))) == 2
+        with pytest.raises(TableError, match="all 12 cells of 'city' are missing"):
+            list(model.predict_batches({**gaps, "city": [None] * 12}, strict=True))
 
 
 UNUSUAL: dict[str, tuple[dict[str, Any], str]] = {
@@ -124,9 +130,7 @@ def test_new_rows_may_hold_unknown_values() -> None:
     assert model.predict({"city": [], "age": []}).shape == (0,)
     with pytest.raises(TableError, match="lacks the column 'age'"):
         model.predict({"city": ["Oslo"]})
-    with pytest.raises(
-        TableError, match="column 'age' holds 'old', which is not a number: correct it or leave it empty"
-    ):
+    with pytest.raises(TableError, match="column 'age' holds 'old', unlike in training: correct such cells"):
         model.predict({"city": ["Oslo"], "age": ["old"]})
 
 
@@ -292,6 +296,8 @@ def test_evaluate_skips_rows_without_a_target(target: Target) -> None:
         model.evaluate({"x": x, "y": [None] * 4})
     with pytest.raises(TableError, match="lacks the column 'y'"):
         model.evaluate({"x": x})
+    with pytest.warns(RuntimeWarning, match="2 cells of 'x' are missing"):
+        model.evaluate({"x": [None, None, *x[2:]], "y": [0, 1, 0, 1]})
 
 
 @pytest.mark.parametrize(
@@ -377,6 +383,9 @@ def test_the_last_layer_begins_at_zero_so_that_the_first_prediction_is_the_mean(
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
+        ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
+        ({"patience": 0}, "patience must be a positive integer, got 0"),
+        ({"epochs": 0}, "epochs must be a positive integer, got 0"),
         ({"preset": "best"}, "expected preset 'fast' or 'default', got 'best'"),
         ({"optimizer": pnn.SGD(0.1), "learning_rate": 0.1}, "learning_rate is for the optimizer of the preset"),
         ({"test_share": 0.9}, "expected test_share from 0 to 0.7, got 0.9"),
@@ -445,3 +454,6 @@ def test_a_linear_model_takes_the_place_of_a_network_that_is_worse(kind: str, tm
     assert model.results["chosen"] == "network"
     name = "r2" if kind == "values" else "accuracy"
     assert model.results["metrics"][name] > model.results["linear"][name] + 0.2
+    table["y"] = x
+    asked_for = pnn.TableModel.train(table, "y", preset="fast", epochs=1, hidden=np.asarray([8]))
+    assert (asked_for.results["chosen"], len(asked_for.network.layers)) == ("network", 2)

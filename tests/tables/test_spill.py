@@ -8,8 +8,16 @@ import pytest
 pa = pytest.importorskip("pyarrow")
 
 from portablenn.tables import open_table  # noqa: E402
-from portablenn.tables.preprocessing import PARTS, SHARES, assign_parts, fit_preprocessor  # noqa: E402
-from portablenn.tables.spill import SpilledRows, encode_parts  # noqa: E402
+from portablenn.tables.columns import NumericColumn  # noqa: E402
+from portablenn.tables.preprocessing import (  # noqa: E402
+    PARTS,
+    SHARES,
+    Preprocessor,
+    Target,
+    assign_parts,
+    fit_preprocessor,
+)
+from portablenn.tables.spill import EncodedPart, SpilledRows, encode_parts  # noqa: E402
 
 ROWS = 500
 TABLE = {
@@ -61,3 +69,16 @@ def test_blocks_together_are_all_rows(size: int, monkeypatch: pytest.MonkeyPatch
         assert tuple(len(inputs) for inputs, _, _ in blocks) == train.sizes
         np.testing.assert_array_equal(np.concatenate([inputs for inputs, _, _ in blocks]), train.arrays()[0])
         np.testing.assert_array_equal(np.concatenate([targets for _, targets, _ in blocks]), train.arrays()[1])
+
+
+def test_a_sample_is_spread_over_the_part() -> None:
+    preprocessor = Preprocessor((NumericColumn("x", 0.0, 1.0, False),), Target("y", None))
+    cells, targets = np.arange(1000, dtype=np.float32)[:, None], np.arange(1000)
+    part = EncodedPart(preprocessor, cells, targets)
+    for rows in (1, 7, 100, 640, 999):
+        found, found_targets = part.sample(rows)
+        assert len(found) <= rows
+        np.testing.assert_array_equal(found[:, 0], found_targets)
+        assert len(np.unique(found)) == len(found)
+    assert part.sample(640)[1].max() > 980
+    assert len(part.sample(1000)[1]) == 1000
