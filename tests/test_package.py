@@ -104,7 +104,7 @@ OPTIONAL = {
     "safetensors_file": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
     "pictures": {"IPython", "matplotlib"}, "report": {"matplotlib"}, "onnx": {"onnx"}, "weights": {"safetensors"},
     "readers": {"pyarrow"}, "writers": {"pyarrow"}, "cells": {"pyarrow"}, "columns": {"pyarrow"}, "preprocessing": {"pyarrow"},
-    "model": {"pyarrow"}, "metrics": {"sklearn"}, "threads": {"threadpoolctl"},
+    "model": {"pyarrow"}, "metrics": {"sklearn"}, "linear": {"sklearn"}, "threads": {"threadpoolctl"},
 }  # fmt: skip
 
 
