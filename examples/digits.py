@@ -63,7 +63,7 @@ def main(
     np.add.at(matrix, (y_test, predicted), 1)
     print("\n".join(f"  {digit}  " + " ".join(f"{n:4}" for n in row) for digit, row in enumerate(matrix)))
 
-    print("Picture:", plots.save(plots.first_layer_weights(net, (28, 28)), out / "digits_weights.png"))
+    print("Picture:", plots.save(plots.first_layer_weights(net, (28, 28), X=X_test), out / "digits_weights.png"))
     shown = slice(0, 36)
     confidence = net.predict_proba(X_test[shown]).max(axis=1)
     grid = plots.predicted_images(X_test[shown].reshape(-1, 28, 28), predicted[shown], y_test[shown], confidence)

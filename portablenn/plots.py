@@ -85,23 +85,27 @@ def _legend_above(ax: Any, lines: Sequence[Any]) -> None:
     ax.legend(lines, labels, **place, frameon=False, fontsize="small")
 
 
-def first_layer_weights(network: Any, shape: tuple[int, int], axes: Any = None) -> Any:
+def first_layer_weights(network: Any, shape: tuple[int, int], axes: Any = None, X: Any = None) -> Any:
     """Plot the weights of each unit of the first dense layer as an image: positive green, negative red, zero white.
 
-    ``shape`` is the number of rows and columns of the image.
+    ``shape`` is the number of rows and columns of the image. If rows ``X`` are given, (rows, inputs), units whose output is the
+    same number for all of them, such as those of "relu" that have died, are titled with it.
 
     Raises
     ------
     ValueError
         If the image has another number of pixels than the layer has inputs.
     """
-    kernel = to_numpy(next(v for name, v in network.parameters.items() if name.endswith(".kernel")))
+    name = next(name for name in network.parameters if name.endswith(".kernel"))
+    kernel = to_numpy(network.parameters[name])
     if kernel.shape[0] != math.prod(shape):
         raise ValueError(
             f"the first layer has {kernel.shape[0]} inputs, images of shape {shape} have {math.prod(shape)} pixels"
         )
     if axes is None:
         axes = _grid(kernel.shape[1])
+        axes.flat[0].figure.supxlabel("weights: positive green, negative red", fontsize=8)
+    outputs = None if X is None else network.layer_outputs(X)[name.removesuffix(".kernel")]
     from matplotlib.colors import LinearSegmentedColormap  # after _grid, whose error says how to install matplotlib
 
     colours = LinearSegmentedColormap.from_list("red_white_green", [RED, "#ffffff", GREEN])
@@ -110,6 +114,9 @@ def first_layer_weights(network: Any, shape: tuple[int, int], axes: Any = None) 
         ax.axis("off")
         if unit < kernel.shape[1]:
             ax.imshow(kernel[:, unit].reshape(shape), cmap=colours, vmin=-bound, vmax=bound)
+            values = to_numpy(outputs[:, unit]) if outputs is not None else np.arange(2)
+            if np.all(values == values[0]):
+                ax.set_title(f"always {values[0]:.3g}", fontsize=8, pad=2)
     return axes
 
 

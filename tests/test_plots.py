@@ -145,3 +145,12 @@ def test_pictures_are_drawn(tmp_path: Path) -> None:
         assert plots.save(axes, tmp_path / f"{name}.png").stat().st_size > 1000
     with pytest.raises(ValueError, match="the first layer has 2 inputs"):
         plots.first_layer_weights(net, (2, 2))
+
+
+def test_units_that_have_died_are_titled() -> None:
+    net = pnn.mlp([4, 3, 2], activation="relu", backend="numpy")
+    kernel = np.ones((4, 3))
+    net.set_parameters({"dense_1.kernel": kernel, "dense_1.bias": [0.0, -100.0, 0.0]})
+    axes = plots.first_layer_weights(net, (2, 2), X=np.random.default_rng(0).uniform(size=(20, 4)))
+    assert [ax.get_title() for ax in axes.flat[:3]] == ["", "always 0", ""]
+    assert [ax.get_title() for ax in plots.first_layer_weights(net, (2, 2)).flat[:3]] == [""] * 3
