@@ -62,7 +62,7 @@ def train(
     decimal: Annotated[Decimal | None, typer.Option(help="What separates decimals, . or ,; default: inferred.")] = None,
     na: Annotated[list[str] | None, typer.Option(help="Text that marks a missing cell; may be repeated.")] = None,
     preset: Annotated[
-        Preset, typer.Option(help="default: an accurate network; fast: a small one, in a tenth of the time or less.")
+        Preset, typer.Option(help="default: an accurate network; fast: a small one, in a fraction of the time.")
     ] = Preset.default,
     hidden: Annotated[
         str | None, typer.Option(help="Units of the hidden layers, such as 64,32; default: the preset's.")
