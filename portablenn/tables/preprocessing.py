@@ -90,7 +90,7 @@ class Target:
         labels = self.labels.astype(np.float64)
         order = np.argsort(labels)
         at = order[np.searchsorted(labels[order], np.nan_to_num(values)).clip(max=len(labels) - 1)]
-        return np.where(labels[at] == values, at, -1)
+        return np.where((labels[at] == values) & (np.abs(values) < 2.0**53), at, -1)  # larger ones are not exact
 
     def unscale(self, predicted: np.ndarray) -> np.ndarray:
         """Return the values, (rows,), float64, of scaled ones of a regression; dates as days since 1970."""

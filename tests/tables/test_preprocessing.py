@@ -155,6 +155,8 @@ def test_cells_equal_to_a_label_are_of_its_class() -> None:
     numbers, words = Target("y", ("1", "2.5", "-3"), "number"), Target("y", ("True", "False"), "boolean")
     np.testing.assert_array_equal(numbers.encode(pa.array(["1.0", "2.50", "-3", "2", "x", ""])), [0, 1, 2, -1, -1, -2])
     np.testing.assert_array_equal(numbers.encode(pa.array([1.0, 2.5, -3.0, 7.0, None])), [0, 1, 2, -1, -2])
+    large = Target("y", (str(2**53), "1"), "integer")
+    np.testing.assert_array_equal(large.encode(pa.array([2**53, 2**53 + 1, 1])), [0, -1, 1])
     np.testing.assert_array_equal(words.encode(pa.array([True, False, None])), [0, 1, -2])
     np.testing.assert_array_equal(words.encode(pa.array(["TRUE", "false", "no"])), [0, 1, -1])
 
