@@ -23,9 +23,12 @@ from .description import describe, preprocessor_from
 from .linear import linear_network
 from .metrics import compute_metrics, doubtful_columns, measure
 from .preprocessing import FitResult, Preprocessor, Target, fit_preprocessor, shares_of, warnings_of
-from .presets import choose_preset, make_network
+from .presets import choose_preset, make_network, report_without_smoothing
 from .readers import TableError, open_table
 from .spill import EncodedPart, encode_parts
+
+MANY_STEPS = 100_000
+"""Number of steps, about ten minutes of one core, above which other settings are named."""
 
 MIN_ROWS_TO_CHOOSE = 10
 """Number of validation rows from which they choose between network and linear model."""
@@ -153,7 +156,7 @@ class TableModel:
         Warns
         -----
         RuntimeWarning
-            If cells cannot be read, or it is uncertain what they mean.
+            If cells cannot be read, or it is uncertain what they mean, or if the training takes more than 100,000 steps.
         """
         if task not in (None, "classification", "regression"):
             raise ValueError(f'expected task "classification", "regression" or None, got {task!r}')
@@ -186,6 +189,10 @@ class TableModel:
         rows = fitted.rows["train"]
         batch_size = chosen.rows_per_batch(rows)
         steps = chosen.epochs * math.ceil(rows / batch_size)
+        if steps > MANY_STEPS and preset == "default" and epochs is None:
+            _warn(
+                f'{chosen.epochs} epochs of {rows:,} rows are {steps:,} steps: preset="fast", or fewer epochs, take less time'
+            )
         network = make_network(chosen, fitted.preprocessor, steps, optimizer, backend, seed)
         stopping = EarlyStopping(patience=chosen.patience or chosen.epochs)
         model = cls(fitted.preprocessor, network)
@@ -400,6 +407,7 @@ class TableModel:
                 f"{path} is not a valid model file: its table requires {expected} inputs and outputs, "
                 f"its network has {(network.inputs, network.outputs)}"
             )
+        report_without_smoothing(network)
         return cls(preprocessor, network, results)
 
 

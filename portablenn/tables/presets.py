@@ -98,6 +98,11 @@ def make_network(
     smoothing = LABEL_SMOOTHING if preset.ntk else 0.0
     loss: Any = "squared_error" if of_values else SoftmaxCrossEntropy(label_smoothing=smoothing)
     network = Network([*built, last], len(preprocessor.input_names), loss, optimizer, backend, seed=seed)
-    if smoothing and not of_values:
-        network.model = replace(network.model, report_loss=SoftmaxCrossEntropy())
+    report_without_smoothing(network)
     return network
+
+
+def report_without_smoothing(network: Network) -> None:
+    """Have a network with smoothed labels report the loss of the labels themselves, by which epochs and models are compared."""
+    if isinstance(network.loss, SoftmaxCrossEntropy) and network.loss.label_smoothing:
+        network.model = replace(network.model, report_loss=SoftmaxCrossEntropy())

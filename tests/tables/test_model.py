@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -353,7 +354,7 @@ def test_layers_are_those_that_were_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("network_only")
-def test_the_default_is_the_network_of_its_paper() -> None:
+def test_the_default_is_the_network_of_its_paper(tmp_path: Path) -> None:
     x = [float(i % 50) for i in range(1000)]
     for y, activation, rate in (
         ([i / 7 for i in x], "mish", 0.07),
@@ -369,6 +370,11 @@ def test_the_default_is_the_network_of_its_paper() -> None:
         if rate == 0.04:
             assert model.network.loss == losses.SoftmaxCrossEntropy(label_smoothing=0.1)
             probabilities = model.predict_proba({"x": x})  # what history reports is without smoothing
+            model.save(tmp_path / "m.safetensors")
+            back = pnn.TableModel.load(tmp_path / "m.safetensors", "numpy").network
+            inputs, labels = np.zeros((2, back.inputs)), [0, 1]
+            assert back.evaluate(inputs, labels) == model.network.evaluate(inputs, labels)
+            assert back.model == model.network.model
             of_true = probabilities[np.arange(1000), [int(label == "b") for label in y]]
             assert -np.log(of_true).mean() == pytest.approx(min(model.results["history"]["val_loss"]), rel=0.5)
 
@@ -457,3 +463,14 @@ def test_a_linear_model_takes_the_place_of_a_network_that_is_worse(kind: str, tm
     table["y"] = x
     asked_for = pnn.TableModel.train(table, "y", preset="fast", epochs=1, hidden=np.asarray([8]))
     assert (asked_for.results["chosen"], len(asked_for.network.layers)) == ("network", 2)
+
+
+def test_a_long_training_names_shorter_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portablenn.tables.model.MANY_STEPS", 1)
+    monkeypatch.setattr(
+        "portablenn.tables.presets.PRESETS", {**PRESETS, "default": replace(PRESETS["default"], epochs=2)}
+    )
+    table = {"x": [float(i) for i in range(400)], "y": [i / 7 for i in range(400)]}
+    with pytest.warns(RuntimeWarning, match=r'2 epochs of 2\d\d rows are \d steps: preset="fast", or fewer epochs'):
+        pnn.TableModel.train(table, "y")
+    pnn.TableModel.train(table, "y", epochs=2)  # as asked for, without a warning
