@@ -28,7 +28,7 @@ from .readers import TableError, open_table
 from .spill import EncodedPart, encode_parts
 
 MANY_STEPS = 100_000
-"""Number of steps, about ten minutes of one core, above which other settings are named."""
+"""Number of steps, about six minutes of one core, above which other settings are named."""
 
 MIN_ROWS_TO_CHOOSE = 10
 """Number of validation rows from which they choose between network and linear model."""
