@@ -133,8 +133,8 @@ Column = NumericColumn | CategoricalColumn
 class ColumnStatistics:
     """Statistics of a column of known type, accumulated batch by batch: mean, deviation and range of numbers, counts of texts.
 
-    They are those of the training rows, but for ``all_rows``, ``present``, ``integral``, ``unreadable`` and the texts of a
-    target, which are those of all rows. The texts of a target are counted even if they are numbers, and as they are written.
+    They are those of the training rows, but for ``present``, ``integral``, ``unreadable`` and the texts of a target, which are
+    those of all rows. The texts of a target are counted even if they are numbers, and as they are written.
     """
 
     name: str
@@ -148,7 +148,6 @@ class ColumnStatistics:
     low: float = math.inf
     high: float = -math.inf
     values: Counter[str] | None = field(default_factory=Counter)  # None if there were too many
-    all_rows: int = 0
     present: int = 0
     integral: bool = True
     unreadable: int = 0  # cells of numbers or dates that are none
@@ -174,7 +173,6 @@ class ColumnStatistics:
             if self.is_target:
                 self._count_texts(text.filter(present))
             cells = text if cells is None else cells
-        self.all_rows += len(column)
         self.present += int(present.sum())
         return cells, present
 

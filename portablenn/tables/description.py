@@ -8,7 +8,8 @@ from typing import Any, get_type_hints
 
 from .cells import DATE_FORMATS, CellFormat
 from .columns import CategoricalColumn, Column, NumericColumn
-from .preprocessing import LABELS, Preprocessor, Target
+from .preprocessing import Preprocessor
+from .target import LABELS, Target
 
 MAX_COLUMNS = 100_000
 COLUMN_KINDS: dict[Any, type[Column]] = {"number": NumericColumn, "category": CategoricalColumn}

@@ -22,10 +22,12 @@ from ..training.resume import versions
 from .description import describe, preprocessor_from
 from .linear import linear_network
 from .metrics import compute_metrics, doubtful_columns, measure
-from .preprocessing import FitResult, Preprocessor, Target, fit_preprocessor, shares_of, warnings_of
+from .parts import shares_of
+from .preprocessing import FitResult, Preprocessor, fit_preprocessor, warnings_of
 from .presets import choose_preset, make_network, report_without_smoothing
 from .readers import TableError, open_table
 from .spill import EncodedPart, encode_parts
+from .target import Target
 
 MANY_STEPS = 100_000
 """Number of steps, about six minutes of one core, above which other settings are named."""

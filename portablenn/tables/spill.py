@@ -11,7 +11,8 @@ import numpy as np
 
 from ..data.sources import Block, Rows
 from .cells import text_array
-from .preprocessing import PARTS, Preprocessor, read_parts
+from .parts import PARTS, read_parts
+from .preprocessing import Preprocessor
 from .readers import Table
 
 BLOCK_SIZE = 1 << 18

@@ -24,7 +24,8 @@ pytest.importorskip("safetensors")
 from portablenn.tables import Preprocessor, Target  # noqa: E402
 from portablenn.tables.columns import NumericColumn  # noqa: E402
 from portablenn.tables.description import describe  # noqa: E402
-from portablenn.tables.preprocessing import fit_preprocessor, shares_of  # noqa: E402
+from portablenn.tables.parts import shares_of  # noqa: E402
+from portablenn.tables.preprocessing import fit_preprocessor  # noqa: E402
 from portablenn.tables.presets import PRESETS  # noqa: E402
 from portablenn.tables.readers import TableError, open_table  # noqa: E402
 

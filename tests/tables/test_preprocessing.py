@@ -16,8 +16,10 @@ pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 
 from portablenn.tables.columns import CategoricalColumn  # noqa: E402
-from portablenn.tables.preprocessing import SHARES, Preprocessor, Target, assign_parts, fit_preprocessor  # noqa: E402
+from portablenn.tables.parts import SHARES, assign_parts  # noqa: E402
+from portablenn.tables.preprocessing import Preprocessor, fit_preprocessor  # noqa: E402
 from portablenn.tables.readers import TableError, open_table  # noqa: E402
+from portablenn.tables.target import Target  # noqa: E402
 
 
 def test_classes_are_in_natural_order() -> None:

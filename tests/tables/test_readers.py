@@ -18,7 +18,8 @@ pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 
 from portablenn.tables.columns import CategoricalColumn, NumericColumn  # noqa: E402
-from portablenn.tables.preprocessing import assign_parts, fit_preprocessor  # noqa: E402
+from portablenn.tables.parts import assign_parts  # noqa: E402
+from portablenn.tables.preprocessing import fit_preprocessor  # noqa: E402
 from portablenn.tables.readers import TableError, open_table  # noqa: E402
 
 FILES: dict[str, Callable[[Path, dict[str, Any]], Any]] = {

@@ -9,15 +9,10 @@ pa = pytest.importorskip("pyarrow")
 
 from portablenn.tables import open_table  # noqa: E402
 from portablenn.tables.columns import NumericColumn  # noqa: E402
-from portablenn.tables.preprocessing import (  # noqa: E402
-    PARTS,
-    SHARES,
-    Preprocessor,
-    Target,
-    assign_parts,
-    fit_preprocessor,
-)
+from portablenn.tables.parts import PARTS, SHARES, assign_parts  # noqa: E402
+from portablenn.tables.preprocessing import Preprocessor, fit_preprocessor  # noqa: E402
 from portablenn.tables.spill import EncodedPart, SpilledRows, encode_parts  # noqa: E402
+from portablenn.tables.target import Target  # noqa: E402
 
 ROWS = 500
 TABLE = {
