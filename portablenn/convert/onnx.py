@@ -91,8 +91,12 @@ def to_onnx(network: Any, path: str | Path, probabilities: bool = False) -> None
         link = links.get(type(network.loss))
         if link is None:
             raise ValueError(f"probabilities require a classification loss, got {type(network.loss).__name__}")
-        graph.add("Identity", [graph.activation("output", link, "link")], "probabilities")
-        outputs.append(("probabilities", network.outputs))
+        columns = graph.activation("output", link, "link")
+        if network.outputs == 1:  # two classes, as in predict_proba
+            other = graph.add("Sub", [graph.constant("one", 1.0), columns], "other")
+            columns = graph.add("Concat", [other, columns], "both", axis=1)
+        graph.add("Identity", [columns], "probabilities")
+        outputs.append(("probabilities", max(2, network.outputs)))
     model = graph.model(network.inputs, outputs)
     onnx.checker.check_model(model, full_check=True)
     atomic.write(path, model.SerializeToString())

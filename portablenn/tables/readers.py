@@ -203,6 +203,8 @@ def _csv(path: Path) -> Table:
         head = file.read(CSV_BLOCK)
     if not head.strip():
         raise TableError(f"{path} is empty")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:1000]:
+        raise TableError(f"{path} cannot be read: it is in UTF-16, or not a text: save it as UTF-8")
     text = head.decode("utf-8-sig", errors="replace")
     if len(head) >= CSV_BLOCK and "\n" not in text:
         raise TableError(f"{path} has a line of more than {CSV_BLOCK:,} bytes: is it a table?")

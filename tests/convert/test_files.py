@@ -61,6 +61,20 @@ def test_layers_for_tables_compute_the_same_in_onnx(tmp_path: Path) -> None:
     np.testing.assert_allclose(probabilities, net.predict_proba(X), rtol=1e-5, atol=1e-5)
 
 
+def test_one_output_has_the_probabilities_of_two_classes_in_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    net = pnn.mlp([5, 4, 1], loss="sigmoid_cross_entropy", backend="numpy")
+    pnn.to_onnx(net, tmp_path / "net.onnx", probabilities=True)
+    session = runtime.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    output, probabilities = session.run(["output", "probabilities"], {"X": X})
+    np.testing.assert_allclose(output, net.forward(X), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(probabilities, net.predict_proba(X), rtol=1e-5, atol=1e-5)
+    assert probabilities.shape == (len(X), 2)
+    back = pnn.from_onnx(tmp_path / "net.onnx", loss="sigmoid_cross_entropy", backend="numpy")
+    np.testing.assert_allclose(back.predict_proba(X), net.predict_proba(X), rtol=1e-5, atol=1e-5)
+
+
 def test_a_round_trip_is_equal_to_the_bit(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     net = pnn.mlp([5, 7, 2], activation="gelu", backend="numpy")

@@ -85,6 +85,12 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "ragged": ("t.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 columns, got 3"),
     "two columns with one name": ("t.csv", b"a,a\n1,2\n", "two columns named 'a'"),
     "not UTF-8": ("t.csv", b"a,b\n\xff\xfe,1\n", "invalid UTF8"),
+    "UTF-16": (
+        "t.csv",
+        "a,b\n1,2\n".encode("utf-16"),
+        "cannot be read: it is in UTF-16, or not a text: save it as UTF-8",
+    ),
+    "UTF-16 without a mark": ("t.csv", "a,b\n1,2\n".encode("utf-16-le"), "it is in UTF-16, or not a text: save it"),
     "not Parquet": ("t.parquet", b"PAR1 nothing PAR1", "cannot be read"),
     "not Arrow": ("t.arrow", b"ARROW1\0\0nothing", "cannot be read"),
 }
