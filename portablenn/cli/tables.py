@@ -36,7 +36,6 @@ Task = StrEnum("Task", ["classification", "regression"])
 Missing = StrEnum("Missing", ["impute", "refuse"])
 Preset = StrEnum("Preset", ["default", "fast"])
 Decimal = StrEnum("Decimal", {"POINT": ".", "COMMA": ","})
-TYPES = ("number", "date", "category", "ignore")
 TABLE = "A .csv, .tsv, .parquet, .arrow or .feather file; also compressed CSV, .csv.gz."
 MODEL = "A model file that 'portablenn train' wrote."
 
@@ -284,11 +283,13 @@ def _check_outputs(inputs: list[Path], outputs: list[Path | None]) -> None:
 
 
 def _column_types(given: Sequence[str]) -> dict[str, str]:
+    from ..tables.types import KINDS
+
     pairs = [text.rpartition("=") for text in given]
     names = [name for name, _, _ in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise typer.BadParameter(f"--column-type: {twice[0]!r} is given more than once: give it once")
-    if wrong := [text for text, (name, _, kind) in zip(given, pairs) if not name or kind not in TYPES]:
+    if wrong := [text for text, (name, _, kind) in zip(given, pairs) if not name or kind not in KINDS]:
         raise typer.BadParameter(f"--column-type: expected NAME=TYPE such as zip=category, got {wrong[0]!r}")
     return {name: kind for name, _, kind in pairs}
 

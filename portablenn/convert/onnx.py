@@ -130,8 +130,7 @@ class _Graph:
         if type(layer) is Scale:
             return self.add("Mul", [x, self.constant(f"{name}.scale", own["scale"] * layer.rate)], name)
         if type(layer) is NTKDense:
-            own = {"kernel": own["kernel"] / math.sqrt(len(own["kernel"])), "bias": own["bias"] * layer.bias_rate}
-            layer = Dense(layer.units, layer.activation)
+            layer, own = layer.as_dense(own)
         if type(layer) is not Dense:
             raise TypeError(f"{name} is {type(layer).__name__}, a user-defined layer, which has no counterpart in ONNX")
         inputs = [x, self.constant(f"{name}.kernel", own["kernel"])]

@@ -197,13 +197,10 @@ def _validated(description: dict[str, Any]) -> tuple[dict[str, Any], dict[str, t
 def _shapes(made: list[Any], width: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for name, layer in zip(layers.layer_names(made), made, strict=True):
-        if isinstance(layer, layers.Dense):
+        if isinstance(layer, (layers.Dense, layers.NTKDense)):
             shapes[f"{name}.kernel"] = (width, layer.units)
-            if layer.use_bias:
+            if isinstance(layer, layers.NTKDense) or layer.use_bias:
                 shapes[f"{name}.bias"] = (layer.units,)
-            width = layer.units
-        elif isinstance(layer, layers.NTKDense):
-            shapes |= {f"{name}.kernel": (width, layer.units), f"{name}.bias": (layer.units,)}
             width = layer.units
         elif isinstance(layer, layers.Scale):
             shapes[f"{name}.scale"] = (width,)

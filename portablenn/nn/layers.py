@@ -117,6 +117,14 @@ class NTKDense:
         y = (x @ params["kernel"]) * (1.0 / math.sqrt(x.shape[1])) + params["bias"] * self.bias_rate
         return activations.get(self.activation)(y)
 
+    def as_dense(self, params: Parameters) -> tuple[Dense, Parameters]:
+        """Return the `Dense` layer that computes the same up to rounding, and its parameters."""
+        scaled = {
+            "kernel": params["kernel"] / math.sqrt(params["kernel"].shape[0]),
+            "bias": params["bias"] * self.bias_rate,
+        }
+        return Dense(self.units, self.activation), scaled
+
 
 @dataclass(frozen=True)
 class Scale:

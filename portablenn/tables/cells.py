@@ -27,7 +27,7 @@ CURRENCY = (
     r"(?:US|CA|A|R)?[$€£¥₹₩₽₺₫₴₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|RUB|TRY"
 )
 MULTIPLES = rf"(?i)^(?:{CURRENCY})?(%|‰|k|m|mn|mio\.?|mrd\.?|b|bn|t|tsd\.?|thousand|million|billion|crore|lakh)s?$"
-"""Ends of units without which a number is another one: 5 beside 5 k, 0.45 beside 45 %."""
+"""Units, perhaps behind a currency, without which a number is another one: 5 beside 5 k, 0.45 beside 45 %."""
 
 LONGEST_NUMBER = 64
 """Number of characters above which a text is not looked through for a number with a unit."""
@@ -203,7 +203,7 @@ def _parse_dates(text: Any, date: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def column_kind(column: Any) -> str:
-    """Return "number", "date", "text" (also for booleans), or "" for a type that is not supported."""
+    """Return "number", "date", "boolean", "text", or "" for a type that is not supported."""
     from pyarrow import types
 
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
@@ -211,14 +211,9 @@ def column_kind(column: Any) -> str:
         return "number"
     if types.is_date(kind) or types.is_timestamp(kind):
         return "date"
-    return "text" if _is_text(kind) or types.is_string_view(kind) or types.is_boolean(kind) else ""
-
-
-def holds_booleans(column: Any) -> bool:
-    """Return whether a column is of booleans."""
-    from pyarrow import types
-
-    return types.is_boolean(column.type.value_type if types.is_dictionary(column.type) else column.type)
+    if types.is_boolean(kind):
+        return "boolean"
+    return "text" if _is_text(kind) or types.is_string_view(kind) else ""
 
 
 def _is_text(kind: Any) -> bool:
@@ -316,9 +311,8 @@ def as_numbers(column: Any, name: str, cells: CellFormat) -> tuple[np.ndarray, n
             marked = PLAIN_NUMBERS.parse(text_array(cells.marks))[0]
             values[np.isin(values, marked[np.isfinite(marked)])] = np.nan
         return values, np.zeros(len(values), bool)
-    if (
-        not len(column) or pc.all(pc.is_null(column, nan_is_null=True)).as_py()
-    ):  # as pandas reads an empty column, whatever its type
+    is_empty = not len(column) or pc.all(pc.is_null(column, nan_is_null=True)).as_py()
+    if is_empty:  # pandas reads such a column as numbers, whatever it is
         return np.full(len(column), np.nan), np.zeros(len(column), bool)
     if not _is_text(column.type):
         raise TableError(f"column {name!r} is of type {column.type}, not of {wanted}s, as in training: convert it")

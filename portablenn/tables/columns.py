@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .cells import PLAIN_NUMBERS, CellFormat, as_codes, as_numbers, as_text, shortened
+from .cells import PLAIN_NUMBERS, CellFormat, as_bools, as_codes, as_numbers, as_text, shortened
 from .types import ColumnType
 
 MAX_CATEGORIES = 100
@@ -169,7 +169,7 @@ class ColumnStatistics:
             text = as_text(
                 column, self.type.marks, exact=self.is_target, trim=not self.is_target or not self.type.source
             )
-            present &= np.asarray(text.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+            present &= as_bools(text.is_valid())
             if self.is_target:
                 self._count_texts(text.filter(present))
             cells = text if cells is None else cells

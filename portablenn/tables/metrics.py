@@ -41,10 +41,13 @@ def measure(model: Any, linear: Any, part: EncodedPart, train_targets: np.ndarra
     "importances": see `importances`.
     """
     compare = _compare_values if model.target.classes is None else _compare_classes
+    metrics = of_linear = compute_metrics(model, part, part.targets)
+    if linear is not model.network:
+        of_linear = compute_metrics(SimpleNamespace(target=model.target, network=linear), part, part.targets)
     return {
-        "metrics": compute_metrics(model, part, part.targets),
+        "metrics": metrics,
         **compare(model, part, train_targets),
-        "linear": compute_metrics(SimpleNamespace(target=model.target, network=linear), part, part.targets),
+        "linear": of_linear,
         "importances": importances(model, part),
     }
 
@@ -61,7 +64,7 @@ def _compare_values(model: Any, part: EncodedPart, train_targets: np.ndarray) ->
 def _compare_classes(model: Any, part: EncodedPart, train_targets: np.ndarray) -> dict[str, Any]:
     from sklearn import metrics
 
-    classes, true = len(model.target.classes), part.targets
+    classes, true = model.target.class_count, part.targets
     confusion = metrics.confusion_matrix(true, np.asarray(model.network.predict(part)), labels=range(classes))
     counts = np.bincount(train_targets, minlength=classes)
     counts = counts if counts.all() else counts + 1  # a probability of 0 would make the model look good
@@ -146,22 +149,25 @@ def _predictor_of_changes(model: Any, cells: np.ndarray) -> tuple[np.ndarray, Ca
 
         return np.asarray(network.predict(preprocessor.expand(cells))), predict
     arrays = {name: to_numpy(array) for name, array in (network.parameters | network.statistics).items()}
-    kernel = arrays[f"{layers[first][0]}.kernel"]
-    units = np.eye(kernel.shape[1], dtype=kernel.dtype)
-    if isinstance(layers[first][1], NTKDense):
-        kernel, units = kernel / np.float32(math.sqrt(len(kernel))), units * np.float32(math.sqrt(len(units)))
+
+    def parameters_of(name: str) -> dict[str, np.ndarray]:
+        return {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
+
+    (name, dense), *others = layers[first:]
+    own = parameters_of(name)
+    if isinstance(dense, NTKDense):
+        dense, own = dense.as_dense(own)
+    kernel = own["kernel"]
     if first:
-        kernel = arrays[f"{layers[0][0]}.scale"][:, None] * np.float32(layers[0][1].rate) * kernel
+        kernel = parameters_of(layers[0][0])["scale"][:, None] * np.float32(layers[0][1].rate) * kernel
+    own["kernel"] = np.eye(dense.units, dtype=kernel.dtype)  # of the sums
     ends = np.cumsum([len(column.input_names) for column in preprocessor.columns])
     sums = preprocessor.expand(cells).astype(kernel.dtype) @ kernel
 
     def outputs(sums: np.ndarray) -> np.ndarray:
-        x = sums
-        for number, (name, layer) in enumerate(layers[first:]):
-            own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.startswith(f"{name}.")}
-            if number == 0:
-                own["kernel"] = units
-            x = layer.apply(np, own, x)
+        x = dense.apply(np, own, sums)
+        for name, layer in others:
+            x = layer.apply(np, parameters_of(name), x)
         return x.argmax(axis=1) if model.target.classes is not None else x[:, 0]
 
     def predict_changed(i: int, changed: np.ndarray) -> np.ndarray:

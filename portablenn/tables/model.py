@@ -403,7 +403,7 @@ class TableModel:
         except (TypeError, ValueError) as error:
             raise FileFormatError(f"{path} is not a valid model file: invalid table: {error}") from None
         network = from_contents(path, facts, arrays, slots, backend)
-        expected = (len(preprocessor.input_names), len(preprocessor.target.classes or ("value",)))
+        expected = (len(preprocessor.input_names), preprocessor.target.class_count or 1)
         if (network.inputs, network.outputs) != expected:
             raise FileFormatError(
                 f"{path} is not a valid model file: its table requires {expected} inputs and outputs, "

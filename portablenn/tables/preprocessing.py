@@ -207,7 +207,7 @@ def fit_preprocessor(
 
 def _check_given(column_types: Mapping[str, str], decimal: str | None) -> None:
     for name, kind in column_types.items():
-        if kind not in (*KINDS, "ignore"):
+        if kind not in KINDS:
             raise ValueError(f"expected number, date, category or ignore for the type of column {name!r}, got {kind!r}")
     if decimal not in (None, ".", ","):
         raise ValueError(f'expected decimal "." or ",", got {decimal!r}')

@@ -84,14 +84,14 @@ def make_network(
     preset: Preset, preprocessor: Preprocessor, steps: int, optimizer: Any, backend: Any, seed: int
 ) -> Network:
     """Return a new network for the inputs of a preprocessor, to be trained for ``steps`` steps; ``optimizer`` may be None."""
-    classes = preprocessor.target.classes
+    classes = preprocessor.target.class_count
     of_values = classes is None
     activation, rate = preset.activations[of_values], preset.learning_rates[of_values]
     built: list[Any] = [layers.Scale(rate=6.0)] if preset.ntk else []
     for units in preset.hidden:
         built.append((layers.NTKDense if preset.ntk else layers.Dense)(units, activation))
         built += [layers.Dropout(preset.dropout)] if preset.dropout else []
-    outputs = 1 if classes is None else len(classes)
+    outputs = classes or 1
     last = layers.NTKDense(outputs, kernel_init="zeros", bias_init="zeros") if preset.ntk else layers.Dense(outputs)
     if optimizer is None:
         optimizer = Adam(CosLog(rate, steps), beta_2=0.95) if preset.ntk else AdamW(rate)

@@ -85,7 +85,10 @@ def _without_string_views(batch: Any) -> Any:
             return pyarrow.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(pyarrow.string()))
         return column.cast(pyarrow.string()) if types.is_string_view(column.type) else column
 
-    return pyarrow.RecordBatch.from_arrays([cast(column) for column in batch.columns], names=batch.schema.names)
+    columns = [cast(column) for column in batch.columns]
+    if all(new is old for new, old in zip(columns, batch.columns)):
+        return batch
+    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from .cells import (
     as_bools,
     as_text,
     column_kind,
-    holds_booleans,
     multiplies,
     split_units,
     text_array,
@@ -31,7 +30,9 @@ from .readers import Table, TableError
 UNREADABLE = 0.05
 """Largest share of the cells of a column of numbers or dates that may be none: they count as missing."""
 
-KINDS = ("number", "date", "category")
+KINDS = ("number", "date", "category", "ignore")
+"""The types that a column can be said to have."""
+
 MAX_UNITS = 20
 LONGEST_EXAMPLE = 40
 LIKELY_DATE = r"^(\d{1,4}([-/.])\d{1,2}[-/.]\d{2,4}|[A-Za-z]{3,9}\.? \d|\d{1,2}[- ][A-Za-z]{3})"
@@ -83,7 +84,7 @@ class Evidence:
 
     def add(self, column: Any) -> None:
         """Add a batch of cells."""
-        kind = "boolean" if holds_booleans(column) else column_kind(column)
+        kind = column_kind(column)
         if not kind:
             self.unusable = f"columns of type {column.type} are not supported"
         self.kind = kind if str(column.type) != "null" or not self.kind else self.kind
@@ -93,7 +94,7 @@ class Evidence:
     def _add_texts(self, column: Any) -> None:
         import pyarrow.compute as pc
 
-        counted = pc.value_counts(as_text(column, ()))
+        counted = pc.value_counts(as_text(column, (), exact=True))
         texts, counts = counted.field("values"), counted.field("counts").to_numpy()
         self.words.update(texts.filter(pc.is_in(texts, value_set=text_array(WORDS))).to_pylist())
         kept = ~as_bools(pc.is_in(texts, value_set=text_array((*NUMBER_MARKS, *self.marks)))) & as_bools(
@@ -147,7 +148,7 @@ class Evidence:
                 self._quote(date, texts.filter(np.isfinite(values)))
 
     def _quote(self, what: str, texts: Any) -> None:
-        if what not in self.examples and texts is not None and len(texts):
+        if what not in self.examples and len(texts):
             self.examples[what] = texts[0].as_py()[:LONGEST_EXAMPLE]
 
     def count(self, *hows: str) -> int:

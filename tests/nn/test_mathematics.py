@@ -367,6 +367,8 @@ def test_layers_for_tables_are_their_formulas(library: Any) -> None:
     params = {"kernel": library.array(kernel), "bias": library.array(bias)}
     y = library.numpy(dense.apply(library.xp, params, library.array(x)))
     np.testing.assert_allclose(y, np.tanh(x @ kernel / 2 + bias / 4), rtol=1e-12)
+    same, own = dense.as_dense(params)
+    np.testing.assert_allclose(library.numpy(same.apply(library.xp, own, library.array(x))), y, rtol=1e-12)
     y = library.numpy(pnn.Scale(6.0).apply(library.xp, {"scale": library.array(scale)}, library.array(x)))
     np.testing.assert_allclose(y, x * scale * 6, rtol=1e-12)
 

@@ -157,6 +157,12 @@ def test_what_could_mean_two_things_is_warned_of() -> None:
     assert column.encode(pa.array(["03/04/1970"])) * column.scale + column.center == pytest.approx(31 + 28 + 3)
 
 
+def test_a_zero_behind_a_point_says_that_it_separates_decimals() -> None:
+    table = open_table({"x": ["5.126", "7.0"] * 40, "y": ["a", "b"] * 40})
+    column = fit_preprocessor(table, "y").preprocessor.columns[0]  # without a warning
+    assert column.encode(pa.array(["5.126"])) * column.scale + column.center == pytest.approx(5.126)
+
+
 @pytest.mark.parametrize("decimals", ["1,5", "0,25", "1.234,5"])
 def test_other_columns_say_what_separates_decimals(decimals: str) -> None:
     table = {"x": ["5.126", "7.300"] * 40, "z": [decimals, "2"] * 40, "y": ["a", "b"] * 40}
