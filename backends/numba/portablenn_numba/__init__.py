@@ -38,5 +38,5 @@ class NumbaBackend(NumpyBackend):
         if is_small(program, MULTIPLICATIONS, ELEMENTS):
             with contextlib.suppress(UnsupportedError):
                 steps = small_steps(program, carried)
-                return Pool(lambda: Steps(steps), "one compiled loop")
+                return Pool(lambda: Steps(steps), "one compiled loop", looped=True)
         return plan_loop(program, carried, Loops())

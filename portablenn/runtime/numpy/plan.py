@@ -23,7 +23,7 @@ from ...program.ir import Array, ArrayType, Operation, Program, Variable
 from ...program.simplify import drop_dead
 from ..kernels.buffers import VIEWS, Allocator, Buffer, Storage, dense, nbytes_of
 from ..kernels.fusion import Group, Unit
-from . import threads
+from . import subnormals, threads
 from .lowering import CALLS, UFUNCS, Code, Operand, address, can_write
 
 ALIGNMENT = 64
@@ -63,7 +63,7 @@ def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> C
 
     The inputs of a step are the number of the iteration (int32, from 0), then ``carried`` arrays, then data that stay the same;
     its outputs are the new carried arrays, then what is collected of each step. The callable returns the carried arrays after
-    the last step, then the collected ones with ``count`` rows each.
+    the last step, then the collected ones with ``count`` rows each. Subnormal numbers may count as zero: see `subnormals`.
     """
     for home, out in zip(program.inputs[1 : 1 + carried], program.outputs, strict=False):
         if home.type != out.type:
@@ -71,7 +71,7 @@ def plan_loop(program: Program, carried: int, fusion: Fusion | None = None) -> C
                 f"{program.name} carries {home.type} as {out.type}: a carried array keeps its shape and dtype"
             )
     collecting, numbers = _without_factors(_contracted(program), carried)
-    return Pool(lambda: _Planner(collecting, carried, fusion).loop(numbers), program=collecting)
+    return Pool(lambda: _Planner(collecting, carried, fusion).loop(numbers), program=collecting, looped=True)
 
 
 def _contracted(program: Program) -> Program:
@@ -133,27 +133,34 @@ def _without_factors(program: Program, carried: int) -> tuple[Program, list[floa
 class Pool:
     """A function for several threads: each call takes an idle function with separate memory, or builds another.
 
-    Without ``program`` it uses no BLAS. ``nbytes`` is the memory that its functions hold now.
+    Without ``program`` it uses no BLAS. ``looped`` functions take subnormal numbers for zero. ``nbytes`` is the memory that its
+    functions hold now.
     """
 
     def __init__(
-        self, build: Callable[[], Callable[..., tuple[Array, ...]]], way: str = "plan", program: Program | None = None
+        self,
+        build: Callable[[], Callable[..., tuple[Array, ...]]],
+        way: str = "plan",
+        program: Program | None = None,
+        looped: bool = False,
     ) -> None:
         self._way, self._most_threads = way, 1 if program is None else threads.most_threads(program)
         self._context = threads.single_thread if program is not None and threads.uses_threads(program) else None
-        self._build = build
+        self._build, self._looped = build, looped
         self._idle: list[Any] = []
         self._lock = threading.Lock()
         self.nbytes = 0
 
     def __call__(self, *arguments: Any) -> tuple[Array, ...]:
         function = self._take()
+        before = subnormals.flush() if self._looped else None
         try:
             if self._context is None:
                 return function(*arguments)
             with self._context:
                 return function(*arguments)
         finally:
+            subnormals.restore(before)
             self._idle.append(function)
 
     def _take(self) -> Any:

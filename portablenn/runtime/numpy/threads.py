@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...program.ir import Program
+from . import subnormals
 
 Block = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Two matrices, and where their product goes."""
@@ -264,6 +265,7 @@ class _Worker:
         self._start.acquire()
         self._end.acquire()
         self._block: Block | None = None
+        self._environment: Any = None
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name="portablenn-product", daemon=True).start()
 
@@ -273,15 +275,16 @@ class _Worker:
             self._start.acquire()
             assert self._block is not None
             try:
+                subnormals.restore(self._environment)
                 _multiply(*self._block)
             except BaseException as error:
                 self._error = error
             self._block = None
             self._end.release()
 
-    def start(self, block: Block) -> None:
-        """Begin to multiply."""
-        self._block, self._error = block, None
+    def start(self, block: Block, environment: Any) -> None:
+        """Begin to multiply, with the floating-point environment of another thread."""
+        self._block, self._environment, self._error = block, environment, None
         self._start.release()
 
     def wait(self) -> BaseException | None:
@@ -312,9 +315,10 @@ class _Workers:
             while len(self._workers) < len(others):
                 self._workers.append(_Worker())
             busy: list[_Worker] = []
+            environment = subnormals.current()
             try:
                 for worker, block in zip(self._workers, others, strict=False):
-                    worker.start(block)
+                    worker.start(block, environment)
                     busy.append(worker)
                 _multiply(*first)
             except BaseException:
