@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .convert import from_onnx, from_torch, load_weights, save_weights, to_onnx
     from .files.safetensors_file import FileFormatError
     from .nn import activations, initializers, layers, losses, optimizers, schedules
-    from .nn.layers import Activation, BatchNorm, Dense, Dropout, NTKDense, Scale
+    from .nn.layers import Activation, BatchNorm, Dense, Dropout, NTKDense, PeriodicEmbedding, Scale
     from .nn.losses import Loss
     from .nn.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
     from .tables import TableError, TableModel, report
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _NAMES = {
     ".convert": "from_onnx from_torch load_weights save_weights to_onnx",
     ".files.safetensors_file": "FileFormatError",
-    ".nn.layers": "Activation BatchNorm Dense Dropout NTKDense Scale",
+    ".nn.layers": "Activation BatchNorm Dense Dropout NTKDense PeriodicEmbedding Scale",
     ".nn.losses": "Loss",
     ".nn.optimizers": "LBFGS SGD Adagrad Adam AdamW Optimizer RMSprop",
     ".tables": "TableError TableModel",
@@ -106,6 +106,7 @@ __all__ = [
     "NotTraceableError",
     "Optimizer",
     "OutOfMemoryError",
+    "PeriodicEmbedding",
     "Program",
     "RMSprop",
     "Scale",

@@ -17,7 +17,7 @@ import numpy as np
 from ..files import atomic
 from ..files.safetensors_file import FileFormatError, file_errors
 from ..nn import losses
-from ..nn.layers import Activation, BatchNorm, Dense, Dropout, NTKDense, Scale
+from ..nn.layers import Activation, BatchNorm, Dense, Dropout, NTKDense, PeriodicEmbedding, Scale
 from ..runtime.arrays import to_numpy
 from ..training.network import Network
 
@@ -129,6 +129,8 @@ class _Graph:
             return self.add("BatchNormalization", inputs, name, epsilon=layer.epsilon, momentum=layer.momentum)
         if type(layer) is Scale:
             return self.add("Mul", [x, self.constant(f"{name}.scale", own["scale"] * layer.rate)], name)
+        if type(layer) is PeriodicEmbedding:
+            return self.periodic_embedding(x, name, layer, own)
         if type(layer) is NTKDense:
             layer, own = layer.as_dense(own)
         if type(layer) is not Dense:
@@ -138,6 +140,30 @@ class _Graph:
         plain = layer.activation in (None, "identity")
         y = self.add("Gemm", inputs, name if plain else f"{name}.affine")
         return y if plain else self.activation(y, layer.activation, name)
+
+    def periodic_embedding(self, x: str, name: str, layer: PeriodicEmbedding, own: dict[str, np.ndarray]) -> str:
+        """Add the nodes of the layer's formula, with columns as a batch of matrices: (columns, rows, …)."""
+        scaled = {piece: value * layer.rate for piece, value in own.items()}
+        columns, _, outputs = own["kernel"].shape
+        values = {
+            "frequencies": (2.0 * np.pi * scaled["frequencies"])[:, None, :],
+            "phases": scaled["phases"][:, None, :],
+            "kernel": scaled["kernel"],
+            "bias": scaled["bias"][:, None, :],
+        }
+        constants = {piece: self.constant(f"{name}.{piece}", value) for piece, value in values.items()}
+        whole = {"starts": [0], "ends": [columns], "axes": [1], "last": [2], "flat": [0, columns * outputs]}
+        integers = {piece: self.constant(f"{name}.{piece}", value, np.int64) for piece, value in whole.items()}
+        some = self.add("Slice", [x, integers["starts"], integers["ends"], integers["axes"]], f"{name}.some")
+        transposed = self.add("Transpose", [some], f"{name}.columns", perm=[1, 0])
+        single = self.add("Unsqueeze", [transposed, integers["last"]], f"{name}.single")
+        turned = self.add("Mul", [single, constants["frequencies"]], f"{name}.turned")
+        angles = self.add("Add", [turned, constants["phases"]], f"{name}.angles")
+        mixed = self.add("MatMul", [self.add("Cos", [angles], f"{name}.waves"), constants["kernel"]], f"{name}.mixed")
+        shifted = self.add("Add", [mixed, constants["bias"]], f"{name}.shifted")
+        by_row = self.add("Transpose", [shifted], f"{name}.by_row", perm=[1, 0, 2])
+        embedded = self.add("Reshape", [by_row, integers["flat"]], f"{name}.embedded")
+        return self.add("Concat", [embedded, x], name, axis=1)
 
     def activation(self, x: str, activation: Any, name: str) -> str:
         """Add the nodes of an activation; the last one outputs ``name``."""

@@ -204,6 +204,13 @@ def _shapes(made: list[Any], width: int) -> dict[str, tuple[int, ...]]:
             width = layer.units
         elif isinstance(layer, layers.Scale):
             shapes[f"{name}.scale"] = (width,)
+        elif isinstance(layer, layers.PeriodicEmbedding):
+            try:
+                own = layer.shapes(width)
+            except ValueError as error:
+                raise FileFormatError(f"{name}: {error}") from None
+            shapes |= {f"{name}.{part}": shape for part, shape in own.items()}
+            width += math.prod(own["bias"])
         elif isinstance(layer, layers.BatchNorm):
             shapes |= {f"{name}.{part}": (width,) for part in ("scale", "shift", "mean", "variance")}
     return shapes

@@ -154,6 +154,89 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class PeriodicEmbedding:
+    """Each number as several: learned periodic functions of it, mixed linearly, and the number itself (PBLD).
+
+    For column j of x, (rows, inputs), e_j = cos(2π x_j f_j + p_j) W_j + b_j has ``units`` - 1 elements. The result is
+    (e_1, e_2, …, x): (rows, columns × (units - 1) + inputs). In front of a network for tables it lets the network learn
+    functions of a column that are not smooth (Gorishniy, Rubachev & Babenko 2022; in this form Holzmüller, Grinsztajn &
+    Steinwart 2024).
+
+    Parameters
+    ----------
+    units
+        Elements for each column, of which one is the number itself; at least 2.
+    frequencies
+        Number of frequencies f_j of each column.
+    sigma
+        Standard deviation of the initial frequencies, which are normally distributed, in periods per unit of x.
+    rate
+        Factor of the learning rate of this layer's parameters: Adam's steps have the size of its rate.
+    columns
+        How many columns, the first ones, have embeddings; None for all. Columns of zeros and ones need none.
+
+    Examples
+    --------
+    >>> layer = PeriodicEmbedding(units=2, frequencies=1)
+    >>> params = {
+    ...     "frequencies": np.ones((1, 1)),
+    ...     "phases": np.zeros((1, 1)),
+    ...     "kernel": np.ones((1, 1, 1)),
+    ...     "bias": np.zeros((1, 1)),
+    ... }
+    >>> layer.apply(np, params, np.asarray([[0.0], [0.5], [1.0]])).tolist()
+    [[1.0, 0.0], [-1.0, 0.5], [1.0, 1.0]]
+    """
+
+    units: int = 4
+    frequencies: int = 16
+    sigma: float = 0.1
+    rate: float = 1.0
+    columns: int | None = None
+
+    def __post_init__(self) -> None:
+        take_numbers_of_numpy(self)
+        check_positive_integer("units", self.units)
+        if self.units < 2:
+            raise ValueError("units must be at least 2, as one of them is the number itself, got 1")
+        check_positive_integer("frequencies", self.frequencies)
+        check_positive("sigma", self.sigma)
+        check_positive("rate", self.rate)
+        if self.columns is not None:
+            check_positive_integer("columns", self.columns)
+
+    def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """Return the parameters' shapes; raise ValueError if there are fewer inputs than columns."""
+        columns = inputs if self.columns is None else self.columns
+        if columns > inputs:
+            raise ValueError(f"columns must be at most the number of inputs, {inputs}, got {columns}")
+        waves = (columns, self.frequencies)
+        outputs = self.units - 1
+        return {"frequencies": waves, "phases": waves, "kernel": (*waves, outputs), "bias": (columns, outputs)}
+
+    def init(self, key: np.ndarray, inputs: int) -> Parameters:
+        """Return frequencies of standard deviation sigma, phases in [-π, π), kernels and biases within 1/√frequencies."""
+        bound = 1.0 / math.sqrt(self.frequencies)
+        distributions = {
+            "frequencies": initializers.Normal(std=self.sigma), "phases": initializers.Uniform(-math.pi, math.pi),
+            "kernel": initializers.Uniform(-bound, bound), "bias": initializers.Uniform(-bound, bound),
+        }  # fmt: skip
+        return {
+            name: initializers.initial(distributions[name], fold_in(key, i), shape, f"the {name}") / self.rate
+            for i, (name, shape) in enumerate(self.shapes(inputs).items())
+        }
+
+    def apply(self, xp: Any, params: Parameters, x: Array) -> Array:
+        frequencies, phases, kernel, bias = (
+            params[name] * self.rate for name in ("frequencies", "phases", "kernel", "bias")
+        )
+        columns = xp.permute_dims(x[:, : kernel.shape[0]], (1, 0))
+        waves = xp.cos(columns[:, :, None] * (2.0 * math.pi * frequencies)[:, None, :] + phases[:, None, :])
+        embedded = xp.permute_dims(waves @ kernel + bias[:, None, :], (1, 0, 2))
+        return xp.concat([xp.reshape(embedded, (x.shape[0], kernel.shape[0] * kernel.shape[2])), x], axis=1)
+
+
+@dataclass(frozen=True)
 class Activation:
     """An activation as a layer, for when another layer comes between it and the affine map.
 
@@ -264,5 +347,5 @@ def layer_names(layers: Sequence[Any]) -> list[str]:
     return names
 
 
-LAYERS = (Activation, BatchNorm, Dense, Dropout, NTKDense, Scale)
+LAYERS = (Activation, BatchNorm, Dense, Dropout, NTKDense, PeriodicEmbedding, Scale)
 """The built-in layers, which model files may name."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..nn import schedules
-from ..nn.layers import BatchNorm, Dense, Dropout, NTKDense, Scale
+from ..nn.layers import BatchNorm, Dense, Dropout, NTKDense, PeriodicEmbedding, Scale
 from ..nn.losses import SoftmaxCrossEntropy
 from ..nn.model import Batches
 from ..nn.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -38,7 +38,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
         **f,
     ),
     "tables": lambda **f: Network(
-        [Scale(6.0), NTKDense(16, "mish"), NTKDense(8, "selu"), NTKDense(4)],
+        [PeriodicEmbedding(3, 4, rate=0.5, columns=2), Scale(6.0), NTKDense(16, "mish"), NTKDense(8, "selu"), NTKDense(4)],
         inputs=6,
         loss=SoftmaxCrossEntropy(label_smoothing=0.1),
         optimizer=Adam(schedules.CosLog(0.02, 30), beta_2=0.95),

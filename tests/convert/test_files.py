@@ -51,7 +51,13 @@ def test_every_activation_and_layer_computes_the_same_in_onnx(activation: str, t
 def test_layers_for_tables_compute_the_same_in_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
-    layers = [pnn.Scale(6.0), pnn.NTKDense(8, "mish"), pnn.Dropout(0.1), pnn.NTKDense(3)]
+    layers = [
+        pnn.PeriodicEmbedding(3, rate=0.1, columns=2),
+        pnn.Scale(6.0),
+        pnn.NTKDense(8, "mish"),
+        pnn.Dropout(0.1),
+        pnn.NTKDense(3),
+    ]
     net = pnn.Network(layers, 5, "softmax_cross_entropy", backend="numpy")
     net.fit(X, Y, epochs=3)
     pnn.to_onnx(net, tmp_path / "net.onnx", probabilities=True)

@@ -126,6 +126,12 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "unknown layer": (lambda d: d["layers"][0].update(kind="os.system"), "unknown layer 'os.system'"),
     "unknown activation": (lambda d: d["layers"][0].update(activation="eval"), "unknown activation 'eval'"),
     "layer that is not a dict": (lambda d: d["layers"].append("Dense"), "unknown layer"),
+    "embedding of columns that are not there": (
+        lambda d: d["layers"].insert(
+            0, {"kind": "PeriodicEmbedding", "units": 4, "frequencies": 16, "sigma": 0.1, "rate": 1.0, "columns": 9}
+        ),
+        "periodic_embedding_1: columns must be at most the number of inputs, 3, got 9",
+    ),
     "extra field": (lambda d: d["layers"][0].update(code="import os"), "has fields"),
     "field of a wrong type": (lambda d: d["layers"][0].update(units=[8]), "units of the layer Dense is a list"),
     "huge width": (lambda d: d["layers"][0].update(units=2**60), r"of F32\[1152921504606846976\], got F32\[8\]"),

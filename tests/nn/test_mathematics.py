@@ -382,6 +382,44 @@ def test_layers_for_tables_begin_with_variance_1_whatever_their_rates() -> None:
     assert not any(value.any() for value in zeros.values())
 
 
+@pytest.mark.parametrize("columns", [None, 2])
+def test_a_periodic_embedding_is_its_formula(library: Any, columns: int | None) -> None:
+    layer = pnn.PeriodicEmbedding(3, frequencies=5, sigma=0.4, rate=0.1, columns=columns)
+    params = layer.init(random.new_key(0, random.WEIGHTS), 4)
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    y = library.numpy(layer.apply(library.xp, {k: library.array(v) for k, v in params.items()}, library.array(x)))
+    own = {name: 0.1 * value for name, value in params.items()}
+    parts = [
+        np.cos(2 * np.pi * x[:, j, None] * own["frequencies"][j] + own["phases"][j]) @ own["kernel"][j] + own["bias"][j]
+        for j in range(columns or 4)
+    ]
+    np.testing.assert_allclose(y, np.concatenate([*parts, x], axis=1), rtol=1e-11, atol=1e-12)
+
+
+def test_a_periodic_embedding_begins_as_published_whatever_its_rate() -> None:
+    first = pnn.PeriodicEmbedding(50, frequencies=400, sigma=0.3, rate=0.1).init(random.new_key(0, random.WEIGHTS), 20)
+    first = {name: 0.1 * value for name, value in first.items()}
+    assert first["frequencies"].std() == pytest.approx(0.3, rel=0.02)
+    bounds = {"phases": np.pi, "kernel": 0.05, "bias": 0.05}
+    for name, bound in bounds.items():
+        assert abs(first[name]).max() <= bound
+        assert first[name].std() == pytest.approx(bound / np.sqrt(3), rel=0.05)
+
+
+def test_a_network_learns_a_wave_only_with_a_periodic_embedding() -> None:
+    x = np.random.default_rng(0).uniform(-3, 3, size=(512, 1))
+    y = np.sin(6 * x)
+
+    def error(*before: Any) -> float:
+        net = pnn.Network(
+            [*before, pnn.Dense(16, "relu"), pnn.Dense(1)], 1, optimizer=pnn.Adam(0.02), backend="numpy", seed=0
+        )
+        net.fit(x, y, epochs=60, batch_size=64)
+        return float(net.evaluate(x, y)["loss"])
+
+    assert error(pnn.PeriodicEmbedding(8, sigma=1.0)) < 0.02 < 0.2 < error()
+
+
 def test_a_rate_of_a_layer_is_a_factor_of_adams_rate() -> None:
     def moved(rate: float) -> np.ndarray:
         net = pnn.Network(
@@ -430,6 +468,13 @@ def test_batch_norm_standardises_and_remembers(library: Any) -> None:
         (lambda: pnn.Adam(epsilon=-1.0), "epsilon must be a number of at least 0, got -1.0"),
         (lambda: pnn.NTKDense(0), "units must be a positive integer, got 0"),
         (lambda: pnn.NTKDense(3, bias_rate=0.0), "bias_rate must be a positive number, got 0.0"),
+        (lambda: pnn.PeriodicEmbedding(1), "units must be at least 2, as one of them is the number itself, got 1"),
+        (lambda: pnn.PeriodicEmbedding(sigma=0.0), "sigma must be a positive number, got 0.0"),
+        (lambda: pnn.PeriodicEmbedding(columns=0), "columns must be a positive integer, got 0"),
+        (
+            lambda: pnn.Network([pnn.PeriodicEmbedding(columns=3)], inputs=2),
+            "columns must be at most the number of inputs, 2, got 3",
+        ),
         (lambda: pnn.Scale(math.inf), "rate must be a positive number, got inf"),
         (lambda: pnn.losses.SoftmaxCrossEntropy(label_smoothing=1.0), r"label_smoothing must be in \[0, 1\), got 1.0"),
         (lambda: schedules.CosLog(1.0, 15, cycles=0), "cycles must be a positive integer"),
