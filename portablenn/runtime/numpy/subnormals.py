@@ -1,8 +1,8 @@
 """Subnormal numbers as zeros, in training loops.
 
 The moments of an optimizer decay to numbers below 1e-38 (float32) wherever a gradient stays zero: units that are never active,
-inputs that are rarely different from zero. Rounding keeps them there for ever, and x86-64 processors take some hundred times as
-long for such numbers: an epoch then took twice as long. They change no parameter. XLA rounds them to zero in the same way.
+inputs that are rarely different from zero. Rounding keeps them there for ever, and Intel's processors take much longer for such
+numbers: an epoch of a small network took twice as long. They are too small to change a parameter. XLA takes them for zero, too.
 
 Only training loops do so, on Linux on x86-64. Functions that users compile compute with subnormal numbers.
 """
