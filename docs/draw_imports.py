@@ -28,7 +28,8 @@ files
 data plots
 callbacks
 training
-convert sklearn tables testing
+convert tables testing
+sklearn
 cli backends
 benchmarks
 """

@@ -22,7 +22,7 @@ OF_PAGES = [
 @pytest.mark.parametrize("block", [*BLOCKS, *OF_PAGES])
 @pytest.mark.filterwarnings("ignore::UserWarning")  # that a training has not converged
 def test_a_block_of_python_runs(block: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if "TableModel" in block:
+    if "Table" in block:
         pytest.importorskip("pyarrow")
     exec(compile(block, "a block of README.md or of a page", "exec"), {})
     assert capsys.readouterr().out.strip()

@@ -9,6 +9,7 @@ from .export import to_sklearn
 from .mlp import MLPClassifier, MLPRegressor
 from .perceptron import Perceptron
 from .search import MLPSearchCV
+from .table import TableClassifier, TableRegressor
 
 __all__ = [
     "MLPClassifier",
@@ -17,6 +18,8 @@ __all__ = [
     "MLPRegressor",
     "MLPSearchCV",
     "Perceptron",
+    "TableClassifier",
+    "TableRegressor",
     "from_sklearn",
     "to_sklearn",
 ]

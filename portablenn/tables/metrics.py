@@ -65,7 +65,7 @@ def _compare_classes(model: Any, part: EncodedPart, train_targets: np.ndarray) -
     from sklearn import metrics
 
     classes, true = model.target.class_count, part.targets
-    confusion = metrics.confusion_matrix(true, np.asarray(model.network.predict(part)), labels=range(classes))
+    confusion = metrics.confusion_matrix(true, np.asarray(model.network.predict(part)), labels=np.arange(classes))
     counts = np.bincount(train_targets, minlength=classes)
     counts = counts if counts.all() else counts + 1  # a probability of 0 would make the model look good
     frequencies = counts / counts.sum()

@@ -1,0 +1,308 @@
+"""Estimators of tables: the network of `TableModel`, with its preprocessing, for data frames and arrays of any type of cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from ..data.sources import is_sparse
+from ..tables.model import TableModel
+from ..tables.presets import PRESETS
+from ..tables.readers import Table, open_table
+from . import inputs
+from .private import Interval, StrOptions, validated
+
+_LABELS_ARE = {"b": "boolean", "i": "integer", "u": "integer", "f": "number"}
+"""The type of a `Target`'s labels, by the kind of their dtype; text otherwise."""
+
+_PARAMETERS = """
+    preset : {"default", "fast"}, default="default"
+        The network and how it is trained; see `portablenn.TableModel.train`, also for the parameters that follow.
+    hidden, activation, dropout, learning_rate, epochs, batch_size, patience : default=None
+        None for the values of the preset.
+    column_types : dict, default=None
+        {column: "number", "date", "category" or "ignore"}; the columns of arrays are "x0", "x1", …
+    callbacks : sequence of portablenn.callbacks.Callback, default=()
+        Called in training.
+    backend : str, module or array, default="auto"
+        Where to train: what `portablenn.get_backend` accepts.
+    random_state : int, RandomState or None, default=None
+        Seed of the initial weights, of the order of rows, and of which rows choose the best epoch.
+"""
+
+
+class _TableEstimator(BaseEstimator):
+    """The base of classifier and regressor."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "preset": [StrOptions(set(PRESETS))],
+        "hidden": ["array-like", None],
+        "activation": [str, None],
+        "dropout": [Interval(Real, 0, 1, closed="left"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "epochs": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "patience": [Interval(Integral, 1, None, closed="left"), None],
+        "column_types": [Mapping, None],
+        "callbacks": [list, tuple],
+        "backend": "no_validation",
+        "random_state": ["random_state"],
+    }
+    _task: ClassVar[str]
+
+    def __init__(
+        self, *, preset: str = "default", hidden: Any = None, activation: str | None = None, dropout: float | None = None,
+        learning_rate: float | None = None, epochs: int | None = None, batch_size: int | None = None,
+        patience: int | None = None, column_types: Mapping[str, str] | None = None, callbacks: Any = (),
+        backend: Any = "auto", random_state: Any = None,
+    ) -> None:  # fmt: skip
+        self.preset, self.hidden, self.activation, self.dropout = preset, hidden, activation, dropout
+        self.learning_rate, self.epochs, self.batch_size, self.patience = learning_rate, epochs, batch_size, patience
+        self.column_types, self.callbacks, self.backend, self.random_state = (
+            column_types,
+            callbacks,
+            backend,
+            random_state,
+        )
+
+    def _fit(self, X: Any, y: np.ndarray, name: str) -> TableModel:
+        """Return a model of the columns of X and of y, which is called ``name``; after an error the estimator is as it was."""
+        before = dict(self.__dict__)
+        try:
+            return self._train(self._table(X, reset=True), y, name)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _train(self, table: Table, y: np.ndarray, name: str) -> TableModel:
+        while name in table.columns or name in table.index:
+            name = f"{name}_"
+        seed = self.random_state
+        if not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        of_preset = ("preset", "hidden", "activation", "dropout", "learning_rate", "epochs", "batch_size", "patience")
+        self._columns = table.columns
+        return TableModel.train(
+            _with_column(table, name, y),
+            name,
+            task=self._task,
+            test_share=0.0,
+            column_types=self.column_types,
+            callbacks=self.callbacks,
+            backend=self.backend,
+            seed=int(seed),
+            **{parameter: getattr(self, parameter) for parameter in of_preset},
+        )
+
+    def _table(self, X: Any, reset: bool) -> Table:
+        """Return X, validated as scikit-learn does, as a table; for a prediction, with the names of the columns of ``fit``."""
+        if is_sparse(X):
+            raise TypeError(
+                f"Sparse data was passed for X, but {type(self).__name__} requires dense data: use X.toarray()"
+            )
+        if not _is_frame(X):
+            X = validate_data(
+                self,
+                inputs.to_host(X),
+                dtype=None,
+                ensure_all_finite="allow-nan",
+                ensure_min_samples=2 if reset else 1,
+                reset=reset,
+            )
+            table = open_table({f"x{i}": X[:, i] for i in range(X.shape[1])})
+        else:
+            validate_data(self, X, skip_check_array=True, reset=reset)
+            table = open_table(X)
+        return table if reset or table.columns == self._columns else _renamed(table, self._columns)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the label or value of each row, (n_samples,).
+
+        Parameters
+        ----------
+        X : data frame, array of any library or list of shape (n_samples, n_features)
+            Rows, with the columns of ``fit``.
+        """
+        check_is_fitted(self)
+        return self.model_.predict(self._table(X, reset=False))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.non_deterministic = False
+        return tags
+
+
+class TableClassifier(ClassifierMixin, _TableEstimator):
+    """A classifier of tables with columns of numbers, texts and dates, also with missing cells.
+
+    The network and the preprocessing are those of `portablenn.TableModel`: by default RealMLP-TD-S (Holzmüller, Grinsztajn &
+    Steinwart 2024). A tenth of the rows, of small tables at least 100 or a fifth, choose the best epoch.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    model_ : portablenn.TableModel
+        The trained model; ``model_.save(path)`` writes it for `portablenn predict`.
+    classes_ : array of shape (n_classes,)
+        Labels.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.asarray([[30, "Oslo"], [50, "Oslo"], [30, "Rome"], [50, "Rome"]] * 50, dtype=object)
+    >>> y = np.asarray(["basic", "gold", "gold", "basic"] * 50)
+    >>> TableClassifier(preset="fast", epochs=200, random_state=0).fit(X, y).predict(X[:4]).tolist()
+    ['basic', 'gold', 'gold', 'basic']
+    """
+
+    _task = "classification"
+
+    @validated
+    def fit(self, X: Any, y: Any) -> TableClassifier:
+        """Train on X and y, from new initial weights.
+
+        Parameters
+        ----------
+        X : data frame, array of any library or list of shape (n_samples, n_features)
+            Rows; the cells of a column are numbers, texts or dates, or missing.
+        y : array-like of shape (n_samples,)
+            Labels.
+        """
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        name = _name_of(y)
+        y = column_or_1d(inputs.to_host(y), warn=True)
+        check_consistent_length(X, y)
+        check_classification_targets(y)
+        classes, numbers = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
+        model = self._fit(X, numbers, name)
+        # trained on class numbers, as labels may be texts that mark missing cells; a saved model predicts the labels
+        target = replace(
+            model.target,
+            classes=tuple(map(str, classes.tolist())),
+            labels_are=_LABELS_ARE.get(classes.dtype.kind, "text"),
+        )
+        model.preprocessor = replace(model.preprocessor, target=target)
+        self.model_, self.classes_ = model, classes
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the label of each row, (n_samples,).
+
+        Parameters
+        ----------
+        X : data frame, array of any library or list of shape (n_samples, n_features)
+            Rows, with the columns of ``fit``.
+        """
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, (n_samples, n_classes), in the order of ``classes_``; see `predict`."""
+        check_is_fitted(self)
+        return self.model_.predict_proba(self._table(X, reset=False))
+
+
+class TableRegressor(RegressorMixin, _TableEstimator):
+    """A regressor for tables with columns of numbers, texts and dates, also with missing cells.
+
+    The network and the preprocessing are those of `portablenn.TableModel`: by default RealMLP-TD-S (Holzmüller, Grinsztajn &
+    Steinwart 2024). A tenth of the rows, of small tables at least 100 or a fifth, choose the best epoch.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    model_ : portablenn.TableModel
+        The trained model; ``model_.save(path)`` writes it for `portablenn predict`.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).uniform(size=(400, 2))
+    >>> TableRegressor(epochs=40, random_state=0).fit(X[:300], X[:300, 0] * X[:300, 1]).score(
+    ...     X[300:], X[300:, 0] * X[300:, 1]
+    ... ) > 0.9
+    True
+    """
+
+    _task = "regression"
+
+    @validated
+    def fit(self, X: Any, y: Any) -> TableRegressor:
+        """Train on X and y, from new initial weights.
+
+        Parameters
+        ----------
+        X : data frame, array of any library or list of shape (n_samples, n_features)
+            Rows; the cells of a column are numbers, texts or dates, or missing.
+        y : array-like of shape (n_samples,)
+            Values.
+        """
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        name = _name_of(y)
+        y = column_or_1d(check_array(inputs.to_host(y), ensure_2d=False, dtype="numeric", input_name="y"), warn=True)
+        check_consistent_length(X, y)
+        self.model_ = self._fit(X, y.astype(np.float64), name)
+        return self
+
+
+for _kind in (TableClassifier, TableRegressor):
+    _kind.__doc__ = str(_kind.__doc__).replace("{parameters}", _PARAMETERS.strip())
+
+
+def _is_frame(X: Any) -> bool:
+    """Return whether X is a data frame, whose columns have names and types."""
+    return hasattr(X, "columns") or hasattr(X, "__dataframe__") or hasattr(X, "column_names")
+
+
+def _name_of(y: Any) -> str:
+    """Return the name of a series, "target" for what has none."""
+    name = getattr(y, "name", None)
+    return name if isinstance(name, str) and name else "target"
+
+
+def _renamed(table: Table, names: tuple[str, ...]) -> Table:
+    """Return a table with other names of its columns, as arrays have none."""
+
+    def batches() -> Iterator[Any]:
+        yield from (batch.rename_columns(list(names)) for batch in table.batches())
+
+    return replace(table, columns=names, batches=batches, index=())
+
+
+def _with_column(table: Table, name: str, values: np.ndarray) -> Table:
+    """Return a table with one more column, values: (rows,)."""
+    import pyarrow
+
+    def batches() -> Iterator[Any]:
+        start = 0
+        for batch in table.batches():
+            yield batch.append_column(name, pyarrow.array(values[start : start + batch.num_rows]))
+            start += batch.num_rows
+
+    return replace(table, columns=(*table.columns, name), batches=batches)
