@@ -366,20 +366,25 @@ def _end(process: subprocess.Popen[str]) -> str:
 
 def _kills(library: Any, folder: Path, kills: int) -> None:
     """Kill it at random moments, mostly while it writes, until it was killed so often; its end is that of a run at one go."""
-    wanted = Run(folder / "whole", library.name).end()
-    chance, killed = random.Random(0), 0
+    whole = Run(folder / "whole", library.name)
+    begin = time.monotonic()
+    wanted = whole.end()
+    takes = min(time.monotonic() - begin, 1.0)
+    chance, killed, part, of_part = random.Random(0), 0, 0, 0
     for round_ in range(10 * kills):
-        run = Run(folder / f"parts{killed // 5}", library.name)
+        run = Run(folder / f"parts{part}", library.name)
         if round_ % 2:  # in the middle of writing, as the file's name says that is there then
-            deadline = time.monotonic() + chance.uniform(0.0, 0.3)
-            while time.monotonic() < deadline or not list(folder.glob(f"parts{killed // 5}/.*unfinished")):
+            deadline = time.monotonic() + chance.uniform(0.0, takes / 4)
+            while time.monotonic() < deadline or not list(folder.glob(f"parts{part}/.*unfinished")):
                 if not run.process.is_alive():
                     break
         else:
-            time.sleep(chance.uniform(0.0, 0.5))
-        killed += run.kill()
-        if killed % 5 == 0 and killed:
-            assert Run(folder / f"parts{killed // 5 - 1}", library.name).end() == wanted
+            time.sleep(chance.uniform(0.0, takes / 2))
+        was_running = run.kill()
+        killed, of_part = killed + was_running, of_part + was_running
+        if of_part == 5 or not was_running or killed >= kills:
+            assert Run(folder / f"parts{part}", library.name).end() == wanted
+            part, of_part = part + 1, 0
         if killed >= kills:
             return
     pytest.fail(f"it could be killed {killed} times only")
