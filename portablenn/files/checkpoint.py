@@ -6,14 +6,17 @@ Each is one file, ``checkpoint-<step>.safetensors``, written atomically, with a 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
+import sys
 import warnings
 from collections.abc import Mapping
+from types import CellType, CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..runtime.arrays import is_array
+from ..runtime.arrays import is_array, to_numpy
 from . import atomic, safetensors_file
 from .safetensors_file import FileFormatError
 
@@ -102,7 +105,7 @@ def prepare(folder: str | Path) -> Path:
 
 
 def describe(thing: Any, depth: int = 0) -> Any:
-    """Return an object as JSON values: the name of its type and its fields; a function by its name and source."""
+    """Return an object as JSON values: the name of its type and its fields; a function by its source and what it reads."""
     if isinstance(thing, (str, int, float, bool, type(None))):
         return thing
     if depth > 8:
@@ -118,14 +121,64 @@ def describe(thing: Any, depth: int = 0) -> Any:
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         compared = {f.name: describe(getattr(thing, f.name), depth + 1) for f in dataclasses.fields(thing) if f.compare}
         return {"kind": type(thing).__name__, **compared}
+    if isinstance(thing, functools.partial):
+        bound = {"arguments": thing.args, "keywords": thing.keywords}
+        return {"kind": "partial", "function": describe(thing.func, depth + 1), **_values(bound, depth)}
     if hasattr(thing, "__code__"):
-        return {"kind": f"{thing.__module__}.{thing.__qualname__}", "source": _source(thing)}
+        return _describe_function(thing, depth)
     facts = {
         name: describe(value, depth + 1)
         for name, value in getattr(thing, "__dict__", {}).items()
         if not name.startswith("_")
     }
     return {"kind": getattr(thing, "__qualname__", type(thing).__name__), **({} if isinstance(thing, type) else facts)}
+
+
+def _describe_function(function: Any, depth: int) -> dict[str, Any]:
+    """Return a function's name, its source, and the values that it reads: defaults, closure, and globals that it names."""
+    facts = {"kind": f"{function.__module__}.{function.__qualname__}", "source": _source(function)}
+    code = function.__code__
+    if facts["source"] is None:  # then another Python cannot tell whether it is the same function
+        facts["code"] = (
+            _digest(repr(_instructions(code)).encode()) + f" of Python {sys.version_info[0]}.{sys.version_info[1]}"
+        )
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    closure = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
+    named = {name: function.__globals__[name] for name in _instructions(code)[1] if name in function.__globals__}
+    read = {"defaults": function.__defaults__, "keyword defaults": function.__kwdefaults__, "closure": closure}
+    return facts | _values({name: value for name, value in (read | {"globals": named}).items() if value}, depth)
+
+
+def _instructions(code: CodeType) -> tuple[list[bytes], list[str], list[str]]:
+    """Return the bytes of the code, the names and the constants of a function and of the functions inside of it."""
+    inner = [_instructions(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    constants = [repr(constant) for constant in code.co_consts if not isinstance(constant, CodeType)]
+    return (
+        [code.co_code, *(one for part, _, _ in inner for one in part)],
+        [*code.co_names, *(one for _, part, _ in inner for one in part)],
+        [*constants, *(one for _, _, part in inner for one in part)],
+    )
+
+
+def _values(read: Any, depth: int) -> Any:
+    """Describe numbers, strings, arrays, functions and dataclasses in nested dicts and tuples; other objects by their type."""
+    if isinstance(read, Mapping):
+        return {str(name): _values(value, depth + 1) for name, value in read.items()}
+    if isinstance(read, (list, tuple)):
+        return [_values(value, depth + 1) for value in read]
+    if is_array(read):
+        return {**describe(read), "content": _digest(to_numpy(read).tobytes())}
+    plain = isinstance(read, (str, int, float, bool, type(None), complex, np.generic))
+    known = hasattr(read, "__code__") or isinstance(read, functools.partial)
+    if plain or known or (dataclasses.is_dataclass(read) and not isinstance(read, type)):
+        return repr(read) if isinstance(read, complex) else describe(read, depth + 1)
+    return {"kind": getattr(read, "__name__", type(read).__name__)}
+
+
+def _digest(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _source(function: Any) -> str | None:

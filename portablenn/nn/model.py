@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +74,12 @@ class Model:
             raise ValueError(
                 f"expected report_loss with reduction {self.loss.reduction!r}, as loss has, got {self.reported.reduction!r}"
             )
+
+    @functools.cached_property
+    def functions(self) -> tuple[Any, ...]:
+        """Functions and objects of users in layers, losses and optimizer; what they read besides their arguments may change."""
+        parts = (*(layer for _, layer in self.layers), self.loss, self.optimizer, self.report_loss)
+        return tuple(function for part in parts for function in _functions_of(part))
 
     @property
     def reported(self) -> Loss:
@@ -250,6 +257,30 @@ def _check_equality(part: Any) -> None:
         raise TypeError(
             f"{kind.__name__} has attributes that are not fields, {', '.join(unknown)}: decorate the class with "
             "@dataclasses.dataclass(frozen=True), so that two of its objects which differ in them are not taken for equal"
+        )
+
+
+def _functions_of(part: Any) -> Iterator[Any]:
+    """Yield what of a layer, loss, optimizer or schedule, or of its fields, is a function or an object of a user's class.
+
+    Objects that are compared by fields which cannot change are not among them, but the functions of their classes are.
+    """
+    own = __package__.partition(".")[0] + "."
+    if isinstance(part, FunctionType):
+        if not part.__module__.startswith(own):
+            yield part
+    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
+        for kind in type(part).__mro__:
+            if kind is not object and not kind.__module__.startswith(own):
+                yield from (value for value in vars(kind).values() if isinstance(value, FunctionType))
+        for field in dataclasses.fields(part):
+            yield from _functions_of(getattr(part, field.name))
+        if not type(part).__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            yield part
+    elif callable(part) or hasattr(part, "apply"):
+        yield part
+        yield from (
+            value for kind in type(part).__mro__ for value in vars(kind).values() if isinstance(value, FunctionType)
         )
 
 

@@ -81,6 +81,11 @@ class ModelStack:
     model: Model
     varying: tuple[str, ...] = ()
 
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """See `Model.functions`."""
+        return self.model.functions
+
     @classmethod
     def of(cls, models: list[Model]) -> tuple[ModelStack, list[list[float]]]:
         """Return the stack of models of one structure, and for each number that varies its value in each model."""

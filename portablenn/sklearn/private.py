@@ -26,6 +26,9 @@ try:
         kind.__name__: kind._parameter_constraints
         for kind in (MLPClassifier, MLPRegressor, Perceptron, RandomizedSearchCV)
     }
+
+    # Whether weights of the rows are passed on to the scorers is decided by this one.
+    scorers_accept_weights = RandomizedSearchCV._check_scorers_accept_sample_weight
 except (ImportError, AttributeError) as error:
     raise ImportError(
         f"portablenn.sklearn works with scikit-learn 1.9, and version {sklearn.__version__} lacks a part that it uses "
@@ -42,8 +45,10 @@ __all__ = [
     "CONSTRAINTS",
     "Interval",
     "StrOptions",
+    "scorers_accept_weights",
     "set_label_binarizer",
     "set_private_attributes",
+    "set_splitter",
     "take_rows",
     "validated",
     "validated_outside",
@@ -62,3 +67,8 @@ def set_label_binarizer(estimator: Any, kind: str) -> None:
     classes = estimator.classes_
     several = kind == "multilabel-indicator"
     estimator._label_binarizer = LabelBinarizer().fit(np.eye(len(classes), dtype=int) if several else classes)
+
+
+def set_splitter(search: Any, splitter: Any) -> None:
+    """Set the splitter that scikit-learn's searches remember, by which their metadata are routed."""
+    search._checked_cv_orig = splitter

@@ -115,14 +115,15 @@ classes_, n_features_in_, feature_names_in_
             search.refit = fits.best if self.refit else self.refit
             fits.refit = self.refit
             if params.get("sample_weight") is not None:
-                fits.scores_take_weights = search._check_scorers_accept_sample_weight()
+                fits.scores_take_weights = private.scorers_accept_weights(search)
         try:
             super(MLPSearchCV, search).fit(X, y, **params)
         finally:
             del search._fits
             fits.release()
         fits.describe(search.cv_results_)
-        search.estimator, search.cv, search._checked_cv_orig = self.estimator, self.cv, fits.cv
+        search.estimator, search.cv = self.estimator, self.cv
+        private.set_splitter(search, fits.cv)
         if self.factor is not None:
             search.refit = self.refit
             results = search.cv_results_

@@ -14,7 +14,7 @@ from ..nn.model import State
 from ..nn.optimizers import LBFGS
 from ..program.ir import Array
 from ..runtime.arrays import is_array
-from ..transforms.compile import compile_for
+from ..transforms.compile import compile_for, read_by
 from .state import Run, StepResult, TrainState
 
 
@@ -88,9 +88,9 @@ class _Objective:
         run = self.run
         batches = run.batches(samples, None, run.train_state.steps)
         arguments = (theta, self.statistics, batches, self.mask, batches.first_step)
-        if (shapes := shapes_of(samples)) not in self._known:
-            self._known[shapes] = compile_for(run.backend, run.model.penalized_objective, run.model, *arguments)
-        loss, gradient, self.updated = self._known[shapes](*arguments)
+        if (key := (shapes_of(samples), read_by(run.model)[0])) not in self._known:
+            self._known[key] = compile_for(run.backend, run.model.penalized_objective, run.model, *arguments)
+        loss, gradient, self.updated = self._known[key](*arguments)
         return float(loss), gradient
 
     def _weight(self, samples: Samples) -> float:

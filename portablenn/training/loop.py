@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..nn.model import Model, State
 from ..nn.optimizers import LBFGS
 from ..program.ir import Array
 from ..runtime.arrays import is_array
+from ..transforms.compile import read_by
 from . import interrupts
 from .history import History
 from .orders import orders_for
@@ -238,7 +239,7 @@ class _CompiledSteps:
 
     def __init__(self, loop: TrainingLoop) -> None:
         self.loop = loop
-        self._known: dict[Any, tuple[Callable[..., Any], Model]] = {}
+        self._known: dict[Any, tuple[Callable[..., Any], Model, Hashable]] = {}
         self._ways: dict[str, None] = {}
 
     @property
@@ -251,10 +252,12 @@ class _CompiledSteps:
         loop, model = self.loop, self.loop.model
         batches = loop.batches(chunk.samples, chunk.order, step)
         shapes = (id(model), *shapes_of(chunk.samples), None if chunk.order is None else chunk.order.shape)
-        if shapes not in self._known:
+        known = self._known.get(shapes)
+        if known is None or known[2] != read_by(model)[0]:
             run = compiled_steps(model, loop.backend, state, batches, loop.penalty_mask)
-            self._known[shapes] = run, model  # keeps the model alive, so that its id stays its own
-        run, _ = self._known[shapes]
+            known = run, model, read_by(model)[0]  # keeps the model alive, so that its id stays its own
+            self._known[shapes] = known
+        run = known[0]
         state, losses = run(chunk.steps, state, batches, loop.penalty_mask)
         self._ways[getattr(run.loop, "how", "")] = None  # type: ignore[attr-defined]
         return state, losses

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..program.ir import Array
 from ..runtime.arrays import array_namespace, device_of, is_array
 from ..runtime.backend import Backend, NumpyBackend
 from ..runtime.numpy.silence import silently
-from ..transforms.compile import compile_for
+from ..transforms.compile import compile_for, read_by
 from ..transforms.tree import tree_flatten
 
 if TYPE_CHECKING:
@@ -47,21 +47,20 @@ class Programs:
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
-        self._known: dict[Any, tuple[Model, Callable[..., Any]]] = {}
+        self._known: dict[Any, tuple[Model, Hashable, Callable[..., Any]]] = {}
 
     def find(self, network: Network, method: str, x: Array) -> Any:
         """Return ``run(theta, statistics, x)``: what ``method`` returns for such rows, and the sum of their squares."""
         if network.backend is not self._backend:  # another library's dtypes cannot be compared with this one's
             self._backend, self._known = network.backend, {}
         key = method, x.shape, x.dtype
-        known = self._known.get(key)
-        if known is not None and known[0] is network.model:
-            return known[1]
-        model = network.model
+        known, model = self._known.get(key), network.model
+        if known is not None and known[0] is model and known[1] == read_by(model)[0]:
+            return known[2]
         run = _compiled(network, method, network.state.theta, x)
         if len(self._known) >= PROGRAMS:
             self._known.clear()
-        self._known[key] = model, run
+        self._known[key] = model, read_by(model)[0], run
         return run
 
 
@@ -130,6 +129,7 @@ class _Bound(NamedTuple):
     arrays: list[Array]  # all that it takes besides X: views of the network's vectors
     state: State
     model: Model
+    read: Hashable
     backend: Backend
     labels: tuple[int, int]
     multilabel: bool
@@ -157,6 +157,7 @@ class Predictor:
             and bound.dtype is X.dtype
             and bound.state is network.state
             and bound.model is network.model
+            and bound.read == read_by(network.model)[0]
             and bound.labels is network.labels
             and bound.multilabel is network.multilabel
             and bound.backend is network.backend
@@ -178,7 +179,8 @@ class Predictor:
     def _bind(self, X: np.ndarray) -> _Bound:
         """Split the vector of parameters beforehand, which takes a good part of the time of a small prediction."""
         network = self._network
-        facts = network.state, network.model, network.backend, network.labels, network.multilabel, X.dtype
         run = _compiled(network, network.prediction, network.parameters, X)
+        read = read_by(network.model)[0]
+        facts = network.state, network.model, read, network.backend, network.labels, network.multilabel, X.dtype
         arrays = tree_flatten((network.parameters, network.state.statistics))[0]
         return _Bound(run, arrays, *facts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import MethodType
@@ -26,7 +27,7 @@ from ..runtime.backend import Backend, Compiled
 from ..runtime.registry import get_backend
 from .cache import program_cache
 from .closure import closed_over
-from .tree import Structure, static_key, tree_flatten, tree_unflatten
+from .tree import Structure, is_compared_by_identity, static_key, tree_flatten, tree_unflatten
 
 __all__ = ["compile", "compile_for", "compile_loop_for", "jit", "prepared", "trace_loop"]
 
@@ -55,7 +56,8 @@ def compile(fun: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     callable
-        Takes and returns what ``fun`` does, in the same library; ``.program(*args)`` shows what would be run.
+        Takes what ``fun`` does, and returns its arrays and Python numbers, in nested dicts, lists and tuples, in the same
+        library; ``.program(*args)`` shows what would be run.
 
     Examples
     --------
@@ -77,8 +79,9 @@ jit = compile
 def compile_for(backend: Backend, function: Callable[..., Any], key: Any, *arguments: Any) -> Callable[..., Any]:
     """Return ``function`` compiled for arguments like these, which are trees of arrays and None.
 
-    Programs are cached by the function's name, ``key`` and the types of the arguments, while an object equal to ``key`` exists.
-    The attribute ``flat`` of the result takes and returns leaves, which costs less than trees do.
+    Programs are cached by the function's name, ``key``, what its ``functions`` read (see `read_by`) and the types of the
+    arguments, while an object equal to ``key`` exists. The attribute ``flat`` of the result takes and returns leaves, which
+    costs less than trees do.
     """
     leaves, structure = tree_flatten(arguments)
     types = tuple(map(array_type, leaves))
@@ -134,18 +137,27 @@ def _find_or_build(key: Any, facts: tuple[Hashable, ...], build: Callable[[], Co
     with contextlib.suppress(TypeError):  # else the key cannot be hashed, or not be referenced weakly
         group, owners = program_cache.group(key), []
         full = (group, facts)
-    entry = program_cache.find(full)
+    entry = program_cache.find((full, read_by(key)[0]))
     if entry is None:
         entry = build()
-        program_cache.add(full, entry, owners, group)
+        read, others = read_by(key)  # again: a function may count how often it was traced
+        program_cache.add((full, read), entry, [*owners, *others], group)
     return entry
 
 
-def _build(backend: Backend, program: Program, result: Result, carried: int | None = None) -> CompiledProgram:
+def read_by(key: Any) -> tuple[tuple[Hashable, ...], list[Any]]:
+    """Return what the functions in the attribute ``functions`` of a key read besides their arguments; see `closed_over`."""
+    functions = getattr(key, "functions", ())
+    return closed_over(functions) if functions else ((), [])
+
+
+def _build(
+    backend: Backend, program: Program, result: Result, carried: int | None = None, more: int = 0
+) -> CompiledProgram:
     program = prepared(program, backend)
     run = guard.compile(backend, program) if carried is None else guard.compile_loop(backend, program, carried)
     nbytes = sum(getattr(c, "nbytes", 8 * v.type.size) for v, c in program.constants.items())
-    return CompiledProgram(run, result, nbytes)
+    return CompiledProgram(run, result, nbytes, more)
 
 
 @dataclass(frozen=True)
@@ -165,16 +177,17 @@ class Result:
 
 @dataclass(frozen=True)
 class CompiledProgram:
-    """An entry of the cache: what the backend compiled, the tree of its results, and bytes of constants."""
+    """An entry of the cache: what the backend compiled, the tree of its results, and bytes of constants and of its key."""
 
     run: Compiled
     result: Result
     constants: int
+    key_nbytes: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of its constants and of the memory that it computes in, as far as the backend says."""
-        return OVERHEAD + max(self.constants, int(getattr(self.run, "nbytes", 0)))
+        return OVERHEAD + self.key_nbytes + max(self.constants, int(getattr(self.run, "nbytes", 0)))
 
 
 def trace_tree(
@@ -218,8 +231,22 @@ class Arguments:
     def statics(self) -> tuple[Hashable, ...]:
         if len(self.arrays) == len(self.leaves):
             return ()
+        return tuple((i, static_key(leaf)) for i, leaf in self._others)
+
+    @property
+    def _others(self) -> list[tuple[int, Any]]:
         arrays = set(self.positions)
-        return tuple((i, static_key(leaf)) for i, leaf in enumerate(self.leaves) if i not in arrays)
+        return [(i, leaf) for i, leaf in enumerate(self.leaves) if i not in arrays]
+
+    @property
+    def static_objects(self) -> list[Any]:
+        """The static arguments of which the key has only the id."""
+        return [leaf for _, leaf in self._others if is_compared_by_identity(leaf)]
+
+    @property
+    def static_nbytes(self) -> int:
+        """Bytes of the static arguments that the key keeps alive, as far as Python knows them."""
+        return sum(sys.getsizeof(leaf) for _, leaf in self._others)
 
     def with_arrays(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         leaves = dict(enumerate(self.leaves)) | dict(zip(self.positions, arrays, strict=True))
@@ -274,9 +301,9 @@ class Transform:
                 xp = array_namespace(*outer)
                 results = interpret(xp, program, *map(xp.asarray, arrays), functions=TRACING)
                 return self.outcome(results, result, arguments)
-            entry = _build(backend, program, result)
+            entry = _build(backend, program, result, more=arguments.static_nbytes)
             read, owners = closed_over(self.fun)  # again: a function may count how often it was traced
-            program_cache.add((key, read), entry, [*self.owners, *owners])
+            program_cache.add((key, read), entry, [*self.owners, *owners, *arguments.static_objects])
         return self.outcome(entry.run(*arrays), entry.result, arguments)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:

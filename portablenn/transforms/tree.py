@@ -74,7 +74,8 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
 def static_key(value: Any) -> Hashable:
     """Return a key that is equal for the same values only: 1, 1.0 and True differ, and so do 0.0 and -0.0.
 
-    An object that is not hashable is compared by identity.
+    An object that is not hashable, or whose class does not define equality, is compared by identity: the key has its id, and
+    does not keep it alive.
 
     Examples
     --------
@@ -85,21 +86,15 @@ def static_key(value: Any) -> Hashable:
         return (type(value), *map(static_key, value))
     if isinstance(value, (float, complex)):
         return type(value), repr(value)
+    return (type(value), "id", id(value)) if is_compared_by_identity(value) else (type(value), value)
+
+
+def is_compared_by_identity(value: Any) -> bool:
+    """Return whether only the same object has the same `static_key`; who keeps the key has to know when the object is gone."""
+    if type(value).__eq__ is object.__eq__:  # type: ignore[comparison-overlap]
+        return True
     try:
         hash(value)
     except TypeError:
-        return type(value), _Identity(value)
-    return type(value), value
-
-
-class _Identity:
-    """Key of an object that is not hashable; keeps it alive, so that its id is not reused."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self.value is other.value
+        return True
+    return False

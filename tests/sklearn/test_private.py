@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sklearn.linear_model import Perceptron
+from sklearn.model_selection import RandomizedSearchCV
+from sklearn.neural_network import MLPClassifier
 
 import portablenn.sklearn
 
@@ -70,14 +73,30 @@ def test_one_module_alone_uses_private_parts_of_scikit_learn() -> None:
     assert {name for name, names in private.items() if names} == {"private.py"}, private
 
 
+def test_one_module_alone_uses_private_attributes_of_scikit_learns_estimators() -> None:
+    kinds = (RandomizedSearchCV, MLPClassifier, Perceptron)
+    private = {name for kind in kinds for name in dir(kind) if name.startswith("_") and not name.startswith("__")}
+    private |= {"_checked_cv_orig"}
+    trees = {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.py")}
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    own |= {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    used = {
+        name: {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & private - own
+        for name, tree in trees.items()
+    }
+    assert {name for name, names in used.items() if names} == {"private.py"}, used
+
+
 @pytest.mark.parametrize(
     "gone",
-    ["sklearn.base._fit_context", "sklearn.utils._param_validation.Interval", "sklearn.linear_model.Perceptron._parameter_constraints"],
+    ["sklearn.base._fit_context", "sklearn.utils._param_validation.Interval", "sklearn.linear_model.Perceptron._parameter_constraints",
+     "sklearn.model_selection._search.BaseSearchCV._check_scorers_accept_sample_weight"],
 )  # fmt: skip
 def test_a_scikit_learn_without_a_private_part_raises_an_import_error_that_names_both(gone: str) -> None:
     owner, _, name = gone.rpartition(".")
     code = f"""
-import sklearn, sklearn.base, sklearn.utils._param_validation, sklearn.linear_model, sklearn.neural_network
+import sklearn, sklearn.base, sklearn.utils._param_validation, sklearn.linear_model, sklearn.neural_network, sklearn.model_selection
 delattr({owner}, {name!r})
 if {name!r} == "_parameter_constraints":  # the base classes have others
     for base in {owner}.__mro__[1:-1]:

@@ -195,3 +195,87 @@ def test_predicting_warns_of_no_overflow_and_leaves_numpys_settings(predicts: An
         warnings.simplefilter("error")
         assert predict(rows(1)).tolist() == [np.inf]
     assert np.geterr() == before
+
+
+FACTOR: Any = 1.0
+
+
+def _times_a_global(x: Any) -> Any:
+    return x * FACTOR
+
+
+class _Times:
+    """A layer of a user, which is compared by identity."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+
+    def init(self, key: Any, inputs: int) -> dict[str, Any]:
+        return {}
+
+    def apply(self, xp: Any, params: Any, x: Any) -> Any:
+        return x * self.factor
+
+
+@dataclass(frozen=True)
+class _TimesAGlobal:
+    """A layer of a user, which is compared by its fields."""
+
+    units: int = 1
+
+    def init(self, key: Any, inputs: int) -> dict[str, Any]:
+        return {}
+
+    def apply(self, xp: Any, params: Any, x: Any) -> Any:
+        return x * FACTOR
+
+
+def test_what_functions_of_users_read_is_never_stale_in_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss_factor, times = 1.0, _Times()
+    layers = [pnn.Dense(3, _times_a_global), times, _TimesAGlobal(), pnn.Dense(1, use_bias=False)]
+    loss = lambda p, t: (p - t) ** 2 * loss_factor  # noqa: E731
+    net = pnn.Network(layers, 4, loss, pnn.SGD(0.0), backend="numpy")
+    one, targets = rows(1), np.zeros((1, 1), np.float32)
+    predictor = net.predictor(1)
+
+    def results() -> list[float]:
+        losses = net.evaluate(one, targets)["loss"], net.fit(one, targets)["loss"][-1]
+        return [float(net.predict(one)[0]), float(predictor(one)[0]), float(net.forward(one)[0, 0]), *losses]
+
+    before = np.asarray(results())
+    monkeypatch.setitem(globals(), "FACTOR", 2.0)  # it is read twice
+    np.testing.assert_allclose(results(), before * [4, 4, 4, 16, 16], rtol=1e-6)
+    times.factor = 3.0
+    np.testing.assert_allclose(results(), before * [12, 12, 12, 144, 144], rtol=1e-6)
+    loss_factor = 0.5
+    np.testing.assert_allclose(results(), before * [12, 12, 12, 72, 72], rtol=1e-6)
+    monkeypatch.undo()
+    times.factor = loss_factor = 1.0
+    np.testing.assert_allclose(results(), before, rtol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", [pnn.SGD(0.01), pnn.LBFGS()], ids=["steps", "L-BFGS"])
+def test_what_a_loss_reads_may_change_while_a_network_is_trained(optimizer: Any) -> None:
+    factor = 1.0
+
+    class Halve(pnn.callbacks.Callback):
+        def on_epoch_end(self, *_: Any) -> None:
+            nonlocal factor
+            factor = 0.0
+
+    loss = lambda p, t: (p - t) ** 2 * factor  # noqa: E731
+    net = pnn.Network([pnn.Dense(1)], 4, loss, optimizer, backend="numpy")
+    losses = net.fit(rows(20), np.ones((20, 1)), epochs=3, batch_size=None, callbacks=[Halve()])["loss"]
+    assert losses[0] > 0.0
+    assert losses[-1] == 0.0
+
+
+def test_equal_networks_share_their_programs_also_with_functions_of_users() -> None:
+    def net() -> pnn.Network:
+        return pnn.Network([_TimesAGlobal(), pnn.Dense(1, _times_a_global)], 4, backend="numpy")
+
+    kept = net()
+    kept.predict(rows(9))
+    before = pnn.program_cache.info()
+    net().predict(rows(9))
+    assert pnn.program_cache.info().misses == before.misses

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,58 @@ def test_every_optimizer_remembers_all(optimizer: Any, tmp_path: Path) -> None:
     whole = _fitted(network(), epochs=9)
     _killed(network(), 5, tmp_path, epochs=9)
     _same(_fitted(network(), epochs=9, resume=tmp_path), whole)
+
+
+EXPONENT = 2
+
+
+def _power(predictions: Any, targets: Any, factor: float = 1.0) -> Any:
+    return factor * (predictions - targets) ** EXPONENT
+
+
+def _times(factor: Any) -> Any:
+    return lambda predictions, targets: factor * (predictions - targets) ** 2
+
+
+def _without_source(code: str) -> Any:
+    return eval(code, {})
+
+
+LOSSES = {
+    "arguments": (partial(_power, factor=1.0), partial(_power, factor=2.0)),
+    "closures": (_times(1.0), _times(2.0)),
+    "arrays": (_times(np.ones(2)), _times(np.full(2, 2.0))),
+    "functions": (_times(1.0), _power),
+    "code": (_without_source("lambda p, t: (p - t) ** 2"), _without_source("lambda p, t: 2 * (p - t) ** 2")),
+    "constants": (_without_source("lambda p, t: (p - t) ** 2"), _without_source("lambda p, t: (p - t) ** 4")),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_checkpoint_of_another_loss_function_is_refused(name: str, tmp_path: Path) -> None:
+    def fit(loss: Any, epochs: int, **options: Any) -> None:
+        net = pnn.mlp([3, 5, 2], loss=loss, backend="numpy")
+        net.fit(X, np.stack([Y, Y], axis=1).astype("f4"), epochs=epochs, callbacks=[Checkpoint(tmp_path)], **options)
+
+    first, second = LOSSES[name]
+    fit(first, 1)
+    fit(first, 2, resume=tmp_path)
+    with pytest.raises(ValueError, match="belongs to another run.*network.loss"):
+        fit(second, 3, resume=tmp_path)
+
+
+def test_a_checkpoint_is_refused_if_a_global_that_the_loss_reads_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(epochs: int) -> None:
+        net = pnn.mlp([3, 5, 1], loss=_power, backend="numpy")
+        net.fit(X, Y, epochs=epochs, callbacks=[Checkpoint(tmp_path)], resume=tmp_path)
+
+    fit(1)
+    fit(2)
+    monkeypatch.setitem(globals(), "EXPONENT", 4)
+    with pytest.raises(ValueError, match=r"globals.EXPONENT: 2, now 4"):
+        fit(3)
 
 
 def test_callbacks_continue_to_count(tmp_path: Path) -> None:

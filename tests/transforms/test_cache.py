@@ -249,3 +249,36 @@ def test_dropped_networks_leave_at_most_the_spare_bytes(monkeypatch: pytest.Monk
     assert _size() == 1
     del net
     assert _size() == 0
+
+
+class Slotted:
+    __slots__ = ("__weakref__", "number")
+
+
+def test_a_static_argument_is_not_kept_alive_by_the_programs_that_were_made_for_it() -> None:
+    double = pnn.compile(lambda x, _: x * 2.0)
+    x, first = np.ones(3), Slotted()
+    double(x, first)
+    before, alive = _size(), weakref.ref(first)
+    double(x, first)
+    assert _size() == before
+    del first
+    assert _size() == before - 1
+    assert alive() is None
+
+
+def test_an_object_that_has_the_id_of_a_former_static_argument_has_a_program_of_its_own() -> None:
+    scaled, numbers = pnn.compile(lambda x, by: x * by.number), []
+    for number in range(20):
+        by = Slotted()
+        by.number = float(number)
+        numbers.append(float(scaled(np.ones(1), by)[0]))
+        del by
+    assert numbers == list(range(20))
+
+
+def test_large_static_arguments_count_as_bytes_of_the_cache() -> None:
+    first = pnn.compile(lambda x, text: x[: len(text)])
+    before = pnn.program_cache.info().nbytes
+    first(np.ones(3), "a" * 1_000_000)
+    assert pnn.program_cache.info().nbytes - before > 1_000_000
