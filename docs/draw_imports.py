@@ -8,6 +8,7 @@ portablenn/; backends/ is one room, and so is benchmarks/. `portablenn/__init__.
 
 from __future__ import annotations
 
+import argparse
 import ast
 from collections.abc import Iterator
 from functools import cache
@@ -229,6 +230,7 @@ def page(text: str, table: str) -> str:
 
 def main() -> None:
     """Write the picture and the table; print the counts and each import that leads upward."""
+    argparse.ArgumentParser(description="Draw the imports between folders into docs/.").parse_args()
     rooms, arrows = read_arrows()
     PICTURE.write_text(draw(rooms, arrows), encoding="utf-8")
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), tabulate(rooms, arrows)), encoding="utf-8")

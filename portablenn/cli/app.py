@@ -19,7 +19,7 @@ app = typer.Typer(
 
 
 class Command(TyperCommand):  # type: ignore[misc]
-    """A command that refuses an option given twice, unless it may be repeated: the first would have no effect."""
+    """A command that rejects an option given twice, unless it may be repeated: the first would have no effect."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; raise `typer.BadParameter` if an option that takes one value is given more than once."""

@@ -36,7 +36,7 @@ Task = StrEnum("Task", ["classification", "regression"])
 Missing = StrEnum("Missing", ["impute", "refuse"])
 Preset = StrEnum("Preset", ["default", "fast"])
 Decimal = StrEnum("Decimal", {"POINT": ".", "COMMA": ","})
-TABLE = "A .csv, .tsv, .parquet, .arrow or .feather file; also compressed CSV, .csv.gz."
+TABLE = "A .csv, .tsv, .txt, .parquet, .pq, .arrow, .feather or .ipc file; also compressed CSV, .csv.gz."
 MODEL = "A model file that 'portablenn train' wrote."
 
 

@@ -736,7 +736,7 @@ def _product_shape(x1: Any, x2: Any) -> tuple[int, ...]:
 
 
 def _of_one_kind(xp: TracingNamespace, arguments: Sequence[Any]) -> list[Any]:
-    """Convert booleans to the others' dtype, and integers beside float64 or a Python float to float64, as NumPy does."""
+    """Convert booleans to the others' dtype, and integers together with float64 or a Python float to float64, as NumPy does."""
     if any(isinstance(a, complex) and not isinstance(a, np.generic) for a in arguments):
         arguments = [_as_complex(xp, a) if is_array(a) else a for a in arguments]
     dtypes = dict.fromkeys(dtype_name(a.dtype) for a in arguments if is_array(a))

@@ -156,7 +156,7 @@ class Recording(ValueTrace):
         return len(self.values) - 1
 
     def read(self, x: Any, asked: str) -> Any:
-        """Return a value; refuse where the gradient would be lost without a word."""
+        """Return a value; raise an error where the gradient would be lost silently."""
         if not x.varies:
             return x.value
         if asked in ("float()", "complex()"):

@@ -27,7 +27,7 @@ CURRENCY = (
     r"(?:US|CA|A|R)?[$€£¥₹₩₽₺₫₴₪]|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|RUB|TRY"
 )
 MULTIPLES = rf"(?i)^(?:{CURRENCY})?(%|‰|k|m|mn|mio\.?|mrd\.?|b|bn|t|tsd\.?|thousand|million|billion|crore|lakh)s?$"
-"""Units, perhaps behind a currency, without which a number is another one: 5 beside 5 k, 0.45 beside 45 %."""
+"""Units, perhaps behind a currency, without which a number has another value: 5 and 5 k, 0.45 and 45 %."""
 
 LONGEST_NUMBER = 64
 """Number of characters above which a text is not looked through for a number with a unit."""
@@ -135,7 +135,7 @@ PLAIN_NUMBERS = CellFormat()
 
 
 def multiplies(unit: str) -> bool:
-    """Return whether a number without this unit is another one."""
+    """Return whether a number without this unit has another value."""
     return re.search(MULTIPLES, unit) is not None
 
 

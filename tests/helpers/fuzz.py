@@ -217,7 +217,7 @@ def _other(thing: Any, chance: random.Random) -> Any:
 
 
 def _watch(folder: Path) -> list[str]:
-    """Note whatever a file makes the process do beside reading it."""
+    """Note whatever a file makes the process do besides reading it."""
     said = SAID
     allowed = (
         str(folder),

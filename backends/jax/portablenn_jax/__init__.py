@@ -39,7 +39,7 @@ def compiler_options(platform: str) -> dict[str, bool] | None:
 
 
 def index_add(xp: Any, x: Array, indices: Array, updates: Array, *, axis: int) -> Array:
-    """JAX's own."""
+    """Add updates to rows of x with the scatter operation of JAX."""
     return jnp.moveaxis(jnp.moveaxis(x, axis, 0).at[indices].add(jnp.moveaxis(updates, axis, 0)), 0, axis)
 
 
