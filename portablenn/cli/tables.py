@@ -80,6 +80,16 @@ def train(
     test_share: Annotated[
         float, typer.Option(min=0.0, max=0.7, help="Share of the rows to measure the model on.")
     ] = 0.1,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Also train a model for each of so many folds, and measure it on the others' rows."),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column whose equal cells, such as patients, are in the same part of the rows.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Column of dates or numbers: the latest rows are for testing.")
+    ] = None,
     time_limit: Annotated[float | None, typer.Option(min=1e-3, help="Stop after this many seconds.")] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints; the same command resumes from the latest.")
@@ -111,30 +121,34 @@ def train(
     _check_outputs([table], [out, page])
     callbacks: list[Callback] = [] if quiet or as_json else [ProgressBar()]
     callbacks += [TimeLimit(time_limit)] if time_limit else []
-    callbacks += [Checkpoint(checkpoints)] if checkpoints is not None else []
+    settings: dict[str, Any] = {
+        "task": task.value if task else None,
+        "ignore": ignore or (),
+        "preset": preset.value,
+        "hidden": None if hidden is None else _layer_sizes(hidden),
+        "dropout": dropout,
+        "learning_rate": learning_rate,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "patience": patience,
+        "group": group,
+        "time": time,
+        "missing": missing.value,
+        "column_types": _column_types(column_type or ()),
+        "decimal": decimal.value if decimal else None,
+        "missing_marks": na or (),
+        "backend": backend,
+        "seed": seed,
+    }
+    saved: list[Callback] = [Checkpoint(checkpoints)] if checkpoints is not None else []
     with warnings_as_lines():
+        of_folds = None
+        if folds is not None:
+            of_folds = TableModel.cross_validate(table, target, folds=folds, callbacks=callbacks, **settings)
         model = TableModel.train(
-            table,
-            target,
-            task=task.value if task else None,
-            ignore=ignore or (),
-            preset=preset.value,
-            hidden=None if hidden is None else _layer_sizes(hidden),
-            dropout=dropout,
-            learning_rate=learning_rate,
-            test_share=test_share,
-            epochs=epochs,
-            batch_size=batch_size,
-            patience=patience,
-            missing=missing.value,
-            column_types=_column_types(column_type or ()),
-            decimal=decimal.value if decimal else None,
-            missing_marks=na or (),
-            backend=backend,
-            seed=seed,
-            callbacks=callbacks,
-            resume=checkpoints,
+            table, target, test_share=test_share, callbacks=[*callbacks, *saved], resume=checkpoints, **settings
         )
+        model.results |= {} if of_folds is None else {"cross_validation": of_folds}
         model.results |= {"command": shlex.join(["portablenn", *sys.argv[1:]]), "table": str(table)}
         model.save(out)
         if page is not None:

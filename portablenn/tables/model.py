@@ -16,13 +16,15 @@ import numpy as np
 from ..callbacks import Callback, EarlyStopping
 from ..files import model_file
 from ..files.safetensors_file import FileFormatError
+from ..nn.numbers import check_positive_integer
 from ..training.history import History
 from ..training.network import Network, from_contents
 from ..training.resume import versions
+from .columns import NumericColumn
 from .description import describe, preprocessor_from
 from .linear import linear_network
 from .metrics import compute_metrics, doubtful_columns, measure
-from .parts import shares_of
+from .parts import Split, shares_of
 from .preprocessing import FitResult, Preprocessor, fit_preprocessor, warnings_of
 from .presets import choose_preset, make_network, report_without_smoothing
 from .readers import TableError, open_table
@@ -87,6 +89,9 @@ class TableModel:
         batch_size: int | None = None,
         patience: int | None = None,
         test_share: float = 0.1,
+        group: str | None = None,
+        time: str | None = None,
+        fold: tuple[int, int] | None = None,
         missing: str = "impute",
         column_types: Mapping[str, str] | None = None,
         decimal: str | None = None,
@@ -130,6 +135,15 @@ class TableModel:
         test_share
             Share of the rows to measure the model on. With 0, as where there is another table for that, the model is trained on
             as many rows more, and measured on the validation rows.
+        group
+            A column: rows with equal cells there, such as those of one patient, are all for training, all for validation or all
+            for the test. It is not an input.
+        time
+            A column of dates or numbers: the latest rows are for the test, the latest of the others for validation. It is an
+            input as well, unless it is ignored.
+        fold
+            (k, folds), k from 0: measure the model on the k-th of so many parts of the rows, instead of on ``test_share``; see
+            `cross_validate`.
         missing
             "impute": a missing number becomes the mean (or median), and an input marks it; missing text is a category.
             "refuse": raise.
@@ -153,7 +167,7 @@ class TableModel:
             If the table cannot be read, or nothing can be learned from it.
         ValueError
             If ``task``, ``preset``, ``missing``, ``decimal`` or a type of a column is not one of these words, or both
-            ``optimizer`` and ``learning_rate`` are given.
+            ``optimizer`` and ``learning_rate``, or ``group`` and ``time``, are given.
 
         Warns
         -----
@@ -178,10 +192,10 @@ class TableModel:
         )
         if not 0 <= test_share <= 0.7:
             raise ValueError(f"expected test_share from 0 to 0.7, got {test_share!r}")
-        shares = partial(shares_of, test_share)
+        split = Split(partial(shares_of, 1.0 / fold[1] if fold else test_share), seed, group, time, fold)
         opened = open_table(table)
         fitted = fit_preprocessor(
-            opened, target, task, ignore, shares, seed, column_types, decimal, missing_marks, chosen.smooth
+            opened, target, task, ignore, split, column_types, decimal, missing_marks, chosen.smooth
         )
         for name, cells in fitted.unreadable.items():
             _warn(f"column {name!r} holds {cells}, which cannot be read as the other cells; they count as missing")
@@ -198,14 +212,68 @@ class TableModel:
         network = make_network(chosen, fitted.preprocessor, steps, optimizer, backend, seed)
         stopping = EarlyStopping(patience=chosen.patience or chosen.epochs)
         model = cls(fitted.preprocessor, network)
-        with encode_parts(opened, fitted.preprocessor, fitted.shares, seed) as parts:
+        with encode_parts(opened, fitted.preprocessor, fitted.assignment) as parts:
             model._fit(parts, chosen.epochs, batch_size, [stopping, *callbacks], resume)
             linear = linear_network(parts["train"], model.target.class_count, backend)
             if all(given is None for given in (hidden, activation, optimizer)):
                 model._choose(linear, parts["validation"])
             model.results = model._results(fitted, parts, network.history, linear)
             model.results |= {"preset": preset, "batch_size": batch_size, "best_epoch": stopping.best_epoch}
+        if group is None and time is None:
+            model.results["doubtful"] |= {
+                column.name: "rows are split at random, so that later ones are trained on: split by time to measure forecasts"
+                for column in model.preprocessor.columns
+                if isinstance(column, NumericColumn) and column.cells.date
+            }
         return model
+
+    @classmethod
+    def cross_validate(cls, table: Any, target: str, *, folds: int = 5, **settings: Any) -> dict[str, dict[str, Any]]:
+        """Train a model for each of several folds, and measure it on the rows of the fold, which it was not trained on.
+
+        Folds are of about equal size, with the same share of each class. With ``group`` rows of a group are in one fold; with
+        ``time`` each model is trained on the rows before its fold.
+
+        Parameters
+        ----------
+        table, target
+            See `train`.
+        folds
+            Number of folds, at least 2.
+        settings
+            Other arguments of `train`, but for ``test_share``, ``fold``, ``resume``, and ``callbacks`` that remember a training.
+
+        Returns
+        -------
+        dict
+            "metrics", "linear" and "baseline" of the models, of linear models, and of constant predictions, each
+            {name: {"mean": …, "standard_deviation": …, "folds": [one number for each fold]}}; standard deviations are those of a
+            sample, with folds - 1 in the denominator.
+
+        Raises
+        ------
+        TypeError
+            If an argument is not one of `train`.
+        ValueError
+            If ``folds`` is not an integer of at least 2; see also `train`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).uniform(size=300)
+        >>> found = TableModel.cross_validate({"x": x, "y": 3.0 * x}, "y", folds=3, preset="fast", epochs=5)
+        >>> len(found["linear"]["r2"]["folds"]), found["linear"]["r2"]["mean"] > 0.9
+        (3, True)
+        """
+        check_positive_integer("folds", folds)
+        if folds < 2:
+            raise ValueError("expected at least 2 folds, got 1")
+        if taken := [name for name in ("test_share", "fold", "resume") if name in settings]:
+            raise TypeError(
+                f"{taken[0]} is not an argument of cross_validate: its folds are what models are measured on"
+            )
+        results = [cls.train(table, target, fold=(k, folds), **settings).results for k in range(folds)]
+        return {kind: _summary([one[kind] for one in results]) for kind in ("metrics", "linear", "baseline")}
 
     def _fit(
         self, parts: dict[str, EncodedPart], epochs: int, batch_size: int, callbacks: list[Callback], resume: Any
@@ -411,6 +479,16 @@ class TableModel:
             )
         report_without_smoothing(network)
         return cls(preprocessor, network, results)
+
+
+def _summary(folds: list[dict[str, float]]) -> dict[str, Any]:
+    """Return mean, standard deviation and values of each metric that all folds have."""
+    names = [name for name in folds[0] if all(name in one for one in folds)]
+    values = {name: [one[name] for one in folds] for name in names}
+    return {
+        name: {"mean": float(np.mean(v)), "standard_deviation": float(np.std(v, ddof=1)), "folds": v}
+        for name, v in values.items()
+    }
 
 
 def _check_usual(table: str, found: list[str]) -> None:

@@ -1,16 +1,23 @@
-"""The parts of a table's rows: for training, validation and test."""
+"""The parts of a table's rows: for training, validation and test; split at random, by groups, by time, or into folds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import random
-from .readers import Table
+from .cells import as_numbers, as_text
+from .readers import Table, TableError
+from .types import ColumnType
 
 PARTS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, -1
+"""The parts as numbers; rows of no part are not used."""
+
 SHARES = (0.8, 0.1, 0.1)
 """Shares of the rows that each part gets, if there are many."""
 
@@ -32,18 +39,207 @@ def shares_of(test_share: float, rows: int) -> tuple[float, float, float]:
 
 def assign_parts(start: int, count: int, shares: Sequence[float], seed: int) -> np.ndarray:
     """Return the part of each row, 0 for training, 1 for validation, 2 for test: it depends on row number and seed alone."""
-    key = random.new_key(seed, random.SPLIT, 1)
-    row_numbers = np.arange(start, start + count)
-    counter = tuple((row_numbers >> shift & 0xFFFFFFFF).astype(np.uint32).view(np.int32) for shift in (32, 0))
-    words = random.threefry2x32(key, counter)[0].view(np.uint32)  # type: ignore[arg-type]
+    words = _words(np.arange(start, start + count), seed)[0]
     return np.searchsorted(np.cumsum(shares)[:-1] * 2.0**32, words, side="right")
 
 
-def read_parts(
-    table: Table, columns: Sequence[str], shares: Sequence[float], seed: int
-) -> Iterator[tuple[Any, int, np.ndarray]]:
-    """Yield record batches, the number of their first row, and the part of each of their rows; see `assign_parts`."""
+def _words(numbers: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two random numbers, uint32, (rows,), for each number of 64 bits."""
+    key = random.new_key(seed, random.SPLIT, 1)
+    counter = tuple((numbers >> shift & 0xFFFFFFFF).astype(np.uint32).view(np.int32) for shift in (32, 0))
+    first, second = random.threefry2x32(key, counter)  # type: ignore[arg-type]
+    return first.view(np.uint32), second.view(np.uint32)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The part of each row of a table: 0 for training, 1 for validation, 2 for test, -1 for none.
+
+    Attributes
+    ----------
+    shares
+        Shares of the three parts.
+    seed
+        The seed.
+    parts
+        The part of each row, (rows,), int8; None if it depends on row number and seed alone, see `assign_parts`.
+    """
+
+    shares: tuple[float, ...] = SHARES
+    seed: int = 0
+    parts: np.ndarray | None = None
+
+    def of(self, start: int, count: int) -> np.ndarray:
+        """Return the parts of some rows, (count,)."""
+        if self.parts is None:
+            return assign_parts(start, count, self.shares, self.seed)
+        return self.parts[start : start + count]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the rows of a table are split.
+
+    Attributes
+    ----------
+    shares
+        Shares of training, validation and test rows, or a function of the number of rows that returns them.
+    seed
+        The seed.
+    group
+        A column: rows with equal cells there are in the same part.
+    time
+        A column: the latest rows are for the test, the latest of the others for validation; equal times are in the same part.
+    fold
+        (k, folds): the rows for the test are the k-th of so many parts of about equal size, k from 0. With ``time`` it is the
+        (k + 1)-th, and the rows after it are not used.
+
+    Raises
+    ------
+    ValueError
+        If both ``group`` and ``time`` are given, or ``fold`` is not valid.
+    """
+
+    shares: Sequence[float] | Callable[[int], Sequence[float]] = SHARES
+    seed: int = 0
+    group: str | None = None
+    time: str | None = None
+    fold: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.group is not None and self.time is not None:
+            raise ValueError("arguments group and time are mutually exclusive: rows are split by one of them")
+        if self.fold is not None and not (self.fold[1] >= 2 and 0 <= self.fold[0] < self.fold[1]):
+            raise ValueError(f"expected fold (k, folds) with 0 <= k < folds and at least 2 folds, got {self.fold!r}")
+
+    def assign(self, table: Table, rows: int, types: Mapping[str, ColumnType], target: str) -> Assignment:
+        """Return the part of each row, after a pass through the column that decides it, if one does.
+
+        Raises
+        ------
+        TableError
+            If there are fewer groups, times or rows than parts, or the column of times has missing cells or is text.
+        """
+        given = self.shares(rows) if callable(self.shares) else self.shares
+        shares: tuple[float, ...] = tuple(given)
+        parts: np.ndarray | None = None
+        if self.fold is not None and self.fold[1] > rows:
+            raise TableError(f"{table.name} has {rows} rows: expected at most as many folds, got {self.fold[1]}")
+        if self.group is not None:
+            parts = self._by_group(table, rows, shares)
+        elif self.time is not None:
+            parts = self._by_time(table, shares, types[self.time])
+        elif self.fold is not None:
+            parts = self._by_fold(table, rows, shares, target)
+        return Assignment(shares, self.seed, parts)
+
+    def _by_fold(self, table: Table, rows: int, shares: Sequence[float], target: str) -> np.ndarray:
+        """Split into folds of equal size that have the same share of each value of the target, if it has few."""
+        assert self.fold is not None
+        k, folds = self.fold
+        first, second = _words(np.arange(rows), self.seed)
+        names, codes = _codes(table, target)
+        order = np.lexsort((first, codes)) if len(names) <= MAX_STRATA else np.argsort(first, kind="stable")
+        fold_of = np.empty(rows, dtype=np.int64)
+        fold_of[order] = np.arange(rows) % folds
+        validation = second < shares[VALIDATION] / (1.0 - shares[TEST]) * 2.0**32
+        return np.where(fold_of == k, TEST, np.where(validation, VALIDATION, TRAIN)).astype(np.int8)
+
+    def _by_group(self, table: Table, rows: int, shares: Sequence[float]) -> np.ndarray:
+        assert self.group is not None
+        names, codes = _codes(table, self.group)
+        sizes = np.bincount(codes, minlength=len(names))
+        digests = [hashlib.blake2b(repr(name).encode(), digest_size=8).digest() for name in names]
+        words = _words(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64), self.seed)[0]
+        part_of = np.full(len(names), TRAIN, dtype=np.int8)
+        left = np.argsort(words, kind="stable").tolist()
+        needed = 1 + sum(share > 0 for share in shares[1:])
+        if len(left) < max(needed, self.fold[1] if self.fold else 0):
+            raise TableError(
+                f"column {self.group!r} has {len(left)} groups: expected at least "
+                f"{max(needed, self.fold[1] if self.fold else 0)}, so that each part has one of its own"
+            )
+        if self.fold is None:
+            left = self._fill(left, sizes, part_of, TEST, shares[TEST] * rows, keep=needed - 1)
+        else:
+            k, folds = self.fold
+            filled = np.zeros(folds, dtype=np.int64)
+            for group in sorted(left, key=lambda g: -sizes[g]):  # the largest first, as scikit-learn's GroupKFold
+                smallest = int(filled.argmin())
+                filled[smallest] += sizes[group]
+                part_of[group] = TEST if smallest == k else TRAIN
+            left = [group for group in left if part_of[group] != TEST]
+        self._fill(left, sizes, part_of, VALIDATION, shares[VALIDATION] * rows, keep=1)
+        return part_of[codes]
+
+    @staticmethod
+    def _fill(
+        left: list[int], sizes: np.ndarray, part_of: np.ndarray, part: int, wanted: float, keep: int
+    ) -> list[int]:
+        """Assign groups to a part until it has about the number of rows that is wanted; return the groups that are left."""
+        have, left = 0, list(left)
+        while wanted and len(left) > keep and (not have or have + sizes[left[0]] / 2 <= wanted):
+            group = left.pop(0)
+            part_of[group] = part
+            have += sizes[group]
+        return left
+
+    def _by_time(self, table: Table, shares: Sequence[float], kind: ColumnType) -> np.ndarray:
+        assert self.time is not None
+        if kind.kind not in ("number", "date"):
+            raise TableError(f"column {self.time!r} holds neither numbers nor dates, which time requires")
+        columns = [
+            as_numbers(batch.column(self.time), self.time, kind.cells)[0] for batch in table.select((self.time,))
+        ]
+        times = np.concatenate(columns) if columns else np.zeros(0)
+        if missing := int(np.sum(~np.isfinite(times))):
+            raise TableError(
+                f"{missing:,} cells of {self.time!r} are missing or cannot be read, and rows are split by time: fill them, or "
+                "leave out these rows"
+            )
+        begin, end = 1.0 - shares[TEST], 1.0
+        if self.fold is not None:
+            k, folds = self.fold
+            begin, end = (k + 1) / (folds + 1), (k + 2) / (folds + 1)
+        ordered = np.sort(times)
+        validation = begin * (1.0 - shares[VALIDATION] / (1.0 - shares[TEST]))
+        parts = np.full(len(times), NONE, dtype=np.int8)
+        for part, share in ((TEST, end), (VALIDATION, begin), (TRAIN, validation)):
+            bound = ordered[min(len(times) - 1, round(share * len(times)))]
+            parts[times <= bound if share == 1.0 else times < bound] = part
+        for part, share in enumerate(shares):
+            if share and not (parts == part).any():
+                raise TableError(
+                    f"{self.time!r} has too few distinct times for rows of each part: split by another column"
+                )
+        return parts
+
+
+MAX_STRATA = 100
+"""Maximum number of distinct cells of a target whose shares are the same in all folds."""
+
+
+def _codes(table: Table, column: str) -> tuple[list[Any], np.ndarray]:
+    """Return the distinct cells of a column as texts, None for missing ones, and their index for each row, (rows,)."""
+    import pyarrow
+
+    known: dict[Any, int] = {}
+    codes = [np.zeros(0, dtype=np.int64)]
+    for batch in table.select((column,)):
+        encoded = as_text(batch.column(column)).dictionary_encode()
+        names = [*encoded.dictionary.to_pylist(), None]
+        indices = encoded.indices.fill_null(pyarrow.scalar(len(names) - 1, encoded.indices.type)).to_numpy()
+        present = np.unique(indices).tolist()
+        of_batch = np.zeros(len(names), dtype=np.int64)
+        for i in present:
+            of_batch[i] = known.setdefault(names[i], len(known))
+        codes.append(of_batch[indices])
+    return list(known), np.concatenate(codes)
+
+
+def read_parts(table: Table, columns: Sequence[str], assignment: Assignment) -> Iterator[tuple[Any, int, np.ndarray]]:
+    """Yield record batches, the number of their first row, and the part of each of their rows."""
     start = 0
     for batch in table.select(tuple(columns)):
-        yield batch, start, assign_parts(start, batch.num_rows, shares, seed)
+        yield batch, start, assignment.of(start, batch.num_rows)
         start += batch.num_rows

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .columns import Column, ColumnStatistics, NumericColumn
-from .parts import PARTS, SHARES, read_parts
+from .parts import PARTS, Assignment, Split, read_parts
 from .readers import Table, TableError
 from .target import Target, fit_target
 from .types import KINDS, infer_types
@@ -125,8 +125,8 @@ class FitResult:
         {column: which cells are not numbers or dates as the others are}; they count as missing.
     incomplete
         Names of the columns that have missing cells in any row.
-    shares
-        Shares of the rows that each part gets.
+    assignment
+        The part of each row.
     """
 
     preprocessor: Preprocessor
@@ -135,7 +135,7 @@ class FitResult:
     without_target: int
     unreadable: dict[str, str]
     incomplete: tuple[str, ...]
-    shares: tuple[float, ...]
+    assignment: Assignment
 
 
 def fit_preprocessor(
@@ -143,8 +143,7 @@ def fit_preprocessor(
     target: str,
     task: str | None = None,
     ignore: Sequence[str] = (),
-    shares: Sequence[float] | Callable[[int], Sequence[float]] = SHARES,
-    seed: int = 0,
+    split: Split = Split(),  # noqa: B008  # it is frozen
     column_types: Mapping[str, str] | None = None,
     decimal: str | None = None,
     missing_marks: Sequence[str] = (),
@@ -152,21 +151,25 @@ def fit_preprocessor(
 ) -> FitResult:
     """Fit a preprocessor to the training rows of a table, after a pass through all rows that decides the types of the columns.
 
-    Raises `TableError` if there is nothing to learn. ``shares`` may be a function of the number of rows. For ``smooth`` see
-    `NumericColumn`, for the other parameters `TableModel.train`.
+    Raises `TableError` if there is nothing to learn. For ``smooth`` see `NumericColumn`, for the other parameters
+    `TableModel.train`.
     """
     given = dict(column_types or {})
     _check_given(given, decimal)
     ignore = (*ignore, *(name for name, kind in given.items() if kind == "ignore"))
-    table.require((*(c for c in (*ignore, *given) if c not in table.index), target))
+    by = tuple(name for name in (split.group, split.time) if name is not None)
+    table.require((*(c for c in (*ignore, *given) if c not in table.index), *by, target))
+    if target in by:
+        raise TableError(f"rows cannot be split by the target {target!r}: choose another column")
     if target in table.index:
         raise TableError(f"target {target!r} is the index of the data frame: apply reset_index() to use it")
     if target in ignore:
         raise TableError(f"target {target!r} is among the ignored columns: remove it from ignore")
     unnamed = [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in (target, *given, *ignore)]
-    used = tuple(c for c in table.columns if c not in (*ignore, *unnamed, *table.index))
-    types, total = infer_types(table, used, given, decimal, missing_marks)
-    shares = shares(total) if callable(shares) else shares
+    used = tuple(c for c in table.columns if c not in (*ignore, *unnamed, *table.index, split.group))
+    also = tuple(c for c in (split.time,) if c is not None and c not in used)
+    types, total = infer_types(table, (*used, *also), given, decimal, missing_marks)
+    assignment = split.assign(table, total, types, target)
     if types[target].kind == "":
         raise TableError(f"target {target!r} cannot be predicted: {types[target].reason}")
     statistics = {
@@ -174,15 +177,16 @@ def fit_preprocessor(
         for c in used
         if types[c].kind
     }
-    rows = dict.fromkeys(PARTS, 0)
-    for batch, first_row, part in read_parts(table, tuple(statistics), shares, seed):
+    rows, without_target = dict.fromkeys(PARTS, 0), 0
+    for batch, first_row, part in read_parts(table, tuple(statistics), assignment):
         cells = {name: s.read(batch.column(name), first_row) for name, s in statistics.items()}
+        without_target += int(np.sum(~cells[target][1]))
         part = np.where(cells[target][1], part, -1)
         for index, name in enumerate(PARTS):
             rows[name] += int(np.sum(part == index))
         for name, s in statistics.items():
             s.add(*cells[name], training=part == 0)
-    if total and not sum(rows.values()):
+    if total and without_target == total:
         raise TableError(f"all cells of target {target!r} are missing: there is nothing to learn from")
     if rows["train"] < 2:
         raise TableError(f"{table.name} has {total} rows, {rows['train']} of them for training: expected at least 2")
@@ -192,6 +196,7 @@ def fit_preprocessor(
     fitted = {name: statistics[name].column() if name in statistics else types[name].reason for name in inputs}
     columns = tuple(column for column in fitted.values() if not isinstance(column, str))
     left_out = dict.fromkeys(table.index, "the index of the data frame") | dict.fromkeys(ignore, "ignored on request")
+    left_out |= dict.fromkeys((split.group,) if split.group else (), "rows are split by it, and other groups are new")
     left_out |= dict.fromkeys(unnamed, "a first column without a name is the index of a data frame: name it to use it")
     left_out |= {name: reason for name, reason in fitted.items() if isinstance(reason, str)}
     if not columns:
@@ -199,9 +204,8 @@ def fit_preprocessor(
         raise TableError(f"{table.name} has no column to predict {target!r} from ({why})")
     unreadable = {name: _unreadable(s) for name, s in statistics.items() if s.unreadable}
     incomplete = tuple(c.name for c in columns if statistics[c.name].present < total)
-    without_target = total - sum(rows.values())
     return FitResult(
-        Preprocessor(columns, fitted_target), left_out, rows, without_target, unreadable, incomplete, tuple(shares)
+        Preprocessor(columns, fitted_target), left_out, rows, without_target, unreadable, incomplete, assignment
     )
 
 

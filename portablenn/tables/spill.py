@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.sources import Block, Rows
 from .cells import text_array
-from .parts import PARTS, read_parts
+from .parts import PARTS, Assignment, read_parts
 from .preprocessing import Preprocessor
 from .readers import Table
 
@@ -78,9 +78,7 @@ class EncodedPart(Rows):
 
 
 @contextmanager
-def encode_parts(
-    table: Table, preprocessor: Preprocessor, shares: Sequence[float], seed: int
-) -> Iterator[dict[str, EncodedPart]]:
+def encode_parts(table: Table, preprocessor: Preprocessor, assignment: Assignment) -> Iterator[dict[str, EncodedPart]]:
     """Encode the parts of a table in one more pass; their files are deleted at the end of the context."""
     target = preprocessor.target
     names = (*(column.name for column in preprocessor.columns), target.name)
@@ -89,7 +87,7 @@ def encode_parts(
         for rows in cells.values():
             files.enter_context(rows.file)
         targets: dict[str, list[Any]] = {part: [target.encode(text_array([]))] for part in PARTS}
-        for batch, _, part_of_row in read_parts(table, names, shares, seed):
+        for batch, _, part_of_row in read_parts(table, names, assignment):
             encoded, encoded_targets = preprocessor.encode(batch), target.encode(batch.column(target.name))
             present = np.isfinite(encoded_targets) if target.classes is None else encoded_targets >= 0
             for index, part in enumerate(PARTS):

@@ -15,6 +15,7 @@ pytest.importorskip("safetensors")
 
 from portablenn.tables.cells import CellFormat, as_numbers, as_text  # noqa: E402
 from portablenn.tables.columns import CategoricalColumn, ColumnStatistics, NumericColumn  # noqa: E402
+from portablenn.tables.parts import Split  # noqa: E402
 from portablenn.tables.preprocessing import fit_preprocessor  # noqa: E402
 from portablenn.tables.readers import Table, TableError, open_table  # noqa: E402
 from portablenn.tables.types import infer_types  # noqa: E402
@@ -49,7 +50,7 @@ def test_a_text_after_many_numbers_is_quoted_and_missing(tmp_path: Path) -> None
     values = [i % 7 for i in range(200_000)] + ["much"]
     lines = "\n".join(f"{v},{i % 2},{i % 13}" for i, v in enumerate(values))
     (tmp_path / "t.csv").write_text(f"x,y,z\n{lines}\n")
-    fitted = fit_preprocessor(open_table(tmp_path / "t.csv"), "y", shares=(1.0, 0.0, 0.0))
+    fitted = fit_preprocessor(open_table(tmp_path / "t.csv"), "y", split=Split(shares=(1.0, 0.0, 0.0)))
     assert fitted.unreadable == {"x": "'much' in row 200,001"}
     assert fitted.preprocessor.input_names == ("x", "x is missing", "z")
 
@@ -119,7 +120,7 @@ def test_what_the_cells_of_a_csv_mean_or_why_they_are_left_out(
     (tmp_path / "t.csv").write_text(f"x;y;z\n{lines}\n")
     if rows:
         monkeypatch.setattr("portablenn.tables.readers.CSV_BLOCK", 12 * rows)
-    fitted = fit_preprocessor(open_table(tmp_path / "t.csv"), "y", shares=(1.0, 0.0, 0.0))
+    fitted = fit_preprocessor(open_table(tmp_path / "t.csv"), "y", split=Split(shares=(1.0, 0.0, 0.0)))
     if isinstance(expected, str):
         assert fitted.left_out["x"] == expected
         return
@@ -375,7 +376,7 @@ def test_the_size_of_a_batch_decides_nothing(monkeypatch: pytest.MonkeyPatch) ->
         fitted = []
         for rows in (1 << 16, 100, 20, 1):
             monkeypatch.setattr("portablenn.tables.readers.BATCH_ROWS", rows)
-            fitted.append(fit_preprocessor(open_table(table), "y", shares=(1.0, 0.0, 0.0)))
+            fitted.append(fit_preprocessor(open_table(table), "y", split=Split(shares=(1.0, 0.0, 0.0))))
         for other in fitted[1:]:
             assert other.left_out == fitted[0].left_out
             assert other.unreadable == fitted[0].unreadable
@@ -410,5 +411,5 @@ def test_long_cells_are_quoted_in_part() -> None:
 
 def test_why_codes_are_left_out_is_said() -> None:
     table = {"x": ["00", *map(str, range(1, 100))], "z": [1, 2] * 50, "y": ["a", "b"] * 50}
-    fitted = fit_preprocessor(open_table(table), "y", shares=(1.0, 0.0, 0.0))
+    fitted = fit_preprocessor(open_table(table), "y", split=Split(shares=(1.0, 0.0, 0.0)))
     assert fitted.left_out["x"] == "codes with leading zeros, such as 00: say that the column is of numbers if it is"

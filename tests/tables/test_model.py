@@ -24,7 +24,7 @@ pytest.importorskip("safetensors")
 from portablenn.tables import Preprocessor, Target  # noqa: E402
 from portablenn.tables.columns import NumericColumn  # noqa: E402
 from portablenn.tables.description import describe  # noqa: E402
-from portablenn.tables.parts import shares_of  # noqa: E402
+from portablenn.tables.parts import Split, shares_of  # noqa: E402
 from portablenn.tables.preprocessing import fit_preprocessor  # noqa: E402
 from portablenn.tables.presets import PRESETS  # noqa: E402
 from portablenn.tables.readers import TableError, open_table  # noqa: E402
@@ -418,7 +418,9 @@ def test_small_tables_have_a_larger_share_of_validation_rows(rows: int, validati
 @pytest.mark.parametrize("rows", [1000, 100_000])
 def test_extremes_are_drawn_in_and_quartiles_scale(rows: int) -> None:
     values = np.random.default_rng(0).lognormal(size=rows)
-    fitted = fit_preprocessor(open_table({"x": values, "y": values}), "y", shares=(1.0, 0.0, 0.0), smooth=True)
+    fitted = fit_preprocessor(
+        open_table({"x": values, "y": values}), "y", split=Split(shares=(1.0, 0.0, 0.0)), smooth=True
+    )
     column, target = fitted.preprocessor.columns[0], fitted.preprocessor.target
     assert isinstance(column, NumericColumn)
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
@@ -432,7 +434,7 @@ def test_extremes_are_drawn_in_and_quartiles_scale(rows: int) -> None:
 
 def test_a_column_whose_quartiles_are_equal_is_scaled_by_its_range() -> None:
     table = open_table({"x": [0.0] * 90 + [4.0] * 10, "y": ["a", "b"] * 50})
-    column = fit_preprocessor(table, "y", shares=(1.0, 0.0, 0.0), smooth=True).preprocessor.columns[0]
+    column = fit_preprocessor(table, "y", split=Split(shares=(1.0, 0.0, 0.0)), smooth=True).preprocessor.columns[0]
     assert isinstance(column, NumericColumn)
     assert (column.center, column.scale) == (0.0, 2.0)
 

@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("safetensors")
 
 from portablenn.tables.columns import CategoricalColumn  # noqa: E402
-from portablenn.tables.parts import SHARES, assign_parts  # noqa: E402
+from portablenn.tables.parts import SHARES, Split, assign_parts  # noqa: E402
 from portablenn.tables.preprocessing import Preprocessor, fit_preprocessor  # noqa: E402
 from portablenn.tables.readers import TableError, open_table  # noqa: E402
 from portablenn.tables.target import Target  # noqa: E402
@@ -56,13 +56,13 @@ def test_the_task_is_inferred_from_the_target(name: str) -> None:
 )
 def test_few_distinct_integers_are_classes(distinct: int, rows: int, task: str) -> None:
     table = {"x": list(range(rows)), "y": [i % distinct for i in range(rows)]}
-    target = fit_preprocessor(open_table(table), "y", shares=(1.0, 0.0, 0.0)).preprocessor.target
+    target = fit_preprocessor(open_table(table), "y", split=Split(shares=(1.0, 0.0, 0.0))).preprocessor.target
     assert (target.classes is None) == (task == "regression")
 
 
 def test_a_task_overrules_what_the_target_looks_like() -> None:
     table = open_table({"x": list(range(80)), "y": [i % 4 for i in range(80)], "z": [i / 2 % 3 for i in range(80)]})
-    values = fit_preprocessor(table, "y", "regression", shares=(1.0, 0.0, 0.0)).preprocessor.target
+    values = fit_preprocessor(table, "y", "regression", split=Split(shares=(1.0, 0.0, 0.0))).preprocessor.target
     assert (values.classes, values.mean, values.scale) == (None, 1.5, pytest.approx(1.25**0.5))
     labels = fit_preprocessor(table, "z", "classification").preprocessor.target
     assert (labels.classes, labels.labels_are) == (("0", "0.5", "1", "1.5", "2", "2.5"), "number")
@@ -173,17 +173,23 @@ def test_cells_equal_to_a_label_are_of_its_class() -> None:
 )
 def test_a_regression_names_the_problem_of_its_target(cells: list[Any], message: str) -> None:
     with pytest.raises(TableError, match=message):
-        fit_preprocessor(open_table({"x": list(range(40)), "y": cells}), "y", "regression", shares=(1.0, 0.0, 0.0))
+        fit_preprocessor(
+            open_table({"x": list(range(40)), "y": cells}), "y", "regression", split=Split(shares=(1.0, 0.0, 0.0))
+        )
 
 
 @pytest.mark.parametrize(("rows", "enough"), [(1, False), (2, True)])
 def test_training_requires_two_rows(rows: int, enough: bool) -> None:
     table = open_table({"x": list(range(rows)), "y": [i + 0.5 for i in range(rows)]})
     if enough:
-        assert fit_preprocessor(table, "y", shares=(1.0, 0.0, 0.0)).rows == {"train": 2, "validation": 0, "test": 0}
+        assert fit_preprocessor(table, "y", split=Split(shares=(1.0, 0.0, 0.0))).rows == {
+            "train": 2,
+            "validation": 0,
+            "test": 0,
+        }
     else:
         with pytest.raises(TableError, match="the table has 1 rows, 1 of them for training: expected at least 2"):
-            fit_preprocessor(table, "y", shares=(1.0, 0.0, 0.0))
+            fit_preprocessor(table, "y", split=Split(shares=(1.0, 0.0, 0.0)))
 
 
 def test_unseen_values_are_counted_only_where_all_values_are_known() -> None:
@@ -217,7 +223,7 @@ NUMBERS: dict[str, tuple[Any, Any]] = {
 def test_numbers_as_text_are_a_regression(name: str, seed: int) -> None:
     written, value = NUMBERS[name]
     table = open_table({"x": [i / 3 for i in range(300)], "y": [written(i) for i in range(300)]})
-    fitted = fit_preprocessor(table, "y", seed=seed)
+    fitted = fit_preprocessor(table, "y", split=Split(seed=seed))
     target = fitted.preprocessor.target
     assert target.classes is None
     values = np.asarray([np.nan if value(i) is None else value(i) for i in range(300)], dtype=float)
@@ -233,7 +239,7 @@ def test_more_cells_that_cannot_be_read_are_an_error_that_quotes_one(seed: int) 
         "target 'y' holds numbers as text: 284 of 300 cells are numbers, 'n.k.' is not: correct it or leave it empty"
     )
     with pytest.raises(TableError, match=re.escape(message)):
-        fit_preprocessor(open_table(table), "y", seed=seed)
+        fit_preprocessor(open_table(table), "y", split=Split(seed=seed))
 
 
 def test_the_classes_none_and_na_are_classes() -> None:

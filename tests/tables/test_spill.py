@@ -9,7 +9,7 @@ pa = pytest.importorskip("pyarrow")
 
 from portablenn.tables import open_table  # noqa: E402
 from portablenn.tables.columns import NumericColumn  # noqa: E402
-from portablenn.tables.parts import PARTS, SHARES, assign_parts  # noqa: E402
+from portablenn.tables.parts import PARTS, SHARES, Assignment, Split, assign_parts  # noqa: E402
 from portablenn.tables.preprocessing import Preprocessor, fit_preprocessor  # noqa: E402
 from portablenn.tables.spill import EncodedPart, SpilledRows, encode_parts  # noqa: E402
 from portablenn.tables.target import Target  # noqa: E402
@@ -27,9 +27,9 @@ def test_each_part_holds_its_rows_in_order(batch_rows: int, monkeypatch: pytest.
     monkeypatch.setattr("portablenn.tables.readers.BATCH_ROWS", batch_rows)
     table, part = open_table(TABLE), assign_parts(0, ROWS, SHARES, 3)
     present = np.asarray([y is not None for y in TABLE["y"]])
-    fitted = fit_preprocessor(table, "y", seed=3)
+    fitted = fit_preprocessor(table, "y", split=Split(seed=3))
     x, _ = fitted.preprocessor.columns
-    with encode_parts(table, fitted.preprocessor, SHARES, 3) as parts:
+    with encode_parts(table, fitted.preprocessor, Assignment(SHARES, 3)) as parts:
         for index, name in enumerate(PARTS):
             rows = np.flatnonzero((part == index) & present)
             inputs, targets = parts[name].arrays()
@@ -55,7 +55,7 @@ def test_stored_rows_are_float32_whatever_they_were() -> None:
 def test_blocks_together_are_all_rows(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portablenn.tables.spill.BLOCK_SIZE", size)
     table = open_table(TABLE)
-    with encode_parts(table, fit_preprocessor(table, "y").preprocessor, SHARES, 0) as parts:
+    with encode_parts(table, fit_preprocessor(table, "y").preprocessor, Assignment()) as parts:
         train = parts["train"]
         assert train.columns == 3
         assert sum(train.sizes) == len(train.targets)
