@@ -103,7 +103,7 @@ OPTIONAL = {
     "plots": {"matplotlib", "sklearn"}, "cli": {"typer", "rich", "portablenn"}, "progress": {"rich"}, "mnist": {"sklearn"},
     "safetensors_file": {"safetensors"}, "collect": {"pytest"}, "inputs": {"narwhals"}, "logs": {"tensorboardX", "mlflow"},
     "pictures": {"IPython", "matplotlib"}, "report": {"matplotlib"}, "onnx": {"onnx"}, "weights": {"safetensors"},
-    "readers": {"pyarrow"}, "table": {"pyarrow"}, "writers": {"pyarrow"}, "cells": {"pyarrow"}, "columns": {"pyarrow"}, "types": {"pyarrow"}, "target": {"pyarrow"},
+    "readers": {"pyarrow"}, "parts": {"pyarrow"}, "table": {"pyarrow"}, "writers": {"pyarrow"}, "cells": {"pyarrow"}, "columns": {"pyarrow"}, "types": {"pyarrow"}, "target": {"pyarrow"},
     "model": {"pyarrow"}, "metrics": {"sklearn"}, "linear": {"sklearn"}, "threads": {"threadpoolctl"},
 }  # fmt: skip
 

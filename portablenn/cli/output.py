@@ -113,21 +113,9 @@ def print_model(model: Any) -> None:
     if results["rows"][part] < FEW_ROWS:
         typer.echo(f"these metrics are of {results['rows'][part]} rows only: they are uncertain")
     if "cross_validation" in results:
-        _print_folds(results["cross_validation"])
+        from ..tables.metrics import tabulate_folds
 
-
-def _print_folds(of_folds: dict[str, Any]) -> None:
-    """Print the mean and the standard deviation of each metric over the folds."""
-    kinds = [of_folds[kind] for kind in ("metrics", "linear", "baseline")]
-    rows = [
-        (
-            name.replace("_", " "),
-            *(f"{k[name]['mean']:.4g} ± {k[name]['standard_deviation']:.2g}" if name in k else "" for k in kinds),
-        )
-        for name in kinds[0]
-    ]
-    count = len(next(iter(kinds[0].values()))["folds"])
-    print_table((f"over {count} folds, mean ± deviation", "model", "linear model", "constant prediction"), rows)
+        print_table(*tabulate_folds(results["cross_validation"]))
 
 
 def _print_data(model: Any) -> None:

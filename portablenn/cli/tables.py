@@ -82,7 +82,10 @@ def train(
     ] = 0.1,
     folds: Annotated[
         int | None,
-        typer.Option(min=2, help="Also train a model for each of so many folds, and measure it on the others' rows."),
+        typer.Option(
+            min=2,
+            help="Also train a model for each of so many folds, and measure it on its rows, which it has not seen.",
+        ),
     ] = None,
     group: Annotated[
         str | None, typer.Option(help="Column whose equal cells, such as patients, are in the same part of the rows.")
@@ -90,7 +93,9 @@ def train(
     time: Annotated[
         str | None, typer.Option(help="Column of dates or numbers: the latest rows are for testing.")
     ] = None,
-    time_limit: Annotated[float | None, typer.Option(min=1e-3, help="Stop after this many seconds.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(min=1e-3, help="Stop each training after this many seconds.")
+    ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints; the same command resumes from the latest.")
     ] = None,

@@ -95,6 +95,28 @@ def _log_loss(probabilities: np.ndarray) -> float:
     return float(-np.mean(np.log(np.clip(probabilities, 1e-15, 1.0))))
 
 
+def summarize_folds(folds: list[dict[str, float]]) -> dict[str, Any]:
+    """Return mean, standard deviation and values of each metric that all folds have; see `TableModel.cross_validate`."""
+    names = [name for name in folds[0] if all(name in one for one in folds)]
+    values = {name: [one[name] for one in folds] for name in names}
+    return {
+        name: {"mean": float(np.mean(v)), "standard_deviation": float(np.std(v, ddof=1)), "folds": v}
+        for name, v in values.items()
+    }
+
+
+def tabulate_folds(of_folds: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return what `TableModel.cross_validate` returns as the head and the rows of a table."""
+    kinds = [of_folds[kind] for kind in ("metrics", "linear", "baseline")]
+    rows = []
+    for name in kinds[0]:
+        of_kinds = (kind.get(name) for kind in kinds)
+        cells = (f"{m['mean']:.4g} ± {m['standard_deviation']:.2g}" if m is not None else "" for m in of_kinds)
+        rows.append((name.replace("_", " "), *cells))
+    folds = max((len(m["folds"]) for m in kinds[0].values()), default=0)
+    return (f"mean ± std of {folds} folds", "model", "linear model", "constant prediction"), rows
+
+
 def worse_than_constant(results: dict[str, Any]) -> str:
     """Return how the metrics compare with those of a constant prediction if none is better; "" if one is, or if unknown.
 

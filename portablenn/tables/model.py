@@ -23,7 +23,7 @@ from ..training.resume import versions
 from .columns import NumericColumn
 from .description import describe, preprocessor_from
 from .linear import linear_network
-from .metrics import compute_metrics, doubtful_columns, measure
+from .metrics import compute_metrics, doubtful_columns, measure, summarize_folds
 from .parts import Split, shares_of
 from .preprocessing import FitResult, Preprocessor, fit_preprocessor, warnings_of
 from .presets import choose_preset, make_network, report_without_smoothing
@@ -241,14 +241,14 @@ class TableModel:
         folds
             Number of folds, at least 2.
         settings
-            Other arguments of `train`, but for ``test_share``, ``fold``, ``resume``, and ``callbacks`` that remember a training.
+            Other arguments of `train`, but for ``test_share``, ``fold``, ``resume``, and callbacks that remember a training.
 
         Returns
         -------
         dict
             "metrics", "linear" and "baseline" of the models, of linear models, and of constant predictions, each
-            {name: {"mean": …, "standard_deviation": …, "folds": [one number for each fold]}}; standard deviations are those of a
-            sample, with folds - 1 in the denominator.
+            {name: {"mean": …, "standard_deviation": …, "folds": [one number for each fold]}}; standard deviations are those of
+            a sample, with folds - 1 in the denominator.
 
         Raises
         ------
@@ -273,7 +273,7 @@ class TableModel:
                 f"{taken[0]} is not an argument of cross_validate: its folds are what models are measured on"
             )
         results = [cls.train(table, target, fold=(k, folds), **settings).results for k in range(folds)]
-        return {kind: _summary([one[kind] for one in results]) for kind in ("metrics", "linear", "baseline")}
+        return {kind: summarize_folds([one[kind] for one in results]) for kind in ("metrics", "linear", "baseline")}
 
     def _fit(
         self, parts: dict[str, EncodedPart], epochs: int, batch_size: int, callbacks: list[Callback], resume: Any
@@ -479,16 +479,6 @@ class TableModel:
             )
         report_without_smoothing(network)
         return cls(preprocessor, network, results)
-
-
-def _summary(folds: list[dict[str, float]]) -> dict[str, Any]:
-    """Return mean, standard deviation and values of each metric that all folds have."""
-    names = [name for name in folds[0] if all(name in one for one in folds)]
-    values = {name: [one[name] for one in folds] for name in names}
-    return {
-        name: {"mean": float(np.mean(v)), "standard_deviation": float(np.std(v, ddof=1)), "folds": v}
-        for name, v in values.items()
-    }
 
 
 def _check_usual(table: str, found: list[str]) -> None:

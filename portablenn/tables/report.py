@@ -19,6 +19,7 @@ import numpy as np
 from .. import plots
 from ..files import atomic
 from .columns import CategoricalColumn
+from .metrics import tabulate_folds
 
 MAX_CLASSES = 40
 """Maximum number of classes in the confusion matrix: the most frequent ones."""
@@ -99,6 +100,8 @@ def _metrics(model: Any) -> list[str]:
     ]
     section = [f'<div class="figures">{"".join(tiles)}</div>', "<h2>Metrics</h2>"]
     section.append(_table((f"on the {part} rows", *columns), rows, numeric=3))
+    if "cross_validation" in results:
+        section.append(_table(*tabulate_folds(results["cross_validation"]), numeric=3))
     if results.get("confusion"):
         caption = f"Confusion matrix of the {part} rows: true classes down, predicted classes across."
         section.append(_confusion(results["confusion"], model.target.classes, caption))

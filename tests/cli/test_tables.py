@@ -107,6 +107,21 @@ def test_the_same_command_resumes_a_training_that_was_killed(tmp_path: Path) -> 
     assert parts.results["history"] == whole.results["history"]
 
 
+def test_folds_are_measured_besides_and_groups_are_kept_together(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    table = people()
+    write_csv(tmp_path / "people.csv", {**table, "home": [f"h{i % 50}" for i in range(len(table["plan"]))]})
+    fast = ("--preset", "fast", "--epochs", 40, "--quiet")
+    options = ("--target", "plan", "--ignore", "price", "--folds", 3, "--group", "home")
+    out = _run("train", "people.csv", *options, *fast, folder=tmp_path).stdout
+    assert "mean ± std of 3 folds" in out
+    assert "left out: 'home': rows are split by it" in out
+    of_folds = pnn.TableModel.load(tmp_path / "model.safetensors").results["cross_validation"]["metrics"]
+    assert len(of_folds["accuracy"]["folds"]) == 3
+    assert f"{of_folds['accuracy']['mean']:.4g} ±" in out
+    assert f"{of_folds['accuracy']['mean']:.4g} ±" in (tmp_path / "model.html").read_text(encoding="utf-8")
+
+
 def test_the_reader_of_a_pipe_may_close_it_early(tmp_path: Path) -> None:
     pnn.TableModel.train(people(), "price", epochs=1).save(tmp_path / "m.safetensors")
     many = {name: (values * 100)[:50_000] for name, values in people().items()}
