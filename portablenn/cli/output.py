@@ -81,6 +81,15 @@ def describe_layers(network: Any) -> list[dict[str, Any]]:
     return [{"name": name, **describe(layer)} for name, layer in network.model.layers]
 
 
+def print_columns(columns: Sequence[Any]) -> None:
+    """Print a row for each column of a table, and which would be left out."""
+    rows = [(c.name, c.type or "left out", c.values, c.written, f"{c.missing:,}" if c.missing else "") for c in columns]
+    print_table(("column", "type", "values", "written with", "missing"), rows)
+    for column in columns:
+        if column.note:
+            typer.echo(f"{column.name!r}: {column.note}")
+
+
 def print_model(model: Any) -> None:
     """Print the task, the use of rows and columns, the course of the training, and the metrics."""
     results = model.results

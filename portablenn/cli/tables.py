@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from .app import AS_JSON, Command, app
 from .output import (
     describe_layers,
     describe_model,
+    print_columns,
     print_json,
     print_model,
     print_table,
@@ -37,6 +39,11 @@ Missing = StrEnum("Missing", ["impute", "refuse"])
 Preset = StrEnum("Preset", ["default", "fast"])
 Decimal = StrEnum("Decimal", {"POINT": ".", "COMMA": ","})
 TABLE = "A .csv, .tsv, .txt, .parquet, .pq, .arrow, .feather or .ipc file; also compressed CSV, .csv.gz."
+COLUMN_TYPE = typer.Option(
+    help="Type of a column, NAME=number, date, category or ignore; may be repeated.", metavar="NAME=TYPE"
+)
+DECIMAL = typer.Option(help="What separates decimals, . or ,; default: inferred.")
+NA = typer.Option(help="Text that marks a missing cell; may be repeated.")
 MODEL = "A model file that 'portablenn train' wrote."
 
 
@@ -52,14 +59,9 @@ def train(
     task: Annotated[Task | None, typer.Option(help="Default: inferred from the target.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Column not to use; may be repeated.")] = None,
     missing: Annotated[Missing, typer.Option(help="Impute missing cells, or fail if there are any.")] = Missing.impute,
-    column_type: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Type of a column, NAME=number, date, category or ignore; may be repeated.", metavar="NAME=TYPE"
-        ),
-    ] = None,
-    decimal: Annotated[Decimal | None, typer.Option(help="What separates decimals, . or ,; default: inferred.")] = None,
-    na: Annotated[list[str] | None, typer.Option(help="Text that marks a missing cell; may be repeated.")] = None,
+    column_type: Annotated[list[str] | None, COLUMN_TYPE] = None,
+    decimal: Annotated[Decimal | None, DECIMAL] = None,
+    na: Annotated[list[str] | None, NA] = None,
     preset: Annotated[
         Preset, typer.Option(help="default: an accurate network; fast: a small one, in a fraction of the time.")
     ] = Preset.default,
@@ -257,19 +259,39 @@ def evaluate(
 
 @app.command(cls=Command)
 def inspect(
-    model: Annotated[Path, typer.Argument(help=MODEL + " Or one of a network, which 'Network.save' wrote.")],
-    report: Annotated[Path | None, typer.Option(help="HTML report to write again.")] = None,
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL|TABLE", help=MODEL + " Or one of a network; or a table, as for training.")
+    ],
+    report: Annotated[Path | None, typer.Option(help="HTML report of a model to write again.")] = None,
+    column_type: Annotated[list[str] | None, COLUMN_TYPE] = None,
+    decimal: Annotated[Decimal | None, DECIMAL] = None,
+    na: Annotated[list[str] | None, NA] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Show the content of a model file: layers, parameters, inputs, results of the training.
+    """Show the content of a model file: layers, parameters, inputs, results; or what the columns of a table would be.
 
-    Examples: "portablenn inspect model.safetensors", "portablenn inspect model.safetensors --json".
+    Examples: "portablenn inspect model.safetensors", "portablenn inspect people.csv --column-type zip=category".
     """
     from ..files import model_file
-    from ..tables import TableModel
+    from ..tables import TableModel, summarize_columns
     from ..tables import report as reports
+    from ..tables.readers import has_reader
     from ..training.network import load
 
+    if has_reader(model):
+        if report is not None:
+            raise ValueError(f"{model} is a table: a report requires a model")
+        with warnings_as_lines():
+            columns = summarize_columns(
+                model,
+                column_types=_column_types(column_type or ()),
+                decimal=decimal.value if decimal else None,
+                missing_marks=na or (),
+            )
+        print_json([asdict(column) for column in columns]) if as_json else print_columns(columns)
+        return
+    if column_type or decimal or na:
+        raise ValueError(f"--column-type, --decimal and --na are for tables: {model} is not one by its extension")
     if model_file.read(model)[0]["table"] is None:
         if report is not None:
             raise ValueError(f"{model} holds a network without a table: a report requires one")

@@ -155,7 +155,7 @@ def fit_preprocessor(
     `TableModel.train`.
     """
     given = dict(column_types or {})
-    _check_given(given, decimal)
+    check_given(given, decimal)
     ignore = (*ignore, *(name for name, kind in given.items() if kind == "ignore"))
     by = tuple(name for name in (split.group, split.time) if name is not None)
     table.require((*(c for c in (*ignore, *given) if c not in table.index), *by, target))
@@ -209,7 +209,8 @@ def fit_preprocessor(
     )
 
 
-def _check_given(column_types: Mapping[str, str], decimal: str | None) -> None:
+def check_given(column_types: Mapping[str, str], decimal: str | None) -> None:
+    """Raise `ValueError` for unknown types of columns or another decimal mark."""
     for name, kind in column_types.items():
         if kind not in KINDS:
             raise ValueError(f"expected number, date, category or ignore for the type of column {name!r}, got {kind!r}")

@@ -142,11 +142,19 @@ def open_table(source: Any) -> Table:
         raise TableError(f"{path} is a folder: expected a file")
     if not path.is_file():
         raise FileNotFoundError(f"the file {path} does not exist")
-    extension = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    if extension not in READERS:
+    if not has_reader(path):
         raise TableError(f"{path} has an unknown extension: expected .{', .'.join(READERS)}")
     with _table_errors(str(path)):
-        return READERS[extension](path)
+        return READERS[_extension(path)](path)
+
+
+def has_reader(path: Path) -> bool:
+    """Return whether the extension of a file is that of a table."""
+    return _extension(path) in READERS
+
+
+def _extension(path: Path) -> str:
+    return path.name.lower().removesuffix(".gz").rpartition(".")[2]
 
 
 def _in_memory(source: Any) -> Table:
