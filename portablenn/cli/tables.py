@@ -36,6 +36,7 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 Task = StrEnum("Task", ["classification", "regression"])
 Missing = StrEnum("Missing", ["impute", "refuse"])
+ClassWeight = StrEnum("ClassWeight", ["balanced"])
 Preset = StrEnum("Preset", ["default", "fast"])
 Decimal = StrEnum("Decimal", {"POINT": ".", "COMMA": ","})
 TABLE = "A .csv, .tsv, .txt, .parquet, .pq, .arrow, .feather or .ipc file; also compressed CSV, .csv.gz."
@@ -89,6 +90,9 @@ def train(
             help="Also train a model for each of so many folds, and measure it on its rows, which it has not seen.",
         ),
     ] = None,
+    class_weight: Annotated[
+        ClassWeight | None, typer.Option(help="balanced: all classes have the same total weight in the loss.")
+    ] = None,
     group: Annotated[
         str | None, typer.Option(help="Column whose equal cells, such as patients, are in the same part of the rows.")
     ] = None,
@@ -138,6 +142,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "patience": patience,
+        "class_weight": class_weight.value if class_weight else None,
         "group": group,
         "time": time,
         "missing": missing.value,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -203,7 +203,7 @@ def check_sample_weight(value: Any, rows: int, name: str = "sample_weight", part
     return w
 
 
-def class_weight_table(value: Any, classes: Array, count: int, labels: tuple[int, int] | None) -> np.ndarray:
+def class_weight_table(value: Any, classes: Array, count: int, labels: Sequence[Any] | None) -> np.ndarray:
     """Return class weights, (count,), from {label: weight} or "balanced" (rows / (classes present · rows of the class))."""
     xp = array_namespace(classes)
     if isinstance(value, str) and value == "balanced":

@@ -73,17 +73,17 @@ class _TableEstimator(BaseEstimator):
             random_state,
         )
 
-    def _fit(self, X: Any, y: np.ndarray, name: str) -> TableModel:
+    def _fit(self, X: Any, y: np.ndarray, name: str, **settings: Any) -> TableModel:
         """Return a model of the columns of X and of y, which is called ``name``; after an error the estimator is as it was."""
         before = dict(self.__dict__)
         try:
-            return self._train(self._table(X, reset=True), y, name)
+            return self._train(self._table(X, reset=True), y, name, **settings)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
 
-    def _train(self, table: Table, y: np.ndarray, name: str) -> TableModel:
+    def _train(self, table: Table, y: np.ndarray, name: str, **settings: Any) -> TableModel:
         while name in table.columns or name in table.index:
             name = f"{name}_"
         seed = self.random_state
@@ -101,6 +101,7 @@ class _TableEstimator(BaseEstimator):
             backend=self.backend,
             seed=int(seed),
             **{parameter: getattr(self, parameter) for parameter in of_preset},
+            **settings,
         )
 
     def _table(self, X: Any, reset: bool) -> Table:
@@ -153,6 +154,8 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     Parameters
     ----------
     {parameters}
+    class_weight : dict or "balanced", default=None
+        {label: weight} of the rows of a class in the loss, or "balanced" for the same total weight of each.
 
     Attributes
     ----------
@@ -173,6 +176,23 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
     """
 
     _task = "classification"
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **_TableEstimator._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def __init__(
+        self, *, preset: str = "default", hidden: Any = None, activation: str | None = None, dropout: float | None = None,
+        learning_rate: float | None = None, epochs: int | None = None, batch_size: int | None = None,
+        patience: int | None = None, column_types: Mapping[str, str] | None = None, class_weight: Any = None,
+        callbacks: Any = (), backend: Any = "auto", random_state: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            preset=preset, hidden=hidden, activation=activation, dropout=dropout, learning_rate=learning_rate, epochs=epochs,
+            batch_size=batch_size, patience=patience, column_types=column_types, callbacks=callbacks, backend=backend,
+            random_state=random_state,
+        )  # fmt: skip
+        self.class_weight = class_weight
 
     @validated
     def fit(self, X: Any, y: Any) -> TableClassifier:
@@ -194,7 +214,13 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         classes, numbers = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
-        model = self._fit(X, numbers, name)
+        weights = self.class_weight
+        if isinstance(weights, dict):
+            known = classes.tolist()
+            if unknown := [label for label in weights if label not in known]:
+                raise ValueError(f"class_weight has unknown labels {unknown}: the labels are {known}")
+            weights = {known.index(label): weight for label, weight in weights.items()}
+        model = self._fit(X, numbers, name, class_weight=weights)
         # trained on class numbers, as labels may be texts that mark missing cells; a saved model predicts the labels
         target = replace(
             model.target,

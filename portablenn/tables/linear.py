@@ -50,7 +50,7 @@ def linear_network(part: EncodedPart, classes: int | None, backend: Any) -> Netw
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it has not converged
-            fitted = LogisticRegression(max_iter=LOGISTIC_STEPS).fit(x, y)
+            fitted = LogisticRegression(max_iter=LOGISTIC_STEPS).fit(x, y, sample_weight=part.weights_of(y))
         first = len(present) - len(fitted.coef_)  # of two classes it has the second one's weights only
         kernel[:, present[first:]], bias[present[first:]], bias[present[:first]] = (
             fitted.coef_.T,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..callbacks import Callback, EarlyStopping
+from ..data.validation import class_weight_table
 from ..files import model_file
 from ..files.safetensors_file import FileFormatError
 from ..nn.numbers import check_positive_integer
@@ -92,6 +93,7 @@ class TableModel:
         group: str | None = None,
         time: str | None = None,
         fold: tuple[int, int] | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         missing: str = "impute",
         column_types: Mapping[str, str] | None = None,
         decimal: str | None = None,
@@ -144,6 +146,9 @@ class TableModel:
         fold
             (k, folds), k from 0: measure the model on the k-th of so many parts of the rows, instead of on ``test_share``; see
             `cross_validate`.
+        class_weight
+            {label: weight} of the rows of a class in the loss, 1 for labels that are not given; "balanced" for weights that
+            give all classes the same total weight. For classifications only.
         missing
             "impute": a missing number becomes the mean (or median), and an input marks it; missing text is a category.
             "refuse": raise.
@@ -167,7 +172,8 @@ class TableModel:
             If the table cannot be read, or nothing can be learned from it.
         ValueError
             If ``task``, ``preset``, ``missing``, ``decimal`` or a type of a column is not one of these words, or both
-            ``optimizer`` and ``learning_rate``, or ``group`` and ``time``, are given.
+            ``optimizer`` and ``learning_rate``, or ``group`` and ``time``, are given; if ``class_weight`` has unknown labels,
+            or the model is a regression.
 
         Warns
         -----
@@ -209,10 +215,12 @@ class TableModel:
             _warn(
                 f'{chosen.epochs} epochs of {rows:,} rows are {steps:,} steps: preset="fast", or fewer epochs, take less time'
             )
+        weigh = partial(_class_weights, class_weight, fitted.preprocessor.target)
         network = make_network(chosen, fitted.preprocessor, steps, optimizer, backend, seed)
         stopping = EarlyStopping(patience=chosen.patience or chosen.epochs)
         model = cls(fitted.preprocessor, network)
         with encode_parts(opened, fitted.preprocessor, fitted.assignment) as parts:
+            parts["train"].class_weights = parts["validation"].class_weights = weigh(parts["train"].targets)
             model._fit(parts, chosen.epochs, batch_size, [stopping, *callbacks], resume)
             linear = linear_network(parts["train"], model.target.class_count, backend)
             if all(given is None for given in (hidden, activation, optimizer)):
@@ -280,8 +288,18 @@ class TableModel:
     ) -> None:
         network, train = self.network, parts["train"]
         validation = parts["validation"] if len(parts["validation"].targets) else None
-        x, y = train.arrays() if len(train.targets) * train.columns <= IN_MEMORY else (train, None)
-        network.fit(x, y, epochs, batch_size, validation_data=validation, callbacks=callbacks, resume=resume)
+        in_memory = len(train.targets) * train.columns <= IN_MEMORY
+        x, y, weights = train.arrays() if in_memory else (train, None, None)
+        network.fit(
+            x,
+            y,
+            epochs,
+            batch_size,
+            validation_data=validation,
+            sample_weight=weights,
+            callbacks=callbacks,
+            resume=resume,
+        )
         if not np.isfinite(np.asarray(network.forward(np.zeros((1, network.inputs), np.float32)))).all():
             raise TableError("training diverged: the weights are not finite. Lower the learning rate")
 
@@ -479,6 +497,16 @@ class TableModel:
             )
         report_without_smoothing(network)
         return cls(preprocessor, network, results)
+
+
+def _class_weights(given: Mapping[Any, float] | str | None, target: Target, targets: np.ndarray) -> np.ndarray | None:
+    """Return the weight of each class, (classes,), float32, from what `TableModel.train` is given and the training rows."""
+    if given is None:
+        return None
+    if target.classes is None:
+        raise ValueError(f"class_weight is for classifications: the target {target.name!r} has values")
+    labels = target.labels.tolist()
+    return class_weight_table(given, targets, len(labels), labels).astype(np.float32)
 
 
 def _check_usual(table: str, found: list[str]) -> None:

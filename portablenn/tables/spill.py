@@ -57,11 +57,17 @@ class EncodedPart(Rows):
         columns = len(preprocessor.input_names)
         super().__init__(cells, targets, block_rows=max(1, BLOCK_SIZE // columns))
         self.preprocessor, self.cells, self.targets, self.columns = preprocessor, cells, targets, columns
+        self.class_weights: np.ndarray | None = None
 
     def read(self, block: int) -> Block:
-        """Return the inputs and targets of a block, without weights."""
+        """Return the inputs, targets and weights of a block."""
         cells, targets, _ = super().read(block)
-        return self.preprocessor.expand(cells), targets, None
+        assert targets is not None
+        return self.preprocessor.expand(cells), targets, self.weights_of(targets)
+
+    def weights_of(self, targets: np.ndarray) -> np.ndarray | None:
+        """Return the weights of rows with these targets, (rows,), by ``class_weights``, (classes,); None without these."""
+        return None if self.class_weights is None else self.class_weights[targets]
 
     def sample(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the encoded cells, (rows, columns), and targets of at most that many rows, in groups spread over the part."""
@@ -72,9 +78,9 @@ class EncodedPart(Rows):
         taken = [slice(start, start + rows // groups) for start in (np.arange(groups) * count // groups).tolist()]
         return np.concatenate([self.cells[s] for s in taken]), np.concatenate([self.targets[s] for s in taken])
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the inputs, (rows, inputs), and targets, (rows,), of all rows."""
-        return self.preprocessor.expand(self.cells[:]), self.targets
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return the inputs, (rows, inputs), targets and weights, (rows,), of all rows."""
+        return self.preprocessor.expand(self.cells[:]), self.targets, self.weights_of(self.targets)
 
 
 @contextmanager

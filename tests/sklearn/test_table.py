@@ -108,6 +108,18 @@ def test_types_of_columns_can_be_given() -> None:
     assert [type(c).__name__ for c in estimator.model_.preprocessor.columns] == ["CategoricalColumn"]
 
 
+def test_classes_have_the_weights_of_their_labels() -> None:
+    y = np.where(VALUE > 150, "heavy", "usual")
+    shares = []
+    for weight in (None, {"heavy": 1000.0}, {"heavy": 0.001}):
+        estimator = TableClassifier(**FAST, class_weight=weight).fit(CELLS[:, :1], y)
+        shares.append(np.mean(estimator.predict(CELLS[:, :1]) == "heavy"))
+    assert shares[2] == 0.0
+    assert shares[1] == 1.0
+    with pytest.raises(ValueError, match="unknown labels"):
+        TableClassifier(**FAST, class_weight={"light": 2.0}).fit(CELLS, y)
+
+
 def test_it_is_a_part_of_scikit_learn() -> None:
     groups = np.arange(ROWS) % 4
     scores = cross_val_score(TableClassifier(**FAST), CELLS, CLASS, groups=groups, cv=GroupKFold(2))

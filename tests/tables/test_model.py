@@ -477,3 +477,32 @@ def test_a_long_training_names_shorter_ones(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.warns(RuntimeWarning, match=r'2 epochs of 2\d\d rows are \d steps: preset="fast", or fewer epochs'):
         pnn.TableModel.train(table, "y")
     pnn.TableModel.train(table, "y", epochs=2)  # as asked for, without a warning
+
+
+def _few_of_one_class(rows: int = 2000) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    x = random.normal(size=rows)
+    return {"x": x, "y": np.where(x + random.normal(size=rows) > 2.5, "rare", "usual")}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("hidden", [None, (8,)], ids=["perhaps linear", "network"])
+def test_balanced_classes_have_the_same_weight(in_memory: bool, hidden: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not in_memory:
+        monkeypatch.setattr("portablenn.tables.model.IN_MEMORY", 0)
+    table, settings = _few_of_one_class(), {"preset": "fast", "epochs": 20, "batch_size": 32, "hidden": hidden}
+    plain = pnn.TableModel.train(table, "y", **settings).results["metrics"]
+    balanced = pnn.TableModel.train(table, "y", class_weight="balanced", **settings).results["metrics"]
+    assert plain["balanced_accuracy"] < 0.7
+    assert balanced["balanced_accuracy"] > 0.8
+    assert balanced["accuracy"] < plain["accuracy"]
+
+
+def test_classes_have_the_weights_of_their_labels() -> None:
+    table, settings = _few_of_one_class(), {"preset": "fast", "epochs": 3}
+    with pytest.raises(ValueError, match=r"unknown labels \['common'\]"):
+        pnn.TableModel.train(table, "y", class_weight={"common": 2.0}, **settings)
+    with pytest.raises(ValueError, match="class_weight is for classifications"):
+        pnn.TableModel.train({"x": table["x"], "y": table["x"] ** 2}, "y", class_weight="balanced", **settings)
+    heavy = pnn.TableModel.train(table, "y", class_weight={"rare": 1000.0}, **settings)
+    assert np.mean(heavy.predict(table) == "rare") > 3 * np.mean(table["y"] == "rare")

@@ -32,7 +32,7 @@ def test_each_part_holds_its_rows_in_order(batch_rows: int, monkeypatch: pytest.
     with encode_parts(table, fitted.preprocessor, Assignment(SHARES, 3)) as parts:
         for index, name in enumerate(PARTS):
             rows = np.flatnonzero((part == index) & present)
-            inputs, targets = parts[name].arrays()
+            inputs, targets, _ = parts[name].arrays()
             assert fitted.rows[name] == len(rows)
             np.testing.assert_allclose(inputs[:, 0] * x.scale + x.center, rows, atol=1e-3)
             np.testing.assert_array_equal(inputs[:, 1], rows % 2 == 0)
