@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from numbers import Integral, Real
@@ -22,6 +23,9 @@ from .private import Interval, StrOptions, validated
 
 _LABELS_ARE = {"b": "boolean", "i": "integer", "u": "integer", "f": "number"}
 """The type of a `Target`'s labels, by the kind of their dtype; text otherwise."""
+
+EXPECTED = ("ignored on request", "all cells have the same value", "the index of the data frame")
+"""Why columns are left out without a warning."""
 
 _PARAMETERS = """
     preset : {"default", "fast"}, default="default"
@@ -91,7 +95,7 @@ class _TableEstimator(BaseEstimator):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
         of_preset = ("preset", "hidden", "activation", "dropout", "learning_rate", "epochs", "batch_size", "patience")
         self._columns = table.columns
-        return TableModel.train(
+        model = TableModel.train(
             _with_column(table, name, y),
             name,
             task=self._task,
@@ -103,6 +107,10 @@ class _TableEstimator(BaseEstimator):
             **{parameter: getattr(self, parameter) for parameter in of_preset},
             **settings,
         )
+        for column, reason in model.results["left_out"].items():
+            if reason not in EXPECTED:
+                warnings.warn(f"column {column!r} is left out: {reason}", RuntimeWarning, stacklevel=4)
+        return model
 
     def _table(self, X: Any, reset: bool) -> Table:
         """Return X, validated as scikit-learn does, as a table; for a prediction, with the names of the columns of ``fit``."""
@@ -110,7 +118,11 @@ class _TableEstimator(BaseEstimator):
             raise TypeError(
                 f"Sparse data was passed for X, but {type(self).__name__} requires dense data: use X.toarray()"
             )
+        if isinstance(X, np.ma.MaskedArray):
+            X = np.ma.filled(X.astype(object), None)
         if not _is_frame(X):
+            if isinstance(X, (list, tuple)):
+                X = np.asarray(X, dtype=object)  # else numbers among texts would become texts, and booleans numbers
             X = validate_data(
                 self,
                 inputs.to_host(X),
@@ -123,6 +135,10 @@ class _TableEstimator(BaseEstimator):
         else:
             validate_data(self, X, skip_check_array=True, reset=reset)
             table = open_table(X)
+            if not table.columns:
+                raise ValueError(
+                    f"Found array with 0 feature(s) while a minimum of 1 is required by {type(self).__name__}."
+                )
         return table if reset or table.columns == self._columns else _renamed(table, self._columns)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -209,6 +225,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         name = _name_of(y)
         y = column_or_1d(inputs.to_host(y), warn=True)
+        _check_present(y)
         check_consistent_length(X, y)
         check_classification_targets(y)
         classes, numbers = np.unique(y, return_inverse=True)
@@ -224,7 +241,7 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         # trained on class numbers, as labels may be texts that mark missing cells; a saved model predicts the labels
         target = replace(
             model.target,
-            classes=tuple(map(str, classes.tolist())),
+            classes=tuple(classes.astype(str) if classes.dtype.kind in "mM" else map(str, classes.tolist())),
             labels_are=_LABELS_ARE.get(classes.dtype.kind, "text"),
         )
         model.preprocessor = replace(model.preprocessor, target=target)
@@ -291,7 +308,11 @@ class TableRegressor(RegressorMixin, _TableEstimator):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         name = _name_of(y)
-        y = column_or_1d(check_array(inputs.to_host(y), ensure_2d=False, dtype="numeric", input_name="y"), warn=True)
+        y = column_or_1d(inputs.to_host(y), warn=True)
+        if y.dtype.kind in "mM":
+            raise TypeError(f"y holds dates or times ({y.dtype}), which have no unit: convert them to numbers")
+        _check_present(y)
+        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
         check_consistent_length(X, y)
         self.model_ = self._fit(X, y.astype(np.float64), name)
         return self
@@ -299,6 +320,25 @@ class TableRegressor(RegressorMixin, _TableEstimator):
 
 for _kind in (TableClassifier, TableRegressor):
     _kind.__doc__ = str(_kind.__doc__).replace("{parameters}", _PARAMETERS.strip())
+
+
+def _check_present(y: np.ndarray) -> None:
+    """Raise `ValueError` if a target is missing or not finite, whatever scikit-learn is told to assume."""
+    if y.dtype.kind in "fc":
+        missing = ~np.isfinite(y)
+    elif y.dtype.kind in "mM":
+        missing = np.isnat(y)
+    elif y.dtype.kind == "O":
+        missing = np.asarray(
+            [cell is None or (str(cell) in ("nan", "<NA>", "NaT") and not isinstance(cell, str)) for cell in y]
+        )
+    else:
+        return
+    if missing.any():
+        what = "infinity" if y.dtype.kind == "f" and not np.isnan(y).any() else "NaN"
+        raise ValueError(
+            f"Input y contains {what}: {int(missing.sum())} targets are missing or not finite; leave out these rows"
+        )
 
 
 def _is_frame(X: Any) -> bool:

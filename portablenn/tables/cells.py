@@ -310,20 +310,26 @@ def as_numbers(column: Any, name: str, cells: CellFormat) -> tuple[np.ndarray, n
             values = _as_floats(pc.cast(column, "float64", safe=False))
             marked = PLAIN_NUMBERS.parse(text_array(cells.marks))[0]
             values[np.isin(values, marked[np.isfinite(marked)])] = np.nan
-        return values, np.zeros(len(values), bool)
+        return _without_infinities(values, np.zeros(len(values), bool))
     is_empty = not len(column) or pc.all(pc.is_null(column, nan_is_null=True)).as_py()
     if is_empty:  # pandas reads such a column as numbers, whatever it is
         return np.full(len(column), np.nan), np.zeros(len(column), bool)
     if not _is_text(column.type):
         raise TableError(f"column {name!r} is of type {column.type}, not of {wanted}s, as in training: convert it")
-    return cells.parse(pc.cast(column, pyarrow.string()))
+    return _without_infinities(*cells.parse(pc.cast(column, pyarrow.string())))
+
+
+def _without_infinities(values: np.ndarray, unreadable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return NaN for infinities, which count as cells that cannot be read."""
+    infinite = np.isinf(values)
+    return np.where(infinite, np.nan, values), unreadable | infinite
 
 
 def _days(column: Any) -> np.ndarray:
     import pyarrow
     import pyarrow.compute as pc
 
-    microseconds = pc.cast(pc.cast(column, pyarrow.int64()), pyarrow.float64())
+    microseconds = pc.cast(pc.cast(column, pyarrow.int64()), pyarrow.float64(), safe=False)  # exact up to the year 2255
     return _as_floats(pc.divide(microseconds, 86400e6))
 
 

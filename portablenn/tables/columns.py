@@ -224,7 +224,7 @@ class ColumnStatistics:
         missing, center, scale = self.rows > self.count, self.mean, math.sqrt(self.squares / self.count)
         if not (math.isfinite(scale) and math.isfinite(center)):
             return "its numbers are too large"
-        constant = scale <= 1e-12 * abs(center)
+        constant = scale <= 1e-15 * abs(center)  # what rounding leaves
         if self.smooth and not constant:
             low, center, high = np.quantile(self.sample, [0.25, 0.5, 0.75]).tolist()
             scale = high - low or (self.high - self.low) / 2

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 BATCH_ROWS = 1 << 16
 """Maximum number of rows in memory at a time."""
 
@@ -184,20 +186,42 @@ def _from_columns(source: Any, convert: Callable[[], Any]) -> Any:
 
     try:
         return convert()
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
-        return pyarrow.table({str(name): _as_array(source[name]) for name in source})
+    except (pyarrow.ArrowException, TypeError, ValueError) as error:
+        if len({str(name) for name in source}) < len(list(source)):
+            raise  # two columns have the same name
+        arrays = {}
+        for name in source:
+            try:
+                arrays[str(name)] = _as_array(source[name])
+            except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as own:
+                raise TableError(f"column {str(name)!r} cannot be read: {str(own).splitlines()[0]}") from error
+        return pyarrow.table(arrays)
 
 
 def _as_array(cells: Any) -> Any:
     import pyarrow
 
     try:
-        return pyarrow.array(cells, from_pandas=True)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+        return pyarrow.array(_native(cells), from_pandas=True)
+    except (pyarrow.ArrowException, TypeError, ValueError):
         if any(isinstance(cell, (list, dict, set, bytes)) for cell in cells):
             raise
-        absent = (cell is None or cell != cell or str(cell) in ("<NA>", "NaT") for cell in cells)  # NaN is not itself
-        return pyarrow.array([None if missing else str(cell) for cell, missing in zip(cells, absent)])
+        absent = [cell is None or cell is not cell or str(cell) in ("<NA>", "NaT", "nan") for cell in cells]
+        present = [None if missing else cell for cell, missing in zip(cells, absent)]
+    try:
+        return pyarrow.array(present)
+    except (pyarrow.ArrowException, TypeError, ValueError):
+        return pyarrow.array([None if cell is None else str(cell) for cell in present])
+
+
+def _native(cells: Any) -> Any:
+    """Return an array of NumPy in an order of bytes, and with a unit of time, that pyarrow knows."""
+    dtype = getattr(cells, "dtype", None)
+    if not isinstance(dtype, np.dtype):
+        return cells
+    if dtype.kind in "mM" and np.datetime_data(dtype)[0] not in ("s", "ms", "us", "ns"):
+        return cells.astype(f"{dtype.kind}8[s]")
+    return cells if dtype.isnative else cells.astype(dtype.newbyteorder("="))
 
 
 def _index_of(schema: Any) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
@@ -103,7 +104,7 @@ def test_a_column_of_the_name_of_the_target_is_an_input() -> None:
 
 
 def test_types_of_columns_can_be_given() -> None:
-    types = {"x0": "ignore", "x2": "category", "x3": "ignore"}
+    types = {"x0": "ignore", "x2": "ignore", "x3": "ignore"}
     estimator = TableClassifier(**FAST, column_types=types).fit(CELLS, CLASS)
     assert [type(c).__name__ for c in estimator.model_.preprocessor.columns] == ["CategoricalColumn"]
 
@@ -157,3 +158,92 @@ def test_rows_that_cannot_be_learned_are_refused(x: Any, y: Any, message: str) -
 def test_one_row_is_refused() -> None:
     with pytest.raises(ValueError, match="a minimum of 2 is required"):
         TableRegressor(**FAST).fit(CELLS[:1], VALUE[:1])
+
+
+DATES = np.datetime64("2020-01-01") + np.arange(ROWS)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.where(CLASS, np.nan, 1.0),
+        np.where(CLASS, np.inf, VALUE),
+        np.where(CLASS, None, "a"),
+        np.where(CLASS, np.datetime64("NaT"), DATES),
+    ],
+    ids=["NaN", "infinity", "None", "NaT"],
+)
+@pytest.mark.parametrize("assume_finite", [False, True])
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
+def test_missing_targets_are_refused(y: Any, assume_finite: bool) -> None:
+    with sklearn.config_context(assume_finite=assume_finite):
+        with pytest.raises(ValueError, match="Input y contains"):
+            TableClassifier(**FAST).fit(CELLS, y)
+        with pytest.raises((ValueError, TypeError), match="Input y contains|y holds dates"):
+            TableRegressor(**FAST).fit(CELLS, y)
+
+
+def test_dates_are_not_values_but_may_be_labels() -> None:
+    with pytest.raises(TypeError, match="convert them to numbers"):
+        TableRegressor(**FAST).fit(CELLS, DATES)
+    y = DATES[CLASS.astype(int)]
+    fitted = TableClassifier(**FAST).fit(CELLS, y)
+    assert fitted.predict(CELLS).dtype == y.dtype
+    assert set(fitted.model_.target.labels) == {"2020-01-01", "2020-01-02"}
+
+
+def test_columns_that_are_left_out_are_warned_of_unless_they_are_constant() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"": COLUMNS["age"], "id": [f"id {i}" for i in range(ROWS)], "same": 1, "city": COLUMNS["city"]}
+    )
+    with pytest.warns(RuntimeWarning) as caught:
+        TableClassifier(**FAST).fit(frame, CLASS)
+    messages = sorted(str(warning.message) for warning in caught)
+    assert [message.partition(":")[0] for message in messages] == ["column '' is left out", "column 'id' is left out"]
+
+
+def test_infinities_in_frames_are_warned_of() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"x": np.where(np.arange(ROWS) == 7, np.inf, VALUE)})
+    with pytest.warns(RuntimeWarning, match="column 'x' holds 'inf' in row 8, which cannot be read"):
+        TableRegressor(**FAST).fit(frame, VALUE)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [None if missing else day for missing, day in zip(CLASS, DATES.astype(object))],
+        DATES.astype("M8[M]"),
+        DATES.astype("M8[h]"),
+        VALUE.astype(">f8"),
+    ],
+    ids=["missing dates", "months", "hours", "big-endian"],
+)
+def test_arrays_of_unusual_dtypes_are_read(column: Any) -> None:
+    x = np.asarray(column)[:, None]
+    assert len(TableRegressor(**FAST).fit(x, VALUE).model_.preprocessor.columns) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*are missing, and none was in training")
+def test_nat_in_an_array_of_objects_is_a_missing_cell() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"day": pandas.Series(DATES).mask(CLASS), "city": COLUMNS["city"]})
+    fitted = TableClassifier(**FAST).fit(frame.to_numpy(), CLASS)
+    assert fitted.score(frame.to_numpy(), CLASS) > 0.95
+
+
+def test_masked_cells_are_missing() -> None:
+    x = np.ma.array(VALUE[:, None], mask=CLASS[:, None])
+    assert TableClassifier(**FAST).fit(x, CLASS).score(x, CLASS) > 0.95
+
+
+def test_lists_and_arrays_of_objects_have_the_same_cells() -> None:
+    x = [[bool(c), float(v)] for c, v in zip(CLASS, VALUE)]
+    fitted = TableClassifier(**FAST).fit(x, CLASS)
+    np.testing.assert_array_equal(fitted.predict(x), fitted.predict(np.asarray(x, dtype=object)))
+
+
+def test_large_integers_that_differ_are_not_one_value() -> None:
+    x = (10**15 + 1000 * CLASS + np.arange(ROWS) % 7)[:, None]
+    assert TableClassifier(**FAST).fit(x, CLASS).score(x, CLASS) > 0.95
