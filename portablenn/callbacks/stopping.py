@@ -151,8 +151,8 @@ class EarlyStopping(Callback):
 class StopOnNaN(Callback):
     """End training at the first loss, or the first weights, that are NaN or infinite; name the step and the row.
 
-    The row is the first of the batch whose loss by itself is not finite, if there is one. The state of the last check is
-    restored.
+    The row is the first of the batch whose loss by itself is not finite, if there is one; of blocks and streams, and with a
+    loss function that returns one number for the batch, only the step is named. The state of the last check is restored.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 import sys
 import warnings
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..runtime.arrays import is_array, to_numpy
+from ..transforms.closure import is_of_library
 from . import atomic, safetensors_file
 from .safetensors_file import FileFormatError
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path  # costs an import more than the file is worth
 
 VERSION = 1
+MAX_DEPTH = 8
+"""Depth below which objects are described by their type."""
+
 _FACTS: dict[str, Any] = {
     "about": dict, "callbacks": list, "done": int, "ended": str, "epoch": int, "epochs": int, "evaluations": int,
     "history": dict, "interrupted": bool, "labels": list, "multilabel": bool, "optimizer": dict,
@@ -108,7 +113,7 @@ def describe(thing: Any, depth: int = 0) -> Any:
     """Return an object as JSON values: the name of its type and its fields; a function by its source and what it reads."""
     if isinstance(thing, (str, int, float, bool, type(None))):
         return thing
-    if depth > 8:
+    if depth > MAX_DEPTH:
         return {"kind": type(thing).__name__}
     if isinstance(thing, np.generic):
         return thing.item()
@@ -116,7 +121,7 @@ def describe(thing: Any, depth: int = 0) -> Any:
         return {str(key): describe(value, depth + 1) for key, value in thing.items()}
     if isinstance(thing, (list, tuple)):
         return [describe(value, depth + 1) for value in thing]
-    if is_array(thing):
+    if is_array(thing) and not isinstance(thing, type):
         return {"kind": "array", "shape": [int(n) for n in thing.shape]}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         compared = {f.name: describe(getattr(thing, f.name), depth + 1) for f in dataclasses.fields(thing) if f.compare}
@@ -135,50 +140,82 @@ def describe(thing: Any, depth: int = 0) -> Any:
 
 
 def _describe_function(function: Any, depth: int) -> dict[str, Any]:
-    """Return a function's name, its source, and the values that it reads: defaults, closure, and globals that it names."""
-    facts = {"kind": f"{function.__module__}.{function.__qualname__}", "source": _source(function)}
-    code = function.__code__
+    """Return a function's name, its source, and the values that it reads: defaults, closure, and globals that it names.
+
+    Of a library's function this is the name, and of names that the function assigns to, such as counters, nothing.
+    """
+    facts: dict[str, Any] = {"kind": f"{function.__module__}.{function.__qualname__}"}
+    if is_of_library(function.__code__):
+        return facts
+    code, read = function.__code__, _Read.of(function.__code__)
+    facts["source"] = _source(function)
     if facts["source"] is None:  # then another Python cannot tell whether it is the same function
         facts["code"] = (
-            _digest(repr(_instructions(code)).encode()) + f" of Python {sys.version_info[0]}.{sys.version_info[1]}"
+            f"{_digest(repr((read.code, read.constants)))} of Python {sys.version_info[0]}.{sys.version_info[1]}"
         )
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    closure = {name: cell.cell_contents for name, cell in cells if cell != CellType()}
-    named = {name: function.__globals__[name] for name in _instructions(code)[1] if name in function.__globals__}
-    read = {"defaults": function.__defaults__, "keyword defaults": function.__kwdefaults__, "closure": closure}
-    return facts | _values({name: value for name, value in (read | {"globals": named}).items() if value}, depth)
+    closure = {name: cell.cell_contents for name, cell in cells if name not in read.assigned and cell != CellType()}
+    known = function.__globals__
+    named = {name: known[name] for name in read.names if name in known and name not in read.assigned}
+    named = {
+        name: type(value) if isinstance(value, (list, dict)) else value for name, value in named.items()
+    }  # perhaps logs
+    values = {
+        "defaults": function.__defaults__,
+        "keywords": function.__kwdefaults__,
+        "closure": closure,
+        "globals": named,
+    }
+    return facts | _values({name: value for name, value in values.items() if value}, depth)
 
 
-def _instructions(code: CodeType) -> tuple[list[bytes], list[str], list[str]]:
-    """Return the bytes of the code, the names and the constants of a function and of the functions inside of it."""
-    inner = [_instructions(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
-    constants = [repr(constant) for constant in code.co_consts if not isinstance(constant, CodeType)]
-    return (
-        [code.co_code, *(one for part, _, _ in inner for one in part)],
-        [*code.co_names, *(one for _, part, _ in inner for one in part)],
-        [*constants, *(one for _, _, part in inner for one in part)],
-    )
+@dataclasses.dataclass
+class _Read:
+    """What the code of a function, and of the functions inside of it, consists of."""
+
+    code: list[bytes]
+    constants: list[str]
+    names: list[str]  # among them the globals that it reads
+    assigned: set[str]  # globals, and variables of enclosing functions, that it assigns to
+
+    @classmethod
+    def of(cls, code: CodeType) -> _Read:
+        import dis
+
+        constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
+        texts = [repr(sorted(map(repr, c))) if isinstance(c, frozenset) else repr(c) for c in constants]
+        stores = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_GLOBAL", "STORE_DEREF")}
+        read = cls([code.co_code], texts, list(code.co_names), stores & {*code.co_names, *code.co_freevars})
+        for inner in (cls.of(constant) for constant in code.co_consts if isinstance(constant, CodeType)):
+            read.code += inner.code
+            read.constants += inner.constants
+            read.names += inner.names
+            read.assigned |= inner.assigned
+        return read
 
 
 def _values(read: Any, depth: int) -> Any:
     """Describe numbers, strings, arrays, functions and dataclasses in nested dicts and tuples; other objects by their type."""
+    if isinstance(read, type) or depth > MAX_DEPTH:
+        return {"kind": getattr(read, "__qualname__", type(read).__name__)}
     if isinstance(read, Mapping):
-        return {str(name): _values(value, depth + 1) for name, value in read.items()}
+        return {str(getattr(name, "__qualname__", name)): _values(value, depth + 1) for name, value in read.items()}
     if isinstance(read, (list, tuple)):
         return [_values(value, depth + 1) for value in read]
+    if isinstance(read, (float, complex, np.generic, bytes)):
+        return repr(read) if type(read) is not float or not math.isfinite(read) else read
     if is_array(read):
-        return {**describe(read), "content": _digest(to_numpy(read).tobytes())}
-    plain = isinstance(read, (str, int, float, bool, type(None), complex, np.generic))
-    known = hasattr(read, "__code__") or isinstance(read, functools.partial)
-    if plain or known or (dataclasses.is_dataclass(read) and not isinstance(read, type)):
-        return repr(read) if isinstance(read, complex) else describe(read, depth + 1)
-    return {"kind": getattr(read, "__name__", type(read).__name__)}
+        of_numbers = "object" not in str(read.dtype)
+        return {**describe(read), **({"content": _digest(to_numpy(read).tobytes())} if of_numbers else {})}
+    plain = isinstance(read, (str, int, bool, type(None)))
+    known = hasattr(read, "__code__") or isinstance(read, functools.partial) or dataclasses.is_dataclass(read)
+    return describe(read, depth + 1) if plain or known else {"kind": getattr(read, "__name__", type(read).__name__)}
 
 
-def _digest(content: bytes) -> str:
+def _digest(content: str | bytes) -> str:
     import hashlib
 
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+    return hashlib.blake2b(content.encode() if isinstance(content, str) else content, digest_size=8).hexdigest()
 
 
 def _source(function: Any) -> str | None:
@@ -195,7 +232,7 @@ def _source(function: Any) -> str | None:
         try:
             nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Lambda)]
         except SyntaxError:  # part of a statement
-            return None
+            return " ".join(text.split())
         text = " ".join(ast.get_source_segment(text, node) or "" for node in nodes)
     return " ".join(text.split())
 
@@ -207,7 +244,7 @@ def differences(saved: Mapping[str, Any], expected: Mapping[str, Any], prefix: s
         a, b = saved.get(name), expected.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f"{prefix}{name}.")
-        elif a != b and name == "data":
+        elif a != b and name == "data" and not prefix:
             lines.insert(0, "data: others")
         elif a != b:
             lines.append(f"{prefix}{name}: {str(a)[:60]}, now {str(b)[:60]}")

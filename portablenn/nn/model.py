@@ -81,6 +81,10 @@ class Model:
         parts = (*(layer for _, layer in self.layers), self.loss, self.optimizer, self.report_loss)
         return tuple(function for part in parts for function in _functions_of(part))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields, without the functions that were found in them, which may not be picklable by themselves."""
+        return {name: value for name, value in self.__dict__.items() if name != "functions"}
+
     @property
     def reported(self) -> Loss:
         """The loss whose value is reported."""
@@ -267,8 +271,11 @@ def _functions_of(part: Any) -> Iterator[Any]:
     """
     own = __package__.partition(".")[0] + "."
     if isinstance(part, FunctionType):
-        if not part.__module__.startswith(own):
+        if not (part.__module__ or "").startswith(own):
             yield part
+    elif isinstance(part, (tuple, list)):
+        for item in part:
+            yield from _functions_of(item)
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):
         for kind in type(part).__mro__:
             if kind is not object and not kind.__module__.startswith(own):

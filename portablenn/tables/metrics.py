@@ -96,8 +96,8 @@ def _log_loss(probabilities: np.ndarray) -> float:
 
 
 def summarize_folds(folds: list[dict[str, float]]) -> dict[str, Any]:
-    """Return mean, standard deviation and values of each metric that all folds have; see `TableModel.cross_validate`."""
-    names = [name for name in folds[0] if all(name in one for one in folds)]
+    """Return mean, standard deviation and values of each metric that is finite in all folds; see `cross_validate`."""
+    names = [name for name in folds[0] if all(math.isfinite(one.get(name, math.nan)) for one in folds)]
     values = {name: [one[name] for one in folds] for name in names}
     return {
         name: {"mean": float(np.mean(v)), "standard_deviation": float(np.std(v, ddof=1)), "folds": v}

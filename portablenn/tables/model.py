@@ -25,7 +25,7 @@ from .columns import NumericColumn
 from .description import describe, preprocessor_from
 from .linear import linear_network
 from .metrics import compute_metrics, doubtful_columns, measure, summarize_folds
-from .parts import Split, shares_of
+from .parts import Split, check_fold, shares_of
 from .preprocessing import FitResult, Preprocessor, fit_preprocessor, warnings_of
 from .presets import choose_preset, make_network, report_without_smoothing
 from .readers import TableError, open_table
@@ -198,6 +198,8 @@ class TableModel:
         )
         if not 0 <= test_share <= 0.7:
             raise ValueError(f"expected test_share from 0 to 0.7, got {test_share!r}")
+        if fold is not None:
+            check_fold(fold)
         split = Split(partial(shares_of, 1.0 / fold[1] if fold else test_share), seed, group, time, fold)
         opened = open_table(table)
         fitted = fit_preprocessor(
@@ -249,7 +251,8 @@ class TableModel:
         folds
             Number of folds, at least 2.
         settings
-            Other arguments of `train`, but for ``test_share``, ``fold``, ``resume``, and callbacks that remember a training.
+            Other arguments of `train`, but for ``test_share``, ``fold`` and ``resume``; no callbacks that keep the state of one
+            training, such as `Checkpoint`.
 
         Returns
         -------

@@ -11,7 +11,7 @@ import numpy as np
 
 from .cells import shortened
 from .columns import CategoricalColumn, ColumnStatistics, NumericColumn
-from .preprocessing import check_given
+from .preprocessing import UNNAMED_REASON, check_given, unnamed_columns
 from .readers import open_table
 from .types import infer_types
 
@@ -83,7 +83,9 @@ def summarize_columns(
     opened, given = open_table(table), dict(column_types or {})
     check_given(given, decimal)
     opened.require(tuple(name for name in given if name not in opened.index))
-    used = tuple(name for name in opened.columns if name not in opened.index and given.get(name) != "ignore")
+    unnamed = unnamed_columns(opened, tuple(given))
+    out = (*opened.index, *unnamed)
+    used = tuple(name for name in opened.columns if name not in out and given.get(name) != "ignore")
     types, rows = infer_types(opened, used, given, decimal, missing_marks)
     statistics = {name: ColumnStatistics(name, kind) for name, kind in types.items() if kind.kind}
     first_row = 0
@@ -91,7 +93,7 @@ def summarize_columns(
         for name, one in statistics.items():
             one.add(*one.read(batch.column(name), first_row), training=np.ones(batch.num_rows, bool))
         first_row += batch.num_rows
-    why = dict.fromkeys(opened.index, "the index of the data frame")
+    why = dict.fromkeys(opened.index, "the index of the data frame") | dict.fromkeys(unnamed, UNNAMED_REASON)
     why |= {name: "ignored on request" for name, kind in given.items() if kind == "ignore" and name in opened.columns}
     why |= {name: kind.reason for name, kind in types.items() if not kind.kind}
     return [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from .cells import as_numbers, as_text
+from .cells import as_bools, as_numbers, as_text
 from .readers import Table, TableError
 from .types import ColumnType
 
@@ -23,6 +23,9 @@ SHARES = (0.8, 0.1, 0.1)
 
 VALIDATION_ROWS = 100
 """Number of validation rows that small tables have, too, if they are not more than a fifth of the rows."""
+
+MAX_STRATA = 100
+"""Maximum number of distinct cells of a target whose shares are the same in all folds."""
 
 
 def shares_of(test_share: float, rows: int) -> tuple[float, float, float]:
@@ -109,8 +112,8 @@ class Split:
     def __post_init__(self) -> None:
         if self.group is not None and self.time is not None:
             raise ValueError("arguments group and time are mutually exclusive: rows are split by one of them")
-        if self.fold is not None and not (self.fold[1] >= 2 and 0 <= self.fold[0] < self.fold[1]):
-            raise ValueError(f"expected fold (k, folds) with 0 <= k < folds and at least 2 folds, got {self.fold!r}")
+        if self.fold is not None:
+            check_fold(self.fold)
 
     def assign(self, table: Table, rows: int, types: Mapping[str, ColumnType], target: str) -> Assignment:
         """Return the part of each row, after a pass through the column that decides it, if one does.
@@ -120,47 +123,56 @@ class Split:
         TableError
             If there are fewer groups, times or rows than parts, or the column of times has missing cells or is text.
         """
-        given = self.shares(rows) if callable(self.shares) else self.shares
-        shares: tuple[float, ...] = tuple(given)
-        parts: np.ndarray | None = None
-        if self.fold is not None and self.fold[1] > rows:
-            raise TableError(f"{table.name} has {rows} rows: expected at most as many folds, got {self.fold[1]}")
+        shares = tuple(self.shares(rows) if callable(self.shares) else self.shares)
+        if self.group is None and self.time is None and self.fold is None:
+            return Assignment(shares, self.seed)
+        present = _present(table, target, types[target])
+        count = int(present.sum())
+        if self.fold is not None and self.fold[1] > count:
+            raise TableError(
+                f"{table.name} has {count} rows with {target!r}: expected at most as many folds, got {self.fold[1]}"
+            )
         if self.group is not None:
-            parts = self._by_group(table, rows, shares)
+            parts = self._by_group(table, present, shares)
         elif self.time is not None:
-            parts = self._by_time(table, shares, types[self.time])
-        elif self.fold is not None:
-            parts = self._by_fold(table, rows, shares, target)
-        return Assignment(shares, self.seed, parts)
+            parts = self._by_time(table, present, shares, types[self.time])
+        else:
+            parts = self._by_fold(table, present, shares, target)
+        for part, share in zip(range(len(PARTS)), shares, strict=True):
+            if share and not (present & (parts == part)).any():
+                by = f"column {self.group or self.time!r}" if self.group or self.time else "the folds"
+                why = "it has too few distinct cells, or most rows have the same one"
+                raise TableError(f"{by} would leave no rows for {PARTS[part]}, of {count:,} with {target!r}: {why}")
+        return Assignment(shares, self.seed, np.where(present, parts, NONE).astype(np.int8))
 
-    def _by_fold(self, table: Table, rows: int, shares: Sequence[float], target: str) -> np.ndarray:
+    def _by_fold(self, table: Table, present: np.ndarray, shares: Sequence[float], target: str) -> np.ndarray:
         """Split into folds of equal size that have the same share of each value of the target, if it has few."""
         assert self.fold is not None
         k, folds = self.fold
-        first, second = _words(np.arange(rows), self.seed)
+        first, second = _words(np.arange(len(present)), self.seed)
         names, codes = _codes(table, target)
-        order = np.lexsort((first, codes)) if len(names) <= MAX_STRATA else np.argsort(first, kind="stable")
-        fold_of = np.empty(rows, dtype=np.int64)
-        fold_of[order] = np.arange(rows) % folds
+        strata = codes if len(names) <= MAX_STRATA else np.zeros_like(codes)
+        order = np.lexsort((first, strata, ~present))
+        fold_of = np.empty(len(present), dtype=np.int64)
+        fold_of[order] = np.arange(len(present)) % folds
         validation = second < shares[VALIDATION] / (1.0 - shares[TEST]) * 2.0**32
-        return np.where(fold_of == k, TEST, np.where(validation, VALIDATION, TRAIN)).astype(np.int8)
+        return np.where(fold_of == k, TEST, np.where(validation, VALIDATION, TRAIN))
 
-    def _by_group(self, table: Table, rows: int, shares: Sequence[float]) -> np.ndarray:
+    def _by_group(self, table: Table, present: np.ndarray, shares: Sequence[float]) -> np.ndarray:
         assert self.group is not None
         names, codes = _codes(table, self.group)
-        sizes = np.bincount(codes, minlength=len(names))
+        sizes = np.bincount(codes[present], minlength=len(names))
         digests = [hashlib.blake2b(repr(name).encode(), digest_size=8).digest() for name in names]
         words = _words(np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64), self.seed)[0]
-        part_of = np.full(len(names), TRAIN, dtype=np.int8)
-        left = np.argsort(words, kind="stable").tolist()
-        needed = 1 + sum(share > 0 for share in shares[1:])
-        if len(left) < max(needed, self.fold[1] if self.fold else 0):
+        left = [group for group in np.argsort(words, kind="stable").tolist() if sizes[group]]
+        needed = max(sum(share > 0 for share in shares), self.fold[1] if self.fold else 0)
+        if len(left) < needed:
             raise TableError(
-                f"column {self.group!r} has {len(left)} groups: expected at least "
-                f"{max(needed, self.fold[1] if self.fold else 0)}, so that each part has one of its own"
+                f"column {self.group!r} has {len(left)} groups: expected at least {needed}, so that each part has one"
             )
+        part_of, count = np.full(len(names), TRAIN, dtype=np.int8), int(present.sum())
         if self.fold is None:
-            left = self._fill(left, sizes, part_of, TEST, shares[TEST] * rows, keep=needed - 1)
+            part_of[_fill(left, sizes, shares[TEST] * count)] = TEST
         else:
             k, folds = self.fold
             filled = np.zeros(folds, dtype=np.int64)
@@ -168,23 +180,11 @@ class Split:
                 smallest = int(filled.argmin())
                 filled[smallest] += sizes[group]
                 part_of[group] = TEST if smallest == k else TRAIN
-            left = [group for group in left if part_of[group] != TEST]
-        self._fill(left, sizes, part_of, VALIDATION, shares[VALIDATION] * rows, keep=1)
+        left = [group for group in left if part_of[group] == TRAIN]
+        part_of[_fill(left[: len(left) if len(left) > 1 else 0], sizes, shares[VALIDATION] * count)] = VALIDATION
         return part_of[codes]
 
-    @staticmethod
-    def _fill(
-        left: list[int], sizes: np.ndarray, part_of: np.ndarray, part: int, wanted: float, keep: int
-    ) -> list[int]:
-        """Assign groups to a part until it has about the number of rows that is wanted; return the groups that are left."""
-        have, left = 0, list(left)
-        while wanted and len(left) > keep and (not have or have + sizes[left[0]] / 2 <= wanted):
-            group = left.pop(0)
-            part_of[group] = part
-            have += sizes[group]
-        return left
-
-    def _by_time(self, table: Table, shares: Sequence[float], kind: ColumnType) -> np.ndarray:
+    def _by_time(self, table: Table, present: np.ndarray, shares: Sequence[float], kind: ColumnType) -> np.ndarray:
         assert self.time is not None
         if kind.kind not in ("number", "date"):
             raise TableError(f"column {self.time!r} holds neither numbers nor dates, which time requires")
@@ -192,7 +192,7 @@ class Split:
             as_numbers(batch.column(self.time), self.time, kind.cells)[0] for batch in table.select((self.time,))
         ]
         times = np.concatenate(columns) if columns else np.zeros(0)
-        if missing := int(np.sum(~np.isfinite(times))):
+        if missing := int(np.sum(~np.isfinite(times[present]))):
             raise TableError(
                 f"{missing:,} cells of {self.time!r} are missing or cannot be read, and rows are split by time: fill them, or "
                 "leave out these rows"
@@ -201,22 +201,43 @@ class Split:
         if self.fold is not None:
             k, folds = self.fold
             begin, end = (k + 1) / (folds + 1), (k + 2) / (folds + 1)
-        ordered = np.sort(times)
+        ordered = np.sort(times[present])
         validation = begin * (1.0 - shares[VALIDATION] / (1.0 - shares[TEST]))
         parts = np.full(len(times), NONE, dtype=np.int8)
         for part, share in ((TEST, end), (VALIDATION, begin), (TRAIN, validation)):
-            bound = ordered[min(len(times) - 1, round(share * len(times)))]
+            bound = ordered[min(len(ordered) - 1, round(share * len(ordered)))]
             parts[times <= bound if share == 1.0 else times < bound] = part
-        for part, share in enumerate(shares):
-            if share and not (parts == part).any():
-                raise TableError(
-                    f"{self.time!r} has too few distinct times for rows of each part: split by another column"
-                )
         return parts
 
 
-MAX_STRATA = 100
-"""Maximum number of distinct cells of a target whose shares are the same in all folds."""
+def check_fold(fold: tuple[int, int]) -> None:
+    """Raise `ValueError` unless it is (k, folds), k from 0, of at least 2 folds."""
+    k, folds = fold
+    if not (isinstance(k, int) and isinstance(folds, int) and folds >= 2 and 0 <= k < folds):
+        raise ValueError(f"expected fold (k, folds), integers with 0 <= k < folds and at least 2 folds, got {fold!r}")
+
+
+def _fill(groups: Sequence[int], sizes: np.ndarray, wanted: float) -> list[int]:
+    """Return groups that together have about the number of rows that is wanted, the first ones that fit; at least one."""
+    taken: list[int] = []
+    have = 0
+    for group in groups if wanted else ():
+        if have + sizes[group] / 2 <= wanted:
+            taken.append(group)
+            have += sizes[group]
+    return taken or ([min(groups, key=lambda g: sizes[g])] if wanted and groups else [])
+
+
+def _present(table: Table, target: str, kind: ColumnType) -> np.ndarray:
+    """Return which rows have a target, (rows,), bool."""
+    found = [np.zeros(0, dtype=bool)]
+    for batch in table.select((target,)):
+        column = batch.column(target)
+        if kind.kind in ("number", "date"):
+            found.append(np.isfinite(as_numbers(column, target, kind.cells)[0]))
+        else:
+            found.append(as_bools(as_text(column, kind.marks, exact=True, trim=not kind.source).is_valid()))
+    return np.concatenate(found)
 
 
 def _codes(table: Table, column: str) -> tuple[list[Any], np.ndarray]:

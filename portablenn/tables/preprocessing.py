@@ -20,6 +20,9 @@ UNNAMED = re.compile(r"|Unnamed: \d+|\.\.\.1")
 """Names of the column that data frames write in front of the others: of pandas, of pandas read again, of R."""
 
 
+UNNAMED_REASON = "a first column without a name is the index of a data frame: name it to use it"
+
+
 @dataclass(frozen=True)
 class Preprocessor:
     """The transformation from a table's columns to a network's inputs.
@@ -165,7 +168,7 @@ def fit_preprocessor(
         raise TableError(f"target {target!r} is the index of the data frame: apply reset_index() to use it")
     if target in ignore:
         raise TableError(f"target {target!r} is among the ignored columns: remove it from ignore")
-    unnamed = [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in (target, *given, *ignore)]
+    unnamed = unnamed_columns(table, (target, *given, *ignore))
     used = tuple(c for c in table.columns if c not in (*ignore, *unnamed, *table.index, split.group))
     also = tuple(c for c in (split.time,) if c is not None and c not in used)
     types, total = infer_types(table, (*used, *also), given, decimal, missing_marks)
@@ -197,7 +200,7 @@ def fit_preprocessor(
     columns = tuple(column for column in fitted.values() if not isinstance(column, str))
     left_out = dict.fromkeys(table.index, "the index of the data frame") | dict.fromkeys(ignore, "ignored on request")
     left_out |= dict.fromkeys((split.group,) if split.group else (), "rows are split by it, and other groups are new")
-    left_out |= dict.fromkeys(unnamed, "a first column without a name is the index of a data frame: name it to use it")
+    left_out |= dict.fromkeys(unnamed, UNNAMED_REASON)
     left_out |= {name: reason for name, reason in fitted.items() if isinstance(reason, str)}
     if not columns:
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
@@ -207,6 +210,11 @@ def fit_preprocessor(
     return FitResult(
         Preprocessor(columns, fitted_target), left_out, rows, without_target, unreadable, incomplete, assignment
     )
+
+
+def unnamed_columns(table: Table, known: Sequence[str]) -> list[str]:
+    """Return the name of the first column if it is that of a data frame's index, and not among those that are known."""
+    return [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in known]
 
 
 def check_given(column_types: Mapping[str, str], decimal: str | None) -> None:

@@ -206,7 +206,7 @@ def _as_array(cells: Any) -> Any:
     except (pyarrow.ArrowException, TypeError, ValueError):
         if any(isinstance(cell, (list, dict, set, bytes)) for cell in cells):
             raise
-        absent = [cell is None or cell is not cell or str(cell) in ("<NA>", "NaT", "nan") for cell in cells]
+        absent = [not isinstance(cell, str) and str(cell) in ("None", "nan", "NaN", "<NA>", "NaT") for cell in cells]
         present = [None if missing else cell for cell, missing in zip(cells, absent)]
     try:
         return pyarrow.array(present)
@@ -219,7 +219,7 @@ def _native(cells: Any) -> Any:
     dtype = getattr(cells, "dtype", None)
     if not isinstance(dtype, np.dtype):
         return cells
-    if dtype.kind in "mM" and np.datetime_data(dtype)[0] not in ("s", "ms", "us", "ns"):
+    if dtype.kind in "mM" and np.datetime_data(dtype) not in {(unit, 1) for unit in ("s", "ms", "us", "ns")}:
         return cells.astype(f"{dtype.kind}8[s]")
     return cells if dtype.isnative else cells.astype(dtype.newbyteorder("="))
 

@@ -65,7 +65,7 @@ class _Objective:
         self.parts = count_slices(run.data, self.size)
         mask = run.penalty_mask
         self.mask = mask / float(self.parts) if optimizer.penalty_per_row and mask is not None else mask
-        self._known: dict[Any, Callable[..., Any]] = {}
+        self._known: dict[Any, tuple[Callable[..., Any], Any]] = {}
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
         run = self.run
@@ -88,9 +88,11 @@ class _Objective:
         run = self.run
         batches = run.batches(samples, None, run.train_state.steps)
         arguments = (theta, self.statistics, batches, self.mask, batches.first_step)
-        if (key := (shapes_of(samples), read_by(run.model)[0])) not in self._known:
-            self._known[key] = compile_for(run.backend, run.model.penalized_objective, run.model, *arguments)
-        loss, gradient, self.updated = self._known[key](*arguments)
+        read, owners = read_by(run.model)
+        if (key := (shapes_of(samples), read)) not in self._known:
+            compiled = compile_for(run.backend, run.model.penalized_objective, run.model, *arguments)
+            self._known[key] = compiled, owners  # which are kept alive, as their ids are in the key
+        loss, gradient, self.updated = self._known[key][0](*arguments)
         return float(loss), gradient
 
     def _weight(self, samples: Samples) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -239,7 +239,7 @@ class _CompiledSteps:
 
     def __init__(self, loop: TrainingLoop) -> None:
         self.loop = loop
-        self._known: dict[Any, tuple[Callable[..., Any], Model, Hashable]] = {}
+        self._known: dict[Any, tuple[Callable[..., Any], Model, Any]] = {}
         self._ways: dict[str, None] = {}
 
     @property
@@ -253,9 +253,13 @@ class _CompiledSteps:
         batches = loop.batches(chunk.samples, chunk.order, step)
         shapes = (id(model), *shapes_of(chunk.samples), None if chunk.order is None else chunk.order.shape)
         known = self._known.get(shapes)
-        if known is None or known[2] != read_by(model)[0]:
+        if known is None or known[2][0] != read_by(model)[0]:
             run = compiled_steps(model, loop.backend, state, batches, loop.penalty_mask)
-            known = run, model, read_by(model)[0]  # keeps the model alive, so that its id stays its own
+            known = (
+                run,
+                model,
+                read_by(model),
+            )  # keeps alive the model and what was read, so that their ids stay their own
             self._known[shapes] = known
         run = known[0]
         state, losses = run(chunk.steps, state, batches, loop.penalty_mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,7 +47,7 @@ class Programs:
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
-        self._known: dict[Any, tuple[Model, Hashable, Callable[..., Any]]] = {}
+        self._known: dict[Any, tuple[Model, Any, Callable[..., Any]]] = {}
 
     def find(self, network: Network, method: str, x: Array) -> Any:
         """Return ``run(theta, statistics, x)``: what ``method`` returns for such rows, and the sum of their squares."""
@@ -55,12 +55,12 @@ class Programs:
             self._backend, self._known = network.backend, {}
         key = method, x.shape, x.dtype
         known, model = self._known.get(key), network.model
-        if known is not None and known[0] is model and known[1] == read_by(model)[0]:
+        if known is not None and known[0] is model and known[1][0] == read_by(model)[0]:
             return known[2]
         run = _compiled(network, method, network.state.theta, x)
         if len(self._known) >= PROGRAMS:
             self._known.clear()
-        self._known[key] = model, read_by(model)[0], run
+        self._known[key] = model, read_by(model), run
         return run
 
 
@@ -129,7 +129,7 @@ class _Bound(NamedTuple):
     arrays: list[Array]  # all that it takes besides X: views of the network's vectors
     state: State
     model: Model
-    read: Hashable
+    read: Any  # by the functions of users, and the objects whose ids are in it
     backend: Backend
     labels: tuple[int, int]
     multilabel: bool
@@ -157,7 +157,7 @@ class Predictor:
             and bound.dtype is X.dtype
             and bound.state is network.state
             and bound.model is network.model
-            and bound.read == read_by(network.model)[0]
+            and bound.read[0] == read_by(network.model)[0]
             and bound.labels is network.labels
             and bound.multilabel is network.multilabel
             and bound.backend is network.backend
@@ -180,7 +180,7 @@ class Predictor:
         """Split the vector of parameters beforehand, which takes a good part of the time of a small prediction."""
         network = self._network
         run = _compiled(network, network.prediction, network.parameters, X)
-        read = read_by(network.model)[0]
+        read = read_by(network.model)
         facts = network.state, network.model, read, network.backend, network.labels, network.multilabel, X.dtype
         arrays = tree_flatten((network.parameters, network.state.statistics))[0]
         return _Bound(run, arrays, *facts)

@@ -119,7 +119,7 @@ class _Reader:
     def _read_entries(self, entries: Any) -> None:
         for name in list(entries):
             value = entries[name]
-            if type(value) in PLAIN or isinstance(value, (tuple, np.generic)) or is_array(value):
+            if type(value) in PLAIN or isinstance(value, (tuple, np.generic, FunctionType)) or is_array(value):
                 self.key.append(name)
                 self.read(value)
 
@@ -133,10 +133,15 @@ def _on_host(array: Any) -> bool:
         return False
 
 
+def is_of_library(code: CodeType) -> bool:
+    """Return whether code is of this package, of Python, or of an installed package."""
+    return code.co_filename.startswith(_libraries())
+
+
 @functools.lru_cache(maxsize=4096)
 def _global_names(code: CodeType) -> tuple[str, ...]:
-    """Return the names that may be globals in a function's code; none for code of this package and of installed ones."""
-    return () if code.co_filename.startswith(_libraries()) else tuple(dict.fromkeys(_names(code)))
+    """Return the names that may be globals in a function's code; none for code of libraries."""
+    return () if is_of_library(code) else tuple(dict.fromkeys(_names(code)))
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -246,7 +246,7 @@ class Arguments:
     @property
     def static_nbytes(self) -> int:
         """Bytes of the static arguments that the key keeps alive, as far as Python knows them."""
-        return sum(sys.getsizeof(leaf) for _, leaf in self._others)
+        return sum(sys.getsizeof(leaf) for _, leaf in self._others if not is_compared_by_identity(leaf))
 
     def with_arrays(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         leaves = dict(enumerate(self.leaves)) | dict(zip(self.positions, arrays, strict=True))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import portablenn as pnn
 from portablenn.files import checkpoint
 from portablenn.files.checkpoint import Snapshot, describe
 from portablenn.files.safetensors_file import FileFormatError
@@ -51,10 +54,46 @@ def test_a_lambda_is_the_same_when_the_line_around_it_changes(tmp_path: Path) ->
     assert describe(three) != describe(other)
 
 
-def test_a_function_without_source_is_its_name() -> None:
+def test_a_function_without_source_is_its_name_and_its_code() -> None:
     namespace: dict[str, Any] = {"__name__": "console"}
     exec("def loss(p, t):\n    return p - t", namespace)
-    assert describe(namespace["loss"]) == {"kind": "console.loss", "source": None}
+    facts = describe(namespace["loss"])
+    assert facts.keys() == {"kind", "source", "code"}
+    assert (facts["kind"], facts["source"]) == ("console.loss", None)
+    exec("def loss(p, t):\n    return p + t", namespace)
+    assert describe(namespace["loss"])["code"] != facts["code"]
+
+
+CALLS, LOG, NAN = 0, [1], float("nan")
+
+
+def _reads_all_kinds_of_things(p: Any, t: Any, dtype: Any = np.float32, table: Any = ({len: 1, "b": 2.0}, b"c")) -> Any:
+    global CALLS
+    CALLS += 1
+    LOG.append(CALLS)
+    return pnn.array_namespace(p).mean(p - t) * NAN * ONE * np.ndarray.__len__(p) + _reads_all_kinds_of_things(p, t)
+
+
+ONE, ENDLESS = np.complex64(1), [np.datetime64("2020-01-01")]
+ENDLESS.append(ENDLESS)  # type: ignore[arg-type]
+
+
+def test_what_a_function_reads_is_described_as_json_and_not_changed_by_a_call() -> None:
+    endless = ENDLESS
+    functions = [
+        _reads_all_kinds_of_things,
+        lambda p, t: p * endless[0] + pnn.mlp,
+        lambda p: np.asarray([None, p], dtype=object),
+    ]
+    before = json.dumps(list(map(describe, functions)), allow_nan=False)
+    with pytest.raises(Exception):  # noqa: B017, PT011  # it is called to change what it reads
+        functions[0](np.ones(2), np.ones(2))
+    assert CALLS > 0
+    assert json.dumps(list(map(describe, functions)), allow_nan=False) == before
+
+
+def test_a_function_of_a_library_is_its_name() -> None:
+    assert describe(pnn.activations.relu) == {"kind": "portablenn.nn.activations.relu"}
 
 
 FACTS: dict[str, Any] = {

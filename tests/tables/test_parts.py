@@ -140,9 +140,9 @@ def test_a_random_split_of_rows_with_dates_is_reported() -> None:
         ({"group": "patient", "fold": (0, 50)}, TABLE, TableError, "40 groups: expected at least 50"),
         ({"time": "word"}, TABLE | {"word": TABLE["y"]}, TableError, "neither numbers nor dates"),
         ({"time": "x"}, TABLE | {"x": [None, *TABLE["x"][1:]]}, TableError, "1 cells of 'x' are missing"),
-        ({"time": "x"}, TABLE | {"x": np.arange(ROWS) % 2}, TableError, "too few distinct times"),
+        ({"time": "x"}, TABLE | {"x": np.arange(ROWS) % 2}, TableError, "no rows for validation"),
         ({"fold": (3, 3)}, TABLE, ValueError, "expected fold"),
-        ({"fold": (0, 1000)}, TABLE, TableError, "600 rows"),
+        ({"fold": (0, 1000)}, TABLE, TableError, "600 rows with 'y'"),
     ],
 )
 def test_what_cannot_be_split_is_an_error(options: Any, table: Any, error: Any, message: str) -> None:
@@ -167,3 +167,43 @@ def test_cross_validation_has_the_metrics_of_the_models_of_all_folds() -> None:
 def test_cross_validation_has_at_least_two_folds_and_no_test_share(options: Any, error: Any) -> None:
     with pytest.raises(error):
         TableModel.cross_validate(TABLE, "y", **options)
+
+
+def test_a_group_of_most_rows_is_trained_on() -> None:
+    table = TABLE | {"patient": np.where(np.arange(ROWS) < ROWS * 0.8, -1, np.arange(ROWS))}
+    for seed in range(6):
+        parts = _parts(Split(SHARES, seed, group="patient"), table)
+        assert (parts[: int(ROWS * 0.8)] == TRAIN).all()
+        assert np.mean(parts == TEST) == pytest.approx(0.1, abs=0.01)
+
+
+def test_groups_that_leave_a_part_without_rows_are_an_error() -> None:
+    table = TABLE | {"patient": np.minimum(np.arange(ROWS), 2)}
+    with pytest.raises(TableError, match="column 'patient' would leave no rows for validation"):
+        TableModel.train(table, "y", preset="fast", epochs=1, group="patient", fold=(1, 2))
+
+
+@pytest.mark.parametrize(
+    "options", [{"group": "patient"}, {"time": "day"}, {"fold": (1, 3)}, {"time": "day", "fold": (2, 3)}]
+)
+def test_rows_without_a_target_are_of_no_part_and_shares_are_those_of_the_others(options: dict[str, Any]) -> None:
+    future = np.quantile(DAYS, 0.8) <= DAYS
+    table = TABLE | {"y": [None if unknown else y for unknown, y in zip(future, TABLE["y"])]}
+    parts = _parts(Split(SHARES, **options), table)
+    assert (parts[future] == -1).all()
+    wanted = 1 / 3 if options == {"fold": (1, 3)} else 1 / 4 if "fold" in options else 0.1
+    assert np.mean(parts[~future] == TEST) == pytest.approx(wanted, abs=0.05)
+
+
+def test_as_many_groups_as_rows_are_split() -> None:
+    groups = np.arange(300_000)
+    table = {"x": random.normal(size=len(groups)), "g": groups, "y": random.normal(size=len(groups))}
+    split = Split(SHARES, group="g", fold=None)
+    parts = fit_preprocessor(open_table(table), "y", split=split).assignment.of(0, len(groups))
+    assert np.mean(parts == TEST) == pytest.approx(0.1, abs=1e-4)
+
+
+@pytest.mark.parametrize("fold", [(0, 0), (0.5, 3), (-1, 3)])
+def test_folds_are_integers(fold: Any) -> None:
+    with pytest.raises(ValueError, match="expected fold"):
+        TableModel.train(TABLE, "y", preset="fast", epochs=1, fold=fold)

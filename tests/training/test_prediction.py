@@ -279,3 +279,87 @@ def test_equal_networks_share_their_programs_also_with_functions_of_users() -> N
     before = pnn.program_cache.info()
     net().predict(rows(9))
     assert pnn.program_cache.info().misses == before.misses
+
+
+class _Slotted:
+    __slots__ = ("__weakref__", "number")
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+
+SLOTTED: Any = _Slotted(1.0)
+
+
+def test_an_object_with_the_id_of_a_former_one_is_another_one() -> None:
+    global SLOTTED
+    net = pnn.Network([pnn.Dense(1, lambda x: x * SLOTTED.number)], 4, backend="numpy")
+    predictor, found = net.predictor(1), []
+    for number in range(1, 9):
+        SLOTTED = None  # what was there is deallocated, unless somebody keeps it
+        SLOTTED = _Slotted(number)
+        found.append([float(net.predict(rows(1))[0]), float(predictor(rows(1))[0])])
+    np.testing.assert_allclose(np.asarray(found) / found[0][0], np.arange(1, 9)[:, None] * [1, 1], rtol=1e-6)
+
+
+@dataclass
+class _Mutable:
+    """A layer of a user that is a dataclass, but may change."""
+
+    factor: float = 1.0
+
+    def init(self, key: Any, inputs: int) -> dict[str, Any]:
+        return {}
+
+    def apply(self, xp: Any, params: Any, x: Any) -> Any:
+        return x * self.factor
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A layer of a user whose fields are functions."""
+
+    functions: tuple[Any, ...]
+
+    def init(self, key: Any, inputs: int) -> dict[str, Any]:
+        return {}
+
+    def apply(self, xp: Any, params: Any, x: Any) -> Any:
+        for function in self.functions:
+            x = function(x)
+        return x
+
+
+def test_layers_that_change_and_functions_in_tuples_are_never_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutable = _Mutable()
+    net = pnn.Network([mutable, _Chain((_times_a_global, abs)), pnn.Dense(1)], 4, backend="numpy")
+    before = net.predict(rows(1))
+    mutable.factor = 2.0
+    np.testing.assert_allclose(net.predict(rows(1)), 2 * before, rtol=1e-6)
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    np.testing.assert_allclose(net.predict(rows(1)), 6 * before, rtol=1e-6)
+
+
+def test_a_schedule_and_an_ensemble_are_never_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "FACTOR", 0.0)
+    schedule = lambda step: 0.01 * FACTOR + 0.0 * step  # noqa: E731
+    net = pnn.Network([pnn.Dense(1, _times_a_global)], 4, optimizer=pnn.SGD(schedule), backend="numpy")
+    ens = pnn.Ensemble(pnn.Network([pnn.Dense(1, _times_a_global)], 4, backend="numpy"), 2)
+    weights = net.parameters["dense_1.kernel"].copy()
+    net.fit(rows(20), np.ones((20, 1)))
+    np.testing.assert_array_equal(net.parameters["dense_1.kernel"], weights)
+    assert not ens.predict(rows(9)).any()
+    monkeypatch.setitem(globals(), "FACTOR", 1.0)
+    net.fit(rows(20), np.ones((20, 1)))
+    assert (net.parameters["dense_1.kernel"] != weights).all()
+    assert ens.predict(rows(9)).all()
+
+
+class _WithLambda(_Times):
+    helper = lambda self, x: x  # noqa: E731
+
+
+def test_a_network_can_be_pickled_after_a_prediction() -> None:
+    net = pnn.Network([_WithLambda(), pnn.Dense(1)], 4, backend="numpy")
+    expected = net.predict(rows(3))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(net)).predict(rows(3)), expected)
