@@ -120,11 +120,13 @@ def tabulate_folds(of_folds: dict[str, Any]) -> tuple[tuple[str, ...], list[tupl
 def worse_than_constant(results: dict[str, Any]) -> str:
     """Return how the metrics compare with those of a constant prediction if none is better; "" if one is, or if unknown.
 
-    Compared are the root mean squared error of values, accuracy and log loss of classes.
+    Compared are the root mean squared error of values, accuracy and log loss of classes, and balanced accuracy of classes that
+    were weighted.
     """
     metrics, baseline = results.get("metrics") or {}, results.get("baseline") or {}
-    names = [n for n in ("root_mean_squared_error", "accuracy", "log_loss") if n in metrics and n in baseline]
-    if any((metrics[n] > baseline[n]) if n == "accuracy" else (metrics[n] < baseline[n]) for n in names):
+    names = ["balanced_accuracy"] if results.get("weighted") else ["root_mean_squared_error", "accuracy", "log_loss"]
+    names = [n for n in names if n in metrics and n in baseline]
+    if any((metrics[n] > baseline[n]) if n.endswith("accuracy") else (metrics[n] < baseline[n]) for n in names):
         return ""
     return ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.4g} against {baseline[name]:.4g}" for name in names)
 

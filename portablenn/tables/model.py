@@ -229,6 +229,7 @@ class TableModel:
                 model._choose(linear, parts["validation"])
             model.results = model._results(fitted, parts, network.history, linear)
             model.results |= {"preset": preset, "batch_size": batch_size, "best_epoch": stopping.best_epoch}
+            model.results["weighted"] = class_weight is not None
         if group is None and time is None:
             model.results["doubtful"] |= {
                 column.name: "rows are split at random, so that later ones are trained on: split by time to measure forecasts"

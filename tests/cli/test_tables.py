@@ -122,6 +122,20 @@ def test_folds_are_measured_besides_and_groups_are_kept_together(tmp_path: Path)
     assert f"{of_folds['accuracy']['mean']:.4g} ±" in (tmp_path / "model.html").read_text(encoding="utf-8")
 
 
+def test_rows_are_split_by_time_and_classes_have_weights(tmp_path: Path) -> None:
+    rows = 300
+    table = {
+        "day": list(range(rows)),
+        "x": [i % 10 for i in range(rows)],
+        "y": ["rare" if i % 10 == 7 else "usual" for i in range(rows)],
+    }
+    write_csv(tmp_path / "t.csv", table)
+    options = ("--target", "y", "--time", "day", "--class-weight", "balanced", "--preset", "fast", "--epochs", 5)
+    result = json.loads(_run("train", "t.csv", *options, "--no-report", "--json", folder=tmp_path).stdout)
+    assert result["rows"] == {"train": 210, "validation": 60, "test": 30}
+    assert result["linear"]["balanced_accuracy"] > 0.6  # without weights it is 0.5
+
+
 def test_the_reader_of_a_pipe_may_close_it_early(tmp_path: Path) -> None:
     pnn.TableModel.train(people(), "price", epochs=1).save(tmp_path / "m.safetensors")
     many = {name: (values * 100)[:50_000] for name, values in people().items()}

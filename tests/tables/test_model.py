@@ -491,11 +491,12 @@ def test_balanced_classes_have_the_same_weight(in_memory: bool, hidden: Any, mon
     if not in_memory:
         monkeypatch.setattr("portablenn.tables.model.IN_MEMORY", 0)
     table, settings = _few_of_one_class(), {"preset": "fast", "epochs": 20, "batch_size": 32, "hidden": hidden}
-    plain = pnn.TableModel.train(table, "y", **settings).results["metrics"]
-    balanced = pnn.TableModel.train(table, "y", class_weight="balanced", **settings).results["metrics"]
-    assert plain["balanced_accuracy"] < 0.7
-    assert balanced["balanced_accuracy"] > 0.8
-    assert balanced["accuracy"] < plain["accuracy"]
+    plain = pnn.TableModel.train(table, "y", **settings).results
+    balanced = pnn.TableModel.train(table, "y", class_weight="balanced", **settings).results
+    for kind in ("metrics", "linear"):
+        assert plain[kind]["balanced_accuracy"] < 0.7
+        assert balanced[kind]["balanced_accuracy"] > 0.8
+        assert balanced[kind]["accuracy"] < plain[kind]["accuracy"]
 
 
 def test_classes_have_the_weights_of_their_labels() -> None:
