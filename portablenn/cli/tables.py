@@ -154,14 +154,14 @@ def train(
     }
     saved: list[Callback] = [Checkpoint(checkpoints)] if checkpoints is not None else []
     with warnings_as_lines():
-        of_folds = None
+        found: dict[str, Any] = {}
         if folds is not None:
             of_folds = TableModel.cross_validate(table, target, folds=folds, callbacks=callbacks, **settings)
+            found = {"cross_validation": of_folds}
         model = TableModel.train(
             table, target, test_share=test_share, callbacks=[*callbacks, *saved], resume=checkpoints, **settings
         )
-        model.results |= {} if of_folds is None else {"cross_validation": of_folds}
-        model.results |= {"command": shlex.join(["portablenn", *sys.argv[1:]]), "table": str(table)}
+        model.results |= found | {"command": shlex.join(["portablenn", *sys.argv[1:]]), "table": str(table)}
         model.save(out)
         if page is not None:
             try:

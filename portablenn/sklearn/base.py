@@ -60,7 +60,27 @@ class CheckedInputMixin:
         return tags
 
 
-class NetworkEstimator(CheckedInputMixin, BaseEstimator):
+class UnchangedOnErrorMixin:
+    """A fit that fails leaves the estimator, and its network if it has one, as they were."""
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Restore the estimator and its network where the body raises."""
+        before = {name: list(v) if isinstance(v, list) else v for name, v in self.__dict__.items()}
+        network = before.get("_network")
+        network_before = dict(network.__dict__) if network is not None else {}
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            if network is not None:
+                network.__dict__.clear()
+                network.__dict__.update(network_before)
+            raise
+
+
+class NetworkEstimator(UnchangedOnErrorMixin, CheckedInputMixin, BaseEstimator):
     """The base of all estimators with one network."""
 
     _network: Network
@@ -78,22 +98,6 @@ class NetworkEstimator(CheckedInputMixin, BaseEstimator):
         if not hasattr(self, "_network"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}: fit it first")
         return self._network
-
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Restore the estimator and its network where the body raises."""
-        before = {name: list(v) if isinstance(v, list) else v for name, v in self.__dict__.items()}
-        network = before.get("_network")
-        network_before = dict(network.__dict__) if network is not None else {}
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            if network is not None:
-                network.__dict__.clear()
-                network.__dict__.update(network_before)
-            raise
 
     def _record_placement(self, x: Any) -> None:
         """Remember the placement of X and of the network after training."""

@@ -15,16 +15,20 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ..data.sources import is_sparse
+from ..data.validation import class_weight_table
+from ..tables.columns import SAME_VALUE
 from ..tables.model import TableModel
+from ..tables.preprocessing import IGNORED, IS_INDEX
 from ..tables.presets import PRESETS
-from ..tables.readers import Table, open_table
+from ..tables.readers import Table, is_missing, open_table
 from . import inputs
+from .base import UnchangedOnErrorMixin
 from .private import Interval, StrOptions, validated
 
 _LABELS_ARE = {"b": "boolean", "i": "integer", "u": "integer", "f": "number"}
 """The type of a `Target`'s labels, by the kind of their dtype; text otherwise."""
 
-EXPECTED = ("ignored on request", "all cells have the same value", "the index of the data frame")
+EXPECTED = (IGNORED, IS_INDEX, SAME_VALUE)
 """Why columns are left out without a warning."""
 
 _PARAMETERS = """
@@ -43,7 +47,7 @@ _PARAMETERS = """
 """
 
 
-class _TableEstimator(BaseEstimator):
+class _TableEstimator(UnchangedOnErrorMixin, BaseEstimator):
     """The base of classifier and regressor."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -79,13 +83,8 @@ class _TableEstimator(BaseEstimator):
 
     def _fit(self, X: Any, y: np.ndarray, name: str, **settings: Any) -> TableModel:
         """Return a model of the columns of X and of y, which is called ``name``; after an error the estimator is as it was."""
-        before = dict(self.__dict__)
-        try:
+        with self._unchanged_on_error():
             return self._train(self._table(X, reset=True), y, name, **settings)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     def _train(self, table: Table, y: np.ndarray, name: str, **settings: Any) -> TableModel:
         while name in table.columns or name in table.index:
@@ -111,6 +110,16 @@ class _TableEstimator(BaseEstimator):
             if reason not in EXPECTED:
                 warnings.warn(f"column {column!r} is left out: {reason}", RuntimeWarning, stacklevel=4)
         return model
+
+    def _target(self, X: Any, y: Any) -> tuple[np.ndarray, str]:
+        """Return y validated, (n_samples,), and its name, "target" if it has none."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        name = getattr(y, "name", None)
+        y = column_or_1d(inputs.to_host(y), warn=True)
+        _check_present(y)
+        check_consistent_length(X, y)
+        return y, name if isinstance(name, str) and name else "target"
 
     def _table(self, X: Any, reset: bool) -> Table:
         """Return X, validated as scikit-learn does, as a table; for a prediction, with the names of the columns of ``fit``."""
@@ -157,7 +166,6 @@ class _TableEstimator(BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.input_tags.string = True
         tags.input_tags.categorical = True
-        tags.non_deterministic = False
         return tags
 
 
@@ -221,22 +229,14 @@ class TableClassifier(ClassifierMixin, _TableEstimator):
         y : array-like of shape (n_samples,)
             Labels.
         """
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        name = _name_of(y)
-        y = column_or_1d(inputs.to_host(y), warn=True)
-        _check_present(y)
-        check_consistent_length(X, y)
+        y, name = self._target(X, y)
         check_classification_targets(y)
         classes, numbers = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
         weights = self.class_weight
         if isinstance(weights, dict):
-            known = classes.tolist()
-            if unknown := [label for label in weights if label not in known]:
-                raise ValueError(f"class_weight has unknown labels {unknown}: the labels are {known}")
-            weights = {known.index(label): weight for label, weight in weights.items()}
+            weights = dict(enumerate(class_weight_table(weights, numbers, len(classes), classes.tolist()).tolist()))
         model = self._fit(X, numbers, name, class_weight=weights)
         # trained on class numbers, as labels may be texts that mark missing cells; a saved model predicts the labels
         target = replace(
@@ -305,15 +305,10 @@ class TableRegressor(RegressorMixin, _TableEstimator):
         y : array-like of shape (n_samples,)
             Values.
         """
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        name = _name_of(y)
-        y = column_or_1d(inputs.to_host(y), warn=True)
+        y, name = self._target(X, y)
         if y.dtype.kind in "mM":
             raise TypeError(f"y holds dates or times ({y.dtype}), which have no unit: convert them to numbers")
-        _check_present(y)
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
-        check_consistent_length(X, y)
         self.model_ = self._fit(X, y.astype(np.float64), name)
         return self
 
@@ -329,9 +324,7 @@ def _check_present(y: np.ndarray) -> None:
     elif y.dtype.kind in "mM":
         missing = np.isnat(y)
     elif y.dtype.kind == "O":
-        missing = np.asarray(
-            [cell is None or (str(cell) in ("nan", "<NA>", "NaT") and not isinstance(cell, str)) for cell in y]
-        )
+        missing = np.asarray([is_missing(cell) for cell in y])
     else:
         return
     if missing.any():
@@ -344,12 +337,6 @@ def _check_present(y: np.ndarray) -> None:
 def _is_frame(X: Any) -> bool:
     """Return whether X is a data frame, whose columns have names and types."""
     return hasattr(X, "columns") or hasattr(X, "__dataframe__") or hasattr(X, "column_names")
-
-
-def _name_of(y: Any) -> str:
-    """Return the name of a series, "target" for what has none."""
-    name = getattr(y, "name", None)
-    return name if isinstance(name, str) and name else "target"
 
 
 def _renamed(table: Table, names: tuple[str, ...]) -> Table:

@@ -24,6 +24,7 @@ MAX_DEVIATION = 1e6
 MAX_SAMPLE = 1 << 15
 """Maximum number of values, spread evenly over the rows, that quartiles are computed from."""
 
+SAME_VALUE = "all cells have the same value"
 FREE_TEXT = "probably an identifier or free text"
 QUOTED = 3
 """Maximum number of unreadable cells that are quoted."""
@@ -229,7 +230,7 @@ class ColumnStatistics:
             low, center, high = np.quantile(self.sample, [0.25, 0.5, 0.75]).tolist()
             scale = high - low or (self.high - self.low) / 2
         if constant and not missing:
-            return "all cells have the same value"
+            return SAME_VALUE
         return NumericColumn(
             self.name,
             center,
@@ -248,6 +249,6 @@ class ColumnStatistics:
         if len(counts) > max(20, self.count // 2):
             return self.type.reason or f"{len(counts)} distinct values in {self.count} rows: {FREE_TEXT}"
         if len(counts) == 1 and not missing:
-            return "all cells have the same value"
+            return SAME_VALUE
         kept = sorted(counts, key=lambda value: (-counts[value], value))[:MAX_CATEGORIES]
         return CategoricalColumn(self.name, tuple(kept), missing, len(counts) - len(kept), self.type.own_marks)

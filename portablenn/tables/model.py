@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from ..callbacks import Callback, EarlyStopping
 from ..data.validation import class_weight_table
 from ..files import model_file
 from ..files.safetensors_file import FileFormatError
-from ..nn.numbers import check_positive_integer
 from ..training.history import History
 from ..training.network import Network, from_contents
 from ..training.resume import versions
@@ -25,7 +23,7 @@ from .columns import NumericColumn
 from .description import describe, preprocessor_from
 from .linear import linear_network
 from .metrics import compute_metrics, doubtful_columns, measure, summarize_folds
-from .parts import Split, check_fold, shares_of
+from .parts import Split, shares_of
 from .preprocessing import FitResult, Preprocessor, fit_preprocessor, warnings_of
 from .presets import choose_preset, make_network, report_without_smoothing
 from .readers import TableError, open_table
@@ -198,9 +196,9 @@ class TableModel:
         )
         if not 0 <= test_share <= 0.7:
             raise ValueError(f"expected test_share from 0 to 0.7, got {test_share!r}")
-        if fold is not None:
-            check_fold(fold)
-        split = Split(partial(shares_of, 1.0 / fold[1] if fold else test_share), seed, group, time, fold)
+        split = Split(
+            lambda rows: shares_of(test_share if fold is None else 1.0 / fold[1], rows), seed, group, time, fold
+        )
         opened = open_table(table)
         fitted = fit_preprocessor(
             opened, target, task, ignore, split, column_types, decimal, missing_marks, chosen.smooth
@@ -217,12 +215,12 @@ class TableModel:
             _warn(
                 f'{chosen.epochs} epochs of {rows:,} rows are {steps:,} steps: preset="fast", or fewer epochs, take less time'
             )
-        weigh = partial(_class_weights, class_weight, fitted.preprocessor.target)
         network = make_network(chosen, fitted.preprocessor, steps, optimizer, backend, seed)
         stopping = EarlyStopping(patience=chosen.patience or chosen.epochs)
         model = cls(fitted.preprocessor, network)
         with encode_parts(opened, fitted.preprocessor, fitted.assignment) as parts:
-            parts["train"].class_weights = parts["validation"].class_weights = weigh(parts["train"].targets)
+            weights = _class_weights(class_weight, model.target, parts["train"].targets)
+            parts["train"].class_weights = parts["validation"].class_weights = weights
             model._fit(parts, chosen.epochs, batch_size, [stopping, *callbacks], resume)
             linear = linear_network(parts["train"], model.target.class_count, backend)
             if all(given is None for given in (hidden, activation, optimizer)):
@@ -277,9 +275,8 @@ class TableModel:
         >>> len(found["linear"]["r2"]["folds"]), found["linear"]["r2"]["mean"] > 0.9
         (3, True)
         """
-        check_positive_integer("folds", folds)
-        if folds < 2:
-            raise ValueError("expected at least 2 folds, got 1")
+        if not isinstance(folds, int) or folds < 2:
+            raise ValueError(f"expected an integer of at least 2 for folds, got {folds!r}")
         if taken := [name for name in ("test_share", "fold", "resume") if name in settings]:
             raise TypeError(
                 f"{taken[0]} is not an argument of cross_validate: its folds are what models are measured on"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .cells import shortened
-from .columns import CategoricalColumn, ColumnStatistics, NumericColumn
-from .preprocessing import UNNAMED_REASON, check_given, unnamed_columns
+from .columns import ColumnStatistics
+from .preprocessing import check_given, columns_apart
 from .readers import open_table
 from .types import infer_types
 
@@ -83,9 +83,8 @@ def summarize_columns(
     opened, given = open_table(table), dict(column_types or {})
     check_given(given, decimal)
     opened.require(tuple(name for name in given if name not in opened.index))
-    unnamed = unnamed_columns(opened, tuple(given))
-    out = (*opened.index, *unnamed)
-    used = tuple(name for name in opened.columns if name not in out and given.get(name) != "ignore")
+    why = columns_apart(opened, [name for name, kind in given.items() if kind == "ignore"], tuple(given))
+    used = tuple(name for name in opened.columns if name not in why)
     types, rows = infer_types(opened, used, given, decimal, missing_marks)
     statistics = {name: ColumnStatistics(name, kind) for name, kind in types.items() if kind.kind}
     first_row = 0
@@ -93,8 +92,6 @@ def summarize_columns(
         for name, one in statistics.items():
             one.add(*one.read(batch.column(name), first_row), training=np.ones(batch.num_rows, bool))
         first_row += batch.num_rows
-    why = dict.fromkeys(opened.index, "the index of the data frame") | dict.fromkeys(unnamed, UNNAMED_REASON)
-    why |= {name: "ignored on request" for name, kind in given.items() if kind == "ignore" and name in opened.columns}
     why |= {name: kind.reason for name, kind in types.items() if not kind.kind}
     return [
         _summary(statistics[name], rows) if name in statistics else ColumnSummary(name, "", "", "", 0, why[name])
@@ -104,12 +101,10 @@ def summarize_columns(
 
 def _summary(statistics: ColumnStatistics, rows: int) -> ColumnSummary:
     column = statistics.column()
-    is_text = statistics.type.kind == "category"
-    kind = {NumericColumn: statistics.type.kind, CategoricalColumn: "category"}.get(type(column), "")
-    note = column if isinstance(column, str) else statistics.type.reason
+    kind, note = ("", column) if isinstance(column, str) else (statistics.type.kind, statistics.type.reason)
     if statistics.unreadable:
         note = "; ".join(filter(None, [note, f"cannot be read: {', '.join(statistics.quoted)}"]))
-    values = _frequent(statistics.values) if is_text else _range(statistics)
+    values = _frequent(statistics.values) if statistics.type.kind == "category" else _range(statistics)
     return ColumnSummary(statistics.name, kind, values, _written(statistics), rows - statistics.present, note)
 
 

@@ -113,7 +113,11 @@ class Split:
         if self.group is not None and self.time is not None:
             raise ValueError("arguments group and time are mutually exclusive: rows are split by one of them")
         if self.fold is not None:
-            check_fold(self.fold)
+            k, folds = self.fold
+            if not (isinstance(k, int) and isinstance(folds, int) and folds >= 2 and 0 <= k < folds):
+                raise ValueError(
+                    f"expected fold (k, folds), integers with 0 <= k < folds and at least 2 folds, got {self.fold!r}"
+                )
 
     def assign(self, table: Table, rows: int, types: Mapping[str, ColumnType], target: str) -> Assignment:
         """Return the part of each row, after a pass through the column that decides it, if one does.
@@ -128,6 +132,8 @@ class Split:
             return Assignment(shares, self.seed)
         present = _present(table, target, types[target])
         count = int(present.sum())
+        if not count:
+            return Assignment(shares, self.seed)  # there is nothing to split, which is an error of its own
         if self.fold is not None and self.fold[1] > count:
             raise TableError(
                 f"{table.name} has {count} rows with {target!r}: expected at most as many folds, got {self.fold[1]}"
@@ -138,7 +144,7 @@ class Split:
             parts = self._by_time(table, present, shares, types[self.time])
         else:
             parts = self._by_fold(table, present, shares, target)
-        for part, share in zip(range(len(PARTS)), shares, strict=True):
+        for part, share in enumerate(shares):
             if share and not (present & (parts == part)).any():
                 by = f"column {self.group or self.time!r}" if self.group or self.time else "the folds"
                 why = "it has too few distinct cells, or most rows have the same one"
@@ -181,7 +187,8 @@ class Split:
                 filled[smallest] += sizes[group]
                 part_of[group] = TEST if smallest == k else TRAIN
         left = [group for group in left if part_of[group] == TRAIN]
-        part_of[_fill(left[: len(left) if len(left) > 1 else 0], sizes, shares[VALIDATION] * count)] = VALIDATION
+        if len(left) > 1:  # else there would be none to train on
+            part_of[_fill(left, sizes, shares[VALIDATION] * count)] = VALIDATION
         return part_of[codes]
 
     def _by_time(self, table: Table, present: np.ndarray, shares: Sequence[float], kind: ColumnType) -> np.ndarray:
@@ -210,13 +217,6 @@ class Split:
         return parts
 
 
-def check_fold(fold: tuple[int, int]) -> None:
-    """Raise `ValueError` unless it is (k, folds), k from 0, of at least 2 folds."""
-    k, folds = fold
-    if not (isinstance(k, int) and isinstance(folds, int) and folds >= 2 and 0 <= k < folds):
-        raise ValueError(f"expected fold (k, folds), integers with 0 <= k < folds and at least 2 folds, got {fold!r}")
-
-
 def _fill(groups: Sequence[int], sizes: np.ndarray, wanted: float) -> list[int]:
     """Return groups that together have about the number of rows that is wanted, the first ones that fit; at least one."""
     taken: list[int] = []
@@ -225,7 +225,7 @@ def _fill(groups: Sequence[int], sizes: np.ndarray, wanted: float) -> list[int]:
         if have + sizes[group] / 2 <= wanted:
             taken.append(group)
             have += sizes[group]
-    return taken or ([min(groups, key=lambda g: sizes[g])] if wanted and groups else [])
+    return taken or ([min(groups, key=lambda g: sizes[g])] if wanted else [])
 
 
 def _present(table: Table, target: str, kind: ColumnType) -> np.ndarray:

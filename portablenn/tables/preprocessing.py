@@ -20,7 +20,9 @@ UNNAMED = re.compile(r"|Unnamed: \d+|\.\.\.1")
 """Names of the column that data frames write in front of the others: of pandas, of pandas read again, of R."""
 
 
-UNNAMED_REASON = "a first column without a name is the index of a data frame: name it to use it"
+IS_INDEX, IGNORED = "the index of the data frame", "ignored on request"
+UNNAMED_INDEX = "a first column without a name is the index of a data frame: name it to use it"
+"""Why columns are left out, whatever their cells are."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,8 @@ def fit_preprocessor(
         raise TableError(f"target {target!r} is the index of the data frame: apply reset_index() to use it")
     if target in ignore:
         raise TableError(f"target {target!r} is among the ignored columns: remove it from ignore")
-    unnamed = unnamed_columns(table, (target, *given, *ignore))
-    used = tuple(c for c in table.columns if c not in (*ignore, *unnamed, *table.index, split.group))
+    apart = columns_apart(table, ignore, (target, *given))
+    used = tuple(c for c in table.columns if c not in (*apart, split.group))
     also = tuple(c for c in (split.time,) if c is not None and c not in used)
     types, total = infer_types(table, (*used, *also), given, decimal, missing_marks)
     assignment = split.assign(table, total, types, target)
@@ -198,9 +200,9 @@ def fit_preprocessor(
     inputs = (name for name in used if name != target)
     fitted = {name: statistics[name].column() if name in statistics else types[name].reason for name in inputs}
     columns = tuple(column for column in fitted.values() if not isinstance(column, str))
-    left_out = dict.fromkeys(table.index, "the index of the data frame") | dict.fromkeys(ignore, "ignored on request")
-    left_out |= dict.fromkeys((split.group,) if split.group else (), "rows are split by it, and other groups are new")
-    left_out |= dict.fromkeys(unnamed, UNNAMED_REASON)
+    left_out = apart | dict.fromkeys(
+        (split.group,) if split.group else (), "rows are split by it, and other groups are new"
+    )
     left_out |= {name: reason for name, reason in fitted.items() if isinstance(reason, str)}
     if not columns:
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
@@ -212,9 +214,11 @@ def fit_preprocessor(
     )
 
 
-def unnamed_columns(table: Table, known: Sequence[str]) -> list[str]:
-    """Return the name of the first column if it is that of a data frame's index, and not among those that are known."""
-    return [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in known]
+def columns_apart(table: Table, ignored: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Return {column: why it is left out}, whatever its cells are; a first column that is ``known`` is no unnamed index."""
+    unnamed = [c for c in table.columns[:1] if UNNAMED.fullmatch(c) and c not in (*ignored, *known)]
+    reasons = ((table.index, IS_INDEX), (ignored, IGNORED), (unnamed, UNNAMED_INDEX))
+    return {name: reason for names, reason in reasons for name in names}
 
 
 def check_given(column_types: Mapping[str, str], decimal: str | None) -> None:

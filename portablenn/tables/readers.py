@@ -206,12 +206,16 @@ def _as_array(cells: Any) -> Any:
     except (pyarrow.ArrowException, TypeError, ValueError):
         if any(isinstance(cell, (list, dict, set, bytes)) for cell in cells):
             raise
-        absent = [not isinstance(cell, str) and str(cell) in ("None", "nan", "NaN", "<NA>", "NaT") for cell in cells]
-        present = [None if missing else cell for cell, missing in zip(cells, absent)]
+        present = [None if is_missing(cell) else cell for cell in cells]
     try:
         return pyarrow.array(present)
     except (pyarrow.ArrowException, TypeError, ValueError):
         return pyarrow.array([None if cell is None else str(cell) for cell in present])
+
+
+def is_missing(cell: Any) -> bool:
+    """Return whether an object in an array or a data frame stands for a missing cell: None, NaN, NA or NaT of any library."""
+    return not isinstance(cell, str) and str(cell) in ("None", "nan", "NaN", "<NA>", "NaT")
 
 
 def _native(cells: Any) -> Any:

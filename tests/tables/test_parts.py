@@ -207,3 +207,9 @@ def test_as_many_groups_as_rows_are_split() -> None:
 def test_folds_are_integers(fold: Any) -> None:
     with pytest.raises(ValueError, match="expected fold"):
         TableModel.train(TABLE, "y", preset="fast", epochs=1, fold=fold)
+
+
+@pytest.mark.parametrize("options", [{"group": "patient"}, {"time": "day"}, {"fold": (1, 3)}])
+def test_a_target_without_any_cell_is_an_error_of_its_own(options: Any) -> None:
+    with pytest.raises(TableError, match="there is nothing to learn from"):
+        TableModel.train(TABLE | {"y": pa.nulls(ROWS, pa.float64())}, "y", preset="fast", epochs=1, **options)
