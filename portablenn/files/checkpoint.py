@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..runtime.arrays import is_array, to_numpy
-from ..transforms.closure import is_of_library
+from ..transforms.closure import global_names, is_of_library
 from . import atomic, safetensors_file
 from .safetensors_file import FileFormatError
 
@@ -155,11 +155,11 @@ def _describe_function(function: Any, depth: int) -> dict[str, Any]:
         )
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     closure = {name: cell.cell_contents for name, cell in cells if name not in read.assigned and cell != CellType()}
-    known = function.__globals__
-    named = {name: known[name] for name in read.names if name in known and name not in read.assigned}
-    named = {
-        name: type(value) if isinstance(value, (list, dict)) else value for name, value in named.items()
-    }  # perhaps logs
+    known, named = function.__globals__, {}
+    for name in global_names(code):
+        if name in known and name not in read.assigned:
+            value = known[name]
+            named[name] = type(value) if isinstance(value, (list, dict)) else value  # a list may be a log
     values = {
         "defaults": function.__defaults__,
         "keywords": function.__kwdefaults__,
@@ -175,7 +175,6 @@ class _Read:
 
     code: list[bytes]
     constants: list[str]
-    names: list[str]  # among them the globals that it reads
     assigned: set[str]  # globals, and variables of enclosing functions, that it assigns to
 
     @classmethod
@@ -185,11 +184,10 @@ class _Read:
         constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
         texts = [repr(sorted(map(repr, c))) if isinstance(c, frozenset) else repr(c) for c in constants]
         stores = {i.argval for i in dis.get_instructions(code) if i.opname in ("STORE_GLOBAL", "STORE_DEREF")}
-        read = cls([code.co_code], texts, list(code.co_names), stores & {*code.co_names, *code.co_freevars})
+        read = cls([code.co_code], texts, stores & {*code.co_names, *code.co_freevars})
         for inner in (cls.of(constant) for constant in code.co_consts if isinstance(constant, CodeType)):
             read.code += inner.code
             read.constants += inner.constants
-            read.names += inner.names
             read.assigned |= inner.assigned
         return read
 

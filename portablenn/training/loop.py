@@ -255,11 +255,8 @@ class _CompiledSteps:
         known = self._known.get(shapes)
         if known is None or known[2][0] != read_by(model)[0]:
             run = compiled_steps(model, loop.backend, state, batches, loop.penalty_mask)
-            known = (
-                run,
-                model,
-                read_by(model),
-            )  # keeps alive the model and what was read, so that their ids stay their own
+            # the model and what was read are kept alive, so that their ids stay their own
+            known = run, model, read_by(model)
             self._known[shapes] = known
         run = known[0]
         state, losses = run(chunk.steps, state, batches, loop.penalty_mask)

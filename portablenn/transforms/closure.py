@@ -82,7 +82,7 @@ class _Reader:
         for value in (*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()):
             self.read(value)
         known = fun.__globals__
-        for name in _global_names(code):
+        for name in global_names(code):
             if name in known:
                 self.read(known[name])
 
@@ -139,7 +139,7 @@ def is_of_library(code: CodeType) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _global_names(code: CodeType) -> tuple[str, ...]:
+def global_names(code: CodeType) -> tuple[str, ...]:
     """Return the names that may be globals in a function's code; none for code of libraries."""
     return () if is_of_library(code) else tuple(dict.fromkeys(_names(code)))
 
